@@ -1,0 +1,43 @@
+# `make help` lists what there is.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+T ?= tests
+
+.PHONY: help demo dev test lint fix check serve worker migrate screenshots clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# constraints.txt pins every package, torch among them: nothing else may choose its build.
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (a minute or two the first time) ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]' 2>&1 | grep -v 'is ignored: it is neither' || true
+	@$(BIN)/python -c "import click, fastapi, torch, pytest" && touch $(STAMP)
+
+dev: $(STAMP) ## make .venv with everything in it
+
+demo: $(STAMP) ## the whole job on a real model: train, push, load, evaluate, rank
+	@$(BIN)/python -m hub.demo $(if $(DEMO_ONESHOT),--oneshot)
+
+test: $(STAMP) ## run the tests (T=tests/vera for one package)
+	@$(BIN)/python tests/chromium.py
+	@$(BIN)/pytest -n 2 $(T)
+
+lint: $(STAMP) ## ruff, mypy --strict and the import rules
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+fix: $(STAMP) ## let ruff mend what it can
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+check: lint test ## exactly what CI runs
+
+serve: $(STAMP) ## a hub on 127.0.0.1:8000
+	@$(BIN)/vera-hub serve
+
+clean: ## remove what was built
+	rm -rf $(VENV) .demo dist build

@@ -1,0 +1,313 @@
+"""The files of one adapter version, hostile until `inspect` says otherwise.
+
+Everything is decided from bytes already in memory: what was checked is what is used.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vera import peft_format, tensorfile
+from vera.errors import ArchiveError
+from vera.manifest import (
+    CARD_FILE,
+    CONFIG_FILE,
+    DTYPES,
+    EXTRA_FILES,
+    MANIFEST_FILE,
+    MAX_MANIFEST_BYTES,
+    WEIGHTS_FILE,
+    FileEntry,
+    HeadTensor,
+    Manifest,
+    Weights,
+)
+from vera.projection import round_to_bfloat16
+
+MAX_WEIGHTS_BYTES = 64 << 20
+MAX_CARD_BYTES = 1 << 20
+MAX_CONFIG_BYTES = 1 << 20
+MAX_BYTES = {
+    MANIFEST_FILE: MAX_MANIFEST_BYTES,
+    WEIGHTS_FILE: MAX_WEIGHTS_BYTES,
+    CONFIG_FILE: MAX_CONFIG_BYTES,
+    CARD_FILE: MAX_CARD_BYTES,
+}
+# λ and head weights of a trained adapter are of order 1; a magnitude beyond this is a broken run.
+MAX_MAGNITUDE = 1e4
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A checked adapter: its manifest and the bytes of every file."""
+
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(data) for data in self.files.values())
+
+    @property
+    def card(self) -> str:
+        return self.files.get(CARD_FILE, b"").decode("utf-8", errors="replace")
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What was learned, in float32: per module λb (out_features) and λd (rank), and the head tensors."""
+
+    lambda_b: Mapping[str, Array]
+    lambda_d: Mapping[str, Array]
+    head: Mapping[str, Array]
+
+
+def inspect(files: Mapping[str, bytes], *, sealed: bool = True) -> Archive:
+    """The adapter that `files` (name → bytes) are, with every promise of the manifest checked.
+
+    A sealed adapter has every file its manifest names; a folder that is still worked on
+    (`sealed=False`) may be the manifest and the weights alone. Raises ArchiveError or ManifestError for the first thing that is not as promised.
+    """
+    for path in (MANIFEST_FILE, WEIGHTS_FILE):
+        if path not in files:
+            raise ArchiveError(
+                f"There is no {path}: an adapter has at least {MANIFEST_FILE} and {WEIGHTS_FILE}.",
+                code="FILE_MISSING",
+                path=path,
+            )
+    manifest = Manifest.from_bytes(files[MANIFEST_FILE])
+    _check_files(manifest, files, sealed)
+    _check_tensors(manifest, tensorfile.parse(files[WEIGHTS_FILE]), files[WEIGHTS_FILE])
+    if CONFIG_FILE in files and files[CONFIG_FILE] != peft_format.config_of(manifest):
+        raise ArchiveError(
+            f"{CONFIG_FILE} is not the one that follows from {MANIFEST_FILE}: push the folder with vera-hub, which writes it.",
+            code="CONFIG_MISMATCH",
+        )
+    return Archive(manifest, dict(files))
+
+
+def seal(manifest: Manifest, weights: bytes, card: str) -> Archive:
+    """The archive of `manifest` and `weights` with this card and PEFT's configuration, all hashed into the manifest."""
+    extras = {CONFIG_FILE: peft_format.config_of(manifest), CARD_FILE: card.encode()}
+    sealed = manifest.with_files(extras)
+    return inspect({MANIFEST_FILE: sealed.to_bytes(), WEIGHTS_FILE: weights, **extras})
+
+
+def pack(vectors: Vectors, *, dtype: str = "float32") -> tuple[bytes, Weights, tuple[HeadTensor, ...]]:
+    """The tensor file of `vectors`, and what the manifest says of it. Equal vectors give equal bytes."""
+    tensors = {}
+    for module, lambda_b in vectors.lambda_b.items():
+        key_b, key_d = peft_format.vector_keys(module)
+        tensors[key_b], tensors[key_d] = lambda_b, vectors.lambda_d[module]
+    vector_items = sum(array.size for array in tensors.values())
+    tensors |= {peft_format.head_key(name): array for name, array in vectors.head.items()}
+    head_items = sum(array.size for array in vectors.head.values())
+    data = tensorfile.serialize({name: _encode(array, dtype) for name, array in tensors.items()}, DTYPES[dtype])
+    item = tensorfile.ITEM_BYTES[DTYPES[dtype]]
+    weights = Weights(hashlib.sha256(data).hexdigest(), len(data), item * vector_items, item * head_items, dtype)
+    head = tuple(HeadTensor(name, vectors.head[name].shape) for name in sorted(vectors.head))
+    return data, weights, head
+
+
+def vectors_of(archive: Archive) -> Vectors:
+    """The learned vectors of a checked archive, as float32 arrays."""
+    tensors = tensorfile.parse(archive.files[WEIGHTS_FILE])
+    keys = {module.name: peft_format.vector_keys(module.name) for module in archive.manifest.modules}
+    return Vectors(
+        lambda_b={module: _decode(tensors[key_b]) for module, (key_b, _) in keys.items()},
+        lambda_d={module: _decode(tensors[key_d]) for module, (_, key_d) in keys.items()},
+        head={t.name: _decode(tensors[peft_format.head_key(t.name)]) for t in archive.manifest.head},
+    )
+
+
+def read_folder(folder: Path) -> Archive:
+    """The adapter in `folder`, its card as it stands now and its configuration written anew.
+
+    Follows no link and opens nothing but regular files of bounded size. Raises ArchiveError.
+    """
+    files = {path: _read_regular(folder, path) for path in (MANIFEST_FILE, WEIGHTS_FILE)}
+    inspected = inspect(files, sealed=False)
+    try:
+        card = _read_regular(folder, CARD_FILE).decode("utf-8")
+    except ArchiveError as error:
+        if error.code != "FILE_MISSING":
+            raise
+        card = ""
+    except UnicodeDecodeError as error:
+        raise ArchiveError(f"{folder / CARD_FILE} is not UTF-8 text: save it as UTF-8.", code="CARD_INVALID") from error
+    return seal(inspected.manifest, files[WEIGHTS_FILE], card)
+
+
+def write_folder(archive: Archive, folder: Path, *, also: Mapping[str, bytes] | None = None) -> None:
+    """`archive`, and the bytes of `also` beside it, as `folder`: all of it or nothing.
+
+    An adapter that stands there is replaced; any other folder is left alone with ArchiveError.
+    """
+    if folder.exists() and not is_adapter_folder(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise ArchiveError(
+            f"{folder} exists and is not an adapter: choose another place.", code="FOLDER_TAKEN", path=str(folder)
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        for name, data in {**archive.files, **(also or {})}.items():
+            (fresh / name).write_bytes(data)
+        fresh.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
+def is_adapter_folder(folder: Path) -> bool:
+    return (folder / MANIFEST_FILE).is_file() or (folder / CONFIG_FILE).is_file()
+
+
+def relabel(archive: Archive, card: str) -> Archive:
+    """The same adapter with another card: a new version digest, the same weights digest."""
+    return seal(replace(archive.manifest, files={}), archive.files[WEIGHTS_FILE], card)
+
+
+def _check_files(manifest: Manifest, files: Mapping[str, bytes], sealed: bool) -> None:
+    promised = {WEIGHTS_FILE: FileEntry(manifest.weights.sha256, manifest.weights.size_bytes)}
+    if sealed:
+        promised |= manifest.files
+    unknown = set(files) - {MANIFEST_FILE, WEIGHTS_FILE, *EXTRA_FILES}
+    if unknown:
+        raise ArchiveError(
+            f"{sorted(unknown)[0][:80]!r} is no file of an adapter.", code="FILE_UNKNOWN", path=sorted(unknown)[0][:200]
+        )
+    for path, entry in promised.items():
+        if path not in files:
+            raise ArchiveError(f"{MANIFEST_FILE} promises {path} and it is not there.", code="FILE_MISSING", path=path)
+        got = FileEntry.of(files[path])
+        if got != entry:
+            raise ArchiveError(
+                f"{path} is not the file {MANIFEST_FILE} promises: expected sha256 {entry.sha256} ({entry.size_bytes:,} bytes), "
+                f"got {got.sha256} ({got.size_bytes:,} bytes). It was changed or damaged after it was written: get it again.",
+                code="DIGEST_INVALID",
+                path=path,
+                expected=entry.sha256,
+                got=got.sha256,
+            )
+    extra = set(files) - {MANIFEST_FILE} - set(promised)
+    if extra:
+        raise ArchiveError(
+            f"{MANIFEST_FILE} does not name {sorted(extra)[0]}: it is not sealed.",
+            code="FILE_UNKNOWN",
+            path=sorted(extra)[0],
+        )
+
+
+def _check_tensors(manifest: Manifest, tensors: Mapping[str, NDArray[np.generic]], data: bytes) -> None:
+    expected = _expected_shapes(manifest)
+    if set(tensors) != set(expected):
+        missing, extra = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))
+        raise ArchiveError(
+            f"{WEIGHTS_FILE} and {MANIFEST_FILE} name different tensors: {len(missing)} missing ({', '.join(missing[:3])}), "
+            f"{len(extra)} unexpected ({', '.join(extra[:3])}).",
+            code="TENSOR_SET",
+            missing=missing[:20],
+            unexpected=extra[:20],
+        )
+    item = tensorfile.ITEM_BYTES[DTYPES[manifest.weights.dtype]]
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name]:
+            raise ArchiveError(
+                f"{name} has the shape {tensor.shape} and {MANIFEST_FILE} promises {expected[name]}.",
+                code="RANK_MISMATCH" if name.endswith(peft_format.LAMBDA_D) else "DIMS_MISMATCH",
+                tensor=name,
+                expected=list(expected[name]),
+                got=list(tensor.shape),
+            )
+        if tensor.dtype.itemsize != item or (manifest.weights.dtype == "bfloat16") != (tensor.dtype == np.uint16):
+            raise ArchiveError(
+                f"{name} is not {manifest.weights.dtype}, as {MANIFEST_FILE} promises.",
+                code="TENSOR_DTYPE",
+                tensor=name,
+            )
+        _check_values(name, _decode(tensor))
+
+
+def _check_values(name: str, values: Array) -> None:
+    finite = np.isfinite(values)
+    if not finite.all():
+        index = int(np.flatnonzero(~finite)[0])
+        raise ArchiveError(
+            f"{name}[{index}] is {values.flat[index]}: training diverged, and the model would answer NaN. "
+            "Train again with a lower learning rate.",
+            code="TENSOR_NONFINITE",
+            tensor=name,
+            index=index,
+        )
+    magnitude = float(np.abs(values).max())
+    if magnitude > MAX_MAGNITUDE:
+        raise ArchiveError(
+            f"{name} reaches {magnitude:.3g} and at most {MAX_MAGNITUDE:.0e} is allowed: training diverged.",
+            code="TENSOR_RANGE",
+            tensor=name,
+        )
+
+
+def _expected_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for module in manifest.modules:
+        key_b, key_d = peft_format.vector_keys(module.name)
+        shapes[key_b], shapes[key_d] = (module.out_features,), (manifest.recipe.rank,)
+    return shapes | {peft_format.head_key(tensor.name): tensor.shape for tensor in manifest.head}
+
+
+def _encode(array: Array, dtype: str) -> NDArray[np.generic]:
+    if dtype == "bfloat16":
+        return (round_to_bfloat16(array).view(np.uint32) >> np.uint32(16)).astype("<u2")
+    return array.astype("<f2" if dtype == "float16" else "<f4")
+
+
+def _decode(tensor: NDArray[np.generic]) -> Array:
+    if tensor.dtype == np.uint16:
+        return (tensor.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return tensor.astype(np.float32)
+
+
+def _read_regular(folder: Path, name: str) -> bytes:
+    """The bytes of a regular file in `folder`: no link, no pipe (O_NONBLOCK: opening one must not hang)."""
+    path = folder / name
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise ArchiveError(
+            f"{folder} holds no adapter: there is no {name} in it. `vera-hub train` writes such a folder.",
+            code="FILE_MISSING",
+            path=str(path),
+        ) from error
+    except OSError as error:
+        what = "is a link" if error.errno == errno.ELOOP else f"cannot be opened ({error.strerror})"
+        raise ArchiveError(
+            f"{path} {what}: an adapter is made of plain files.", code="SOURCE_UNSAFE", path=str(path)
+        ) from error
+    with os.fdopen(fd, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ArchiveError(f"{path} is not a plain file.", code="SOURCE_UNSAFE", path=str(path))
+        data = file.read(MAX_BYTES[name] + 1)
+    if len(data) > MAX_BYTES[name]:
+        raise ArchiveError(
+            f"{path} is larger than the {MAX_BYTES[name]:,} bytes that {name} may have.",
+            code="FILE_TOO_LARGE",
+            path=str(path),
+        )
+    return data

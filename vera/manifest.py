@@ -1,0 +1,426 @@
+"""`vera.json`: what an adapter is, and the exact base and matrices its vectors mean something with.
+
+The manifest is RFC 8785 canonical JSON, and the SHA-256 of its bytes is the version's digest. It
+holds the hash of every other file, so the digest pins every byte of a version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import rfc8785
+
+from vera import strict_json
+from vera.errors import ManifestError, RecipeError
+from vera.projection import ProjectionRecipe
+
+SCHEMA = "vera-adapter/1"
+MANIFEST_FILE = "vera.json"
+WEIGHTS_FILE = "adapter_model.safetensors"
+CONFIG_FILE = "adapter_config.json"
+CARD_FILE = "README.md"
+EXTRA_FILES = (CONFIG_FILE, CARD_FILE)
+
+MAX_MANIFEST_BYTES = 1 << 20
+MAX_MODULES = 4096
+MAX_LABELS = 10_000
+DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+POOLINGS = ("mean", "cls")
+
+_MODULE_NAME = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FINGERPRINT = re.compile(r"vbf1:[0-9a-f]{64}")
+_PROJECTION_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class BaseIdentity:
+    """The base model: `fingerprint` decides, `name` and `revision` are for people and downloads."""
+
+    name: str
+    fingerprint: str
+    dtype: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class AdaptedModule:
+    """One adapted linear map, by its name in the base checkpoint."""
+
+    name: str
+    in_features: int
+    out_features: int
+
+
+@dataclass(frozen=True)
+class HeadTensor:
+    """One tensor of the task head that was trained beside the vectors."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    sha256: str
+    size_bytes: int
+
+    @classmethod
+    def of(cls, data: bytes) -> FileEntry:
+        return cls(hashlib.sha256(data).hexdigest(), len(data))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensor file. `vector_bytes` and `head_bytes` count tensor data, without the header."""
+
+    sha256: str
+    size_bytes: int
+    vector_bytes: int
+    head_bytes: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the adapted model answers. `labels[i]` names output i; empty for a generator."""
+
+    kind: str
+    labels: tuple[str, ...] = ()
+    pooling: str | None = None
+    max_length: int | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The parsed manifest. Valid by construction: ManifestError or RecipeError otherwise."""
+
+    base: BaseIdentity
+    recipe: ProjectionRecipe
+    projection_digest: str
+    modules: tuple[AdaptedModule, ...]
+    weights: Weights
+    head: tuple[HeadTensor, ...] = ()
+    task: Task | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
+    license: str | None = None
+    files: Mapping[str, FileEntry] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Manifest:
+        """The manifest in `data`, which must be its canonical form. Raises ManifestError."""
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise ManifestError(
+                f"vera.json is {len(data):,} bytes and {MAX_MANIFEST_BYTES:,} are allowed.", code="MANIFEST_TOO_LARGE"
+            )
+        try:
+            value = strict_json.loads(data)
+        except ValueError as error:
+            raise ManifestError(f"vera.json cannot be read: {error}.") from error
+        manifest = _parse(value)
+        if manifest.to_bytes() != data:
+            raise ManifestError(
+                "vera.json is not in canonical form (RFC 8785), so its digest would not be the version's: "
+                "write it with vera.manifest.Manifest.to_bytes.",
+                code="MANIFEST_NOT_CANONICAL",
+            )
+        return manifest
+
+    def to_bytes(self) -> bytes:
+        """Canonical JSON (RFC 8785): one manifest, one byte string."""
+        return rfc8785.dumps(_to_json(self))
+
+    @property
+    def digest(self) -> str:
+        """The version digest, `sha256:…` of the canonical bytes."""
+        return f"sha256:{hashlib.sha256(self.to_bytes()).hexdigest()}"
+
+    @property
+    def parameters(self) -> int:
+        """Trained vector elements: Σ(out_features + rank), heads not counted."""
+        return sum(module.out_features + self.recipe.rank for module in self.modules)
+
+    def lora_bytes(self, rank: int = 8) -> int:
+        """Bytes of the float32 factors of a LoRA of `rank` on the same modules."""
+        return 4 * rank * sum(module.in_features + module.out_features for module in self.modules)
+
+    def with_files(self, files: Mapping[str, bytes]) -> Manifest:
+        """This manifest, sealing `files` (the card and the PEFT configuration)."""
+        return replace(self, files={path: FileEntry.of(data) for path, data in files.items()})
+
+
+def _check(manifest: Manifest) -> None:
+    base, recipe, modules = manifest.base, manifest.recipe, manifest.modules
+    _require(
+        _FINGERPRINT.fullmatch(base.fingerprint),
+        f"base.fingerprint is {base.fingerprint!r}, not vbf1: and 64 hex digits",
+    )
+    _require(0 < len(base.name) <= 200 and base.name.isprintable(), "base.name must be 1 to 200 printable characters")
+    _require(
+        _PROJECTION_DIGEST.fullmatch(manifest.projection_digest), "projection.digest is not sha256: and 64 hex digits"
+    )
+    _require(0 < len(modules) <= MAX_MODULES, f"it must adapt 1 to {MAX_MODULES} modules and adapts {len(modules)}")
+    names = [module.name for module in modules]
+    _require(names == sorted(set(names)), "modules must be sorted by name, each once")
+    for module in modules:
+        _require(
+            len(module.name) <= 160 and _MODULE_NAME.fullmatch(module.name), f"{module.name[:80]!r} is no module name"
+        )
+        _require(module.in_features >= 1 and module.out_features >= 1, f"{module.name} has no size")
+    widest = max(m.in_features for m in modules), max(m.out_features for m in modules)
+    if widest != (recipe.in_features, recipe.out_features):
+        raise ManifestError(
+            f"The projection is made for {recipe.in_features} x {recipe.out_features} and the widest modules are "
+            f"{widest[0]} x {widest[1]}: the matrices would not be those of training.",
+            code="DIMS_MISMATCH",
+        )
+    _check_weights(manifest)
+    _require(set(manifest.files) <= set(EXTRA_FILES), f"files may only name {', '.join(EXTRA_FILES)}")
+    _check_task(manifest.task)
+    _require(len(rfc8785.dumps(dict(manifest.training))) <= 16 * 1024, "training may hold at most 16 KiB")
+
+
+def _check_weights(manifest: Manifest) -> None:
+    weights = manifest.weights
+    _require(weights.dtype in DTYPES, f"weights.dtype is {weights.dtype!r}, not one of {', '.join(DTYPES)}")
+    item = 4 if weights.dtype == "float32" else 2
+    vectors = item * manifest.parameters
+    _require(
+        weights.vector_bytes == vectors,
+        f"weights.vector_bytes is {weights.vector_bytes} and the modules need {vectors}",
+    )
+    heads = [tensor.name for tensor in manifest.head]
+    _require(heads == sorted(set(heads)) and len(heads) <= 64, "head must be sorted by name, each once, at most 64")
+    for tensor in manifest.head:
+        _require(
+            _MODULE_NAME.fullmatch(tensor.name) and len(tensor.name) <= 160, f"{tensor.name[:80]!r} is no tensor name"
+        )
+        _require(
+            1 <= len(tensor.shape) <= 2 and min(tensor.shape) >= 1, f"{tensor.name} must have one or two dimensions"
+        )
+    size = item * sum(_items(tensor.shape) for tensor in manifest.head)
+    _require(weights.head_bytes == size, f"weights.head_bytes is {weights.head_bytes} and the head tensors need {size}")
+
+
+def _check_task(task: Task | None) -> None:
+    if task is None:
+        return
+    _require(re.fullmatch(r"[a-z][a-z0-9-]{0,63}", task.kind), f"task.kind {task.kind[:80]!r} is no task name")
+    _require(
+        task.pooling is None or task.pooling in POOLINGS,
+        f"task.pooling is {task.pooling!r}, not one of {', '.join(POOLINGS)}",
+    )
+    _require(
+        len(task.labels) <= MAX_LABELS and len(set(task.labels)) == len(task.labels), "task.labels must be different"
+    )
+    _require(all(0 < len(label) <= 200 for label in task.labels), "each of task.labels must have 1 to 200 characters")
+    _require(task.max_length is None or 1 <= task.max_length <= 1 << 20, "task.max_length is out of range")
+
+
+def _items(shape: tuple[int, ...]) -> int:
+    items = 1
+    for n in shape:
+        items *= n
+    return items
+
+
+def _require(holds: object, what: str) -> None:
+    if not holds:
+        raise ManifestError(f"vera.json is not valid: {what}.")
+
+
+# -- JSON in and out ------------------------------------------------------------------------------
+
+
+def _to_json(manifest: Manifest) -> dict[str, Any]:
+    base, weights, task = manifest.base, manifest.weights, manifest.task
+    return {
+        "schema": SCHEMA,
+        "base": {"name": base.name, "revision": base.revision, "fingerprint": base.fingerprint, "dtype": base.dtype},
+        "projection": {**manifest.recipe.to_dict(), "digest": manifest.projection_digest},
+        "modules": [
+            {"name": m.name, "in_features": m.in_features, "out_features": m.out_features} for m in manifest.modules
+        ],
+        "weights": {
+            "sha256": weights.sha256,
+            "bytes": weights.size_bytes,
+            "vector_bytes": weights.vector_bytes,
+            "head_bytes": weights.head_bytes,
+            "dtype": weights.dtype,
+        },
+        "head": [{"name": tensor.name, "shape": list(tensor.shape)} for tensor in manifest.head],
+        "task": task
+        and {"kind": task.kind, "labels": list(task.labels), "pooling": task.pooling, "max_length": task.max_length},
+        "training": dict(manifest.training),
+        "license": manifest.license,
+        "files": {path: {"sha256": entry.sha256, "bytes": entry.size_bytes} for path, entry in manifest.files.items()},
+    }
+
+
+def _parse(value: object) -> Manifest:
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if schema != SCHEMA:
+        raise ManifestError(
+            f"The schema {str(schema)[:80]!r} is not supported here (supported: {SCHEMA}): a newer vera-hub may read it.",
+            code="SCHEMA_UNSUPPORTED",
+            supported=[SCHEMA],
+        )
+    top = _Reader(value, "the manifest")
+    top.string("schema")
+    manifest = Manifest(
+        base=_parse_base(top.object("base")),
+        recipe=(projection := _parse_projection(top.object("projection")))[0],
+        projection_digest=projection[1],
+        modules=tuple(_parse_module(m) for m in top.objects("modules")),
+        weights=_parse_weights(top.object("weights")),
+        head=tuple(_parse_head(h) for h in top.objects("head")),
+        task=_parse_task(task) if (task := top.optional_object("task")) else None,
+        training=top.object("training").rest(),
+        license=top.optional_string("license"),
+        files=_parse_files(top.object("files")),
+    )
+    top.end()
+    return manifest
+
+
+def _parse_base(base: _Reader) -> BaseIdentity:
+    identity = BaseIdentity(
+        name=base.string("name"),
+        fingerprint=base.string("fingerprint"),
+        dtype=base.string("dtype"),
+        revision=base.optional_string("revision"),
+    )
+    base.end()
+    return identity
+
+
+def _parse_projection(projection: _Reader) -> tuple[ProjectionRecipe, str]:
+    digest = projection.string("digest")
+    fields = projection.rest()
+    try:
+        return ProjectionRecipe(**fields), digest
+    except TypeError as error:
+        raise ManifestError(
+            f"vera.json is not valid: projection must have stream, seed, rank, in_features, "
+            f"out_features, rounding and digest, and has {', '.join(sorted(fields))}.",
+            code="MANIFEST_UNKNOWN_FIELD",
+        ) from error
+    except RecipeError as error:
+        raise ManifestError(f"vera.json is not valid: {error}", code=error.code, **error.facts) from error
+
+
+def _parse_module(module: _Reader) -> AdaptedModule:
+    parsed = AdaptedModule(module.string("name"), module.integer("in_features"), module.integer("out_features"))
+    module.end()
+    return parsed
+
+
+def _parse_weights(weights: _Reader) -> Weights:
+    parsed = Weights(
+        sha256=weights.sha256("sha256"),
+        size_bytes=weights.integer("bytes"),
+        vector_bytes=weights.integer("vector_bytes"),
+        head_bytes=weights.integer("head_bytes"),
+        dtype=weights.string("dtype"),
+    )
+    weights.end()
+    return parsed
+
+
+def _parse_head(head: _Reader) -> HeadTensor:
+    shape = head.take("shape")
+    if not (isinstance(shape, list) and all(type(n) is int for n in shape)):
+        raise ManifestError("vera.json is not valid: the shape of a head tensor must be a list of integers.")
+    parsed = HeadTensor(head.string("name"), tuple(shape))
+    head.end()
+    return parsed
+
+
+def _parse_task(task: _Reader) -> Task:
+    labels = task.take("labels")
+    if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise ManifestError("vera.json is not valid: task.labels must be a list of strings.")
+    parsed = Task(
+        task.string("kind"), tuple(labels), task.optional_string("pooling"), task.optional_integer("max_length")
+    )
+    task.end()
+    return parsed
+
+
+def _parse_files(files: _Reader) -> dict[str, FileEntry]:
+    entries = {}
+    for path in files.names():
+        entry = files.object(path)
+        entries[path] = FileEntry(entry.sha256("sha256"), entry.integer("bytes"))
+        entry.end()
+    return entries
+
+
+class _Reader:
+    """Takes the fields of a JSON object one by one; whatever is left over at the end is refused."""
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise ManifestError(f"vera.json is not valid: {where} must be an object.")
+        self._left, self._where = dict(value), where
+
+    def take(self, key: str) -> object:
+        if key not in self._left:
+            raise ManifestError(f"vera.json is not valid: {self._where} has no {key!r}.", field=key)
+        return self._left.pop(key)
+
+    def _typed(self, key: str, kind: type, what: str) -> Any:
+        value = self.take(key)
+        if type(value) is not kind:
+            raise ManifestError(f"vera.json is not valid: {key!r} in {self._where} must be {what}.", field=key)
+        return value
+
+    def string(self, key: str) -> str:
+        return str(self._typed(key, str, "a string"))
+
+    def integer(self, key: str) -> int:
+        return int(self._typed(key, int, "an integer"))
+
+    def sha256(self, key: str) -> str:
+        value = self.string(key)
+        if not _SHA256.fullmatch(value):
+            raise ManifestError(f"vera.json is not valid: {key!r} in {self._where} must be 64 hex digits.", field=key)
+        return value
+
+    def optional_string(self, key: str) -> str | None:
+        return None if self._left.get(key, "") is None and self._left.pop(key) is None else self.string(key)
+
+    def optional_integer(self, key: str) -> int | None:
+        return None if self._left.get(key, "") is None and self._left.pop(key) is None else self.integer(key)
+
+    def object(self, key: str) -> _Reader:
+        return _Reader(self.take(key), key)
+
+    def optional_object(self, key: str) -> _Reader | None:
+        value = self.take(key)
+        return None if value is None else _Reader(value, key)
+
+    def objects(self, key: str) -> list[_Reader]:
+        return [_Reader(item, f"{key}[{i}]") for i, item in enumerate(self._typed(key, list, "a list"))]
+
+    def names(self) -> list[str]:
+        return list(self._left)
+
+    def rest(self) -> dict[str, Any]:
+        left, self._left = self._left, {}
+        return left
+
+    def end(self) -> None:
+        if self._left:
+            raise ManifestError(
+                f"vera.json is not valid: {self._where} has unknown fields: {', '.join(sorted(self._left))[:200]}.",
+                code="MANIFEST_UNKNOWN_FIELD",
+                fields=sorted(self._left)[:20],
+            )

@@ -1,0 +1,48 @@
+"""PEFT's names and configuration for a VeRA adapter, so that `PeftModel.from_pretrained` reads ours."""
+
+from __future__ import annotations
+
+import json
+
+from vera.manifest import Manifest
+
+KEY_PREFIX = "base_model.model."
+LAMBDA_B = "vera_lambda_b"
+LAMBDA_D = "vera_lambda_d"
+LAMBDA_D_INITIAL = 0.1  # Kopiczko et al. 2024, Table 8
+
+
+def vector_keys(module: str) -> tuple[str, str]:
+    """The keys of λb (out_features) and λd (rank) of `module` in the tensor file."""
+    return f"{KEY_PREFIX}{module}.{LAMBDA_B}", f"{KEY_PREFIX}{module}.{LAMBDA_D}"
+
+
+def head_key(tensor: str) -> str:
+    return f"{KEY_PREFIX}{tensor}"
+
+
+def config_of(manifest: Manifest) -> bytes:
+    """`adapter_config.json`: PEFT's VeraConfig, every field chosen here and none copied from a stranger.
+
+    Target modules are whole names, so that PEFT adapts exactly the modules that were trained.
+    """
+    fields = {
+        "base_model_name_or_path": manifest.base.name,
+        "bias": "none",
+        "d_initial": LAMBDA_D_INITIAL,
+        "fan_in_fan_out": False,
+        "inference_mode": True,
+        "init_weights": True,
+        "layers_pattern": None,
+        "layers_to_transform": None,
+        "modules_to_save": None,
+        "peft_type": "VERA",
+        "projection_prng_key": manifest.recipe.seed,
+        "r": manifest.recipe.rank,
+        "revision": manifest.base.revision,
+        "save_projection": False,
+        "target_modules": [module.name for module in manifest.modules],
+        "task_type": None,
+        "vera_dropout": 0.0,
+    }
+    return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()

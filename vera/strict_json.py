@@ -1,0 +1,79 @@
+"""JSON from strangers: no duplicate keys, no NaN, bounded depth and integers, and no surprises.
+
+The standard library accepts all of these, keeps the last of two equal keys and answers deep
+nesting with RecursionError.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import NoReturn
+
+MAX_DEPTH = 8
+_MAX_INTEGER_DIGITS = 19
+
+
+def loads(data: bytes, *, max_depth: int = MAX_DEPTH) -> object:
+    """The JSON value in `data` (UTF-8, no byte-order mark).
+
+    Raises ValueError with a sentence for anything that is not strictly JSON.
+    """
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8 text") from error
+    _check_depth(text, max_depth)
+    return json.loads(
+        text,
+        object_pairs_hook=_unique_keys,
+        parse_constant=_refuse_constant,
+        parse_int=_bounded_int,
+        parse_float=_finite,
+    )
+
+
+def dumps(value: object) -> bytes:
+    """Compact UTF-8 JSON in the order given. Raises ValueError for NaN and infinities."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    unique = dict(pairs)
+    if len(unique) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # set.add as "remember"
+        raise ValueError(f"the key {twice!r} stands in it twice")
+    return unique
+
+
+def _check_depth(text: str, max_depth: int) -> None:
+    depth, in_string, escaped = 0, False, False
+    for char in text:
+        if in_string:
+            in_string = escaped or char != '"'
+            escaped = char == "\\" and not escaped
+        elif char == '"':
+            in_string = True
+        elif char in "{[":
+            depth += 1
+            if depth > max_depth:
+                raise ValueError(f"it is nested more than {max_depth} deep")
+        elif char in "}]":
+            depth -= 1
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits.lstrip("-")) > _MAX_INTEGER_DIGITS or abs(int(digits)) >= 1 << 63:
+        raise ValueError("it holds an integer beyond 2^63 - 1")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"{digits[:20]} is too large for a number")
+    return value

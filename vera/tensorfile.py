@@ -1,0 +1,198 @@
+"""The safetensors container, read strictly: https://github.com/huggingface/safetensors#format
+
+8 bytes little-endian header length, a JSON header, then the tensors, packed without hole or
+overlap. The reference reader accepts duplicate keys, unknown fields and headers of a hundred
+megabytes; a file from a stranger is refused here for each of them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vera import strict_json
+from vera.errors import ArchiveError
+
+PREFIX_BYTES = 8
+ITEM_BYTES = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+
+_FIELDS = {"dtype", "shape", "data_offsets"}
+
+
+@dataclass(frozen=True)
+class HeaderLimits:
+    """What a header may hold. The defaults are those of an adapter; a base checkpoint has wider ones."""
+
+    max_header_bytes: int = 512 * 1024
+    max_tensors: int = 4096
+    dtypes: frozenset[str] = frozenset({"F32", "F16", "BF16"})
+    max_dims: int = 2
+    max_items: int = 1 << 28
+    name: re.Pattern[str] = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
+    max_name: int = 200
+    metadata: tuple[Mapping[str, str], ...] | None = ({"format": "pt"},)  # None: any
+
+
+ADAPTER_LIMITS = HeaderLimits()
+BASE_LIMITS = HeaderLimits(
+    max_header_bytes=64 << 20,
+    max_tensors=1 << 20,
+    dtypes=frozenset(ITEM_BYTES),
+    max_dims=8,
+    max_items=1 << 40,
+    name=re.compile(r"[^\x00-\x1f\x7f]+"),
+    max_name=512,
+    metadata=None,
+)
+
+
+@dataclass(frozen=True)
+class TensorEntry:
+    """Where one tensor lies. `start` and `end` are byte offsets from the end of the header."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def header_length(prefix: bytes, file_bytes: int, limits: HeaderLimits = ADAPTER_LIMITS) -> int:
+    """The header's length in bytes, checked before anything of that size is read.
+
+    `prefix` is the first 8 bytes and `file_bytes` the size of the whole file. Raises ArchiveError.
+    """
+    if len(prefix) < PREFIX_BYTES:
+        raise _lie("TENSOR_HEADER_LENGTH", f"it is {file_bytes} bytes long, too short to be a safetensors file")
+    (length,) = struct.unpack("<Q", prefix[:PREFIX_BYTES])
+    if length > limits.max_header_bytes and length <= file_bytes - PREFIX_BYTES:
+        raise _lie(
+            "TENSOR_HEADER_TOO_LARGE", f"its header is {length:,} bytes and {limits.max_header_bytes:,} are allowed"
+        )
+    if not 2 <= length <= file_bytes - PREFIX_BYTES:
+        raise _lie("TENSOR_HEADER_LENGTH", f"its header claims {length:,} bytes and the file has {file_bytes:,}")
+    return int(length)
+
+
+def parse_header(header: bytes, data_bytes: int, limits: HeaderLimits = ADAPTER_LIMITS) -> list[TensorEntry]:
+    """The tensors that `header` lists, in the order of their data.
+
+    `data_bytes` is what the file holds after the header. Raises ArchiveError for any header that
+    is not exactly a description of those bytes.
+    """
+    if not header.startswith(b"{"):
+        raise _lie("TENSOR_HEADER_INVALID", "its header does not begin with '{'")
+    try:
+        fields = strict_json.loads(header)
+    except ValueError as error:
+        code = "TENSOR_DUPLICATE_KEY" if "twice" in str(error) else "TENSOR_HEADER_INVALID"
+        raise _lie(code, f"its header cannot be read: {error}") from error
+    assert isinstance(fields, dict)  # it begins with '{'
+    _check_metadata(fields.pop("__metadata__", None), limits)
+    if len(fields) > limits.max_tensors:
+        raise _lie("TENSOR_COUNT", f"it holds {len(fields):,} tensors and {limits.max_tensors:,} are allowed")
+    entries = sorted((_entry(name, value, limits) for name, value in fields.items()), key=lambda e: (e.start, e.end))
+    _check_packing(entries, data_bytes)
+    return entries
+
+
+def parse(data: bytes, limits: HeaderLimits = ADAPTER_LIMITS) -> dict[str, NDArray[np.generic]]:
+    """The tensors in `data`, as arrays over its bytes. BF16 comes as uint16 words. Raises ArchiveError."""
+    length = header_length(data[:PREFIX_BYTES], len(data), limits)
+    body = PREFIX_BYTES + length
+    entries = parse_header(data[PREFIX_BYTES:body], len(data) - body, limits)
+    return {entry.name: _view(data, body, entry) for entry in entries}
+
+
+def serialize(tensors: Mapping[str, NDArray[np.generic]], dtype: str) -> bytes:
+    """A safetensors file of `tensors`, all of `dtype`, sorted by name: equal tensors, equal bytes."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    chunks, offset = [], 0
+    for name in sorted(tensors):
+        chunk = np.ascontiguousarray(tensors[name]).tobytes()
+        header[name] = {
+            "dtype": dtype,
+            "shape": list(tensors[name].shape),
+            "data_offsets": [offset, offset + len(chunk)],
+        }
+        offset += len(chunk)
+        chunks.append(chunk)
+    text = strict_json.dumps(header)
+    text += b" " * (-len(text) % 8)  # the tensors begin aligned
+    return b"".join([struct.pack("<Q", len(text)), text, *chunks])
+
+
+def _view(data: bytes, body: int, entry: TensorEntry) -> NDArray[np.generic]:
+    numpy_dtype = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[entry.dtype]
+    count = math.prod(entry.shape)
+    return np.frombuffer(data, dtype=numpy_dtype, count=count, offset=body + entry.start).reshape(entry.shape)
+
+
+def _entry(name: str, value: object, limits: HeaderLimits) -> TensorEntry:
+    if len(name) > limits.max_name or not limits.name.fullmatch(name):
+        raise _lie("TENSOR_NAME", f"{name[:80]!r} cannot be the name of a tensor", tensor=name[:200])
+    if not isinstance(value, dict) or set(value) != _FIELDS:
+        raise _lie(
+            "TENSOR_HEADER_INVALID",
+            f"the entry of {name} does not have exactly dtype, shape and data_offsets",
+            tensor=name,
+        )
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if dtype not in limits.dtypes:
+        raise _lie(
+            "TENSOR_DTYPE",
+            f"{name} has the dtype {dtype!r} and only {', '.join(sorted(limits.dtypes))} are allowed",
+            tensor=name,
+        )
+    if not _is_shape(shape, limits):
+        raise _lie(
+            "TENSOR_SHAPE", f"{name} has the shape {str(shape)[:80]}, which no tensor here can have", tensor=name
+        )
+    if 0 in shape:
+        raise _lie("TENSOR_EMPTY", f"{name} is empty (shape {shape})", tensor=name)
+    if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(o) is int and o >= 0 for o in offsets)):
+        raise _lie("TENSOR_OFFSETS", f"{name} has no proper data_offsets", tensor=name)
+    start, end = offsets
+    if end - start != math.prod(shape) * ITEM_BYTES[dtype]:
+        raise _lie("TENSOR_OFFSETS", f"{name} ({dtype} {shape}) cannot lie in bytes {start} to {end}", tensor=name)
+    return TensorEntry(name, dtype, tuple(shape), start, end)
+
+
+def _is_shape(shape: object, limits: HeaderLimits) -> bool:
+    return (
+        isinstance(shape, list)
+        and len(shape) <= limits.max_dims
+        and all(type(n) is int and 0 <= n <= limits.max_items for n in shape)
+        and math.prod(shape) <= limits.max_items
+    )
+
+
+def _check_metadata(metadata: object, limits: HeaderLimits) -> None:
+    if metadata is None or limits.metadata is None or metadata in limits.metadata:
+        return
+    raise _lie("TENSOR_METADATA", f"its metadata is {str(metadata)[:80]} and only {{'format': 'pt'}} is allowed")
+
+
+def _check_packing(entries: Iterable[TensorEntry], data_bytes: int) -> None:
+    at = 0
+    for entry in entries:
+        if entry.start != at:
+            raise _lie(
+                "TENSOR_OFFSETS", f"{entry.name} begins at byte {entry.start} and the one before it ends at {at}"
+            )
+        at = entry.end
+    if at != data_bytes:
+        raise _lie("TENSOR_OFFSETS", f"its tensors end at byte {at:,} and the data at {data_bytes:,}")
+
+
+def _lie(code: str, what: str, **facts: object) -> ArchiveError:
+    return ArchiveError(f"The tensor file cannot be used: {what}.", code=code, **facts)
