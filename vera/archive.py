@@ -90,7 +90,7 @@ def inspect(files: Mapping[str, bytes], *, sealed: bool = True) -> Archive:
             )
     manifest = Manifest.from_bytes(files[MANIFEST_FILE])
     _check_files(manifest, files, sealed)
-    _check_tensors(manifest, tensorfile.parse(files[WEIGHTS_FILE]), files[WEIGHTS_FILE])
+    _check_tensors(manifest, tensorfile.parse(files[WEIGHTS_FILE]))
     if CONFIG_FILE in files and files[CONFIG_FILE] != peft_format.config_of(manifest):
         raise ArchiveError(
             f"{CONFIG_FILE} is not the one that follows from {MANIFEST_FILE}: push the folder with vera-hub, which writes it.",
@@ -213,7 +213,7 @@ def _check_files(manifest: Manifest, files: Mapping[str, bytes], sealed: bool) -
         )
 
 
-def _check_tensors(manifest: Manifest, tensors: Mapping[str, NDArray[np.generic]], data: bytes) -> None:
+def _check_tensors(manifest: Manifest, tensors: Mapping[str, NDArray[np.generic]]) -> None:
     expected = _expected_shapes(manifest)
     if set(tensors) != set(expected):
         missing, extra = sorted(set(expected) - set(tensors)), sorted(set(tensors) - set(expected))

@@ -1,0 +1,1 @@
+"""Scores from outcomes: pure functions that the server and the worker share."""
