@@ -19,13 +19,14 @@ from vera.streams import PEFT_MT19937, PeftMt19937, kaiming_bound
 
 MAX_RANK = 4096
 MAX_FEATURES = 1 << 20
-MAX_SEED = (1 << 63) - 1
+# RFC 8785 writes every number as a double, so an integer beyond this has no canonical form.
+MAX_SEED = (1 << 53) - 1
 STREAMS = (PEFT_MT19937,)
 ROUNDINGS = ("float32", "bfloat16", "float16")
 DEFAULT_BUDGET_BYTES = 1 << 30
 
-# A pair is hashed in runs of this many bytes, so that big-endian machines copy little.
-_HASH_RUN = 1 << 20
+# Pairs are rounded and hashed in runs of this many values: a large matrix is never held twice.
+_RUN = 1 << 18
 
 
 class Projection(NamedTuple):
@@ -54,14 +55,15 @@ class ProjectionRecipe:
     def __post_init__(self) -> None:
         if self.stream not in STREAMS:
             raise RecipeError(
-                f"The stream {self.stream!r} is not known here (known: {', '.join(STREAMS)}): "
+                f"The stream {str(self.stream)[:80]!r} is not known here (known: {', '.join(STREAMS)}): "
                 "a newer vera-hub may know it.",
                 code="STREAM_UNKNOWN",
-                stream=str(self.stream),
+                stream=str(self.stream)[:80],
             )
         if self.rounding not in ROUNDINGS:
             raise RecipeError(
-                f"The rounding {self.rounding!r} is none of {', '.join(ROUNDINGS)}.", rounding=str(self.rounding)
+                f"The rounding {str(self.rounding)[:80]!r} is none of {', '.join(ROUNDINGS)}.",
+                rounding=str(self.rounding)[:80],
             )
         _check_int("seed", self.seed, 0, MAX_SEED, "SEED_INVALID")
         _check_int("rank", self.rank, 1, MAX_RANK, "RANK_INVALID")
@@ -92,10 +94,10 @@ def rebuild(recipe: ProjectionRecipe, *, budget_bytes: int = DEFAULT_BUDGET_BYTE
     draw = PeftMt19937(recipe.seed).uniform
     a = draw((recipe.rank, recipe.in_features), kaiming_bound(recipe.in_features))
     b = draw((recipe.out_features, recipe.rank), kaiming_bound(recipe.rank))
-    pair = Projection(round_to(a, recipe.rounding), round_to(b, recipe.rounding))
-    for matrix in pair:
+    for matrix in (a, b):
+        _round_in_place(matrix, recipe.rounding)
         matrix.flags.writeable = False
-    return pair
+    return Projection(a, b)
 
 
 def prove(recipe: ProjectionRecipe, digest: str, *, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> Projection:
@@ -134,22 +136,34 @@ def round_to(values: NDArray[np.float32], rounding: str) -> NDArray[np.float32]:
 
 
 def round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Finite `values` rounded to nearest even in bfloat16, as float32: NumPy has no bfloat16."""
+    """`values` rounded to nearest even in bfloat16, as float32: NumPy has no bfloat16.
+
+    A NaN stays one: the carry of the rounding would turn 0x7FFFFFFF, CUDA's NaN, into -0.0.
+    """
     bits = np.ascontiguousarray(values).view(np.uint32)
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     rounded = (bits + np.uint32(0x7FFF) + odd) & np.uint32(0xFFFF0000)
-    return rounded.view(np.float32)
+    return np.where(np.isnan(values), np.float32(np.nan), rounded.view(np.float32))
+
+
+def _round_in_place(matrix: NDArray[np.float32], rounding: str) -> None:
+    flat = matrix.reshape(-1)
+    for start in range(0, flat.size, _RUN):
+        flat[start : start + _RUN] = round_to(flat[start : start + _RUN], rounding)
 
 
 def _canonical_bytes(pair: Projection) -> Iterator[memoryview]:
     for matrix in pair:
         flat = np.ascontiguousarray(matrix, dtype="<f4").reshape(-1)
-        for start in range(0, flat.size, _HASH_RUN // 4):
-            yield flat[start : start + _HASH_RUN // 4].data
+        for start in range(0, flat.size, _RUN):
+            yield flat[start : start + _RUN].data
 
 
 def _check_int(name: str, value: object, low: int, high: int, code: str) -> None:
     if type(value) is not int or not low <= value <= high:
         raise RecipeError(
-            f"{name} must be an integer from {low} to {high}, and is {value!r}.", code=code, field=name, got=str(value)
+            f"{name} must be an integer from {low} to {high}, and is {repr(value)[:40]}.",
+            code=code,
+            field=name,
+            got=repr(value)[:40],
         )

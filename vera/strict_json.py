@@ -1,7 +1,7 @@
-"""JSON from strangers: no duplicate keys, no NaN, bounded depth and integers, and no surprises.
+"""JSON from strangers: no duplicate keys, no NaN, bounded depth and integers, whole characters.
 
-The standard library accepts all of these, keeps the last of two equal keys and answers deep
-nesting with RecursionError.
+The standard library accepts all of these, keeps the last of two equal keys, answers deep nesting
+with RecursionError, and lets half a surrogate pair through, which no encoder will write again.
 """
 
 from __future__ import annotations
@@ -13,23 +13,30 @@ MAX_DEPTH = 8
 _MAX_INTEGER_DIGITS = 19
 
 
+class DuplicateKey(ValueError):
+    """An object holds the same key twice."""
+
+
 def loads(data: bytes, *, max_depth: int = MAX_DEPTH) -> object:
     """The JSON value in `data` (UTF-8, no byte-order mark).
 
-    Raises ValueError with a sentence for anything that is not strictly JSON.
+    Raises ValueError with a sentence for anything that is not strictly JSON, DuplicateKey among it.
     """
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8 text") from error
     _check_depth(text, max_depth)
-    return json.loads(
+    value = json.loads(
         text,
         object_pairs_hook=_unique_keys,
         parse_constant=_refuse_constant,
         parse_int=_bounded_int,
         parse_float=_finite,
     )
+    if "\\u" in text:
+        _check_characters(value)
+    return value
 
 
 def dumps(value: object) -> bytes:
@@ -42,7 +49,7 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(unique) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # set.add as "remember"
-        raise ValueError(f"the key {twice!r} stands in it twice")
+        raise DuplicateKey(f"the key {twice[:80]!r} stands in it twice")
     return unique
 
 
@@ -60,6 +67,13 @@ def _check_depth(text: str, max_depth: int) -> None:
                 raise ValueError(f"it is nested more than {max_depth} deep")
         elif char in "}]":
             depth -= 1
+
+
+def _check_characters(value: object) -> None:
+    try:
+        dumps(value)
+    except UnicodeEncodeError as error:
+        raise ValueError("it holds half of a surrogate pair, which is no character") from error
 
 
 def _refuse_constant(constant: str) -> NoReturn:

@@ -27,6 +27,17 @@ ITEM_BYTES = {
 
 _FIELDS = {"dtype", "shape", "data_offsets"}
 
+# What is met under the name of a tensor file, by its first bytes.
+_OTHER_FORMATS = {
+    b"PK\x03\x04": "a zip archive, as torch.save writes",
+    b"\x80": "a pickle, which can run code when it is read",
+    b"GGUF": "a GGUF file",
+    b"\x1f\x8b": "a gzip file",
+    b"version ": "a Git LFS pointer (`git lfs pull` brings the file)",
+    b"<": "a web page",
+    b"{": "JSON text",
+}
+
 
 @dataclass(frozen=True)
 class HeaderLimits:
@@ -35,11 +46,12 @@ class HeaderLimits:
     max_header_bytes: int = 512 * 1024
     max_tensors: int = 4096
     dtypes: frozenset[str] = frozenset({"F32", "F16", "BF16"})
+    min_dims: int = 1
     max_dims: int = 2
     max_items: int = 1 << 28
     name: re.Pattern[str] = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
     max_name: int = 200
-    metadata: tuple[Mapping[str, str], ...] | None = ({"format": "pt"},)  # None: any
+    any_metadata: bool = False  # False: `{"format": "pt"}` or none
 
 
 ADAPTER_LIMITS = HeaderLimits()
@@ -47,11 +59,12 @@ BASE_LIMITS = HeaderLimits(
     max_header_bytes=64 << 20,
     max_tensors=1 << 20,
     dtypes=frozenset(ITEM_BYTES),
+    min_dims=0,
     max_dims=8,
     max_items=1 << 40,
     name=re.compile(r"[^\x00-\x1f\x7f]+"),
     max_name=512,
-    metadata=None,
+    any_metadata=True,
 )
 
 
@@ -74,10 +87,8 @@ def header_length(prefix: bytes, file_bytes: int, limits: HeaderLimits = ADAPTER
     if len(prefix) < PREFIX_BYTES:
         raise _lie("TENSOR_HEADER_LENGTH", f"it is {file_bytes} bytes long, too short to be a safetensors file")
     (length,) = struct.unpack("<Q", prefix[:PREFIX_BYTES])
-    if length > limits.max_header_bytes and length <= file_bytes - PREFIX_BYTES:
-        raise _lie(
-            "TENSOR_HEADER_TOO_LARGE", f"its header is {length:,} bytes and {limits.max_header_bytes:,} are allowed"
-        )
+    if length > limits.max_header_bytes:
+        raise _too_long(prefix, length, file_bytes, limits)
     if not 2 <= length <= file_bytes - PREFIX_BYTES:
         raise _lie("TENSOR_HEADER_LENGTH", f"its header claims {length:,} bytes and the file has {file_bytes:,}")
     return int(length)
@@ -94,10 +105,12 @@ def parse_header(header: bytes, data_bytes: int, limits: HeaderLimits = ADAPTER_
     try:
         fields = strict_json.loads(header)
     except ValueError as error:
-        code = "TENSOR_DUPLICATE_KEY" if "twice" in str(error) else "TENSOR_HEADER_INVALID"
+        is_twice = isinstance(error, strict_json.DuplicateKey)
+        code = "TENSOR_DUPLICATE_KEY" if is_twice else "TENSOR_HEADER_INVALID"
         raise _lie(code, f"its header cannot be read: {error}") from error
     assert isinstance(fields, dict)  # it begins with '{'
-    _check_metadata(fields.pop("__metadata__", None), limits)
+    if "__metadata__" in fields:
+        _check_metadata(fields.pop("__metadata__"), limits)
     if len(fields) > limits.max_tensors:
         raise _lie("TENSOR_COUNT", f"it holds {len(fields):,} tensors and {limits.max_tensors:,} are allowed")
     entries = sorted((_entry(name, value, limits) for name, value in fields.items()), key=lambda e: (e.start, e.end))
@@ -147,15 +160,15 @@ def _entry(name: str, value: object, limits: HeaderLimits) -> TensorEntry:
             tensor=name,
         )
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if dtype not in limits.dtypes:
+    if not isinstance(dtype, str) or dtype not in limits.dtypes:
         raise _lie(
             "TENSOR_DTYPE",
-            f"{name} has the dtype {dtype!r} and only {', '.join(sorted(limits.dtypes))} are allowed",
+            f"{name} has the dtype {str(dtype)[:40]!r} and only {', '.join(sorted(limits.dtypes))} are allowed",
             tensor=name,
         )
     if not _is_shape(shape, limits):
         raise _lie(
-            "TENSOR_SHAPE", f"{name} has the shape {str(shape)[:80]}, which no tensor here can have", tensor=name
+            "TENSOR_SHAPE", f"{name} has the shape {repr(shape)[:80]}, which no tensor here can have", tensor=name
         )
     if 0 in shape:
         raise _lie("TENSOR_EMPTY", f"{name} is empty (shape {shape})", tensor=name)
@@ -170,16 +183,16 @@ def _entry(name: str, value: object, limits: HeaderLimits) -> TensorEntry:
 def _is_shape(shape: object, limits: HeaderLimits) -> bool:
     return (
         isinstance(shape, list)
-        and len(shape) <= limits.max_dims
+        and limits.min_dims <= len(shape) <= limits.max_dims
         and all(type(n) is int and 0 <= n <= limits.max_items for n in shape)
         and math.prod(shape) <= limits.max_items
     )
 
 
 def _check_metadata(metadata: object, limits: HeaderLimits) -> None:
-    if metadata is None or limits.metadata is None or metadata in limits.metadata:
-        return
-    raise _lie("TENSOR_METADATA", f"its metadata is {str(metadata)[:80]} and only {{'format': 'pt'}} is allowed")
+    is_text = isinstance(metadata, dict) and all(isinstance(value, str) for value in metadata.values())
+    if not is_text or not (limits.any_metadata or metadata == {"format": "pt"}):
+        raise _lie("TENSOR_METADATA", f"its metadata is {repr(metadata)[:80]} and only {{'format': 'pt'}} is allowed")
 
 
 def _check_packing(entries: Iterable[TensorEntry], data_bytes: int) -> None:
@@ -192,6 +205,17 @@ def _check_packing(entries: Iterable[TensorEntry], data_bytes: int) -> None:
         at = entry.end
     if at != data_bytes:
         raise _lie("TENSOR_OFFSETS", f"its tensors end at byte {at:,} and the data at {data_bytes:,}")
+
+
+def _too_long(prefix: bytes, length: int, file_bytes: int, limits: HeaderLimits) -> ArchiveError:
+    if length <= file_bytes - PREFIX_BYTES:
+        return _lie(
+            "TENSOR_HEADER_TOO_LARGE", f"its header is {length:,} bytes and {limits.max_header_bytes:,} are allowed"
+        )
+    for first_bytes, other in _OTHER_FORMATS.items():
+        if prefix.startswith(first_bytes):
+            return _lie("UNSUPPORTED_FORMAT", f"it is {other}, not a safetensors file")
+    return _lie("TENSOR_HEADER_LENGTH", f"its header claims {length:,} bytes and the file has {file_bytes:,}")
 
 
 def _lie(code: str, what: str, **facts: object) -> ArchiveError:

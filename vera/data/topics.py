@@ -1,0 +1,38 @@
+"""`demo/topics`: which topic does a line of small talk belong to?
+
+The lines are those of the wheel `chatterbot-corpus` (BSD), read from its YAML files without
+importing it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from vera.data.examples import Split, split_by_hash
+from vera.errors import DataError
+
+NAME = "demo/topics"
+MIN_LINES = 40
+
+
+def load_topics() -> Split:
+    """The topics set. The same on every machine. Raises DataError when the wheel is not installed."""
+    rows = [(line, file.stem) for file in sorted(_corpus().glob("*.yml")) for line in _lines(file)]
+    return split_by_hash(NAME, rows, min_per_label=MIN_LINES)
+
+
+def _corpus() -> Path:
+    spec = importlib.util.find_spec("chatterbot_corpus")
+    if spec is None or not spec.submodule_search_locations:
+        raise DataError(
+            f"{NAME} reads the package chatterbot-corpus, which is not installed: pip install 'vera-hub[demo]'."
+        )
+    return Path(spec.submodule_search_locations[0]) / "data" / "english"
+
+
+def _lines(file: Path) -> list[str]:
+    import yaml
+
+    conversations = yaml.safe_load(file.read_text(encoding="utf-8"))["conversations"]
+    return [str(line) for conversation in conversations for line in conversation]

@@ -1,0 +1,107 @@
+"""Task heads on a bare encoder: pool the hidden states, then one linear map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+HEAD_WEIGHT, HEAD_BIAS = "classifier.weight", "classifier.bias"
+
+
+class PooledClassifier(nn.Module):
+    """An encoder, a pooling and a linear layer to one logit per label.
+
+    `pooling` is "mean" over the unmasked tokens, or "cls" for the first one. The backbone stays
+    the caller's own object.
+    """
+
+    def __init__(
+        self, backbone: nn.Module, labels: Sequence[str], *, pooling: str = "mean", max_length: int = 128
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.labels, self.pooling, self.max_length = tuple(labels), pooling, max_length
+        config: Any = backbone.config
+        self.classifier = nn.Linear(config.hidden_size, len(self.labels))
+        self.classifier.to(next(backbone.parameters()).device)
+        self._tokenizer: Any = None
+
+    @property
+    def config(self) -> Any:
+        return self.backbone.config
+
+    @property
+    def tokenizer(self) -> Any:
+        """The base's own tokenizer, loaded from where the base was loaded."""
+        if self._tokenizer is None:
+            from transformers import AutoTokenizer
+
+            self._tokenizer = AutoTokenizer.from_pretrained(self.backbone.name_or_path)
+        return self._tokenizer
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits (batch, labels) for token ids and mask (batch, tokens)."""
+        return self.classify_pooled(self.pool(input_ids, attention_mask))
+
+    def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Pooled hidden states (batch, hidden)."""
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.pooling == "cls":
+            first: Tensor = hidden[:, 0]
+            return first
+        mask = attention_mask[..., None].to(hidden.dtype)
+        mean: Tensor = (hidden * mask).sum(1) / mask.sum(1)
+        return mean
+
+    def classify_pooled(self, pooled: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(pooled.to(self.classifier.weight.dtype))
+        return logits
+
+    def classify(self, texts: Sequence[str], *, batch_size: int = 32) -> list[str]:
+        """The label of each text."""
+        return [self.labels[i] for i in self.predict(texts, batch_size=batch_size)]
+
+    def predict(self, texts: Sequence[str], *, batch_size: int = 32) -> list[int]:
+        """The index of the most likely label of each text, in evaluation mode."""
+        was_training = self.training
+        self.eval()
+        answers = np.empty(len(texts), dtype=np.int64)
+        with torch.inference_mode():
+            for rows, batch in batches_by_length(self.encode(texts), batch_size, next(self.parameters()).device):
+                answers[rows] = self(**batch).argmax(-1).cpu().numpy()
+        self.train(was_training)
+        return [int(answer) for answer in answers]
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, cut at `max_length`."""
+        encoded: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
+        return encoded
+
+
+Order = Callable[[int], Iterable[int]]
+
+
+def batches_by_length(
+    token_ids: Sequence[Sequence[int]], batch_size: int, device: torch.device, order: Order = range
+) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
+    """Batches of texts of like length, as (row numbers, model inputs): padding is wasted work.
+
+    `order(n)` gives the sequence in which the n batches come.
+    """
+    rows = sorted(range(len(token_ids)), key=lambda row: (len(token_ids[row]), row))
+    chunks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
+    for index in order(len(chunks)):
+        yield chunks[index], _padded([token_ids[row] for row in chunks[index]], device)
+
+
+def _padded(token_ids: Sequence[Sequence[int]], device: torch.device) -> dict[str, Tensor]:
+    width = max(len(ids) for ids in token_ids)
+    ids, mask = np.zeros((2, len(token_ids), width), dtype=np.int64)
+    for row, tokens in enumerate(token_ids):
+        ids[row, : len(tokens)] = tokens
+        mask[row, : len(tokens)] = 1
+    return {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}

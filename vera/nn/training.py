@@ -1,0 +1,170 @@
+"""Training the vectors of an adapter, and the two things it is compared with: LoRA and the head alone.
+
+Deterministic: the same recipe on the same machine gives the same bytes. Nothing draws from a
+global generator, and the base stays in evaluation mode, so there is no dropout to seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vera.data import Examples, Split
+from vera.errors import VeraError
+from vera.nn.bank import Bank
+from vera.nn.heads import PooledClassifier, batches_by_length
+
+METHODS = ("vera", "lora", "head")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. The defaults are for short texts on a small encoder, chosen on a part of a training set.
+
+    VeRA wants about ten times LoRA's learning rate, and the head one of its own.
+    """
+
+    method: str = "vera"
+    rank: int = 256
+    epochs: int = 12
+    batch_size: int = 32
+    learning_rate: float = 2e-2
+    head_learning_rate: float = 5e-3
+    warmup: float = 0.06  # share of all steps; Kopiczko et al. 2024, Table 8
+    weight_decay: float = 0.0
+    seed: int = 0
+    max_length: int = 64
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands: `loss` is the mean since the epoch began."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+
+
+Report = Callable[[Step], None]
+
+
+def train(
+    classifier: PooledClassifier,
+    parameters: Sequence[nn.Parameter],
+    split: Split,
+    recipe: Recipe,
+    report: Report | None = None,
+) -> None:
+    """Train `parameters` (the vectors of the active adapter) and the head of `classifier` on `split.train`.
+
+    Raises VeraError (TRAINING_DIVERGED) as soon as a loss is not finite.
+    """
+    classifier.backbone.requires_grad_(False)
+    classifier.eval()
+    token_ids, targets = classifier.encode(split.train.texts), torch.tensor(split.train.targets)
+    reset_head(classifier, recipe.seed)
+    shuffle = torch.Generator().manual_seed(recipe.seed)
+    device = next(classifier.parameters()).device
+
+    def shuffled(n: int) -> list[int]:
+        order: list[int] = torch.randperm(n, generator=shuffle).tolist()
+        return order
+
+    steps_per_epoch = -(-len(token_ids) // recipe.batch_size)
+    optimizer = _optimizer(parameters, classifier.classifier.parameters(), recipe)
+    schedule = _linear_schedule(optimizer, recipe, steps_per_epoch * recipe.epochs)
+    for epoch in range(recipe.epochs):
+        total = 0.0
+        for step, (rows, batch) in enumerate(batches_by_length(token_ids, recipe.batch_size, device, shuffled), 1):
+            loss = _step(classifier(**batch), targets[rows].to(device), optimizer)
+            schedule.step()
+            total += loss
+            if report:
+                report(Step(epoch + 1, epoch * steps_per_epoch + step, steps_per_epoch * recipe.epochs, total / step))
+
+
+def train_head(classifier: PooledClassifier, split: Split, recipe: Recipe, *, epochs: int = 200) -> None:
+    """Train the head alone on the frozen base's features, which are computed once: the baseline to beat."""
+    features = pooled_features(classifier, split.train)
+    targets = torch.tensor(split.train.targets, device=features.device)
+    reset_head(classifier, recipe.seed)
+    shuffle = torch.Generator().manual_seed(recipe.seed)
+    steps = -(-len(targets) // recipe.batch_size)
+    optimizer = _optimizer([], classifier.classifier.parameters(), recipe)
+    schedule = _linear_schedule(optimizer, recipe, steps * epochs)
+    for _ in range(epochs):
+        order = torch.randperm(len(targets), generator=shuffle)
+        for start in range(0, len(order), recipe.batch_size):
+            rows = order[start : start + recipe.batch_size]
+            _step(classifier.classify_pooled(features[rows]), targets[rows], optimizer)
+            schedule.step()
+
+
+def pooled_features(classifier: PooledClassifier, examples: Examples, *, batch_size: int = 64) -> Tensor:
+    """The pooled hidden states (n, hidden) of `examples`, in their order."""
+    classifier.eval()
+    device = next(classifier.parameters()).device
+    pooled: list[tuple[list[int], Tensor]] = []
+    with torch.no_grad():
+        for rows, batch in batches_by_length(classifier.encode(examples.texts), batch_size, device):
+            pooled.append((rows, classifier.pool(**batch)))
+    features = torch.empty(len(examples), pooled[0][1].shape[-1], device=device)
+    for rows, values in pooled:
+        features[rows] = values
+    return features
+
+
+def accuracy(classifier: PooledClassifier, examples: Examples) -> float:
+    answers = classifier.predict(examples.texts)
+    return sum(answer == target for answer, target in zip(answers, examples.targets, strict=True)) / len(examples)
+
+
+def adapted_parameters(bank: Bank) -> list[nn.Parameter]:
+    """The trainable parameters of the active adapter; none for the bare base."""
+    return bank.parameters(bank.active) if bank.active is not None else []
+
+
+def reset_head(classifier: PooledClassifier, seed: int) -> None:
+    """A small random head that depends on `seed` alone."""
+    generator = torch.Generator().manual_seed(seed)
+    head = classifier.classifier
+    with torch.no_grad():
+        head.weight.copy_(torch.randn(head.weight.shape, generator=generator) * 0.02)
+        head.bias.zero_()
+
+
+def _optimizer(vectors: Sequence[nn.Parameter], head: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
+    groups: list[dict[str, Any]] = [{"params": list(head), "lr": recipe.head_learning_rate}]
+    if vectors:
+        groups.append({"params": list(vectors), "lr": recipe.learning_rate})
+    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+
+
+def _linear_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int) -> torch.optim.lr_scheduler.LambdaLR:
+    warmup = max(1, int(steps * recipe.warmup))
+
+    def factor(step: int) -> float:
+        return (step + 1) / warmup if step < warmup else max(0.0, (steps - step) / max(1, steps - warmup))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def _step(logits: Tensor, targets: Tensor, optimizer: torch.optim.Optimizer) -> float:
+    loss = functional.cross_entropy(logits.float(), targets)
+    value = loss.item()
+    if not math.isfinite(value):
+        raise VeraError(f"The loss became {value}: train again with a lower learning rate.", code="TRAINING_DIVERGED")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+    optimizer.step()
+    return value
