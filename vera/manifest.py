@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from dataclasses import fields as fields_of
 from typing import Any
 
 import rfc8785
@@ -17,6 +18,7 @@ import rfc8785
 from vera import strict_json
 from vera.errors import ManifestError, RecipeError
 from vera.projection import ProjectionRecipe
+from vera.tensorfile import ADAPTER_LIMITS, PREFIX_BYTES
 
 SCHEMA = "vera-adapter/1"
 MANIFEST_FILE = "vera.json"
@@ -26,8 +28,11 @@ CARD_FILE = "README.md"
 EXTRA_FILES = (CONFIG_FILE, CARD_FILE)
 
 MAX_MANIFEST_BYTES = 1 << 20
-MAX_MODULES = 4096
+MAX_EXTRA_BYTES = 1 << 20  # each of EXTRA_FILES
+MAX_TRAINING_BYTES = 16 * 1024
+MAX_MODULES = ADAPTER_LIMITS.max_tensors // 2  # each has a λb and a λd
 MAX_LABELS = 10_000
+MAX_TEXT = 200
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 POOLINGS = ("mean", "cls")
 
@@ -35,6 +40,10 @@ _MODULE_NAME = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FINGERPRINT = re.compile(r"vbf1:[0-9a-f]{64}")
 _PROJECTION_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_DTYPE_NAME = re.compile(r"[a-z0-9_]{1,32}")
+# Control characters (C0, C1), line separators and bidirectional overrides: in a terminal or a page
+# they would say something else than what is written.
+_DECEIVING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -157,15 +166,33 @@ class Manifest:
 
 
 def _check(manifest: Manifest) -> None:
-    base, recipe, modules = manifest.base, manifest.recipe, manifest.modules
-    _require(
-        _FINGERPRINT.fullmatch(base.fingerprint),
-        f"base.fingerprint is {base.fingerprint!r}, not vbf1: and 64 hex digits",
-    )
-    _require(0 < len(base.name) <= 200 and base.name.isprintable(), "base.name must be 1 to 200 printable characters")
+    _check_base(manifest.base)
     _require(
         _PROJECTION_DIGEST.fullmatch(manifest.projection_digest), "projection.digest is not sha256: and 64 hex digits"
     )
+    _check_modules(manifest.modules, manifest.recipe)
+    _check_weights(manifest)
+    _check_task(manifest.task)
+    _check_training(manifest.training)
+    if manifest.license is not None:
+        _check_text("license", manifest.license)
+    _require(set(manifest.files) <= set(EXTRA_FILES), f"files may only name {', '.join(EXTRA_FILES)}")
+    for path, entry in manifest.files.items():
+        _require(0 <= entry.size_bytes <= MAX_EXTRA_BYTES, f"{path} cannot have {entry.size_bytes} bytes")
+
+
+def _check_base(base: BaseIdentity) -> None:
+    _require(
+        _FINGERPRINT.fullmatch(base.fingerprint),
+        f"base.fingerprint is {base.fingerprint[:80]!r}, not vbf1: and 64 hex digits",
+    )
+    _check_text("base.name", base.name)
+    if base.revision is not None:
+        _check_text("base.revision", base.revision)
+    _require(_DTYPE_NAME.fullmatch(base.dtype), f"base.dtype {base.dtype[:80]!r} is no dtype")
+
+
+def _check_modules(modules: tuple[AdaptedModule, ...], recipe: ProjectionRecipe) -> None:
     _require(0 < len(modules) <= MAX_MODULES, f"it must adapt 1 to {MAX_MODULES} modules and adapts {len(modules)}")
     names = [module.name for module in modules]
     _require(names == sorted(set(names)), "modules must be sorted by name, each once")
@@ -181,15 +208,11 @@ def _check(manifest: Manifest) -> None:
             f"{widest[0]} x {widest[1]}: the matrices would not be those of training.",
             code="DIMS_MISMATCH",
         )
-    _check_weights(manifest)
-    _require(set(manifest.files) <= set(EXTRA_FILES), f"files may only name {', '.join(EXTRA_FILES)}")
-    _check_task(manifest.task)
-    _require(len(rfc8785.dumps(dict(manifest.training))) <= 16 * 1024, "training may hold at most 16 KiB")
 
 
 def _check_weights(manifest: Manifest) -> None:
     weights = manifest.weights
-    _require(weights.dtype in DTYPES, f"weights.dtype is {weights.dtype!r}, not one of {', '.join(DTYPES)}")
+    _require(weights.dtype in DTYPES, f"weights.dtype is {weights.dtype[:80]!r}, not one of {', '.join(DTYPES)}")
     item = 4 if weights.dtype == "float32" else 2
     vectors = item * manifest.parameters
     _require(
@@ -207,6 +230,11 @@ def _check_weights(manifest: Manifest) -> None:
         )
     size = item * sum(_items(tensor.shape) for tensor in manifest.head)
     _require(weights.head_bytes == size, f"weights.head_bytes is {weights.head_bytes} and the head tensors need {size}")
+    header_bytes = weights.size_bytes - PREFIX_BYTES - vectors - size
+    _require(
+        2 <= header_bytes <= ADAPTER_LIMITS.max_header_bytes,
+        f"weights.bytes is {weights.size_bytes} and the tensors alone are {vectors + size}",
+    )
 
 
 def _check_task(task: Task | None) -> None:
@@ -215,13 +243,38 @@ def _check_task(task: Task | None) -> None:
     _require(re.fullmatch(r"[a-z][a-z0-9-]{0,63}", task.kind), f"task.kind {task.kind[:80]!r} is no task name")
     _require(
         task.pooling is None or task.pooling in POOLINGS,
-        f"task.pooling is {task.pooling!r}, not one of {', '.join(POOLINGS)}",
+        f"task.pooling is {str(task.pooling)[:80]!r}, not one of {', '.join(POOLINGS)}",
     )
     _require(
         len(task.labels) <= MAX_LABELS and len(set(task.labels)) == len(task.labels), "task.labels must be different"
     )
-    _require(all(0 < len(label) <= 200 for label in task.labels), "each of task.labels must have 1 to 200 characters")
+    for label in task.labels:
+        _check_text("each of task.labels", label)
     _require(task.max_length is None or 1 <= task.max_length <= 1 << 20, "task.max_length is out of range")
+
+
+def _check_training(training: Mapping[str, Any]) -> None:
+    """What is said of the training is free, but must read back as it was written.
+
+    A float such as 2.0**60 is written as digits that read back as an integer RFC 8785 cannot write.
+    """
+    try:
+        canonical = rfc8785.dumps(dict(training))
+        read = strict_json.loads(canonical, max_depth=strict_json.MAX_DEPTH - 1)  # it lies one deep in the manifest
+        survives = rfc8785.dumps(read) == canonical  # type: ignore[arg-type]  # what strict_json reads is JSON
+    except ValueError as error:
+        raise ManifestError(
+            f"vera.json is not valid: training cannot be written as canonical JSON: {error}."
+        ) from error
+    _require(survives, "training holds a number that canonical JSON cannot keep")
+    _require(len(canonical) <= MAX_TRAINING_BYTES, f"training may hold at most {MAX_TRAINING_BYTES} bytes")
+
+
+def _check_text(where: str, text: str) -> None:
+    _require(
+        0 < len(text) <= MAX_TEXT and not _DECEIVING.search(text),
+        f"{where} must have 1 to {MAX_TEXT} characters, none of them a control character",
+    )
 
 
 def _items(shape: tuple[int, ...]) -> int:
@@ -274,10 +327,11 @@ def _parse(value: object) -> Manifest:
         )
     top = _Reader(value, "the manifest")
     top.string("schema")
+    recipe, projection_digest = _parse_projection(top.object("projection"))
     manifest = Manifest(
         base=_parse_base(top.object("base")),
-        recipe=(projection := _parse_projection(top.object("projection")))[0],
-        projection_digest=projection[1],
+        recipe=recipe,
+        projection_digest=projection_digest,
         modules=tuple(_parse_module(m) for m in top.objects("modules")),
         weights=_parse_weights(top.object("weights")),
         head=tuple(_parse_head(h) for h in top.objects("head")),
@@ -302,16 +356,11 @@ def _parse_base(base: _Reader) -> BaseIdentity:
 
 
 def _parse_projection(projection: _Reader) -> tuple[ProjectionRecipe, str]:
+    fields: dict[str, Any] = {field.name: projection.take(field.name) for field in fields_of(ProjectionRecipe)}
     digest = projection.string("digest")
-    fields = projection.rest()
+    projection.end()
     try:
         return ProjectionRecipe(**fields), digest
-    except TypeError as error:
-        raise ManifestError(
-            f"vera.json is not valid: projection must have stream, seed, rank, in_features, "
-            f"out_features, rounding and digest, and has {', '.join(sorted(fields))}.",
-            code="MANIFEST_UNKNOWN_FIELD",
-        ) from error
     except RecipeError as error:
         raise ManifestError(f"vera.json is not valid: {error}", code=error.code, **error.facts) from error
 
@@ -395,10 +444,16 @@ class _Reader:
         return value
 
     def optional_string(self, key: str) -> str | None:
-        return None if self._left.get(key, "") is None and self._left.pop(key) is None else self.string(key)
+        return None if self._takes_null(key) else self.string(key)
 
     def optional_integer(self, key: str) -> int | None:
-        return None if self._left.get(key, "") is None and self._left.pop(key) is None else self.integer(key)
+        return None if self._takes_null(key) else self.integer(key)
+
+    def _takes_null(self, key: str) -> bool:
+        is_null = key in self._left and self._left[key] is None
+        if is_null:
+            del self._left[key]
+        return is_null
 
     def object(self, key: str) -> _Reader:
         return _Reader(self.take(key), key)
@@ -419,8 +474,9 @@ class _Reader:
 
     def end(self) -> None:
         if self._left:
+            unknown = [key[:80] for key in sorted(self._left)[:20]]
             raise ManifestError(
-                f"vera.json is not valid: {self._where} has unknown fields: {', '.join(sorted(self._left))[:200]}.",
+                f"vera.json is not valid: {self._where} has unknown fields: {', '.join(map(repr, unknown[:5]))}.",
                 code="MANIFEST_UNKNOWN_FIELD",
-                fields=sorted(self._left)[:20],
+                fields=unknown,
             )
