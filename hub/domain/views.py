@@ -1,0 +1,231 @@
+"""What the hub shows: the shapes of `docs/api.md`, the same for the API and the pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+Item = TypeVar("Item")
+State = Literal["waiting", "running", "done", "failed"]
+TensorRow = tuple[str, str, tuple[int, ...], str]
+
+
+@dataclass(frozen=True)
+class Page(Generic[Item]):
+    """Some items of a list. `next` is the cursor of the page after this one."""
+
+    items: tuple[Item, ...]
+    next: str | None = None
+
+
+@dataclass(frozen=True)
+class BaseName:
+    """A base as something else names it."""
+
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseView:
+    """A registered base. `dtype` is the one most of its weights are stored in."""
+
+    fingerprint: str
+    name: str
+    revision: str | None
+    dtype: str
+    parameters: int
+    size_bytes: int
+    tensor_count: int
+    adapter_count: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseDetail(BaseView):
+    """A base and its tensor table: rows of name, dtype, shape and sha256."""
+
+    tensors: tuple[TensorRow, ...]
+
+
+@dataclass(frozen=True)
+class TaskView:
+    kind: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterView:
+    """An adapter; base and task are those of its latest version."""
+
+    id: str
+    namespace: str
+    name: str
+    base: BaseName
+    task: TaskView | None
+    latest: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionSummary:
+    """One version. `lora_bytes` is a float32 LoRA of rank 8 on the same modules."""
+
+    version: int
+    ref: str
+    digest: str
+    weights_digest: str
+    commit: str
+    rank: int
+    parameters: int
+    vector_bytes: int
+    head_bytes: int
+    size_bytes: int
+    lora_bytes: int
+    message: str | None
+    created_at: datetime
+    created_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterDetail(AdapterView):
+    """An adapter and all of its versions, newest first."""
+
+    versions: tuple[VersionSummary, ...]
+
+
+@dataclass(frozen=True)
+class FileView:
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationView:
+    """One suite on one version. `position` counts from 1 while it waits; `reason` says why it waits or failed."""
+
+    id: str
+    ref: str
+    version_digest: str
+    suite: str
+    spec_digest: str
+    state: State
+    score: float | None
+    interval: tuple[float, float] | None
+    metric: str
+    items: int
+    attempts: int
+    position: int | None
+    reason: str | None
+    worker: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    environment: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionDetail(VersionSummary):
+    """A version whole. `manifest` is the parsed `vera.json`; `card_html` is sanitised."""
+
+    id: str
+    manifest: Mapping[str, Any]
+    files: tuple[FileView, ...]
+    card_html: str
+    evaluations: tuple[EvaluationView, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteView:
+    """The current definition of a suite. `digest` covers everything a score depends on."""
+
+    name: str
+    digest: str
+    definition: Mapping[str, Any]
+    title: str
+    metric: str
+    items: int
+    labels: tuple[str, ...]
+    baselines: Mapping[str, float]
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two evaluations of one suite, paired by item. `delta` is this one less the other."""
+
+    metric: str
+    items: int
+    score: float
+    against_score: float
+    delta: float
+    interval: tuple[float, float]
+    p_value: float
+    only_better: int
+    only_worse: int
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardRow:
+    """One version on a board. `rank` counts the versions that score higher; `tied_with_best` is the
+    paired test against the first row (which is tied with itself)."""
+
+    rank: int
+    tied_with_best: bool
+    ref: str
+    digest: str
+    base: BaseName
+    score: float
+    interval: tuple[float, float]
+    adapter_rank: int
+    parameters: int
+    vector_bytes: int
+    head_bytes: int
+    lora_bytes: int
+    created_by: str
+    evaluation_id: str
+    finished_at: datetime
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    suite: SuiteView
+    rows: tuple[LeaderboardRow, ...]
+
+
+@dataclass(frozen=True)
+class JobBase:
+    name: str
+    revision: str | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker is to do, and the `fence` it must show with everything it says of it."""
+
+    id: str
+    fence: int
+    ref: str
+    version_digest: str
+    commit: str
+    suite: str
+    spec: Mapping[str, Any]
+    spec_digest: str
+    base: JobBase
+    lease_seconds: int
+
+
+@dataclass(frozen=True)
+class PrincipalView:
+    """Who a token speaks for."""
+
+    name: str
+    kind: str
+    scopes: tuple[str, ...]

@@ -1,0 +1,92 @@
+"""What the server refuses, and why.
+
+HubError
+├── Malformed           the request cannot be read
+├── Unauthorized        no token, or not a valid one
+├── Forbidden           a valid token that may not do this
+├── NotFound            it is not there, or the caller may not see it
+├── Conflict            it cannot be done in the present state
+├── TooLarge            more bytes than are allowed
+├── Unsupported         another format than the one that is spoken
+├── Invalid             well formed and wrong
+├── StorageFull         nothing more can be written; reading goes on
+├── Unavailable         not now: try again
+│   └── BlobCorrupt     stored bytes are not what they were (trying again does not help)
+└── StartRefused        the server will not start like this
+
+Every error carries a stable `code` (part of the public contract), the facts it is about, and a
+sentence that ends with what to do next. `hub.api.errors` alone knows status codes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class HubError(Exception):
+    """Base of the tree. `facts` are JSON values; `is_retryable` says that the same request may work later."""
+
+    code: str = "HUB_ERROR"
+    is_retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, code: str | None = None, **facts: object) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+        self.facts = facts
+
+
+class Malformed(HubError):
+    code = "BODY_INVALID"
+
+
+class Unauthorized(HubError):
+    code = "TOKEN_INVALID"
+
+
+class Forbidden(HubError):
+    code = "FORBIDDEN"
+
+
+class NotFound(HubError):
+    code = "NOT_FOUND"
+
+
+class Conflict(HubError):
+    code = "CONFLICT"
+
+
+class TooLarge(HubError):
+    code = "BODY_TOO_LARGE"
+
+
+class Unsupported(HubError):
+    code = "UNSUPPORTED_FORMAT"
+
+
+class Invalid(HubError):
+    code = "INVALID"
+
+
+class StorageFull(HubError):
+    code = "STORAGE_FULL"
+
+
+class Unavailable(HubError):
+    code = "UNAVAILABLE"
+    is_retryable = True
+
+
+class BlobCorrupt(Unavailable):
+    code = "BLOB_CORRUPT"
+    is_retryable = False
+
+
+class StartRefused(HubError):
+    """`exit_code` is what the process ends with, so that scripts can tell the cases apart."""
+
+    code = "START_REFUSED"
+
+    def __init__(self, message: str, *, code: str, exit_code: int) -> None:
+        super().__init__(message, code=code)
+        self.exit_code = exit_code

@@ -1,0 +1,55 @@
+"""What an operator can choose, read once from `VERA_HUB_…` and passed on as one value."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIB = 1 << 20
+DATABASE_FILE = "hub.db"
+
+
+class Settings(BaseSettings):
+    """The configuration of one hub. Without any, it is embedded: SQLite in `data_dir`, on 127.0.0.1."""
+
+    model_config = SettingsConfigDict(env_prefix="VERA_HUB_", frozen=True, extra="ignore")
+
+    data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("vera-hub"))
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    # postgresql://… ; the default is SQLite in data_dir.
+    database_url: str | None = None
+    # s3://bucket/prefix, file:///…, memory:///: where blobs above 256 KiB live. S3 keys and endpoint come
+    # from the usual AWS_… variables. The default is the database.
+    blob_url: str | None = None
+    # How others reach this hub, when that is not http://host:port.
+    public_url: str | None = None
+    # Host names beside loopback and the one in public_url that requests may name.
+    allowed_hosts: tuple[str, ...] = ()
+    user: str | None = None
+    # The largest adapter file is 64 MiB; the rest of a push is small.
+    max_push_bytes: int = 68 * MIB
+    max_json_bytes: int = 1 * MIB
+    # Tensor tables of the largest bases, and the outputs of an evaluation.
+    max_table_bytes: int = 16 * MIB
+    # A quota for the embedded database; beyond it, writes are refused with STORAGE_FULL.
+    max_database_bytes: int | None = None
+
+    @property
+    def is_embedded(self) -> bool:
+        """True when the database is a file that this process alone may open."""
+        return self.database_url is None
+
+    @property
+    def resolved_database_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir / DATABASE_FILE}"
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """The names a request may be addressed to, beside loopback's."""
+        public = urlsplit(self.public_url).hostname if self.public_url else None
+        return frozenset(name for name in (public, *self.allowed_hosts) if name)
