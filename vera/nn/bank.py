@@ -31,9 +31,11 @@ class Slot:
 
 @dataclass
 class Bank:
-    """The adapters on one model. `targets` maps module names of the base checkpoint to live modules."""
+    """The adapters on one model. `targets` maps module names of the base checkpoint to live modules.
 
-    model: nn.Module
+    It holds the modules and not the model, so that a model nobody else holds is freed.
+    """
+
     targets: Mapping[str, nn.Module]
     slots: dict[str, Slot] = field(default_factory=dict)
     active: str | None = None
@@ -84,6 +86,11 @@ class Bank:
             for module_name, delta in self.slots[name].deltas.items():
                 self._hooks[module_name] = self.targets[module_name].register_forward_hook(_adding(delta))
 
+    def ensure_active(self, name: str) -> None:
+        """`activate(name)`, at no cost when it is active already."""
+        if self.active != name:
+            self.activate(name)
+
     def remove(self, name: str) -> None:
         """Forget adapter `name`; the base becomes active when it was."""
         if self.active == name:
@@ -111,7 +118,7 @@ class Bank:
     def _shared(self, digest: str, projection: Callable[[], Projection]) -> SharedProjection:
         if digest not in self._projections:
             shared = SharedProjection(projection())
-            self._projections[digest] = shared.to(_device_of(self.model))
+            self._projections[digest] = shared.to(_device_of(next(iter(self.targets.values()))))
         return self._projections[digest]
 
     def _check_new(self, name: str) -> None:

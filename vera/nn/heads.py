@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vera.nn.bank import Bank
+
 HEAD_WEIGHT, HEAD_BIAS = "classifier.weight", "classifier.bias"
 
 
@@ -16,13 +18,21 @@ class PooledClassifier(nn.Module):
     """An encoder, a pooling and a linear layer to one logit per label.
 
     `pooling` is "mean" over the unmasked tokens, or "cls" for the first one. The backbone stays
-    the caller's own object.
+    the caller's own object. With `adapter`, every pass runs through that adapter of that bank,
+    whichever one somebody else activated on the shared backbone.
     """
 
     def __init__(
-        self, backbone: nn.Module, labels: Sequence[str], *, pooling: str = "mean", max_length: int = 128
+        self,
+        backbone: nn.Module,
+        labels: Sequence[str],
+        *,
+        pooling: str = "mean",
+        max_length: int = 128,
+        adapter: tuple[Bank, str] | None = None,
     ) -> None:
         super().__init__()
+        self._adapter = adapter
         self.backbone = backbone
         self.labels, self.pooling, self.max_length = tuple(labels), pooling, max_length
         config: Any = backbone.config
@@ -49,6 +59,9 @@ class PooledClassifier(nn.Module):
 
     def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Pooled hidden states (batch, hidden)."""
+        if self._adapter is not None:
+            bank, name = self._adapter
+            bank.ensure_active(name)
         hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         if self.pooling == "cls":
             first: Tensor = hidden[:, 0]

@@ -1,0 +1,101 @@
+"""The parent's end of the child process: start it, ask it, end it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import IO, Any
+
+# What a child may know. Everything else in the environment, tokens above all, stays with the parent.
+_PASSED_ON = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "CUDA_VISIBLE_DEVICES",
+    "LD_LIBRARY_PATH",
+    "OMP_NUM_THREADS",
+    "PYTHONPATH",
+)
+
+
+class ChildDied(Exception):
+    """The child ended without an answer: it crashed, ran out of memory, or was stopped."""
+
+
+class JobRefused(Exception):
+    """The child answered that this adapter cannot be evaluated, and why."""
+
+    def __init__(self, code: str, detail: str) -> None:
+        super().__init__(detail)
+        self.code = code
+
+
+class Runner:
+    """One child process, started at need and kept while it behaves."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+
+    def run(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The child's reply to `request`. Raises JobRefused or ChildDied."""
+        child = self._started()
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            child.stdin.write(json.dumps(request) + "\n")
+            child.stdin.flush()
+            line = child.stdout.readline()
+        except (OSError, ValueError) as error:
+            raise self._died(child) from error
+        if not line:
+            raise self._died(child)
+        reply: dict[str, Any] = json.loads(line)
+        if "error" in reply:
+            raise JobRefused(reply["error"]["code"], reply["error"]["detail"])
+        return reply
+
+    def stop(self) -> None:
+        """End the child at once, from whichever thread. Whoever waits for its answer gets ChildDied."""
+        with self._lock:
+            child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            _close(child.stdin)
+            _close(child.stdout)
+
+    def _started(self) -> subprocess.Popen[str]:
+        with self._lock:
+            if self._child is None or self._child.poll() is not None:
+                self._child = subprocess.Popen(
+                    [sys.executable, "-m", "hub.worker.child"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env=_child_environment(),
+                    start_new_session=True,  # a Ctrl-C at the terminal is the parent's to handle
+                )
+            return self._child
+
+    def _died(self, child: subprocess.Popen[str]) -> ChildDied:
+        self.stop()
+        return ChildDied(f"The evaluation process ended with status {child.poll()} and gave no answer.")
+
+
+def _child_environment() -> dict[str, str]:
+    passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    return passed | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+
+
+def _close(pipe: IO[str] | None) -> None:
+    if pipe is not None:
+        try:
+            pipe.close()
+        except OSError:
+            return  # the child is gone, and what was still buffered with it

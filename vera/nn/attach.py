@@ -1,0 +1,136 @@
+"""Put a checked adapter on a live model: prove the base, prove the matrices, then attach."""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from vera.archive import Archive, Vectors, vectors_of
+from vera.errors import BaseMismatch, VeraError
+from vera.fingerprint import BaseFingerprint
+from vera.manifest import Manifest
+from vera.nn.bank import Bank, fill
+from vera.nn.heads import HEAD_BIAS, HEAD_WEIGHT, PooledClassifier
+from vera.nn.identity import BaseProof, Progress, prove_base, trust_base
+from vera.projection import DEFAULT_BUDGET_BYTES, prove
+
+VERIFY = ("strict", "warn", "off")
+
+
+@dataclass(frozen=True)
+class Attached:
+    """What is known of an adapter on a model; `model.vera` of everything `attach` returns."""
+
+    bank: Bank
+    name: str
+    manifest: Manifest
+    base: BaseProof
+    ref: str | None = None
+
+    def __str__(self) -> str:
+        recipe = self.manifest.recipe
+        return (
+            f"{self.ref or self.name}\n"
+            f"  {self.base}\n"
+            f"  projection {self.manifest.projection_digest}: rebuilt from seed {recipe.seed}, rank {recipe.rank}, and equal"
+        )
+
+
+def attach(
+    model: nn.Module,
+    archive: Archive,
+    base: BaseFingerprint,
+    *,
+    ref: str | None = None,
+    verify: str = "strict",
+    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    progress: Progress | None = None,
+) -> Any:
+    """`model` with the adapter of `archive` active: a PooledClassifier for a classifier, else `model` itself.
+
+    `base` is the tensor table of the base the adapter names. Nothing is changed before everything
+    is proven. The same adapter twice is attached once. Raises BaseMismatch, ProjectionMismatch,
+    AdapterTooLarge or TargetError.
+    """
+    manifest = archive.manifest
+    if base.value != manifest.base.fingerprint:
+        raise BaseMismatch(
+            f"The adapter was trained on {manifest.base.fingerprint}, and {base.value} was given as its base."
+        )
+    proof = _proof(model, base, verify, progress)
+    bank = bank_of(model, proof)
+    name = manifest.digest
+    vectors = vectors_of(archive)
+    if name not in bank.slots:
+        slot = bank.add_vera(
+            name,
+            manifest.modules,
+            manifest.projection_digest,
+            lambda: prove(manifest.recipe, manifest.projection_digest, budget_bytes=budget_bytes),
+        )
+        fill(slot, vectors)
+    bank.activate(name)
+    attached = Attached(bank, name, manifest, proof, ref)
+    adapted = _with_head(model, vectors, attached)
+    adapted.vera = attached
+    return adapted
+
+
+def bank_of(model: nn.Module, proof: BaseProof) -> Bank:
+    """The one bank of `model`, made at the first call."""
+    bank = _BANKS.get(model)
+    if bank is None:
+        bank = _BANKS[model] = Bank(live_modules(model, proof))
+    return bank
+
+
+def live_modules(model: nn.Module, proof: BaseProof) -> dict[str, nn.Module]:
+    """The model's modules under their names in the base checkpoint."""
+    weights = {
+        name: live for name, live in proof.names.items() if name.endswith(".weight") and live.endswith(".weight")
+    }
+    return {
+        name.removesuffix(".weight"): model.get_submodule(live.removesuffix(".weight"))
+        for name, live in weights.items()
+    }
+
+
+def _proof(model: nn.Module, base: BaseFingerprint, verify: str, progress: Progress | None) -> BaseProof:
+    if verify not in VERIFY:
+        raise VeraError(f"verify is {verify!r} and can be {', '.join(VERIFY)}.", code="VERIFY_INVALID")
+    if verify == "off":
+        return trust_base(model, base)
+    try:
+        return prove_base(model, base, progress=progress)
+    except BaseMismatch as error:
+        if verify == "strict":
+            raise
+        import warnings
+
+        warnings.warn(f"The adapter may answer wrongly. {error}", stacklevel=4)
+        return trust_base(model, base)
+
+
+def _with_head(model: nn.Module, vectors: Vectors, attached: Attached) -> Any:
+    task = attached.manifest.task
+    if task is None or task.pooling is None:
+        return model
+    classifier = PooledClassifier(
+        model,
+        task.labels,
+        pooling=task.pooling,
+        max_length=task.max_length or 128,
+        adapter=(attached.bank, attached.name),
+    )
+    with torch.no_grad():
+        classifier.classifier.weight.copy_(torch.from_numpy(vectors.head[HEAD_WEIGHT]))
+        classifier.classifier.bias.copy_(torch.from_numpy(vectors.head[HEAD_BIAS]))
+    classifier.eval()
+    return classifier
+
+
+_BANKS: weakref.WeakKeyDictionary[nn.Module, Bank] = weakref.WeakKeyDictionary()
