@@ -8,11 +8,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 import stat
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +25,7 @@ from vera.manifest import (
     DTYPES,
     EXTRA_FILES,
     MANIFEST_FILE,
+    MAX_EXTRA_BYTES,
     MAX_MANIFEST_BYTES,
     WEIGHTS_FILE,
     FileEntry,
@@ -36,13 +36,11 @@ from vera.manifest import (
 from vera.projection import round_to_bfloat16
 
 MAX_WEIGHTS_BYTES = 64 << 20
-MAX_CARD_BYTES = 1 << 20
-MAX_CONFIG_BYTES = 1 << 20
 MAX_BYTES = {
     MANIFEST_FILE: MAX_MANIFEST_BYTES,
     WEIGHTS_FILE: MAX_WEIGHTS_BYTES,
-    CONFIG_FILE: MAX_CONFIG_BYTES,
-    CARD_FILE: MAX_CARD_BYTES,
+    CONFIG_FILE: MAX_EXTRA_BYTES,
+    CARD_FILE: MAX_EXTRA_BYTES,
 }
 # λ and head weights of a trained adapter are of order 1; a magnitude beyond this is a broken run.
 MAX_MAGNITUDE = 1e4
@@ -63,7 +61,7 @@ class Archive:
 
     @property
     def card(self) -> str:
-        return self.files.get(CARD_FILE, b"").decode("utf-8", errors="replace")
+        return self.files.get(CARD_FILE, b"").decode()
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,11 @@ def inspect(files: Mapping[str, bytes], *, sealed: bool = True) -> Archive:
     """The adapter that `files` (name → bytes) are, with every promise of the manifest checked.
 
     A sealed adapter has every file its manifest names; a folder that is still worked on
-    (`sealed=False`) may be the manifest and the weights alone. Raises ArchiveError or ManifestError for the first thing that is not as promised.
+    (`sealed=False`) is the manifest and the weights alone. Raises ArchiveError or ManifestError
+    for the first thing that is not as promised.
+
+    Whoever was promised a version compares `manifest.digest` with the promise: a manifest vouches
+    for every other file, and only its digest vouches for the manifest.
     """
     for path in (MANIFEST_FILE, WEIGHTS_FILE):
         if path not in files:
@@ -88,6 +90,7 @@ def inspect(files: Mapping[str, bytes], *, sealed: bool = True) -> Archive:
                 code="FILE_MISSING",
                 path=path,
             )
+    _check_sizes(files)
     manifest = Manifest.from_bytes(files[MANIFEST_FILE])
     _check_files(manifest, files, sealed)
     _check_tensors(manifest, tensorfile.parse(files[WEIGHTS_FILE]))
@@ -96,11 +99,12 @@ def inspect(files: Mapping[str, bytes], *, sealed: bool = True) -> Archive:
             f"{CONFIG_FILE} is not the one that follows from {MANIFEST_FILE}: push the folder with vera-hub, which writes it.",
             code="CONFIG_MISMATCH",
         )
+    _decode_card(files.get(CARD_FILE, b""))
     return Archive(manifest, dict(files))
 
 
 def seal(manifest: Manifest, weights: bytes, card: str) -> Archive:
-    """The archive of `manifest` and `weights` with this card and PEFT's configuration, all hashed into the manifest."""
+    """The archive of `manifest` and `weights` with this card and PEFT's configuration, hashed into the manifest."""
     extras = {CONFIG_FILE: peft_format.config_of(manifest), CARD_FILE: card.encode()}
     sealed = manifest.with_files(extras)
     return inspect({MANIFEST_FILE: sealed.to_bytes(), WEIGHTS_FILE: weights, **extras})
@@ -140,37 +144,25 @@ def read_folder(folder: Path) -> Archive:
     """
     files = {path: _read_regular(folder, path) for path in (MANIFEST_FILE, WEIGHTS_FILE)}
     inspected = inspect(files, sealed=False)
-    try:
-        card = _read_regular(folder, CARD_FILE).decode("utf-8")
-    except ArchiveError as error:
-        if error.code != "FILE_MISSING":
-            raise
-        card = ""
-    except UnicodeDecodeError as error:
-        raise ArchiveError(f"{folder / CARD_FILE} is not UTF-8 text: save it as UTF-8.", code="CARD_INVALID") from error
-    return seal(inspected.manifest, files[WEIGHTS_FILE], card)
+    return seal(inspected.manifest, files[WEIGHTS_FILE], _read_card(folder))
 
 
 def write_folder(archive: Archive, folder: Path, *, also: Mapping[str, bytes] | None = None) -> None:
     """`archive`, and the bytes of `also` beside it, as `folder`: all of it or nothing.
 
-    An adapter that stands there is replaced; any other folder is left alone with ArchiveError.
+    An empty folder, or an adapter that stands there, is replaced; a place that holds anything
+    else, an adapter with somebody's notes beside it included, is left alone with ArchiveError.
     """
-    if folder.exists() and not is_adapter_folder(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise ArchiveError(
-            f"{folder} exists and is not an adapter: choose another place.", code="FOLDER_TAKEN", path=str(folder)
-        )
+    files = {**archive.files, **(also or {})}
+    folder = Path(os.path.abspath(folder))
+    _check_replaceable(folder, {*MAX_BYTES, *files})
     folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        for name, data in {**archive.files, **(also or {})}.items():
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as staging:
+        fresh = Path(staging) / "fresh"
+        fresh.mkdir()
+        for name, data in files.items():
             (fresh / name).write_bytes(data)
-        fresh.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        fresh.rename(folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        _swap(fresh, folder, aside=Path(staging) / "old")
 
 
 def is_adapter_folder(folder: Path) -> bool:
@@ -179,7 +171,13 @@ def is_adapter_folder(folder: Path) -> bool:
 
 def relabel(archive: Archive, card: str) -> Archive:
     """The same adapter with another card: a new version digest, the same weights digest."""
-    return seal(replace(archive.manifest, files={}), archive.files[WEIGHTS_FILE], card)
+    return seal(archive.manifest, archive.files[WEIGHTS_FILE], card)
+
+
+def _check_sizes(files: Mapping[str, bytes]) -> None:
+    for path, data in files.items():
+        if path in MAX_BYTES and len(data) > MAX_BYTES[path]:
+            raise _too_large(path, path)
 
 
 def _check_files(manifest: Manifest, files: Mapping[str, bytes], sealed: bool) -> None:
@@ -264,23 +262,76 @@ def _check_values(name: str, values: Array) -> None:
 
 
 def _expected_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
+    vectors: dict[str, tuple[int, ...]] = {}
     for module in manifest.modules:
         key_b, key_d = peft_format.vector_keys(module.name)
-        shapes[key_b], shapes[key_d] = (module.out_features,), (manifest.recipe.rank,)
-    return shapes | {peft_format.head_key(tensor.name): tensor.shape for tensor in manifest.head}
+        vectors[key_b], vectors[key_d] = (module.out_features,), (manifest.recipe.rank,)
+    heads = {peft_format.head_key(tensor.name): tensor.shape for tensor in manifest.head}
+    if both := sorted(vectors.keys() & heads.keys()):
+        raise ArchiveError(
+            f"{both[0]} is promised as a vector and as a head tensor.", code="TENSOR_SET", tensor=both[0]
+        )
+    return vectors | heads
 
 
 def _encode(array: Array, dtype: str) -> NDArray[np.generic]:
     if dtype == "bfloat16":
         return (round_to_bfloat16(array).view(np.uint32) >> np.uint32(16)).astype("<u2")
-    return array.astype("<f2" if dtype == "float16" else "<f4")
+    with np.errstate(over="ignore"):  # what overflows float16 is refused by `inspect`
+        return array.astype("<f2" if dtype == "float16" else "<f4")
 
 
 def _decode(tensor: NDArray[np.generic]) -> Array:
     if tensor.dtype == np.uint16:
         return (tensor.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return tensor.astype(np.float32)
+
+
+def _decode_card(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise ArchiveError(f"{CARD_FILE} is not UTF-8 text: save it as UTF-8.", code="CARD_INVALID") from error
+
+
+def _read_card(folder: Path) -> str:
+    try:
+        return _decode_card(_read_regular(folder, CARD_FILE))
+    except ArchiveError as error:
+        if error.code != "FILE_MISSING":
+            raise
+        return ""
+
+
+def _check_replaceable(folder: Path, known: Collection[str]) -> None:
+    if not os.path.lexists(folder):
+        return
+    is_folder = folder.is_dir() and not folder.is_symlink()
+    entries = {path.name for path in folder.iterdir()} if is_folder else set()
+    if not is_folder or (entries and not is_adapter_folder(folder)):
+        raise ArchiveError(
+            f"{folder} exists and is not an adapter: choose another place.", code="FOLDER_TAKEN", path=str(folder)
+        )
+    if strangers := sorted(entries - set(known)):
+        raise ArchiveError(
+            f"{folder} holds {strangers[0]!r}, which would be lost: move it away or choose another place.",
+            code="FOLDER_TAKEN",
+            path=str(folder),
+            found=strangers[:20],
+        )
+
+
+def _swap(fresh: Path, folder: Path, *, aside: Path) -> None:
+    """`fresh` becomes `folder`. What stood there is put back when that fails."""
+    if not folder.exists():
+        fresh.rename(folder)
+        return
+    folder.rename(aside)
+    try:
+        fresh.rename(folder)
+    except BaseException:
+        aside.rename(folder)
+        raise
 
 
 def _read_regular(folder: Path, name: str) -> bytes:
@@ -299,15 +350,19 @@ def _read_regular(folder: Path, name: str) -> bytes:
         raise ArchiveError(
             f"{path} {what}: an adapter is made of plain files.", code="SOURCE_UNSAFE", path=str(path)
         ) from error
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(fd)
+        raise ArchiveError(f"{path} is not a plain file.", code="SOURCE_UNSAFE", path=str(path))
     with os.fdopen(fd, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ArchiveError(f"{path} is not a plain file.", code="SOURCE_UNSAFE", path=str(path))
-        data = file.read(MAX_BYTES[name] + 1)
-    if len(data) > MAX_BYTES[name]:
-        raise ArchiveError(
-            f"{path} is larger than the {MAX_BYTES[name]:,} bytes that {name} may have.",
-            code="FILE_TOO_LARGE",
-            path=str(path),
-        )
+        # The size is looked at first, and the reading bounded all the same: a file can grow meanwhile.
+        data = file.read(MAX_BYTES[name] + 1) if status.st_size <= MAX_BYTES[name] else None
+    if data is None or len(data) > MAX_BYTES[name]:
+        raise _too_large(name, str(path))
     return data
+
+
+def _too_large(name: str, path: str) -> ArchiveError:
+    return ArchiveError(
+        f"{path} is larger than the {MAX_BYTES[name]:,} bytes that {name} may have.", code="FILE_TOO_LARGE", path=path
+    )

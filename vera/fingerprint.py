@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ INDEX_FILE = "model.safetensors.index.json"
 
 Progress = Callable[[int, int], None]
 
+_LIMITS = tensorfile.BASE_LIMITS
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _READ_BYTES = 1 << 22
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -64,15 +67,16 @@ class BaseFingerprint:
 
     @classmethod
     def from_rows(cls, rows: Sequence[Sequence[object]]) -> BaseFingerprint:
-        """The fingerprint of a table as `to_rows` gives it. Raises BaseUnreadable for anything else."""
-        try:
-            records = [TensorRecord(str(n), str(d), tuple(int(i) for i in s), str(h)) for n, d, s, h in rows]  # type: ignore[attr-defined]  # checked by the except
-        except (TypeError, ValueError) as error:
+        """The fingerprint of a table as `to_rows` gives it. Raises BaseUnreadable for anything else.
+
+        The rows may come from a stranger: a name with a line end in it, for one, would let two
+        different tables have one fingerprint.
+        """
+        records = [_record_of(row) for row in rows]
+        if not records or len({record.name for record in records}) != len(records):
             raise BaseUnreadable(
-                "The tensor table of the base is not rows of name, dtype, shape, sha256.", code="BASE_TABLE_INVALID"
-            ) from error
-        if len({record.name for record in records}) != len(records):
-            raise BaseUnreadable("The tensor table of the base names a tensor twice.", code="BASE_TABLE_INVALID")
+                "The tensor table of the base is empty or names a tensor twice.", code="BASE_TABLE_INVALID"
+            )
         return cls.of_records(records)
 
     def to_rows(self) -> list[list[object]]:
@@ -102,6 +106,8 @@ def of_files(path: Path | str, *, progress: Progress | None = None) -> BaseFinge
     files = checkpoint_files(Path(path))
     jobs = [(file, entry) for file in files for entry in _entries(file)]
     _check_unique(jobs)
+    if not jobs:
+        raise BaseUnreadable(f"{path} holds no tensors: it is no base.", path=str(path))
     total, done = sum(entry.end - entry.start for _, (entry, _) in jobs), 0
     records = []
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -114,16 +120,21 @@ def of_files(path: Path | str, *, progress: Progress | None = None) -> BaseFinge
 
 
 def checkpoint_files(path: Path) -> list[Path]:
-    """The safetensors files that hold the checkpoint at `path`. Raises BaseUnreadable."""
+    """The safetensors files that hold the checkpoint at `path`. Raises BaseUnreadable.
+
+    Where a single file and an index stand side by side, the single file is the checkpoint: it is
+    what transformers loads.
+    """
     if path.is_file() and path.suffix == ".safetensors":
         return [path]
-    if (path / INDEX_FILE).is_file():
-        return _shards(path)
     if (path / SINGLE_FILE).is_file():
         return [path / SINGLE_FILE]
-    found = (
-        "only pickle files, which can run code when read" if any(path.glob("*.bin")) else "no safetensors checkpoint"
-    )
+    if (path / INDEX_FILE).is_file():
+        return _shards(path)
+    if not path.exists():
+        raise BaseUnreadable(f"There is nothing at {path}: give the folder of a base checkpoint.", path=str(path))
+    has_pickles = any(file for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for file in path.glob(pattern))
+    found = "only pickle files, which can run code when read" if has_pickles else "no safetensors checkpoint"
     raise BaseUnreadable(
         f"{path} holds {found}: a base is a folder with {SINGLE_FILE} or {INDEX_FILE}.", path=str(path)
     )
@@ -132,24 +143,44 @@ def checkpoint_files(path: Path) -> list[Path]:
 def _shards(folder: Path) -> list[Path]:
     try:
         names = set(json.loads((folder / INDEX_FILE).read_bytes())["weight_map"].values())
-    except (ValueError, KeyError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BaseUnreadable(f"{folder / INDEX_FILE} is not an index of shards.", path=str(folder)) from error
     for name in names:
-        if Path(name).name != name or not (folder / name).is_file():
+        if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
             raise BaseUnreadable(
                 f"{folder / INDEX_FILE} names the shard {name!r}, which is not there.", path=str(folder)
             )
     return sorted(folder / name for name in names)
 
 
+def _record_of(row: object) -> TensorRecord:
+    match row:
+        case [str(name), str(dtype), list(shape), str(sha256)] if _is_record(name, dtype, shape, sha256):
+            return TensorRecord(name, dtype, tuple(shape), sha256)
+    raise BaseUnreadable(
+        f"{repr(row)[:120]} in the tensor table of the base is not a row of name, dtype, shape, sha256.",
+        code="BASE_TABLE_INVALID",
+    )
+
+
+def _is_record(name: str, dtype: str, shape: list[object], sha256: str) -> bool:
+    return bool(
+        tensorfile.is_name(name, _LIMITS)
+        and dtype in _LIMITS.dtypes
+        and tensorfile.is_shape(shape, _LIMITS)
+        and 0 not in shape
+        and _SHA256.fullmatch(sha256)
+    )
+
+
 def _entries(file: Path) -> list[tuple[tensorfile.TensorEntry, int]]:
     """The tensors of one file, each with the offset its data begins at."""
-    limits, size = tensorfile.BASE_LIMITS, file.stat().st_size
     try:
+        size = file.stat().st_size
         with file.open("rb") as stream:
-            length = tensorfile.header_length(stream.read(tensorfile.PREFIX_BYTES), size, limits)
-            entries = tensorfile.parse_header(stream.read(length), size - length - tensorfile.PREFIX_BYTES, limits)
-    except ArchiveError as error:
+            length = tensorfile.header_length(stream.read(tensorfile.PREFIX_BYTES), size, _LIMITS)
+            entries = tensorfile.parse_header(stream.read(length), size - length - tensorfile.PREFIX_BYTES, _LIMITS)
+    except (ArchiveError, OSError) as error:
         raise BaseUnreadable(f"{file}: {error}", path=str(file)) from error
     body = tensorfile.PREFIX_BYTES + length
     return [(entry, body + entry.start) for entry in entries]

@@ -12,6 +12,7 @@ import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +63,7 @@ BASE_LIMITS = HeaderLimits(
     min_dims=0,
     max_dims=8,
     max_items=1 << 40,
-    name=re.compile(r"[^\x00-\x1f\x7f]+"),
+    name=re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]+"),
     max_name=512,
     any_metadata=True,
 )
@@ -151,7 +152,7 @@ def _view(data: bytes, body: int, entry: TensorEntry) -> NDArray[np.generic]:
 
 
 def _entry(name: str, value: object, limits: HeaderLimits) -> TensorEntry:
-    if len(name) > limits.max_name or not limits.name.fullmatch(name):
+    if not is_name(name, limits):
         raise _lie("TENSOR_NAME", f"{name[:80]!r} cannot be the name of a tensor", tensor=name[:200])
     if not isinstance(value, dict) or set(value) != _FIELDS:
         raise _lie(
@@ -166,7 +167,7 @@ def _entry(name: str, value: object, limits: HeaderLimits) -> TensorEntry:
             f"{name} has the dtype {str(dtype)[:40]!r} and only {', '.join(sorted(limits.dtypes))} are allowed",
             tensor=name,
         )
-    if not _is_shape(shape, limits):
+    if not is_shape(shape, limits):
         raise _lie(
             "TENSOR_SHAPE", f"{name} has the shape {repr(shape)[:80]}, which no tensor here can have", tensor=name
         )
@@ -180,7 +181,13 @@ def _entry(name: str, value: object, limits: HeaderLimits) -> TensorEntry:
     return TensorEntry(name, dtype, tuple(shape), start, end)
 
 
-def _is_shape(shape: object, limits: HeaderLimits) -> bool:
+def is_name(name: str, limits: HeaderLimits) -> bool:
+    """Whether a tensor may be called `name`."""
+    return len(name) <= limits.max_name and limits.name.fullmatch(name) is not None
+
+
+def is_shape(shape: object, limits: HeaderLimits) -> TypeGuard[list[int]]:
+    """Whether `shape`, as JSON gives it, can be that of a tensor. An empty tensor has a shape too."""
     return (
         isinstance(shape, list)
         and limits.min_dims <= len(shape) <= limits.max_dims
