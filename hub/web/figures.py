@@ -1,0 +1,90 @@
+"""Numbers as people read them, and where they lie on an axis."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+KIB = 1024
+MIB = 1024 * 1024
+_TICK_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)
+
+
+def size(octets: int) -> str:
+    """Bytes in the unit that leaves one to four digits: `512 B`, `12.4 KiB`, `168 KiB`, `6.1 MiB`."""
+    if octets < KIB:
+        return f"{octets} B"
+    if octets < 1000 * KIB:
+        return f"{_short(octets / KIB)} KiB"
+    if octets < 1000 * MIB:
+        return f"{_short(octets / MIB)} MiB"
+    return f"{_short(octets / MIB / 1024)} GiB"
+
+
+def thousands(number: int) -> str:
+    """A count with its thousands apart: `22,713,216`."""
+    return f"{number:,}"
+
+
+def times(small: int, large: int) -> str:
+    """How many times `small` goes into `large`: `11.6×`."""
+    return f"{_short(large / small)}×" if small else "–"
+
+
+def score(value: float) -> str:
+    """Three decimals: a held-out set of a few thousand items carries no more."""
+    return f"{value:.3f}".replace("-", "−")
+
+
+def when(moment: datetime) -> str:
+    """`3 Aug 2026, 14:05 UTC`."""
+    return f"{day(moment)}, {moment.astimezone(UTC):%H:%M} UTC"
+
+
+def day(moment: datetime) -> str:
+    """`3 Aug 2026`, in UTC."""
+    moment = moment.astimezone(UTC)
+    return f"{moment.day} {moment:%b %Y}"
+
+
+def short_digest(digest: str) -> str:
+    """The scheme and the first 12 digits, for a place where the whole is a click away."""
+    scheme, colon, digits = digest.partition(":")
+    return f"{scheme}{colon}{digits[:12]}…" if colon else f"{digest[:12]}…"
+
+
+def pretty_json(value: object) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
+
+
+@dataclass(frozen=True)
+class ScoreAxis:
+    """One scale that all intervals of a table share, in percent of the drawing's width."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    @classmethod
+    def over(cls, values: Iterable[float]) -> ScoreAxis:
+        """The axis between the ticks around `values`, with at most six of them."""
+        values = list(values) or [0.0, 1.0]
+        step = next((s for s in _TICK_STEPS if (max(values) - min(values)) / s <= 4), _TICK_STEPS[-1])
+        first, last = math.floor(min(values) / step + 1e-9), math.ceil(max(values) / step - 1e-9)
+        last = max(last, first + 1)
+        return cls(first * step, last * step, tuple(round(i * step, 2) for i in range(first, last + 1)))
+
+    def at(self, value: float) -> str:
+        """Where `value` lies, as an SVG length."""
+        return f"{100 * (value - self.low) / (self.high - self.low):.2f}%"
+
+    def span(self, low: float, high: float) -> str:
+        """The length from `low` to `high`."""
+        return f"{100 * (high - low) / (self.high - self.low):.2f}%"

@@ -1,0 +1,59 @@
+"""From a template and its values to a response that a browser may be trusted with."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from hub.web import figures
+from hub.web.assets import asset_url
+
+# A page loads its own style and its own script and nothing else: what a card smuggles in cannot run,
+# call out, be framed, or send a form elsewhere.
+SECURITY_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
+        "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+def render(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
+    """The page `template` makes of `values`. Every value is escaped; only a sanitised card is not."""
+    html = _environment().get_template(template).render(here=request.url.path, **values)
+    return HTMLResponse(html, status, {**SECURITY_HEADERS, "Cache-Control": "no-cache"})
+
+
+def page_of(ref: str) -> str:
+    """The path of the page of a version: `/demo/topics/v2` for `demo/topics@v2`."""
+    adapter_id, _, version = ref.partition("@")
+    return f"/{adapter_id}/{version}"
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("hub.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(asset=asset_url, times=figures.times, ScoreAxis=figures.ScoreAxis)
+    environment.filters.update(
+        size=figures.size,
+        thousands=figures.thousands,
+        score=figures.score,
+        when=figures.when,
+        day=figures.day,
+        short_digest=figures.short_digest,
+        pretty_json=figures.pretty_json,
+        page_of=page_of,
+    )
+    return environment
