@@ -147,15 +147,19 @@ def read_folder(folder: Path) -> Archive:
     return seal(inspected.manifest, files[WEIGHTS_FILE], _read_card(folder))
 
 
-def write_folder(archive: Archive, folder: Path, *, also: Mapping[str, bytes] | None = None) -> None:
-    """`archive`, and the bytes of `also` beside it, as `folder`: all of it or nothing.
+def write_folder(archive: Archive, folder: Path) -> None:
+    """`archive` as `folder`: all of it or nothing. See `write_files`."""
+    write_files(archive.files, folder)
+
+
+def write_files(files: Mapping[str, bytes], folder: Path) -> None:
+    """`files` (name → bytes) as `folder`: all of them or nothing.
 
     An empty folder, or an adapter that stands there, is replaced; a place that holds anything
     else, an adapter with somebody's notes beside it included, is left alone with ArchiveError.
     """
-    files = {**archive.files, **(also or {})}
     folder = Path(os.path.abspath(folder))
-    _check_replaceable(folder, {*MAX_BYTES, *files})
+    check_replaceable(folder, files)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as staging:
         fresh = Path(staging) / "fresh"
@@ -303,7 +307,8 @@ def _read_card(folder: Path) -> str:
         return ""
 
 
-def _check_replaceable(folder: Path, known: Collection[str]) -> None:
+def check_replaceable(folder: Path, files: Collection[str]) -> None:
+    """Raises ArchiveError unless writing `files` (names) as `folder` would lose nothing but an older adapter."""
     if not os.path.lexists(folder):
         return
     is_folder = folder.is_dir() and not folder.is_symlink()
@@ -312,7 +317,7 @@ def _check_replaceable(folder: Path, known: Collection[str]) -> None:
         raise ArchiveError(
             f"{folder} exists and is not an adapter: choose another place.", code="FOLDER_TAKEN", path=str(folder)
         )
-    if strangers := sorted(entries - set(known)):
+    if strangers := sorted(entries - {*MAX_BYTES, *files}):
         raise ArchiveError(
             f"{folder} holds {strangers[0]!r}, which would be lost: move it away or choose another place.",
             code="FOLDER_TAKEN",

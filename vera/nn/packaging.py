@@ -17,11 +17,15 @@ from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule, BaseIdentity
 from vera.nn.bank import Bank, read
 from vera.nn.heads import HEAD_BIAS, HEAD_WEIGHT, PooledClassifier
 from vera.nn.layer import LoraDelta
-from vera.nn.training import Recipe
+from vera.nn.training import Recipe, Step
 from vera.projection import ProjectionRecipe
 from vera.tensorfile import serialize
 
 TASK = "text-classification"
+LOG_FILE = "training.jsonl"
+SUMMARY_FILE = "training.json"
+# What a training run may write into its folder, whatever the method.
+FOLDER_FILES = (LOG_FILE, SUMMARY_FILE)
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,15 @@ def lora_files(
     return {
         WEIGHTS_FILE: serialize(tensors, "F32"),
         CONFIG_FILE: _json(config),
-        "training.json": _json(summary),
+        SUMMARY_FILE: _json(summary),
     }
+
+
+def training_log(history: Sequence[Step]) -> bytes:
+    """One JSON line per step: no times, so that equal trainings give equal bytes."""
+    return b"".join(
+        json.dumps({"epoch": s.epoch, "step": s.step, "loss": round(s.loss, 6)}).encode() + b"\n" for s in history
+    )
 
 
 def card(name: str, manifest: Manifest, split: Split, scores: Scores) -> str:
