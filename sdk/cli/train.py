@@ -96,7 +96,15 @@ def _load_base(base: str, config: Config) -> Base:
         from transformers import AutoModel
 
         model = AutoModel.from_pretrained(path, local_files_only=True)
-    return Base(model, fingerprint, bases.name_of(fingerprint.value, config=config) or path.name)
+    name, revision = _name_of(fingerprint.value, path, config)
+    return Base(model, fingerprint, name, revision)
+
+
+def _name_of(fingerprint: str, path: Path, config: Config) -> tuple[str, str | None]:
+    for known in bases.list_known(config):
+        if known.fingerprint == fingerprint:
+            return known.name, known.revision
+    return bases.name_of(path)
 
 
 def _train(

@@ -1,0 +1,1 @@
+"""`make demo`: the whole job on a real model, through the real command line."""
