@@ -1,0 +1,75 @@
+"""From any schema to this release's, by Alembic; and the refusal to work on another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+import hub
+from hub.db.session import Database
+from hub.errors import StartRefused
+
+# The newest file in migrations/versions. Known here so that an up-to-date server starts without Alembic.
+REVISION = "0001"
+
+_PACKAGE = Path(hub.__file__).parent
+# In the wheel the migrations travel inside the package; in a checkout they lie beside it.
+_FOLDERS = (_PACKAGE / "_migrations", _PACKAGE.parent / "migrations")
+
+
+def migrate(database: Database) -> None:
+    """Brings the schema to REVISION, in one transaction. Nothing happens when it is there already.
+
+    Raises StartRefused when the schema is of a later release.
+    """
+    if revision_of(database) == REVISION:
+        return
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util.exc import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    with database.engine.execution_options(writes=True).begin() as connection:
+        if not database.is_sqlite:
+            # Two servers that start at once: the second waits and then finds nothing to do.
+            connection.execute(text("SELECT pg_advisory_xact_lock(7465726168756)"))
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise _mismatch(_revision_on(connection)) from error
+
+
+def require_current(database: Database) -> None:
+    """Raises StartRefused unless the schema is this release's."""
+    revision = revision_of(database)
+    if revision != REVISION:
+        raise _mismatch(revision)
+
+
+def revision_of(database: Database) -> str | None:
+    """The revision of the schema, or None for an empty database."""
+    with database.engine.connect() as connection:
+        return _revision_on(connection)
+
+
+def migrations_folder() -> Path:
+    return next(folder for folder in _FOLDERS if folder.is_dir())
+
+
+def _revision_on(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    revision = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if revision is None else str(revision)
+
+
+def _mismatch(revision: str | None) -> StartRefused:
+    return StartRefused(
+        f"The database has the schema {revision or 'of no release'} and this release needs {REVISION}: "
+        "run `vera-hub migrate`, or the release that made it if that one is newer.",
+        code="SCHEMA_MISMATCH",
+        exit_code=3,
+    )

@@ -1,0 +1,257 @@
+"""The tables. What must always hold is a constraint here, not a check in code that could race."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, MetaData, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from hub.db.types import JsonText, Key, UtcDateTime
+
+# The names alembic and error messages use.
+_NAMING = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+SHA256 = String(64)  # hex digits
+DIGEST = String(71)  # sha256:<hex digits>
+FINGERPRINT = String(69)  # vbf1:<hex digits>
+
+
+class Table(DeclarativeBase):
+    metadata = MetaData(naming_convention=_NAMING)
+    type_annotation_map = {datetime: UtcDateTime, int: Key}  # noqa: RUF012  # SQLAlchemy reads a plain dict here
+
+
+class Account(Table):
+    """Who owns adapters. Users now; organisations share the names."""
+
+    __tablename__ = "accounts"
+    __table_args__ = (CheckConstraint("kind IN ('user', 'organisation')", name="kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(39), unique=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime]
+    # When a worker last took one of this owner's evaluations: whose turn it is next.
+    served_at: Mapped[datetime | None]
+
+
+class Token(Table):
+    """A secret's hash and what it may do. The secret itself is shown once and never kept."""
+
+    __tablename__ = "tokens"
+    __table_args__ = (CheckConstraint("kind IN ('p', 'w', 'b')", name="kind"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(1))
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    last4: Mapped[str] = mapped_column(String(4))
+    scopes: Mapped[list[str]] = mapped_column(JsonText)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+    account: Mapped[Account] = relationship(lazy="raise")
+
+
+class Blob(Table):
+    """Bytes by their hash. `data` is NULL when they live in the object store."""
+
+    __tablename__ = "blobs"
+    __table_args__ = (CheckConstraint("data IS NULL OR length(data) = size_bytes", name="whole"),)
+
+    sha256: Mapped[str] = mapped_column(SHA256, primary_key=True)
+    size_bytes: Mapped[int]
+    data: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    created_at: Mapped[datetime]
+
+
+class Base(Table):
+    """A base model. `tensors` is its table as compressed JSON: it is read whole or not at all."""
+
+    __tablename__ = "bases"
+    __table_args__ = (Index("ix_bases_name", "name", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(FINGERPRINT, unique=True)
+    name: Mapped[str] = mapped_column(String(200))
+    revision: Mapped[str | None] = mapped_column(String(200))
+    dtype: Mapped[str] = mapped_column(String(16))
+    parameters: Mapped[int]
+    size_bytes: Mapped[int]
+    tensor_count: Mapped[int]
+    tensors: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    created_at: Mapped[datetime]
+
+
+class Adapter(Table):
+    """A name that versions are pushed under. Base and task are those of the latest version."""
+
+    __tablename__ = "adapters"
+    __table_args__ = (
+        UniqueConstraint("account_id", "name"),
+        # Names that look alike may not coexist in one namespace.
+        UniqueConstraint("account_id", "folded_name"),
+        Index("ix_adapters_updated_at", "updated_at", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    name: Mapped[str] = mapped_column(String(64))
+    folded_name: Mapped[str] = mapped_column(String(64))
+    base_id: Mapped[int] = mapped_column(ForeignKey("bases.id"), index=True)
+    task_kind: Mapped[str | None] = mapped_column(String(64), index=True)
+    labels: Mapped[list[str] | None] = mapped_column(JsonText)
+    # Counts the versions ever made, so that a number is never given twice.
+    last_number: Mapped[int]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    account: Mapped[Account] = relationship(lazy="raise")
+    base: Mapped[Base] = relationship(lazy="raise")
+
+
+class Version(Table):
+    """One immutable version. `digest` is the hash of its manifest, which names every other byte."""
+
+    __tablename__ = "versions"
+    __table_args__ = (
+        UniqueConstraint("adapter_id", "number"),
+        UniqueConstraint("adapter_id", "digest"),
+        CheckConstraint("number >= 1", name="number"),
+        Index("ix_versions_labels_sha256", "labels_sha256", "base_id"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"))
+    base_id: Mapped[int] = mapped_column(ForeignKey("bases.id"))
+    created_by_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    number: Mapped[int]
+    digest: Mapped[str] = mapped_column(DIGEST, index=True)
+    weights_digest: Mapped[str] = mapped_column(DIGEST)
+    commit: Mapped[str] = mapped_column(String(40), unique=True)
+    rank: Mapped[int]
+    parameters: Mapped[int]
+    vector_bytes: Mapped[int]
+    head_bytes: Mapped[int]
+    size_bytes: Mapped[int]
+    lora_bytes: Mapped[int]
+    # Which suites fit: those with the same labels in the same order. NULL without labels.
+    labels_sha256: Mapped[str | None] = mapped_column(SHA256)
+    message: Mapped[str | None] = mapped_column(Text)
+    card_html: Mapped[str] = mapped_column(Text, deferred=True)
+    warnings: Mapped[list[str]] = mapped_column(JsonText)
+    created_at: Mapped[datetime]
+
+    adapter: Mapped[Adapter] = relationship(lazy="raise")
+    base: Mapped[Base] = relationship(lazy="raise")
+    created_by: Mapped[Account] = relationship(lazy="raise")
+
+
+class VersionFile(Table):
+    __tablename__ = "version_files"
+
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), primary_key=True)
+    path: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    size_bytes: Mapped[int]
+
+
+class Suite(Table):
+    """One definition of a suite. A changed definition is a new row; the old one keeps its results."""
+
+    __tablename__ = "suites"
+    __table_args__ = (
+        UniqueConstraint("name", "digest"),
+        Index(
+            "uq_suites_current",
+            "name",
+            unique=True,
+            sqlite_where=text("is_current"),
+            postgresql_where=text("is_current"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(130))
+    digest: Mapped[str] = mapped_column(DIGEST)
+    definition: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    title: Mapped[str] = mapped_column(String(200))
+    metric: Mapped[str] = mapped_column(String(32))
+    items: Mapped[int]
+    labels: Mapped[list[str]] = mapped_column(JsonText)
+    labels_sha256: Mapped[str | None] = mapped_column(SHA256, index=True)
+    baselines: Mapped[dict[str, float]] = mapped_column(JsonText)
+    is_current: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class Worker(Table):
+    """A program that evaluates, as one token names it."""
+
+    __tablename__ = "workers"
+    __table_args__ = (UniqueConstraint("token_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token_id: Mapped[int] = mapped_column(ForeignKey("tokens.id"))
+    name: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Evaluation(Table):
+    """One suite on one version, and the lease of whoever works on it.
+
+    `fence` grows with every claim: what an earlier holder still sends no longer fits. `owner_id` is
+    the adapter's owner, whose turn the queue counts.
+    """
+
+    __tablename__ = "evaluations"
+    __table_args__ = (
+        UniqueConstraint("version_id", "spec_digest"),
+        CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')", name="state"),
+        CheckConstraint(
+            "state <> 'running' OR (worker_id IS NOT NULL AND lease_expires_at IS NOT NULL)", name="leased"
+        ),
+        CheckConstraint("state <> 'done' OR (score IS NOT NULL AND outcomes IS NOT NULL)", name="scored"),
+        Index("ix_evaluations_queue", "state", "owner_id", "id"),
+        Index("ix_evaluations_suite_id_state", "suite_id", "state"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    suite_id: Mapped[int] = mapped_column(ForeignKey("suites.id"))
+    owner_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    spec: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    spec_digest: Mapped[str] = mapped_column(DIGEST)
+    state: Mapped[str] = mapped_column(String(8))
+    reason: Mapped[str | None] = mapped_column(Text)
+    # The lease.
+    worker_id: Mapped[int | None] = mapped_column(ForeignKey("workers.id"))
+    lease_expires_at: Mapped[datetime | None]
+    fence: Mapped[int]
+    attempts: Mapped[int]
+    # The result. `outcomes` is the credit of each item as compressed JSON; the outputs are a blob.
+    score: Mapped[float | None]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    outcomes: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    outputs_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
+    environment: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    seconds: Mapped[float | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    version: Mapped[Version] = relationship(lazy="raise")
+    suite: Mapped[Suite] = relationship(lazy="raise")
+    worker: Mapped[Worker | None] = relationship(lazy="raise")

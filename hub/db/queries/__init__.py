@@ -1,0 +1,1 @@
+"""Every query by name, one module per thing that is asked for."""

@@ -1,0 +1,40 @@
+"""Bases, each with the number of adapters on it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from hub.db.models import Adapter, Base
+
+
+class CountedBase(NamedTuple):
+    base: Base
+    adapter_count: int
+
+
+def by_fingerprint(session: Session, fingerprint: str) -> CountedBase | None:
+    row = session.execute(_counted().where(Base.fingerprint == fingerprint)).first()
+    return CountedBase(*row) if row else None
+
+
+def tensors_of(session: Session, base_id: int) -> bytes:
+    """The compressed tensor table of a base that exists."""
+    return session.scalars(select(Base.tensors).where(Base.id == base_id)).one()
+
+
+def page(session: Session, *, name: str | None, after: tuple[str, int] | None, limit: int) -> list[CountedBase]:
+    """Bases by name, those beyond the (name, id) of `after`."""
+    query = _counted().order_by(Base.name, Base.id).limit(limit)
+    if name is not None:
+        query = query.where(Base.name == name)
+    if after is not None:
+        query = query.where(tuple_(Base.name, Base.id) > tuple_(*after))
+    return [CountedBase(*row) for row in session.execute(query)]
+
+
+def _counted() -> Select[Base, int]:
+    adapters = select(func.count()).where(Adapter.base_id == Base.id).correlate(Base).scalar_subquery()
+    return select(Base, adapters)

@@ -1,0 +1,207 @@
+"""Evaluations, and the queue that they are while they wait.
+
+A lease that has run out makes a job free again: `_is_free` is the one place that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, case, func, literal, select, update
+from sqlalchemy.orm import Session, aliased, joinedload
+
+from hub.db.models import Account, Adapter, Base, Evaluation, Suite, Version, Worker
+from hub.db.queries.inserting import insert_from, insert_new
+
+
+class Placed(NamedTuple):
+    """An evaluation and its place in the queue, from 1, while it waits."""
+
+    evaluation: Evaluation
+    position: int | None
+
+
+class Scored(NamedTuple):
+    """A finished evaluation with the outcomes that its score is made of."""
+
+    evaluation: Evaluation
+    outcomes: bytes
+
+
+def by_id(session: Session, evaluation_id: int) -> Placed | None:
+    return _first(session, _placed().where(Evaluation.id == evaluation_id))
+
+
+def by_key(session: Session, version_id: int, spec_digest: str) -> Placed | None:
+    key = Evaluation.version_id == version_id, Evaluation.spec_digest == spec_digest
+    return _first(session, _placed().where(*key))
+
+
+def of_version(session: Session, version_id: int) -> list[Placed]:
+    query = _placed().where(Evaluation.version_id == version_id).order_by(Evaluation.id)
+    return [Placed(*row) for row in session.execute(query)]
+
+
+def scored(session: Session, evaluation_id: int) -> Scored | None:
+    """A finished evaluation, or None when it is not finished."""
+    row = session.execute(_scored().where(Evaluation.id == evaluation_id)).first()
+    return Scored(*row) if row else None
+
+
+def board(session: Session, suite_id: int, *, base: str | None) -> list[Scored]:
+    """Every finished evaluation of a suite's definition, best first; of equals, the smaller, then the earlier."""
+    query = _scored().where(Evaluation.suite_id == suite_id)
+    if base is not None:
+        query = query.where((Base.fingerprint == base) | (Base.name == base))
+    order = Evaluation.score.desc(), Version.vector_bytes, Evaluation.finished_at, Evaluation.id
+    return [Scored(*row) for row in session.execute(query.order_by(*order))]
+
+
+def best_of_each(session: Session, version_ids: Sequence[int]) -> list[Evaluation]:
+    """The finished evaluations of these versions on suites as they are now, best first."""
+    query = (
+        _with_names()
+        .join(Suite, Suite.id == Evaluation.suite_id)
+        .where(Evaluation.version_id.in_(version_ids), Evaluation.state == "done", Suite.is_current)
+        .order_by(Evaluation.score.desc(), Evaluation.id)
+    )
+    return list(session.scalars(query))
+
+
+def enqueue(session: Session, *, version_id: int, suite_id: int, owner_id: int, at: datetime, **spec: Any) -> bool:
+    """Adds a waiting job unless this version and spec have one. True when it was added."""
+    values = _waiting(at) | spec
+    return insert_new(session, Evaluation, version_id=version_id, suite_id=suite_id, owner_id=owner_id, **values)
+
+
+def bases_waiting_for(session: Session, labels_sha256: str) -> list[Base]:
+    """The bases that have versions with exactly these labels."""
+    query = select(Base).join(Version, Version.base_id == Base.id).where(Version.labels_sha256 == labels_sha256)
+    return list(session.scalars(query.distinct()))
+
+
+def enqueue_all(
+    session: Session, *, suite_id: int, base_id: int, labels_sha256: str, at: datetime, **spec: Any
+) -> None:
+    """Adds a waiting job for every version of this base with these labels that has none yet."""
+    values = {"suite_id": suite_id, **_waiting(at), **spec}
+    columns = [getattr(Evaluation, name) for name in values]
+    rows = (
+        select(
+            Version.id,
+            Adapter.account_id,
+            *(literal(value, column.type) for column, value in zip(columns, values.values(), strict=True)),
+        )
+        .join(Version.adapter)
+        .where(Version.base_id == base_id, Version.labels_sha256 == labels_sha256)
+        .order_by(Version.id)
+    )
+    insert_from(session, Evaluation, ["version_id", "owner_id", *values], rows)
+
+
+def fail_exhausted(session: Session, *, at: datetime, max_attempts: int, reason: str) -> None:
+    """Ends the jobs whose last permitted lease has run out."""
+    gone = Evaluation.state == "running", Evaluation.lease_expires_at <= at, Evaluation.attempts >= max_attempts
+    session.execute(
+        update(Evaluation).where(*gone).values(state="failed", reason=reason, finished_at=at, lease_expires_at=None)
+    )
+
+
+def next_free(session: Session, suite_names: Sequence[str], *, at: datetime) -> int | None:
+    """The job that is next: the oldest of the owner with the fewest running, and of equals the one who
+    was served longest ago, so that nobody's thousand jobs keep another's one waiting."""
+    free = (
+        select(Evaluation.owner_id, func.min(Evaluation.id).label("oldest"))
+        .join(Evaluation.suite)
+        .where(_is_free(at), Suite.name.in_(suite_names), Suite.is_current)
+        .group_by(Evaluation.owner_id)
+        .subquery()
+    )
+    running = (
+        select(Evaluation.owner_id, func.count().label("jobs"))
+        .where(Evaluation.state == "running", Evaluation.lease_expires_at > at)
+        .group_by(Evaluation.owner_id)
+        .subquery()
+    )
+    return session.scalar(
+        select(free.c.oldest)
+        .join(Account, Account.id == free.c.owner_id)
+        .outerjoin(running, running.c.owner_id == free.c.owner_id)
+        .order_by(func.coalesce(running.c.jobs, 0), Account.served_at.asc().nulls_first(), free.c.oldest)
+        .limit(1)
+    )
+
+
+def hold_free(session: Session, evaluation_id: int, *, at: datetime) -> Evaluation | None:
+    """The job, locked until the transaction ends; None when another worker was faster."""
+    query = select(Evaluation).where(Evaluation.id == evaluation_id, _is_free(at))
+    return session.scalar(query.with_for_update().execution_options(populate_existing=True))
+
+
+def note_turn(session: Session, owner_id: int, *, at: datetime) -> None:
+    session.execute(update(Account).where(Account.id == owner_id).values(served_at=at))
+
+
+def update_held(
+    session: Session, evaluation_id: int, *, token_id: int, fence: int, at: datetime, **values: Any
+) -> bool:
+    """Writes `values` if this token still holds the lease with this fence. True when it did."""
+    mine = select(Worker.id).where(Worker.token_id == token_id)
+    held = (
+        Evaluation.id == evaluation_id,
+        Evaluation.state == "running",
+        Evaluation.fence == fence,
+        Evaluation.worker_id.in_(mine),
+        Evaluation.lease_expires_at > at,
+    )
+    changed = session.execute(
+        update(Evaluation).where(*held).values(**values).execution_options(synchronize_session=False)
+    )
+    return bool(changed.rowcount)  # type: ignore[attr-defined]  # a CursorResult: it is an UPDATE
+
+
+def _waiting(at: datetime) -> dict[str, Any]:
+    return {"state": "waiting", "fence": 0, "attempts": 0, "environment": {}, "created_at": at}
+
+
+def _is_free(at: datetime) -> ColumnElement[bool]:
+    return (Evaluation.state == "waiting") | ((Evaluation.state == "running") & (Evaluation.lease_expires_at <= at))
+
+
+def _placed() -> Select[Evaluation, int | None]:
+    earlier = aliased(Evaluation)
+    place = (
+        select(func.count())
+        .where(earlier.state == "waiting", earlier.id <= Evaluation.id)
+        .correlate(Evaluation)
+        .scalar_subquery()
+    )
+    return _with_names().add_columns(case((Evaluation.state == "waiting", place), else_=None))
+
+
+def _scored() -> Select[Evaluation, bytes]:
+    return (
+        _with_names()
+        .add_columns(Evaluation.outcomes)
+        .join(Version, Version.id == Evaluation.version_id)
+        .join(Base, Base.id == Version.base_id)
+        .where(Evaluation.state == "done")
+    )
+
+
+def _with_names() -> Select[Evaluation]:
+    version = joinedload(Evaluation.version)
+    return select(Evaluation).options(
+        version.joinedload(Version.adapter).joinedload(Adapter.account),
+        version.joinedload(Version.base),
+        version.joinedload(Version.created_by),
+        joinedload(Evaluation.suite),
+        joinedload(Evaluation.worker),
+    )
+
+
+def _first(session: Session, query: Select[Evaluation, int | None]) -> Placed | None:
+    row = session.execute(query).first()
+    return Placed(*row) if row else None

@@ -1,0 +1,59 @@
+"""Versions of an adapter: by number, commit and digest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session, joinedload
+
+from hub.db.models import Adapter, Version, VersionFile
+
+
+def all_of(session: Session, adapter_id: int) -> list[Version]:
+    """Every version, newest first."""
+    query = _with_author().where(Version.adapter_id == adapter_id).order_by(Version.number.desc())
+    return list(session.scalars(query))
+
+
+def latest(session: Session, adapter_id: int) -> Version | None:
+    return session.scalar(_of(adapter_id).order_by(Version.number.desc()).limit(1))
+
+
+def by_number(session: Session, adapter_id: int, number: int) -> Version | None:
+    return session.scalar(_of(adapter_id).where(Version.number == number))
+
+
+def by_commit(session: Session, adapter_id: int, commit: str) -> Version | None:
+    return session.scalar(_of(adapter_id).where(Version.commit == commit))
+
+
+def by_digest(session: Session, adapter_id: int, digest: str) -> Version | None:
+    return session.scalar(_of(adapter_id).where(Version.digest == digest))
+
+
+def latest_of_each(session: Session, adapter_ids: Sequence[int]) -> list[Version]:
+    """The latest version of each of these adapters."""
+    newest = select(func.max(Version.id)).where(Version.adapter_id.in_(adapter_ids)).group_by(Version.adapter_id)
+    return list(session.scalars(_with_author().where(Version.id.in_(newest))))
+
+
+def files_of(session: Session, version_id: int) -> list[VersionFile]:
+    query = select(VersionFile).where(VersionFile.version_id == version_id).order_by(VersionFile.path)
+    return list(session.scalars(query))
+
+
+def card_of(session: Session, version_id: int) -> str:
+    return session.scalars(select(Version.card_html).where(Version.id == version_id)).one()
+
+
+def _of(adapter_id: int) -> Select[Version]:
+    return _with_author().where(Version.adapter_id == adapter_id)
+
+
+def _with_author() -> Select[Version]:
+    return select(Version).options(
+        joinedload(Version.created_by),
+        joinedload(Version.adapter).joinedload(Adapter.account),
+        joinedload(Version.base),
+    )

@@ -1,0 +1,31 @@
+"""Workers, and when each was last heard of."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from hub.db.models import Worker
+from hub.db.queries.inserting import insert_new
+
+
+def ensure(session: Session, token_id: int, name: str, *, at: datetime) -> Worker:
+    """The worker that this token calls `name`, made now when it is new."""
+    insert_new(session, Worker, token_id=token_id, name=name, created_at=at, last_seen_at=at)
+    return session.scalars(select(Worker).where(Worker.token_id == token_id, Worker.name == name)).one()
+
+
+def of_token(session: Session, worker_id: int, token_id: int) -> Worker | None:
+    return session.scalar(select(Worker).where(Worker.id == worker_id, Worker.token_id == token_id))
+
+
+def last_seen(session: Session) -> datetime | None:
+    """When any worker was last heard of."""
+    return session.scalar(select(func.max(Worker.last_seen_at)))
+
+
+def note_seen(session: Session, worker_id: int, *, at: datetime, at_most_every: timedelta) -> None:
+    stale = Worker.last_seen_at < at - at_most_every
+    session.execute(update(Worker).where(Worker.id == worker_id, stale).values(last_seen_at=at))

@@ -1,0 +1,145 @@
+"""Sessions that read and sessions that write, and the database's refusals in the hub's own words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from hub.errors import HubError, StorageFull, Unavailable
+
+BUSY_TIMEOUT_S = 10
+_PAGE_BYTES = 4096
+_PAGE_CACHE_KIB = 1024
+_FULL = "The hub's storage is full: nothing was kept. Free some space there and try again; reading goes on."
+_BUSY = "The hub's database is busy: try again in a moment."
+_SILENT = "The hub's database does not answer: try again in a moment."
+# https://www.sqlite.org/rescode.html
+_SQLITE_ERROR, _SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_FULL = 1, 5, 6, 13
+# https://www.postgresql.org/docs/current/errcodes-appendix.html: disk_full, and what passes when tried again.
+_POSTGRES_FULL = "53100"
+_POSTGRES_BUSY = ("40001", "40P01", "55P03", "57014")
+
+
+class Database:
+    """The engine and its two kinds of session. One per process; `close` it at the end."""
+
+    def __init__(self, url: str, *, max_bytes: int | None = None) -> None:
+        self.engine = _engine(url, max_bytes)
+        self._readers = self.engine.execution_options(**_READ_ONLY)
+        self._writers = self.engine.execution_options(writes=True)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A session on one snapshot of the data."""
+        with _in_our_words(), Session(self._readers, autoflush=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A session whose work is committed at the end, or leaves no trace when anything is raised."""
+        with _in_our_words(), Session(self._writers) as session, session.begin():
+            yield session
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def now(session: Session) -> datetime:
+    """The time that leases and records go by: the database's, so that replicas agree. SQLite's is this process's."""
+    if session.get_bind().dialect.name == "sqlite":
+        return datetime.now(UTC)
+    moment = session.scalar(select(func.clock_timestamp()))
+    assert isinstance(moment, datetime)
+    return moment.astimezone(UTC)
+
+
+# psycopg refuses a write in such a session; SQLite has no such switch per transaction.
+_READ_ONLY: dict[str, object] = {"postgresql_readonly": True}
+
+
+def _engine(url: str, max_bytes: int | None) -> Engine:
+    parsed = make_url(url)
+    if parsed.drivername in ("postgresql", "postgres"):
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, pool_size=20, max_overflow=40, pool_timeout=BUSY_TIMEOUT_S)
+        _prepare_sqlite(engine, max_bytes)
+        return engine
+    options = f"-c statement_timeout={BUSY_TIMEOUT_S}s -c lock_timeout={BUSY_TIMEOUT_S}s"
+    return create_engine(
+        parsed,
+        pool_size=10,
+        max_overflow=20,
+        pool_timeout=BUSY_TIMEOUT_S,
+        pool_pre_ping=True,
+        connect_args={"options": options},
+    )
+
+
+def _prepare_sqlite(engine: Engine, max_bytes: int | None) -> None:
+    def connected(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+        connection.isolation_level = None  # we begin transactions ourselves, see below
+        for pragma in (
+            f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",
+            "journal_mode = WAL",
+            "synchronous = FULL",  # what was answered survives a power cut
+            "foreign_keys = ON",
+            f"cache_size = -{_PAGE_CACHE_KIB}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+        if max_bytes is not None:
+            connection.execute(f"PRAGMA max_page_count = {max_bytes // _PAGE_BYTES}")
+
+    def begun(connection: Connection) -> None:
+        # A writer takes its place in the queue at once: a reader that turns writer can only fail.
+        writes = connection.get_execution_options().get("writes")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", begun)
+
+
+@contextmanager
+def _in_our_words() -> Iterator[None]:
+    try:
+        yield
+    except PoolTimeout as error:
+        raise Unavailable(_BUSY, code="DB_BUSY") from error
+    except DBAPIError as error:
+        translated = _translated(error)
+        if translated is None:
+            raise
+        raise translated from error
+
+
+def _translated(error: DBAPIError) -> HubError | None:
+    """What the database means, or None when the statement itself was wrong (which is our mistake)."""
+    original = error.orig
+    if isinstance(original, sqlite3.Error):
+        code = getattr(original, "sqlite_errorcode", 0) & 0xFF
+        if code == _SQLITE_FULL:
+            return StorageFull(_FULL)
+        if code in (_SQLITE_BUSY, _SQLITE_LOCKED):
+            return Unavailable(_BUSY, code="DB_BUSY")
+        is_outage = isinstance(error, OperationalError) and code != _SQLITE_ERROR
+        return Unavailable(_SILENT, code="DB_UNAVAILABLE") if is_outage else None
+    state = getattr(original, "sqlstate", None) or ""
+    if state == _POSTGRES_FULL:
+        return StorageFull(_FULL)
+    if state in _POSTGRES_BUSY:
+        return Unavailable(_BUSY, code="DB_BUSY")
+    is_outage = isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
+    return Unavailable(_SILENT, code="DB_UNAVAILABLE") if is_outage else None

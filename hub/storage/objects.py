@@ -1,0 +1,67 @@
+"""Blobs as objects: S3 and what speaks like it, a folder, or memory, by the store's URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
+from obstore.store import MemoryStore, ObjectStore, from_url
+
+from hub.errors import BlobCorrupt, Unavailable
+from hub.storage.blobs import missing, proven, sha256_of
+
+
+class ObjectBlobs:
+    """A BlobStore over an object store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+
+    @classmethod
+    def from_url(cls, url: str) -> ObjectBlobs:
+        """The store at s3://bucket/prefix, file:///folder or memory:///. S3's keys and endpoint come from AWS_…"""
+        if url.startswith("memory:"):
+            return cls(MemoryStore())
+        if url.startswith("file:"):
+            return cls(from_url(url, mkdir=True))
+        return cls(from_url(url))
+
+    def put(self, data: bytes) -> str:
+        sha256 = sha256_of(data)
+        with _outages_named():
+            try:
+                obstore.put(self._store, _key(sha256), data, mode="create")
+            except AlreadyExistsError:
+                self._mend(sha256, data)
+        return sha256
+
+    def get(self, sha256: str) -> bytes:
+        with _outages_named():
+            try:
+                data = obstore.get(self._store, _key(sha256)).bytes().to_bytes()
+            except (NotFoundError, FileNotFoundError) as error:
+                raise missing(sha256) from error
+        return proven(sha256, data)
+
+    def _mend(self, sha256: str, data: bytes) -> None:
+        """Writes over what stands there when it is not what its name says."""
+        try:
+            self.get(sha256)
+        except BlobCorrupt:
+            obstore.put(self._store, _key(sha256), data, mode="overwrite")
+
+
+def _key(sha256: str) -> str:
+    return f"blobs/{sha256[:2]}/{sha256}"
+
+
+@contextmanager
+def _outages_named() -> Iterator[None]:
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        raise Unavailable(
+            "The hub's blob store does not answer: try again in a moment.", code="BLOB_STORE_UNAVAILABLE"
+        ) from error
