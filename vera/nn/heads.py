@@ -36,7 +36,12 @@ class PooledClassifier(nn.Module):
         self.backbone = backbone
         self.labels, self.pooling, self.max_length = tuple(labels), pooling, max_length
         config: Any = backbone.config
-        self.classifier = nn.Linear(config.hidden_size, len(self.labels))
+        # skip_init: the usual initialisation would draw from torch's global generator.
+        self.classifier: nn.Linear = nn.utils.skip_init(
+            nn.Linear, config.hidden_size, len(self.labels), dtype=torch.float32
+        )
+        nn.init.zeros_(self.classifier.weight)
+        nn.init.zeros_(self.classifier.bias)
         self.classifier.to(next(backbone.parameters()).device)
         self._tokenizer: Any = None
 

@@ -33,15 +33,16 @@ class SharedProjection(nn.Module):
 class VeraDelta(nn.Module):
     """λb ⊙ B (λd ⊙ (A x)) for one module, with the leading columns of A and rows of B.
 
-    λd starts at 0.1 and λb at 0, so a new delta adds exactly nothing.
+    λd starts at 0.1 and λb at 0, so a new delta adds exactly nothing. Both are float32, whatever
+    torch's default dtype is at the time.
     """
 
     def __init__(self, shared: SharedProjection, in_features: int, out_features: int) -> None:
         super().__init__()
         self._shared = (shared,)  # in a tuple: the bank owns it, and it must not be registered once per module
         self.in_features, self.out_features = in_features, out_features
-        self.lambda_d = nn.Parameter(torch.full((shared.A_RI.shape[0],), LAMBDA_D_INITIAL))
-        self.lambda_b = nn.Parameter(torch.zeros(out_features))
+        self.lambda_d = nn.Parameter(torch.full((shared.A_RI.shape[0],), LAMBDA_D_INITIAL, dtype=torch.float32))
+        self.lambda_b = nn.Parameter(torch.zeros(out_features, dtype=torch.float32))
 
     def forward(self, x_BTI: Tensor) -> Tensor:
         """The delta (…, out_features) for inputs (…, in_features), in the dtype of the input."""
@@ -63,8 +64,10 @@ class LoraDelta(nn.Module):
     ) -> None:
         super().__init__()
         bound = in_features**-0.5  # Kaiming-uniform with a = √5
-        self.lora_A = nn.Parameter((torch.rand(rank, in_features, generator=generator) * 2 - 1) * bound)
-        self.lora_B = nn.Parameter(torch.zeros(out_features, rank))
+        self.lora_A = nn.Parameter(
+            (torch.rand(rank, in_features, generator=generator, dtype=torch.float32) * 2 - 1) * bound
+        )
+        self.lora_B = nn.Parameter(torch.zeros(out_features, rank, dtype=torch.float32))
         self.scaling = alpha / rank
 
     def forward(self, x_BTI: Tensor) -> Tensor:

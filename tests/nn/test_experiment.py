@@ -1,0 +1,132 @@
+"""Training learns, is deterministic, leaves the base alone, and gives an adapter that loads back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.tiny import WORDS, load_tiny_bert
+from vera import archive as archives
+from vera.data import Split
+from vera.data.examples import split_by_hash
+from vera.errors import DataError, TargetError, VeraError
+from vera.fingerprint import BaseFingerprint
+from vera.nn import experiment
+from vera.nn.attach import attach
+from vera.nn.experiment import Base, Outcome
+from vera.nn.training import Recipe
+
+RECIPE = Recipe(rank=16, epochs=8, batch_size=8, learning_rate=5e-2, head_learning_rate=2e-2)
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    """Which animal is in it? Learnable from one word."""
+    places = [f"{a} {b}" for a in WORDS[10:] for b in WORDS[10:]]
+    rows = [(f"the {animal} {place}", animal) for animal in ("cat", "dog", "bird") for place in places[:40]]
+    return split_by_hash("animals", rows, min_per_label=10)
+
+
+def train(folder: Path, base: BaseFingerprint, split: Split, recipe: Recipe = RECIPE, **options: Any) -> Outcome:
+    model = Base(load_tiny_bert(folder), base, "tests/tiny-bert")
+    return experiment.run(
+        "animals", model, split, recipe, targets=options.pop("targets", ["query", "value"]), **options
+    )
+
+
+def test_training_beats_the_majority(tiny_folder: Path, tiny_base: BaseFingerprint, split: Split) -> None:
+    outcome = train(tiny_folder, tiny_base, split)
+    assert outcome.scores.adapter > 2 * outcome.scores.majority
+    assert outcome.parameters == 4 * (16 + 32)
+
+
+def test_the_same_training_twice_gives_the_same_bytes(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split
+) -> None:
+    first, second = (train(tiny_folder, tiny_base, split) for _ in range(2))
+    assert first.archive is not None
+    assert second.archive is not None
+    assert first.archive.files == second.archive.files
+    assert first.files == second.files
+
+
+def test_training_ignores_and_leaves_the_global_generator(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split
+) -> None:
+    torch.manual_seed(1)
+    first = train(tiny_folder, tiny_base, split)
+    torch.manual_seed(2)
+    state = torch.get_rng_state()
+    second = train(tiny_folder, tiny_base, split)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert first.files == second.files
+
+
+def test_another_seed_gives_another_adapter(tiny_folder: Path, tiny_base: BaseFingerprint, split: Split) -> None:
+    first, second = (
+        train(tiny_folder, tiny_base, split),
+        train(tiny_folder, tiny_base, split, Recipe(**{**RECIPE.to_dict(), "seed": 1})),
+    )
+    assert first.archive is not None
+    assert second.archive is not None
+    assert first.archive.manifest.projection_digest != second.archive.manifest.projection_digest
+
+
+def test_the_trained_folder_loads_back_to_the_same_answers(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split, tmp_path: Path
+) -> None:
+    outcome = train(tiny_folder, tiny_base, split)
+    assert outcome.archive is not None
+    archives.write_files({**outcome.archive.files, **outcome.files}, tmp_path / "animals")
+    loaded = attach(load_tiny_bert(tiny_folder), archives.read_folder(tmp_path / "animals"), tiny_base)
+    answers = loaded.classify(split.heldout.texts)
+    right = [split.labels[target] for target in split.heldout.targets]
+    accuracy = sum(a == b for a, b in zip(answers, right, strict=True)) / len(right)
+    assert accuracy == pytest.approx(outcome.scores.adapter)
+
+
+def test_the_base_is_left_as_it_was(tiny_folder: Path, tiny_base: BaseFingerprint, split: Split) -> None:
+    from vera.nn.identity import prove_base
+
+    model = load_tiny_bert(tiny_folder)
+    experiment.run("animals", Base(model, tiny_base, "tests/tiny-bert"), split, RECIPE, targets=["query"])
+    assert prove_base(model, tiny_base).kind == "content"
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_lora_is_trained_by_the_same_words_and_has_no_archive(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split
+) -> None:
+    outcome = train(
+        tiny_folder,
+        tiny_base,
+        split,
+        Recipe(method="lora", rank=4, epochs=4, batch_size=8, learning_rate=5e-3, head_learning_rate=2e-2),
+    )
+    assert outcome.archive is None
+    assert outcome.parameters == 4 * 4 * (32 + 32)
+    assert b'"LORA"' in outcome.files["adapter_config.json"]
+
+
+def test_a_diverging_run_stops_with_a_sentence(tiny_folder: Path, tiny_base: BaseFingerprint, split: Split) -> None:
+    with pytest.raises(VeraError, match="lower learning rate") as caught:
+        train(
+            tiny_folder,
+            tiny_base,
+            split,
+            Recipe(rank=16, epochs=50, batch_size=8, learning_rate=1e30, head_learning_rate=1e30),
+        )
+    assert caught.value.code == "TRAINING_DIVERGED"
+
+
+def test_an_unknown_target_names_what_there_is(tiny_folder: Path, tiny_base: BaseFingerprint, split: Split) -> None:
+    with pytest.raises(TargetError, match="query"):
+        train(tiny_folder, tiny_base, split, targets=["q_proj"])
+
+
+def test_a_set_with_one_label_cannot_be_trained_on() -> None:
+    with pytest.raises(DataError, match="two or more"):
+        split_by_hash("one", [("a cat", "cat"), ("the cat", "cat")], min_per_label=1)

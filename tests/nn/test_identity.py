@@ -1,0 +1,109 @@
+"""A live model is the base, or loading says what it is instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.tiny import load_tiny_bert, write_tiny_bert
+from vera import fingerprint
+from vera.errors import BaseMismatch
+from vera.fingerprint import BaseFingerprint
+from vera.nn.identity import prove_base
+
+
+def test_the_model_loaded_from_the_files_is_proven(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
+    proof = prove_base(tiny_model, tiny_base)
+    assert proof.kind == "content"
+    assert proof.tensors == len(tiny_base.tensors)
+    assert proof.extra == ()
+    assert "every byte equal" in str(proof)
+
+
+def test_one_changed_weight_is_found_and_named(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
+    with torch.no_grad():
+        tiny_model.encoder.layer[1].output.dense.weight[3, 5] += 1e-6
+    with pytest.raises(BaseMismatch, match="fine-tune") as caught:
+        prove_base(tiny_model, tiny_base)
+    assert caught.value.facts["differing"] == ["encoder.layer.1.output.dense.weight"]
+
+
+def test_a_change_after_the_proof_is_noticed(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
+    prove_base(tiny_model, tiny_base)
+    with torch.no_grad():
+        tiny_model.encoder.layer[0].attention.self.query.weight.mul_(1.5)
+    with pytest.raises(BaseMismatch):
+        prove_base(tiny_model, tiny_base)
+
+
+def test_a_proven_model_is_not_read_again(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
+    first = prove_base(tiny_model, tiny_base)
+    read: list[int] = []
+    assert prove_base(tiny_model, tiny_base, progress=lambda done, _total: read.append(done)) is first
+    assert read == []
+
+
+def test_a_model_of_the_same_shapes_is_refused(tmp_path: Path, tiny_base: BaseFingerprint) -> None:
+    other = load_tiny_bert(write_tiny_bert(tmp_path / "other", seed=1))
+    with pytest.raises(BaseMismatch, match="tensors differ"):
+        prove_base(other, tiny_base)
+
+
+def test_a_model_with_fewer_layers_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path / "deep", layers=3)
+    deep = fingerprint.of_files(folder)
+    shallow = load_tiny_bert(folder, num_hidden_layers=2)
+    with pytest.raises(BaseMismatch, match="fewer layers"):
+        prove_base(shallow, deep)
+
+
+def test_another_architecture_is_said_to_be_one(tiny_base: BaseFingerprint) -> None:
+    with pytest.raises(BaseMismatch, match="another architecture"):
+        prove_base(torch.nn.Sequential(torch.nn.Linear(4, 4)), tiny_base)
+
+
+def test_a_resized_vocabulary_is_said_to_be_one(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
+    tiny_model.resize_token_embeddings(64)
+    with pytest.raises(BaseMismatch, match="resized vocabulary"):
+        prove_base(tiny_model, tiny_base)
+
+
+def test_a_task_head_and_a_prefix_do_not_matter(tiny_folder: Path, tiny_base: BaseFingerprint) -> None:
+    from transformers import BertForSequenceClassification
+
+    model = BertForSequenceClassification.from_pretrained(tiny_folder, local_files_only=True)
+    proof = prove_base(model, tiny_base)
+    assert proof.extra == ("classifier.bias", "classifier.weight")
+    assert proof.module("encoder.layer.0.attention.self.query") == "bert.encoder.layer.0.attention.self.query"
+
+
+def test_a_part_the_model_class_leaves_out_is_said_and_not_missed(
+    tiny_folder: Path, tiny_base: BaseFingerprint
+) -> None:
+    from transformers import BertModel
+
+    model = BertModel.from_pretrained(tiny_folder, local_files_only=True, add_pooling_layer=False)
+    assert prove_base(model, tiny_base).absent == ("pooler.dense.bias", "pooler.dense.weight")
+
+
+def test_a_bfloat16_base_held_in_float32_is_proven(tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path / "bf16", dtype=torch.bfloat16)
+    proof = prove_base(load_tiny_bert(folder, dtype=torch.float32), fingerprint.of_files(folder))
+    assert proof.kind == "content"
+
+
+def test_a_lossy_cast_is_refused_with_the_reason(tiny_folder: Path, tiny_base: BaseFingerprint) -> None:
+    with pytest.raises(BaseMismatch, match="cannot contain the stored F32"):
+        prove_base(load_tiny_bert(tiny_folder, dtype=torch.bfloat16), tiny_base)
+
+
+def test_a_float32_weight_that_no_bfloat16_equals_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path / "bf16", dtype=torch.bfloat16)
+    model = load_tiny_bert(folder, dtype=torch.float32)
+    with torch.no_grad():
+        model.encoder.layer[0].attention.self.query.weight[0, 0] += 1e-5  # rounds back to the stored value
+    with pytest.raises(BaseMismatch):
+        prove_base(model, fingerprint.of_files(folder))
