@@ -1,0 +1,262 @@
+"""The base models of this machine: where each one lies, and which one it is.
+
+    <config>/bases.json                       name → path, fingerprint, revision
+    <cache>/fingerprints/12/1234….json        the state of a checkpoint's files → its fingerprint
+    <cache>/tables/ab/abcd….json              fingerprint → the table of its tensors
+
+Hashing a checkpoint reads all of it, so it is done once per state of its files: device, inode, size
+and time of change. A table vouches for itself, because its hash is the fingerprint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdk.config import Config
+from sdk.errors import Misconfigured, Offline
+from sdk.files import read_bounded, write_atomically
+from vera import fingerprint as hashing
+from vera.errors import BaseUnreadable, VeraError
+from vera.fingerprint import SCHEME, BaseFingerprint, Progress
+
+if TYPE_CHECKING:
+    from sdk.client import Hub
+
+BASES_FILE = "bases.json"
+
+# Weights, and what it takes to build the model and its tokenizer: never pickles, never code.
+DOWNLOADED = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer*",
+    "vocab*",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "*.spm",
+    "spiece.model",
+    "sentencepiece*.model",
+)
+
+_MAX_TABLE_BYTES = 64 << 20
+# A file that was written less than this ago may be written again within the same tick of its clock.
+_SETTLED_S = 2.0
+_HUGGING_FACE_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SNAPSHOT = re.compile(r"models--([^/]+?)--([^/]+)/snapshots/([0-9a-f]{40})$")
+
+
+@dataclass(frozen=True)
+class KnownBase:
+    """A base on this machine."""
+
+    name: str
+    path: Path
+    fingerprint: str
+    revision: str | None = None
+
+    @property
+    def is_here(self) -> bool:
+        return self.path.exists()
+
+
+def list_known(config: Config) -> tuple[KnownBase, ...]:
+    """The bases that were remembered, by name, those whose files are gone included. Raises Misconfigured."""
+    path = config.folder / BASES_FILE
+    data = read_bounded(path, _MAX_TABLE_BYTES)
+    if data is None:
+        return ()
+    try:
+        rows = json.loads(data)["bases"]
+        known = [KnownBase(r["name"], Path(r["path"]), r["fingerprint"], r.get("revision")) for r in rows]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise Misconfigured(
+            f"{path} is not a table of bases: remove it and run `vera-hub base add` again.", facts={"path": str(path)}
+        ) from error
+    return tuple(sorted(known, key=lambda base: base.name))
+
+
+def remember(base: KnownBase, *, config: Config) -> None:
+    """Keeps where `base` lies. Another base of that name is forgotten."""
+    others = [known for known in list_known(config) if known.name != base.name]
+    rows = [
+        {"name": b.name, "path": str(b.path), "fingerprint": b.fingerprint, "revision": b.revision}
+        for b in sorted([*others, base], key=lambda known: known.name)
+    ]
+    write_atomically(config.folder / BASES_FILE, f"{json.dumps({'bases': rows}, indent=2)}\n".encode())
+
+
+def fingerprints_here(config: Config) -> list[str]:
+    """The fingerprints of the remembered bases whose files are still there."""
+    return sorted({base.fingerprint for base in list_known(config) if base.is_here})
+
+
+def locate(base: str | Path, *, config: Config, revision: str | None = None) -> Path:
+    """Where the checkpoint of `base` lies: a remembered name, a fingerprint, a path, or a Hugging Face id.
+
+    A Hugging Face id that was not remembered is downloaded. Raises BaseUnreadable when it is none of
+    them, and Offline.
+    """
+    wanted = str(base)
+    known = [b for b in list_known(config) if wanted in (b.name, b.fingerprint)]
+    for candidate in known:
+        if candidate.is_here:
+            return candidate.path
+    path = Path(base).expanduser()
+    if path.exists():
+        return path
+    if known:
+        raise BaseUnreadable(
+            f"The base {wanted} was at {known[0].path} and is not there any more: "
+            f"run `vera-hub base add PATH --name {known[0].name}` with where it is now.",
+            code="BASE_NOT_HERE",
+            base=wanted,
+        )
+    if _HUGGING_FACE_ID.fullmatch(wanted):
+        return download(wanted, config=config, revision=revision)
+    hint = (
+        "a fingerprint says which base it is, not where" if wanted.startswith(f"{SCHEME}:") else "there is no such path"
+    )
+    raise BaseUnreadable(
+        f"The base {wanted} is not known on this machine, and {hint}: run `vera-hub base add PATH`, or give its folder.",
+        code="BASE_NOT_HERE",
+        base=wanted,
+    )
+
+
+def download(model_id: str, *, config: Config, revision: str | None = None) -> Path:
+    """The folder of the model `model_id` from Hugging Face, with its weights, configuration and tokenizer.
+
+    Uses Hugging Face's own cache and settings. Raises BaseUnreadable and Offline.
+    """
+    if config.offline:
+        raise Offline(
+            f"VERA_HUB_OFFLINE is set and the base {model_id} is not known on this machine: "
+            f"run `vera-hub base add {model_id}` once with the network."
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=list(DOWNLOADED)))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise BaseUnreadable(
+            f"The base {model_id} cannot be downloaded from Hugging Face: {reason[0][:300]} "
+            "Check its name and the network, or give the folder of a copy you have.",
+            code="BASE_NOT_HERE",
+            base=model_id,
+        ) from error
+
+
+def name_of(path: Path) -> tuple[str, str | None]:
+    """The name and revision that a checkpoint's own path suggests.
+
+    Hugging Face's cache spells out the id and the commit; any other folder gives its own name.
+    """
+    plain = path.resolve()
+    snapshot = _SNAPSHOT.search(plain.as_posix())
+    if snapshot:
+        return f"{snapshot[1]}/{snapshot[2]}", snapshot[3]
+    return plain.stem if plain.is_file() else plain.name, None
+
+
+def fingerprint_of(path: Path | str, *, config: Config, progress: Progress | None = None) -> BaseFingerprint:
+    """The fingerprint of the checkpoint at `path`; at once when its files are as they were the last time.
+
+    `progress` is called with (bytes done, bytes in all) while it reads. Raises BaseUnreadable.
+    """
+    tables = _Tables(config.cache)
+    state = _FileState.of(Path(path))
+    table = tables.of_state(state)
+    if table is not None:
+        return table
+    table = hashing.of_files(path, progress=progress)
+    if state.is_settled and state == _FileState.of(Path(path)):
+        tables.keep(table, state)
+    return table
+
+
+def table_of(value: str, *, hub: Hub) -> BaseFingerprint:
+    """The table of the base with the fingerprint `value`: kept here, or asked of the hub and verified.
+
+    Raises NotFound when the hub does not know the base, BaseUnreadable when its table is another one.
+    """
+    tables = _Tables(hub.config.cache)
+    table = tables.get(value)
+    if table is not None:
+        return table
+    table = hub.get_base(value).table
+    if table.value != value:
+        raise BaseUnreadable(
+            f"{hub.config.url} answers with the table of {table.value} when asked for {value}: do not trust it.",
+            code="BASE_TABLE_INVALID",
+            expected=value,
+            got=table.value,
+        )
+    tables.keep(table)
+    return table
+
+
+@dataclass(frozen=True)
+class _FileState:
+    """What the files of a checkpoint look like from outside; any change of their bytes shows in it."""
+
+    key: str
+    newest_s: float
+
+    @classmethod
+    def of(cls, path: Path) -> _FileState:
+        stats = [file.stat() for file in hashing.checkpoint_files(path)]
+        identity = json.dumps([(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in stats])
+        return cls(hashlib.sha256(identity.encode()).hexdigest(), max(s.st_mtime for s in stats))
+
+    @property
+    def is_settled(self) -> bool:
+        return time.time() - self.newest_s > _SETTLED_S
+
+
+class _Tables:
+    """Tables of tensors in the cache. What is damaged is not there, and what cannot be kept is computed again."""
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+
+    def of_state(self, state: _FileState) -> BaseFingerprint | None:
+        data = self._read(self._path("fingerprints", state.key))
+        return self.get(data.decode(errors="replace")) if data else None
+
+    def get(self, value: str) -> BaseFingerprint | None:
+        data = self._read(self._path("tables", hashlib.sha256(value.encode()).hexdigest()))
+        if data is None:
+            return None
+        try:
+            table = BaseFingerprint.from_rows(json.loads(data))
+        except (VeraError, ValueError, TypeError, RecursionError):
+            return None
+        return table if table.value == value else None
+
+    def keep(self, table: BaseFingerprint, state: _FileState | None = None) -> None:
+        with contextlib.suppress(OSError):
+            rows = json.dumps(table.to_rows()).encode()
+            write_atomically(self._path("tables", hashlib.sha256(table.value.encode()).hexdigest()), rows)
+            if state is not None:
+                write_atomically(self._path("fingerprints", state.key), table.value.encode())
+
+    def _read(self, path: Path) -> bytes | None:
+        try:
+            return read_bounded(path, _MAX_TABLE_BYTES)
+        except OSError:
+            return None
+
+    def _path(self, kind: str, key: str) -> Path:
+        return self._cache / kind / key[:2] / f"{key}.json"

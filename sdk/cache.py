@@ -1,0 +1,122 @@
+"""What was fetched before: files by their sha256, and what references meant.
+
+    <cache>/blobs/ab/abcd…          a file; its name is its hash, and it is hashed on every read
+    <cache>/refs/12/1234….json      what one reference meant on one hub
+
+No name in here comes from a hub: every one is a hash computed on this machine. Files are made in
+one step, so any number of processes may share a cache, and one that is killed leaves nothing that
+is ever read. The whole folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import re
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sdk.files import read_bounded, write_atomically
+from vera.ref import AdapterRef
+
+_MAX_BLOB_BYTES = 64 << 20
+_MAX_RECORD_BYTES = 16 << 10
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What a reference meant: one version, by everything that names it."""
+
+    version: int
+    commit: str
+    digest: str
+
+    def __post_init__(self) -> None:
+        """Raises ValueError unless each is what its name says."""
+        is_digest = self.digest.startswith("sha256:") and _SHA256.fullmatch(self.digest.removeprefix("sha256:"))
+        if type(self.version) is not int or self.version < 1 or not _COMMIT.fullmatch(self.commit) or not is_digest:
+            raise ValueError(f"{self} names no version")
+
+    @property
+    def selectors(self) -> tuple[str, str, str]:
+        """The immutable names of the version."""
+        return f"v{self.version}", self.commit, self.digest
+
+
+class Cache:
+    """The cache in `folder`, which is made when something is kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    # -- Files by hash ----------------------------------------------------------------------------
+
+    def get_blob(self, sha256: str) -> bytes | None:
+        """The bytes with this hash, None when they are not here. Damaged ones are removed."""
+        path = self._blob_path(sha256)
+        try:
+            data = read_bounded(path, _MAX_BLOB_BYTES)
+        except OSError:
+            return None
+        if data is not None and hashlib.sha256(data).hexdigest() == sha256:
+            return data
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return None
+
+    def keep_blob(self, data: bytes) -> None:
+        """Keeps `data` under its hash. A cache that cannot be written costs a warning and nothing else."""
+        self._write(self._blob_path(hashlib.sha256(data).hexdigest()), data)
+
+    def _blob_path(self, sha256: str) -> Path:
+        if not _SHA256.fullmatch(sha256):
+            raise ValueError(f"{sha256[:80]!r} is not a sha256 in hex")
+        return self._folder / "blobs" / sha256[:2] / sha256
+
+    # -- What references meant --------------------------------------------------------------------
+
+    @property
+    def refs_folder(self) -> Path:
+        return self._folder / "refs"
+
+    def recall(self, url: str, ref: AdapterRef) -> Resolution | None:
+        """What `ref` meant when the hub at `url` was last asked, None when it never was."""
+        try:
+            data = read_bounded(self._ref_path(url, ref.adapter_id, selector_of(ref)), _MAX_RECORD_BYTES)
+            return None if data is None else Resolution(**json.loads(data)["resolution"])
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return None  # damaged: asking again mends it
+
+    def remember(self, url: str, ref: AdapterRef, resolution: Resolution) -> None:
+        """Keeps what `ref` means, and with it the names of that version which can never mean another."""
+        for selector in {selector_of(ref), *resolution.selectors}:
+            record = {
+                "hub": url,
+                "adapter": ref.adapter_id,
+                "selector": selector,
+                "resolution": asdict(resolution),
+            }
+            self._write(self._ref_path(url, ref.adapter_id, selector), json.dumps(record, indent=2).encode())
+
+    def _ref_path(self, url: str, adapter_id: str, selector: str) -> Path:
+        key = hashlib.sha256(f"{url}\n{adapter_id}\n{selector}".encode()).hexdigest()
+        return self.refs_folder / key[:2] / f"{key}.json"
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            write_atomically(path, data, mode=0o644)
+        except OSError as error:
+            warnings.warn(
+                f"The cache {self._folder} cannot be written ({error.strerror}): what was fetched is not kept. "
+                "Make room there, or set VERA_HUB_CACHE.",
+                stacklevel=2,
+            )
+
+
+def selector_of(ref: AdapterRef) -> str:
+    """The selector of `ref`, written out: a digest alone selects by digest, and nothing at all `latest`."""
+    return ref.selector or ref.digest or "latest"

@@ -1,0 +1,210 @@
+"""`push`, `pull`, `list` and `info`."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sdk.cli import terminal
+from sdk.cli.terminal import App, clean, pass_app, size
+
+if TYPE_CHECKING:
+    from sdk.models import Adapter, Evaluation
+    from vera.archive import Archive
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", help="owner/name, or a name of yours. Default: the name of the folder.")
+@click.option("--message", help="What is new in this version.")
+@pass_app
+def push(app: App, path: Path, *, name: str | None, message: str | None) -> None:
+    """Publish the adapter in the folder PATH as a new version.
+
+    It is checked here before anything is sent. Pushing the same content again changes nothing.
+    """
+    from sdk.pushing import push_folder
+
+    with app.hub() as hub, terminal.spinner(f"Pushing {path}"):
+        pushed = push_folder(hub, path, name, message=message)
+    version = pushed.version
+    for warning in version.warnings:
+        terminal.note(f"Warning: {clean(warning)}")
+    terminal.say(f"{clean(version.ref)}{'' if pushed.is_new else '  (was there already: nothing changed)'}")
+    terminal.say(f"  {version.digest}")
+    terminal.say(
+        f"  {version.size_bytes:,} bytes, {version.vector_bytes:,} of them vectors; "
+        f"{_times_smaller(version.lora_bytes, version.vector_bytes)}"
+    )
+
+
+@click.command()
+@click.argument("ref")
+@click.option("--to", type=click.Path(path_type=Path), help="The folder to write. Default: the adapter's name.")
+@pass_app
+def pull(app: App, ref: str, *, to: Path | None) -> None:
+    """Fetch an adapter, check it and write it as a folder."""
+    from sdk import fetching
+
+    with terminal.spinner(f"Fetching {clean(ref)}"):
+        fetched = fetching.pull(ref, to=to, config=app.config)
+    origin = f"{fetched.downloaded_bytes:,} bytes fetched" if fetched.downloaded_bytes else "from the cache"
+    terminal.say(f"{fetched.version_ref} → {fetched.folder}  ({origin}, every file verified)")
+    terminal.say(f"  {fetched.resolved.digest}")
+
+
+@click.command(name="list")
+@click.option("--search", help="Words in the name.")
+@click.option("--base", help="The base's name or fingerprint.")
+@click.option("--owner", help="A user or organisation.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@pass_app
+def list_adapters(
+    app: App, /, *, search: str | None, base: str | None, owner: str | None, limit: int, as_json: bool
+) -> None:
+    """List adapters, the latest change first."""
+    with app.hub() as hub:
+        found = list(islice(hub.list_adapters(search=search, base=base, owner=owner), limit + 1))
+    if as_json:
+        terminal.say_json(found[:limit])
+        return
+    if not found:
+        terminal.say("No adapters found. `vera-hub push FOLDER` publishes one.")
+        return
+    columns = ("adapter", "latest", "base", "task", "updated")
+    terminal.say_table(columns, [_row(adapter) for adapter in found[:limit]])
+    if len(found) > limit:
+        terminal.note(f"There are more than {limit}: narrow it down, or raise --limit.")
+
+
+@click.command()
+@click.argument("ref_or_path", metavar="REF|PATH")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@pass_app
+def info(app: App, ref_or_path: str, *, as_json: bool) -> None:
+    """Show what an adapter is, how large, and what proves it.
+
+    An existing folder goes before a reference of the same spelling. An adapter from a hub is fetched
+    and checked, so that nothing shown is only claimed.
+    """
+    from sdk.fetching import fetch
+    from sdk.pushing import read_adapter
+
+    evaluations: tuple[Evaluation, ...] = ()
+    if _is_path(ref_or_path):
+        archive, title = read_adapter(Path(ref_or_path)), ref_or_path
+    else:
+        with terminal.spinner(f"Fetching {clean(ref_or_path)}"):
+            fetched = fetch(ref_or_path, config=app.config)
+        archive, title = fetched.archive, fetched.version_ref
+        if fetched.resolved.answer:
+            evaluations = fetched.resolved.answer.evaluations
+    description = describe(archive)
+    if as_json:
+        terminal.say_json({"ref": title, **description, "evaluations": list(evaluations)})
+        return
+    _say_description(title, archive, evaluations)
+
+
+def describe(archive: Archive) -> dict[str, object]:
+    """What there is to say of a checked adapter, computed from its own files."""
+    manifest = archive.manifest
+    vectors, lora = manifest.weights.vector_bytes, manifest.lora_bytes()
+    return {
+        "digest": manifest.digest,
+        "weights_digest": f"sha256:{manifest.weights.sha256}",
+        "base": {
+            "name": manifest.base.name,
+            "revision": manifest.base.revision,
+            "fingerprint": manifest.base.fingerprint,
+            "dtype": manifest.base.dtype,
+        },
+        "projection": {**manifest.recipe.to_dict(), "digest": manifest.projection_digest},
+        "task": manifest.task and {"kind": manifest.task.kind, "labels": list(manifest.task.labels)},
+        "modules": [module.name for module in manifest.modules],
+        "parameters": manifest.parameters,
+        "dtype": manifest.weights.dtype,
+        "vector_bytes": vectors,
+        "head_bytes": manifest.weights.head_bytes,
+        "vector_and_head_bytes": vectors + manifest.weights.head_bytes,
+        "size_bytes": archive.size_bytes,
+        "lora_bytes": lora,
+        "lora_over_vectors": round(lora / vectors, 2),
+        "license": manifest.license,
+    }
+
+
+def _say_description(title: str, archive: Archive, evaluations: tuple[Evaluation, ...]) -> None:
+    manifest = archive.manifest
+    weights, recipe, base = manifest.weights, manifest.recipe, manifest.base
+    lora = manifest.lora_bytes()
+    lines = [
+        ("task", _task_line(archive)),
+        (
+            "modules",
+            f"{len(manifest.modules)}, rank {recipe.rank}, {manifest.parameters:,} parameters ({weights.dtype})",
+        ),
+        ("license", clean(manifest.license or "not said")),
+        ("", ""),
+        ("vectors alone", _bytes(weights.vector_bytes)),
+        ("with head", _bytes(weights.vector_bytes + weights.head_bytes)),
+        ("all files", _bytes(archive.size_bytes)),
+        ("LoRA r=8", f"{_bytes(lora)} in float32 on the same modules: {_times_smaller(lora, weights.vector_bytes)}"),
+        ("", ""),
+        ("base", f"{clean(base.name)}{f' @ {clean(base.revision)}' if base.revision else ''} ({base.dtype})"),
+        ("", base.fingerprint),
+        (
+            "projection",
+            f"{recipe.stream}, seed {recipe.seed}, {recipe.in_features} × {recipe.out_features}, {recipe.rounding}",
+        ),
+        ("", manifest.projection_digest),
+        ("version", manifest.digest),
+        ("weights", f"sha256:{weights.sha256}"),
+    ]
+    terminal.say(clean(title))
+    for label, value in lines:
+        terminal.say(f"  {label:<14}{value}".rstrip())
+    if evaluations:
+        terminal.say_table(
+            ("suite", "state", "score", "95% interval"),
+            [(e.suite, e.state, *_score_cells(e)) for e in evaluations],
+            right=("score",),
+        )
+
+
+def _score_cells(evaluation: Evaluation) -> tuple[str, str]:
+    if evaluation.score is None or evaluation.interval is None:
+        return "", clean(evaluation.reason or "")
+    low, high = evaluation.interval
+    return f"{evaluation.score:.4f}", f"[{low:.4f}, {high:.4f}]"
+
+
+def _task_line(archive: Archive) -> str:
+    task = archive.manifest.task
+    if task is None:
+        return "not said"
+    labels = ", ".join(clean(label) for label in task.labels[:8])
+    more = f", … {len(task.labels)} in all" if len(task.labels) > 8 else ""
+    return f"{clean(task.kind)}: {labels}{more}" if labels else clean(task.kind)
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith((".", "/", "~", "\\")) or Path(text).is_dir()
+
+
+def _row(adapter: Adapter) -> tuple[object, ...]:
+    latest = f"v{adapter.latest}" if adapter.latest else "–"
+    task = f"{adapter.task.kind} ({len(adapter.task.labels)} labels)" if adapter.task else ""
+    return adapter.id, latest, adapter.base.name, task, adapter.updated_at[:10]
+
+
+def _bytes(count: int) -> str:
+    return f"{count:,} bytes" + (f" ({size(count)})" if count >= 1024 else "")
+
+
+def _times_smaller(lora_bytes: int, vector_bytes: int) -> str:
+    return f"the vectors are {lora_bytes / max(1, vector_bytes):.1f} × smaller than LoRA r=8"

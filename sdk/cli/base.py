@@ -1,0 +1,84 @@
+"""`base add` and `base list`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sdk.cli import terminal
+from sdk.cli.terminal import App, clean, pass_app, size
+
+
+@click.group()
+def base() -> None:
+    """The base models of this machine and of the hub."""
+
+
+@base.command()
+@click.argument("path_or_id")
+@click.option("--name", help="What to call it. Default: its Hugging Face id, or the name of the folder.")
+@click.option("--revision", help="The commit or tag to download, or what to note for a folder.")
+@pass_app
+def add(app: App, path_or_id: str, *, name: str | None, revision: str | None) -> None:
+    """Fingerprint a base, register it at the hub and remember where it lies.
+
+    PATH_OR_ID is a folder with a safetensors checkpoint, or a Hugging Face id, which is downloaded.
+    """
+    from sdk import bases
+
+    given = Path(path_or_id).expanduser()
+    path = given if given.exists() else bases.locate(path_or_id, config=app.config, revision=revision)
+    suggested_name, suggested_revision = bases.name_of(path)
+    chosen, revision = name or suggested_name, suggested_revision or revision
+    with terminal.bytes_progress(f"Fingerprinting {clean(chosen)}") as progress:
+        table = bases.fingerprint_of(path, config=app.config, progress=progress)
+    with app.hub() as hub:
+        registered = hub.register_base(chosen, table.to_rows(), revision=revision)
+    bases.remember(bases.KnownBase(chosen, path.resolve(), table.value, revision), config=app.config)
+    terminal.say(f"{clean(chosen)}  {table.value}")
+    terminal.say(
+        f"  {registered.parameters:,} parameters in {registered.tensor_count:,} tensors, {size(registered.size_bytes)}"
+    )
+    if registered.name != chosen:
+        terminal.say(f"  the hub knows it as {clean(registered.name)}; here it is also {clean(chosen)}")
+
+
+@base.command(name="list")
+@click.option("--hub", "of_hub", is_flag=True, help="The bases registered at the hub instead.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@pass_app
+def list_bases(app: App, *, of_hub: bool, as_json: bool) -> None:
+    """List the bases this machine knows, or those of the hub."""
+    if of_hub:
+        _list_of_hub(app, as_json)
+    else:
+        _list_here(app, as_json)
+
+
+def _list_here(app: App, as_json: bool) -> None:
+    from sdk.bases import list_known
+
+    known = list_known(app.config)
+    if as_json:
+        terminal.say_json(known)
+    elif known:
+        terminal.say_table(
+            ("base", "where", "fingerprint"),
+            [(b.name, b.path if b.is_here else f"{b.path} (gone)", b.fingerprint) for b in known],
+        )
+    else:
+        terminal.say("This machine knows no base yet: `vera-hub base add PATH_OR_ID` adds one.")
+
+
+def _list_of_hub(app: App, as_json: bool) -> None:
+    with app.hub() as hub:
+        registered = list(hub.list_bases())
+    if as_json:
+        terminal.say_json(registered)
+        return
+    terminal.say_table(
+        ("base", "dtype", "parameters", "adapters", "fingerprint"),
+        [(b.name, b.dtype, f"{b.parameters:,}", b.adapter_count, b.fingerprint) for b in registered],
+        right=("parameters", "adapters"),
+    )

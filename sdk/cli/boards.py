@@ -1,0 +1,79 @@
+"""`leaderboard` and `suites`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sdk.cli import terminal
+from sdk.cli.terminal import App, clean, pass_app, size
+
+if TYPE_CHECKING:
+    from sdk.models import Leaderboard, LeaderboardRow
+
+_COLUMNS = ("#", "adapter", "score", "95% interval", "vectors", "head", "LoRA r=8", "× smaller", "base")
+_NUMBERS = ("#", "score", "vectors", "head", "LoRA r=8", "× smaller")
+
+
+@click.command()
+@click.argument("suite")
+@click.option("--base", help="Only adapters of this base: its name or fingerprint.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@pass_app
+def leaderboard(app: App, suite: str, *, base: str | None, as_json: bool) -> None:
+    """Show the leaderboard of a suite.
+
+    Versions that the items of the suite cannot tell from the best one are marked with =.
+    """
+    with app.hub() as hub:
+        board = hub.leaderboard(suite, base=base)
+    if as_json:
+        terminal.say_json(board)
+        return
+    _say_board(board)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@pass_app
+def suites(app: App, *, as_json: bool) -> None:
+    """List the suites adapters are evaluated on."""
+    with app.hub() as hub:
+        found = list(hub.list_suites())
+    if as_json:
+        terminal.say_json(found)
+        return
+    if not found:
+        terminal.say("The hub has no suites yet: an evaluation worker brings them (`vera-hub worker`).")
+        return
+    rows = [(s.name, s.title, s.metric, s.items, len(s.labels), s.digest[:19]) for s in found]
+    terminal.say_table(("suite", "title", "metric", "items", "labels", "definition"), rows, right=("items", "labels"))
+
+
+def _say_board(board: Leaderboard) -> None:
+    suite = board.suite
+    baselines = "".join(f", {clean(name)} baseline {value:.4f}" for name, value in suite.baselines.items())
+    terminal.say(f"{clean(suite.name)}: {clean(suite.title)}")
+    terminal.say(f"{clean(suite.metric)} over {suite.items:,} items{baselines}")
+    if not board.rows:
+        terminal.say(f"Nothing is ranked yet: `vera-hub eval OWNER/NAME --suite {clean(suite.name)}` asks for it.")
+        return
+    terminal.say_table(_COLUMNS, [_row(row) for row in board.rows], right=_NUMBERS)
+    if sum(row.tied_with_best for row in board.rows) > 1:
+        terminal.say("= not significantly different from the best (paired by item)")
+
+
+def _row(row: LeaderboardRow) -> tuple[object, ...]:
+    low, high = row.interval
+    return (
+        f"{'=' if row.tied_with_best and row.rank > 1 else ''}{row.rank}",
+        row.ref,
+        f"{row.score:.4f}",
+        f"[{low:.4f}, {high:.4f}]",
+        size(row.vector_bytes),
+        size(row.head_bytes),
+        size(row.lora_bytes),
+        f"{row.lora_bytes / max(1, row.vector_bytes):.1f}",
+        row.base.name,
+    )

@@ -1,0 +1,255 @@
+"""`eval`: asks for an evaluation, waits for it if told to, and decides by its gates.
+
+Exit status: 0 pass, 1 a gate failed, 2 inconclusive under --strict, 3 the hub or the evaluation did
+not get there (or not in time), 4 the command itself is wrong.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sdk.cli import reports, terminal
+from sdk.cli.terminal import App, Failure, clean, pass_app
+from sdk.errors import DigestMismatch, Forbidden, HubError, NotFound, Refused, Unauthorized, Unavailable
+from sdk.gating import Finding, Minimum, Verdict, judge_minimum, judge_regression, overall
+from vera.errors import VeraError
+from vera.ref import AdapterRef
+
+if TYPE_CHECKING:
+    from sdk.cli.reports import Outcome
+    from sdk.client import Hub
+    from sdk.models import Comparison, Evaluation
+
+GATE_FAILED, INCONCLUSIVE, INFRASTRUCTURE, USAGE = 1, 2, 3, 4
+DEFAULT_TIMEOUT_S = 1800.0
+
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 5.0
+
+
+class Evaluated(HubError):
+    """An evaluation that ended without a score, or did not end in time."""
+
+    code = "EVALUATION_FAILED"
+
+
+class EvalCommand(click.Command):
+    """A command whose exit status 1 says that a gate failed, and nothing else."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **kwargs)
+        except click.UsageError as error:
+            error.exit_code = USAGE  # type: ignore[misc]  # click reads it from the instance
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.Abort, click.exceptions.Exit):
+            raise
+        except Exception as error:
+            raise Failure(str(error), _status_of(error)) from error
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What is asked of the result. `against` is the incumbent as it was typed."""
+
+    minimum: Minimum | None
+    against: AdapterRef | None
+    margin: float
+
+    @property
+    def are_set(self) -> bool:
+        return self.minimum is not None or self.against is not None
+
+
+@click.command(name="eval", cls=EvalCommand)
+@click.argument("ref")
+@click.option("--suite", required=True, metavar="FAMILY/TASK", help="`vera-hub suites` lists them.")
+@click.option("--wait", is_flag=True, help="Wait for the result. A gate waits by itself.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0), default=DEFAULT_TIMEOUT_S, show_default=True,
+    metavar="SECONDS", help="How long to wait at most.",
+)  # fmt: skip
+@click.option("--min", "minimum", metavar="METRIC>=X", help="Gate: the score is at least X.")
+@click.option(
+    "--no-regression-vs", "against", metavar="REF", help="Gate: not worse than REF; @v1 is of the same adapter."
+)
+@click.option("--margin", type=click.FloatRange(min=0), help="The loss that --no-regression-vs allows. Default: 0.")
+@click.option("--strict", is_flag=True, help="Inconclusive is exit status 2 and not 0.")
+@click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here.")
+@click.option("--summary", type=click.Path(path_type=Path, dir_okay=False), help="Write a Markdown summary here.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@pass_app
+def evaluate(
+    app: App, /, ref: str, *,
+    suite: str, wait: bool, timeout_s: float, minimum: str | None, against: str | None, margin: float | None,
+    strict: bool, junit: Path | None, summary: Path | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Evaluate an adapter on a suite and, if asked, gate on the result.
+
+    The same version on the same suite is evaluated once: asking again costs nothing. An incumbent
+    without a result is evaluated too, and means the version it is now.
+
+    \b
+    Exit status: 0 pass, 1 a gate failed, 2 inconclusive under --strict,
+    3 infrastructure or timeout, 4 usage.
+    """
+    candidate, gates = AdapterRef.parse(ref), _parse_gates(ref, minimum, against, margin)
+    files = reports.Files(junit, summary, _path(os.environ.get("GITHUB_STEP_SUMMARY")))
+    with files.reporting_errors(f"{candidate} on {suite}"), app.hub() as hub:
+        outcome = _run(hub, candidate, suite, gates, timeout_s=timeout_s if wait or gates.are_set else None)
+    status = _exit_status(outcome.verdict, strict=strict)
+    files.write(outcome, strict=strict)
+    if as_json:
+        terminal.say_json(reports.as_json(outcome, status))
+    else:
+        terminal.say(reports.as_text(outcome, strict=strict))
+    if status:
+        raise click.exceptions.Exit(status)
+
+
+def _parse_gates(ref: str, minimum: str | None, against: str | None, margin: float | None) -> Gates:
+    if margin is not None and against is None:
+        raise _usage("--margin says how much worse than the incumbent is allowed: add --no-regression-vs.")
+    incumbent = None
+    if against is not None:
+        parsed = AdapterRef.parse(ref)
+        incumbent = AdapterRef.parse(f"{parsed.adapter_id}{against}" if against.startswith("@") else against)
+    try:
+        return Gates(Minimum.parse(minimum) if minimum is not None else None, incumbent, margin or 0.0)
+    except ValueError as error:
+        raise _usage(f"{error}.") from error
+
+
+def _run(hub: Hub, candidate: AdapterRef, suite: str, gates: Gates, *, timeout_s: float | None) -> Outcome:
+    """Asks for everything first, so that it runs at the same time; then waits, unless `timeout_s` is None."""
+    evaluation = _request(hub, candidate, suite)
+    incumbent = _request(hub, gates.against, suite) if gates.against else None
+    if gates.minimum and gates.minimum.metric != evaluation.metric:
+        raise _usage(f"{suite} measures {clean(evaluation.metric)}, not {gates.minimum.metric}.")
+    if timeout_s is None:
+        return reports.Outcome(evaluation)
+    deadline = time.monotonic() + timeout_s
+    evaluation = _wait(hub, evaluation, deadline)
+    if incumbent is None:
+        return _judge(evaluation, None, None, gates)
+    incumbent = _wait(hub, incumbent, deadline)
+    return _judge(evaluation, incumbent, hub.compare_evaluations(evaluation.id, incumbent.id), gates)
+
+
+def _request(hub: Hub, ref: AdapterRef, suite: str) -> Evaluation:
+    """The evaluation of the version that `ref` means now: whatever moves later, it stays that one."""
+    from sdk.fetching import resolve
+
+    resolved = resolve(ref, hub=hub)
+    evaluation = hub.request_evaluation(resolved.version_ref, suite)
+    if evaluation.version_digest != resolved.digest:
+        raise DigestMismatch(
+            f"{resolved.version_ref} is {resolved.digest}, and the hub would evaluate {evaluation.version_digest} for it: "
+            "nothing is decided on that. Was the hub set up anew? Then remove what the cache remembers.",
+            facts={"expected": resolved.digest, "got": evaluation.version_digest},
+        )
+    return evaluation
+
+
+def _judge(
+    evaluation: Evaluation, incumbent: Evaluation | None, comparison: Comparison | None, gates: Gates
+) -> Outcome:
+    findings: list[Finding] = []
+    if gates.minimum:
+        findings.append(judge_minimum(evaluation, gates.minimum))
+    if incumbent and comparison:
+        findings.append(judge_regression(comparison, gates.margin, against=incumbent.ref))
+    return reports.Outcome(evaluation, incumbent, comparison, tuple(findings), overall(findings))
+
+
+def _wait(hub: Hub, evaluation: Evaluation, deadline: float) -> Evaluation:
+    """`evaluation` once it has a score. Raises Evaluated when it fails or `deadline` passes first."""
+    pause_s = _FIRST_PAUSE_S
+    with _telling() as tell:
+        while not evaluation.is_over:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                raise Evaluated(
+                    f"{evaluation.ref} on {evaluation.suite} is not done in time: {_state_line(evaluation)}. "
+                    "It goes on at the hub: ask again later, or raise --timeout.",
+                    code="EVALUATION_TIMEOUT",
+                )
+            tell(f"{evaluation.ref} on {evaluation.suite}: {_state_line(evaluation)}")
+            time.sleep(min(pause_s, left_s))
+            pause_s = min(1.5 * pause_s, _LONGEST_PAUSE_S)
+            evaluation = _ask_again(hub, evaluation)
+    if evaluation.state == "failed":
+        raise Evaluated(
+            f"The evaluation of {evaluation.ref} on {evaluation.suite} failed after {evaluation.attempts} attempts: "
+            f"{evaluation.reason or 'no reason was given'}"
+        )
+    return evaluation
+
+
+def _ask_again(hub: Hub, evaluation: Evaluation) -> Evaluation:
+    try:
+        return hub.get_evaluation(evaluation.id)
+    except Unavailable:  # a hub that restarts: the deadline decides how long that may take
+        return evaluation
+
+
+def _state_line(evaluation: Evaluation) -> str:
+    if evaluation.state != "waiting":
+        return clean(evaluation.state)
+    place = f", number {evaluation.position} in the queue" if evaluation.position else ""
+    return f"waiting{place}" + (f" ({clean(evaluation.reason)})" if evaluation.reason else "")
+
+
+@contextmanager
+def _telling() -> Iterator[Callable[[str], None]]:
+    """What is going on: a moving line on a screen, a line for each change in a log."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status("") as status:
+            yield lambda text: status.update(Text(clean(text)))
+        return
+    told = ""
+
+    def tell(text: str) -> None:
+        nonlocal told
+        if text != told:
+            told = text
+            terminal.note(text)
+
+    yield tell
+
+
+def _exit_status(verdict: Verdict, *, strict: bool) -> int:
+    if verdict is Verdict.FAIL:
+        return GATE_FAILED
+    return INCONCLUSIVE if verdict is Verdict.INCONCLUSIVE and strict else 0
+
+
+def _status_of(error: Exception) -> int:
+    """Whose fault it is: the command's (4), or something else's (3)."""
+    is_usage = isinstance(error, VeraError | NotFound | Refused | Unauthorized | Forbidden)
+    is_usage = is_usage or (isinstance(error, HubError) and error.code == "SPEC_MISMATCH")
+    return USAGE if is_usage else INFRASTRUCTURE
+
+
+def _usage(message: str) -> Failure:
+    return Failure(message, USAGE)
+
+
+def _path(text: str | None) -> Path | None:
+    return Path(text) if text else None

@@ -1,0 +1,178 @@
+"""`vera-hub`: finds the command, runs it, and turns what it raises into one sentence and an exit status.
+
+Commands are imported when they run. The list of them, and what each does in a line, stands here, so
+that `--help` imports none. Other packages add commands by the entry-point group `vera_hub.commands`.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sdk.cli.terminal import App, Failure, note
+from sdk.errors import HubError
+from vera import __version__
+from vera.errors import VeraError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+PLUGINS = "vera_hub.commands"
+INTERRUPTED = 130
+
+# section → command → (module, what it does)
+COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Adapters": {
+        "train": ("sdk.cli.train", "Train an adapter of a base on labelled texts, and write it to FOLDER."),
+        "push": ("sdk.cli.adapters", "Publish the adapter in the folder PATH as a new version."),
+        "pull": ("sdk.cli.adapters", "Fetch an adapter, check it and write it as a folder."),
+        "list": ("sdk.cli.adapters", "List adapters, the latest change first."),
+        "info": ("sdk.cli.adapters", "Show what an adapter is, how large, and what proves it."),
+        "base": ("sdk.cli.base", "The base models of this machine and of the hub."),
+    },
+    "Evaluation": {
+        "eval": ("sdk.cli.evaluation", "Evaluate an adapter on a suite and, if asked, gate on the result."),
+        "leaderboard": ("sdk.cli.boards", "Show the leaderboard of a suite."),
+        "suites": ("sdk.cli.boards", "List the suites adapters are evaluated on."),
+    },
+    "You and the hub": {
+        "login": ("sdk.cli.account", "Save a token for a hub, after trying it."),
+        "whoami": ("sdk.cli.account", "Show whose the token is."),
+        "doctor": ("sdk.cli.doctor", "Check that everything this machine needs is there."),
+    },
+}
+# What the commands of this distribution's own server do; other plug-ins are listed by name.
+PLUGIN_HELP = {
+    "serve": "Run a hub on this machine.",
+    "worker": "Run an evaluation worker for a hub.",
+    "migrate": "Bring the database of a hub to the current schema.",
+}
+
+EPILOG = (
+    'Shell completion: put  eval "$(_VERA_HUB_COMPLETE=bash_source vera-hub)"  into ~/.bashrc '
+    "(zsh_source and fish_source exist too)."
+)
+
+
+class Commands(click.Group):
+    """The group of all commands, each imported when it is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        return [name for section in COMMANDS.values() for name in section] + sorted(_plugins())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        for section in COMMANDS.values():
+            if cmd_name in section:
+                module, _ = section[cmd_name]
+                return _command(getattr(import_module(module), _attribute(cmd_name)))
+        plugin = _plugins().get(cmd_name)
+        return _load(plugin) if plugin else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        for title, section in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, help_line) for name, (_, help_line) in section.items()])
+        plugins = _plugins()
+        if plugins:
+            with formatter.section("Server"):
+                formatter.write_dl([(n, PLUGIN_HELP.get(n, f"From {plugins[n].module}.")) for n in sorted(plugins)])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with _warnings_as_notes():
+                return super().invoke(ctx)
+        except (click.exceptions.Exit, BrokenPipeError):
+            raise
+        except (KeyboardInterrupt, click.Abort) as error:
+            raise Failure("Stopped.", INTERRUPTED) from error
+        except Exception as error:
+            if ctx.params["debug"]:
+                traceback.print_exc()
+            if isinstance(error, click.ClickException):
+                raise
+            raise Failure(_sentence(error)) from error
+
+
+@click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--url", metavar="URL", help="The hub, before VERA_HUB_URL and the profile.")
+@click.option("--debug", is_flag=True, envvar="VERA_HUB_DEBUG", help="Show where an error comes from.")
+@click.version_option(__version__, prog_name="vera-hub")
+@click.pass_context
+def cli(ctx: click.Context, /, *, url: str | None, debug: bool) -> None:
+    """Keep, find, trust, compare and load VeRA adapters."""
+    ctx.obj = App(url, debug)
+
+
+def main() -> None:
+    """The entry point of `vera-hub`."""
+    try:
+        cli.main(prog_name="vera-hub")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, HubError | VeraError | OSError):
+        return str(error)
+    return (
+        f"Something unexpected happened ({type(error).__name__}: {error}). "
+        "Run the command again as `vera-hub --debug …` and report what it says."
+    )
+
+
+def _attribute(name: str) -> str:
+    """The function of a command: `list` and `eval` are built-in functions of Python."""
+    return {"list": "list_adapters", "eval": "evaluate"}.get(name, name)
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    """The commands of other packages, by name. None is imported."""
+    from importlib.metadata import entry_points
+
+    own = {name for section in COMMANDS.values() for name in section}
+    return {entry.name: entry for entry in entry_points(group=PLUGINS) if entry.name not in own}
+
+
+def _load(plugin: EntryPoint) -> click.Command:
+    try:
+        return _command(plugin.load())
+    except ImportError as error:
+        raise Failure(
+            f"`vera-hub {plugin.name}` needs a part that is not installed ({error}): "
+            "install it, for instance with `pip install 'vera-hub[server]'`."
+        ) from error
+
+
+def _command(found: object) -> click.Command:
+    assert isinstance(found, click.Command), f"{found!r} is no command"
+    return found
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Our own warnings become lines on standard error; those of other packages go on as they were."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", UserWarning)
+        show = warnings.showwarning
+
+        def show_as_note(
+            message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
+        ) -> None:
+            if category is UserWarning:
+                note(f"Warning: {message}")
+            else:
+                show(message, category, filename, lineno, *rest, **more)
+
+        warnings.showwarning = show_as_note
+        yield
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""What the commands say and how: plain results on standard output, everything else on standard error.
+
+Whatever a hub or a file says is cleaned before it is printed: a name with an escape code in it
+could otherwise rewrite what stands on the screen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from sdk.client import Hub
+    from sdk.config import Config
+
+# C0 but tab and line feed, DEL, C1, and what turns the direction of text or hides in it.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+_BREAKS = re.compile(r"[\t\n]+")
+# A table that is piped is for a program or a log: it is not folded to the width of a screen.
+_PIPED_WIDTH = 240
+
+
+class Failure(click.ClickException):
+    """Ends the command with a sentence and an exit status."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(clean_text(message))
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
+
+
+@dataclass(frozen=True)
+class App:
+    """What the options before the command say."""
+
+    url: str | None = None
+    debug: bool = False
+
+    @cached_property
+    def config(self) -> Config:
+        from sdk.config import Config
+
+        return Config.resolve(url=self.url)
+
+    def hub(self) -> Hub:
+        from sdk.client import Hub
+
+        return Hub(self.config)
+
+
+pass_app = click.make_pass_decorator(App, ensure=True)
+
+
+def config_of(context: click.Context) -> Config:
+    """The configuration of the command that runs in `context`."""
+    return context.ensure_object(App).config
+
+
+def clean(text: object) -> str:
+    """`text` on one line, without anything a terminal would act on."""
+    return _BREAKS.sub(" ", clean_text(text))
+
+
+def clean_text(text: object) -> str:
+    """`text` without anything a terminal would act on but tabs and line ends."""
+    return _UNSAFE.sub("", str(text))
+
+
+def say(text: object = "") -> None:
+    """Prints a result."""
+    click.echo(clean_text(text))
+
+
+def note(text: object) -> None:
+    """Prints something beside the result, on standard error."""
+    click.echo(clean_text(text), err=True)
+
+
+def say_json(value: object) -> None:
+    """Prints a dataclass, or a structure of them, as JSON in plain ASCII."""
+    click.echo(json.dumps(value, indent=2, default=_plain))
+
+
+def fail(message: str, exit_code: int = 1) -> NoReturn:
+    raise Failure(message, exit_code)
+
+
+def say_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Prints a table. Columns named in `right` are numbers and stand to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(clean(cell)) for cell in row))
+    is_screen = sys.stdout.isatty()
+    Console(width=None if is_screen else _PIPED_WIDTH, highlight=False).print(table)
+
+
+def size(size_bytes: int) -> str:
+    """A size for people: `168.0 KiB`."""
+    if size_bytes < 1024:
+        return f"{size_bytes} B"
+    number = size_bytes / 1024
+    for unit in ("KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
+# -- Progress: on a screen only, on standard error, and gone when it is over -----------------------
+
+
+@contextmanager
+def spinner(what: str) -> Iterator[None]:
+    """Says `what` is going on until the block is over."""
+    with _status(what):
+        yield
+
+
+@contextmanager
+def bytes_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes; the block calls what it gets with (bytes done, bytes in all)."""
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with _progress(*columns, TimeRemainingColumn()) as progress:
+        task = progress.add_task(what, total=None)
+
+        def report(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield report
+
+
+@contextmanager
+def steps_progress() -> Iterator[Steps]:
+    """A bar of steps, in stages."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with _progress(*columns, TextColumn("{task.fields[detail]}")) as progress:
+        yield Steps(progress, progress.add_task("", total=None, detail=""))
+
+
+@dataclass
+class Steps:
+    """What the block of `steps_progress` gets."""
+
+    _progress: Progress
+    _task: TaskID
+
+    def stage(self, what: str) -> None:
+        """Begins the next stage. Where there is no screen, a line says so."""
+        if self._progress.disable:
+            note(what)
+        self._progress.reset(self._task, description=clean(what), total=None, detail="")
+
+    def update(self, done: int, total: int, detail: str = "") -> None:
+        self._progress.update(self._task, completed=done, total=total, detail=clean(detail))
+
+
+@contextmanager
+def _status(what: str) -> Iterator[None]:
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(clean(what)):
+        yield
+
+
+def _progress(*columns: object) -> Progress:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)  # type: ignore[arg-type]  # columns
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return dataclasses.asdict(value)
+    return str(value)

@@ -1,0 +1,424 @@
+"""A hub over HTTP: one method per endpoint of docs/api.md.
+
+Nothing a hub says is trusted to be small or well formed: answers are counted while they arrive,
+decoded strictly and refused by BadAnswer. Whether bytes are the promised ones is the business of
+`sdk.fetching`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from http import HTTPStatus
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import quote, urlsplit
+
+from sdk.config import Config, is_loopback
+from sdk.errors import BadAnswer, HubError, Offline, Unavailable, of_problem
+from sdk.models import (
+    Account,
+    Adapter,
+    AdapterDetail,
+    Answer,
+    Base,
+    BaseDetail,
+    Comparison,
+    Evaluation,
+    Health,
+    Job,
+    Leaderboard,
+    Pushed,
+    Suite,
+    Version,
+    WorkerId,
+)
+from vera import __version__, strict_json
+from vera.errors import RefError
+from vera.ref import AdapterRef
+
+if TYPE_CHECKING:
+    import httpx2  # 80 ms: imported late, so that a load from the cache does not pay for it
+
+A = TypeVar("A", bound=Answer)
+
+# The tensor table of a base with 100,000 tensors is about 20 MB of JSON.
+MAX_JSON_BYTES = 64 << 20
+MAX_JSON_DEPTH = 32
+
+CONNECT_TIMEOUT_S = 5.0
+ANSWER_TIMEOUT_S = 60.0
+ATTEMPTS = 4
+FIRST_WAIT_S = 0.2
+LONGEST_WAIT_S = 5.0
+# A hub that asks for a longer pause than this is reported instead of waited for.
+LONGEST_RETRY_AFTER_S = 30.0
+
+# The status of a request that was turned away before anything was done: safe to repeat, whatever it was.
+_NOT_DONE = {429, 503}
+_MAYBE_DONE = {502, 504}
+
+
+@dataclass(frozen=True)
+class _Reply:
+    status: int
+    body: bytes
+    date: str | None
+
+    def json(self) -> object:
+        try:
+            return strict_json.loads(self.body, max_depth=MAX_JSON_DEPTH)
+        except ValueError as error:
+            raise BadAnswer(
+                f"The hub's answer cannot be read: {error}. Is it a Vera Hub? Check VERA_HUB_URL."
+            ) from error
+
+
+class Hub:
+    """A hub. Connects when it is first asked something; close it, or use it in a `with`.
+
+    Requests that can be repeated without harm are repeated a few times when the hub cannot be
+    reached or says it is busy. Raises the errors of `sdk.errors`. Several threads may share one.
+    """
+
+    def __init__(self, config: Config | None = None, *, http: httpx2.Client | None = None) -> None:
+        """`http` replaces the connection, for instance to reach an app in the same process."""
+        self.config = config or Config.resolve()
+        self._given_http = http
+
+    def __repr__(self) -> str:
+        return f"Hub({self.config.url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the connections this Hub opened. Twice is the same as once."""
+        if self._given_http is None and "_http" in self.__dict__:
+            self._http.close()
+            del self._http
+
+    # -- Service ----------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        return Health.from_json(self._get("/healthz").json())
+
+    def clock_skew_s(self) -> float | None:
+        """How many seconds the hub's clock is ahead of ours, None when it does not say. Good to a second."""
+        date = self._get("/healthz").date
+        then = _parse_date(date)
+        return None if then is None else (then - datetime.now(UTC)).total_seconds()
+
+    def whoami(self) -> Account:
+        return Account.from_json(self._get("/api/v1/whoami").json())
+
+    # -- Bases ------------------------------------------------------------------------------------
+
+    def register_base(self, name: str, rows: Sequence[Sequence[object]], *, revision: str | None = None) -> Base:
+        """The base with these rows of (name, dtype, shape, sha256), made known to the hub. Twice is the same as once."""
+        body = {"name": name, "revision": revision, "tensors": rows}
+        return Base.from_json(self._post("/api/v1/bases", body, is_idempotent=True).json())
+
+    def list_bases(self, *, name: str | None = None) -> Iterator[Base]:
+        return self._pages("/api/v1/bases", {"name": name}, Base)
+
+    def get_base(self, fingerprint: str) -> BaseDetail:
+        return BaseDetail.from_json(self._get(f"/api/v1/bases/{_segment(fingerprint)}").json())
+
+    # -- Adapters and versions --------------------------------------------------------------------
+
+    def push_version(self, ref: AdapterRef, files: Mapping[str, bytes], *, message: str | None = None) -> Pushed:
+        """The files as a version of `ref`'s adapter. The same files again give the same version."""
+        path = f"/api/v1/adapters/{ref.adapter_id}/versions"
+        parts = [(name, (name, data, "application/octet-stream")) for name, data in files.items()]
+        fields = {"message": message} if message else {}
+        reply = self._send("POST", path, is_idempotent=True, files=parts, data=fields)
+        return Pushed(Version.from_json(reply.json()), is_new=reply.status == HTTPStatus.CREATED)
+
+    def list_adapters(
+        self,
+        *,
+        search: str | None = None,
+        base: str | None = None,
+        owner: str | None = None,
+        task: str | None = None,
+        sort: str | None = None,
+    ) -> Iterator[Adapter]:
+        query = {"search": search, "base": base, "owner": owner, "task": task, "sort": sort}
+        return self._pages("/api/v1/adapters", query, Adapter)
+
+    def get_adapter(self, ref: AdapterRef) -> AdapterDetail:
+        return AdapterDetail.from_json(self._get(f"/api/v1/adapters/{ref.adapter_id}").json())
+
+    def resolve_version(self, ref: AdapterRef) -> Version:
+        """The version that `ref` means now."""
+        selector = ref.selector or ref.digest or "latest"
+        path = f"/api/v1/adapters/{ref.adapter_id}/versions/{_segment(selector)}"
+        return Version.from_json(self._get(path, {"digest": ref.digest}).json())
+
+    def download_blob(self, ref: AdapterRef, sha256: str, *, max_bytes: int) -> bytes:
+        """What the hub sends as the file `sha256` of `ref`'s adapter: at most `max_bytes`, and not yet verified."""
+        path = f"/api/v1/adapters/{ref.adapter_id}/blobs/{_segment(sha256)}"
+        return self._send("GET", path, is_idempotent=True, max_bytes=max_bytes).body
+
+    # -- Suites, evaluations, leaderboards --------------------------------------------------------
+
+    def list_suites(self) -> Iterator[Suite]:
+        return self._pages("/api/v1/suites", {}, Suite)
+
+    def get_suite(self, name: str) -> Suite:
+        return Suite.from_json(self._get(f"/api/v1/suites/{_suite_path(name)}").json())
+
+    def request_evaluation(self, ref: str, suite: str) -> Evaluation:
+        """The evaluation of a version on a suite: a new one, or the one there is."""
+        body = {"ref": ref, "suite": suite}
+        return Evaluation.from_json(self._post("/api/v1/evaluations", body, is_idempotent=True).json())
+
+    def get_evaluation(self, evaluation_id: str) -> Evaluation:
+        return Evaluation.from_json(self._get(f"/api/v1/evaluations/{_segment(evaluation_id)}").json())
+
+    def compare_evaluations(self, evaluation_id: str, against_id: str) -> Comparison:
+        path = f"/api/v1/evaluations/{_segment(evaluation_id)}/comparison"
+        return Comparison.from_json(self._get(path, {"against": against_id}).json())
+
+    def leaderboard(self, suite: str, *, base: str | None = None) -> Leaderboard:
+        return Leaderboard.from_json(self._get(f"/api/v1/leaderboards/{_suite_path(suite)}", {"base": base}).json())
+
+    # -- Workers ----------------------------------------------------------------------------------
+
+    def register_worker(self, name: str, suites: Sequence[Mapping[str, object]]) -> str:
+        """The id of this worker, which offers `suites`."""
+        body = {"name": name, "suites": list(suites)}
+        return WorkerId.from_json(self._post("/api/v1/worker/register", body, is_idempotent=True).json()).worker_id
+
+    def claim_job(self, worker_id: str, suites: Sequence[str], *, bases: Sequence[str] | None = None) -> Job | None:
+        """A job on one of `suites`, leased to this worker, or None when there is nothing to do.
+
+        `bases` are the fingerprints of the bases this worker can load, None for any. A claim whose
+        answer is lost is not repeated: its lease runs out by itself.
+        """
+        body: dict[str, object] = {"worker_id": worker_id, "suites": list(suites)}
+        if bases is not None:
+            body["bases"] = list(bases)
+        reply = self._post("/api/v1/worker/claims", body)
+        return None if reply.status == HTTPStatus.NO_CONTENT else Job.from_json(reply.json())
+
+    def heartbeat(self, job: Job) -> None:
+        """Raises LeaseLost when the job is no longer this worker's."""
+        self._post(f"/api/v1/worker/jobs/{_segment(job.id)}/heartbeat", {"fence": job.fence}, is_idempotent=True)
+
+    def submit_result(
+        self,
+        job: Job,
+        *,
+        outcomes: Sequence[float],
+        outputs: Sequence[str],
+        environment: Mapping[str, object],
+        seconds: float,
+    ) -> None:
+        """Hands in the credit and the output of every item.
+
+        Raises LeaseLost when the job is no longer this worker's, or is done already: it may be by
+        an answer of ours that got lost.
+        """
+        body = {
+            "fence": job.fence,
+            "outcomes": list(outcomes),
+            "outputs": list(outputs),
+            "environment": dict(environment),
+            "seconds": seconds,
+        }
+        self._post(f"/api/v1/worker/jobs/{_segment(job.id)}/result", body, is_idempotent=True)
+
+    def report_failure(self, job: Job, *, code: str, detail: str, may_retry: bool) -> None:
+        body = {"fence": job.fence, "code": code, "detail": detail, "retryable": may_retry}
+        self._post(f"/api/v1/worker/jobs/{_segment(job.id)}/failure", body)
+
+    # -- Requests ---------------------------------------------------------------------------------
+
+    def _get(self, path: str, query: Mapping[str, str | None] | None = None) -> _Reply:
+        params = {key: value for key, value in (query or {}).items() if value is not None}
+        return self._send("GET", path, is_idempotent=True, params=params)
+
+    def _post(self, path: str, body: object, *, is_idempotent: bool = False) -> _Reply:
+        headers = {"Content-Type": "application/json"}
+        return self._send("POST", path, is_idempotent=is_idempotent, content=strict_json.dumps(body), headers=headers)
+
+    def _pages(self, path: str, query: Mapping[str, str | None], kind: type[A]) -> Iterator[A]:
+        """Every item of a list, page after page, asked for when it is needed."""
+        cursor: str | None = None
+        while True:
+            page = self._get(path, {**query, "cursor": cursor}).json()
+            items = page.get("items") if isinstance(page, dict) else None
+            if not isinstance(items, list):
+                raise BadAnswer(f"The hub's answer to {path} is not a list. Is it a Vera Hub? Check VERA_HUB_URL.")
+            yield from (kind.from_json(item) for item in items)
+            following = page.get("next") if isinstance(page, dict) else None
+            if not isinstance(following, str) or following == cursor:
+                return
+            cursor = following
+
+    def _send(
+        self, method: str, path: str, *, is_idempotent: bool, max_bytes: int = MAX_JSON_BYTES, **request: Any
+    ) -> _Reply:
+        if self.config.offline:
+            raise Offline(f"VERA_HUB_OFFLINE is set, and this needs the hub at {self.config.url}: unset it.")
+        import stamina
+
+        retries = stamina.retry_context(
+            on=_pause_before_retry,
+            attempts=ATTEMPTS,
+            timeout=ANSWER_TIMEOUT_S,
+            wait_initial=FIRST_WAIT_S,
+            wait_max=LONGEST_WAIT_S,
+            wait_jitter=FIRST_WAIT_S,
+        )
+        for attempt in retries:
+            with attempt:
+                return self._send_once(method, path, is_idempotent, max_bytes, request)
+        raise AssertionError("retry_context ends by returning or raising")
+
+    def _send_once(
+        self, method: str, path: str, is_idempotent: bool, max_bytes: int, request: Mapping[str, Any]
+    ) -> _Reply:
+        import httpx2
+
+        headers = {**self._headers(), **request.get("headers", {})}
+        arguments = {
+            **request,
+            "headers": headers,
+            "timeout": httpx2.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+        }
+        try:
+            with self._http.stream(method, f"{self.config.url}{path}", follow_redirects=False, **arguments) as response:
+                body = _read(response, max_bytes if response.is_success else MAX_JSON_BYTES)
+        except httpx2.HTTPError as error:
+            raise _unreachable(error, self.config.url, is_idempotent) from error
+        reply = _Reply(response.status_code, body, response.headers.get("date"))
+        if not response.is_success:
+            raise _failure(reply, response.headers, self.config.url, is_idempotent)
+        return reply
+
+    def _headers(self) -> dict[str, str]:
+        # Identity: what is counted is what is sent, and no answer can unpack into more.
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": f"vera-hub/{__version__}",
+        }
+        if self.config.token:
+            headers["Authorization"] = f"Bearer {self.config.token}"
+        return headers
+
+    @cached_property
+    def _http(self) -> httpx2.Client:
+        if self._given_http is not None:
+            return self._given_http
+        import httpx2
+
+        # Over plain HTTP no certificate is read: loading them all takes longer than most requests here.
+        is_plain = urlsplit(self.config.url).scheme == "http"
+        tls: ssl.SSLContext | bool = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else True
+        # A proxy of the environment is for the world outside, not for this machine.
+        return httpx2.Client(verify=tls, trust_env=not is_loopback(self.config.url))
+
+
+def _read(response: httpx2.Response, max_bytes: int) -> bytes:
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise BadAnswer("The hub's answer is compressed, which was not asked for: is a proxy in between?")
+    body = bytearray()
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > max_bytes:
+            raise BadAnswer(f"The hub's answer is longer than the {max_bytes:,} bytes it may have: it was dropped.")
+    return bytes(body)
+
+
+def _failure(reply: _Reply, headers: httpx2.Headers, url: str, is_idempotent: bool) -> HubError:
+    if 300 <= reply.status < 400:
+        return Unavailable(
+            f"{url} redirects to {headers.get('location', 'another place')}: set VERA_HUB_URL to where the hub really is.",
+            code="REDIRECTED",
+            status=reply.status,
+        )
+    try:
+        problem = reply.json()
+    except BadAnswer:
+        problem = None
+    error = of_problem(reply.status, problem, url=url)
+    if isinstance(error, Unavailable):
+        error.may_retry = reply.status in _NOT_DONE or (is_idempotent and reply.status in _MAYBE_DONE)
+        error.retry_after_s = _retry_after_s(headers.get("retry-after"))
+    return error
+
+
+def _unreachable(error: httpx2.HTTPError, url: str, is_idempotent: bool) -> Unavailable:
+    import httpx2
+
+    never_sent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
+    if never_sent:
+        start = "start one with `vera-hub serve`, or set VERA_HUB_URL" if is_loopback(url) else "check VERA_HUB_URL"
+        unavailable = Unavailable(f"No hub answers at {url} ({error}): {start}.", code="HUB_UNREACHABLE")
+    elif isinstance(error, httpx2.TimeoutException):
+        unavailable = Unavailable(
+            f"The hub at {url} did not answer within {ANSWER_TIMEOUT_S:.0f} seconds: try again later.",
+            code="HUB_TIMEOUT",
+        )
+    else:
+        unavailable = Unavailable(
+            f"The connection to the hub at {url} broke ({error}): try again, or look at the log of the hub.",
+            code="HUB_UNREACHABLE",
+        )
+    # After a timeout of a minute the next attempt would only wait another one.
+    unavailable.may_retry = never_sent or (is_idempotent and unavailable.code != "HUB_TIMEOUT")
+    return unavailable
+
+
+def _pause_before_retry(error: Exception) -> bool | float:
+    """Whether to try again after `error`, and after how many seconds if the hub has said so."""
+    if not isinstance(error, Unavailable) or not error.may_retry:
+        return False
+    if error.retry_after_s is None:
+        return True
+    return error.retry_after_s if error.retry_after_s <= LONGEST_RETRY_AFTER_S else False
+
+
+def _retry_after_s(header: str | None) -> float | None:
+    """The pause that a Retry-After header asks for, in seconds: it is a number of them, or a date."""
+    if header is None:
+        return None
+    if header.isascii() and header.isdigit() and len(header) < 9:
+        return float(header)
+    then = _parse_date(header)
+    return None if then is None else max(0.0, (then - datetime.now(UTC)).total_seconds())
+
+
+def _parse_date(header: str | None) -> datetime | None:
+    try:
+        parsed = parsedate_to_datetime(header or "")
+    except ValueError:
+        return None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def _segment(text: str) -> str:
+    """`text` as one segment of a path, whatever stands in it."""
+    if text in ("", ".", ".."):
+        raise BadAnswer(f"{text!r} is no id of anything on a hub.")
+    return quote(text, safe=":@")
+
+
+def _suite_path(name: str) -> str:
+    family, slash, task = name.partition("/")
+    if not slash or "/" in task or {family, task} & {"", ".", ".."}:
+        raise RefError(
+            f"{name!r} is not a suite: write it as family/task; `vera-hub suites` lists them.", code="SUITE_INVALID"
+        )
+    return f"{_segment(family)}/{_segment(task)}"

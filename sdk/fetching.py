@@ -1,0 +1,226 @@
+"""From a reference to a checked adapter: resolve once, fetch by digest, believe nothing.
+
+The digest of a version is the hash of its manifest, and the manifest holds the hash of every other
+file. So once a reference has become a digest, it does not matter who delivers the bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdk.cache import Cache, Resolution, selector_of
+from sdk.config import Config
+from sdk.errors import BadAnswer, DigestMismatch, Offline
+from vera import archive
+from vera.archive import Archive
+from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest
+from vera.ref import AdapterRef, SelectorKind
+
+if TYPE_CHECKING:
+    from sdk.client import Hub
+    from sdk.models import Version
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What a reference means: a version that can never change, and the hub it is on.
+
+    `answer` is what the hub says of it, None when the reference was known here already.
+    """
+
+    ref: AdapterRef
+    url: str
+    resolution: Resolution
+    answer: Version | None = None
+
+    @property
+    def version_ref(self) -> str:
+        """The version by its number: `org/adapter@v3`."""
+        return f"{self.ref.adapter_id}@v{self.resolution.version}"
+
+    @property
+    def digest(self) -> str:
+        return self.resolution.digest
+
+    @property
+    def commit(self) -> str:
+        return self.resolution.commit
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A checked adapter and where it came from.
+
+    `downloaded_bytes` is 0 when all of it was in the cache; `folder` is where `pull` has put it.
+    """
+
+    resolved: Resolved
+    archive: Archive
+    downloaded_bytes: int
+    folder: Path | None = None
+
+    @property
+    def version_ref(self) -> str:
+        return self.resolved.version_ref
+
+
+def pull(ref: str | AdapterRef, *, to: Path | str | None = None, config: Config | None = None) -> Fetched:
+    """Fetches the adapter `ref` and writes it as the folder `to`; its name, here, when `to` is None.
+
+    The folder is written whole or not at all, and only over another adapter. Raises HubError and VeraError.
+    """
+    fetched = fetch(ref, config=config)
+    folder = Path(to) if to is not None else Path(fetched.resolved.ref.name)
+    archive.write_folder(fetched.archive, folder)
+    return replace(fetched, folder=folder)
+
+
+def fetch(ref: str | AdapterRef, *, config: Config | None = None, hub: Hub | None = None) -> Fetched:
+    """The adapter that `ref` means, checked: its digest, every file's hash, and `vera.archive.inspect`.
+
+    Asks the hub only for what is not in the cache: nothing at all for an immutable reference that was
+    fetched before. `hub` is used when given, instead of one made from `config`. Raises HubError and VeraError.
+    """
+    parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
+    with _hub_of(parsed, config, hub) as door:
+        resolved = _resolve(parsed, door)
+        files, downloaded_bytes = _fetch_files(resolved, door)
+    return Fetched(resolved, archive.inspect(files), downloaded_bytes)
+
+
+def resolve(ref: str | AdapterRef, *, config: Config | None = None, hub: Hub | None = None) -> Resolved:
+    """The version that `ref` means.
+
+    An immutable reference that was resolved before needs no network; a moving one (`latest`, an
+    alias) always asks the hub, and offline means what it last meant, with a warning that says so.
+    Raises HubError, DigestMismatch when `ref` pins a digest and means another.
+    """
+    parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
+    with _hub_of(parsed, config, hub) as door:
+        return _resolve(parsed, door)
+
+
+@contextmanager
+def _hub_of(ref: AdapterRef, config: Config | None, hub: Hub | None) -> Iterator[Hub]:
+    if hub is not None and hub.config.at_host(ref.host).url == hub.config.url:
+        yield hub
+        return
+    from sdk.client import Hub as HubClient
+
+    base = hub.config if hub is not None else config or Config.resolve()
+    with HubClient(base.at_host(ref.host)) as opened:
+        yield opened
+
+
+def _resolve(ref: AdapterRef, hub: Hub) -> Resolved:
+    url, memory = hub.config.url, Cache(hub.config.cache)
+    known = memory.recall(url, ref)
+    if known is not None and (not _is_moving(ref) or hub.config.offline):
+        _check_pin(ref, known)
+        if _is_moving(ref):
+            _warn_of_memory(ref, known)
+        return Resolved(ref, url, known)
+    if hub.config.offline:
+        raise Offline(
+            f"VERA_HUB_OFFLINE is set and {ref} was never fetched here: fetch it once with the network, "
+            f"`vera-hub pull {ref}`.",
+            facts={"ref": str(ref)},
+        )
+    answer = hub.resolve_version(ref)
+    resolution = _resolution_of(answer)
+    _check_pin(ref, resolution)
+    _check_memory(ref, resolution, memory, url)
+    memory.remember(url, ref, resolution)
+    return Resolved(ref, url, resolution, answer)
+
+
+def _is_moving(ref: AdapterRef) -> bool:
+    """True when the hub has to be asked, also for `prod@sha256:…`: it fails once `prod` is another version."""
+    return ref.selector_kind in (SelectorKind.LATEST, SelectorKind.ALIAS)
+
+
+def _resolution_of(answer: Version) -> Resolution:
+    try:
+        return Resolution(answer.version, answer.commit, answer.digest)
+    except ValueError as error:
+        raise BadAnswer(f"The hub's answer cannot be used: {error}.") from error
+
+
+def _check_pin(ref: AdapterRef, resolution: Resolution) -> None:
+    """A reference that names a version exactly must get exactly that one."""
+    if ref.digest is not None and ref.digest != resolution.digest:
+        raise DigestMismatch(
+            f"{ref.adapter_id}@{selector_of(ref)} is {resolution.digest}, and {ref.digest} is asked for: "
+            "it is another version than the one that was pinned. Find out which of the two you want.",
+            facts={"ref": str(ref), "expected": ref.digest, "got": resolution.digest},
+        )
+    if not _is_moving(ref) and selector_of(ref) not in resolution.selectors:
+        raise BadAnswer(f"The hub answers v{resolution.version} ({resolution.digest}) when asked for {ref}.")
+
+
+def _check_memory(ref: AdapterRef, resolution: Resolution, memory: Cache, url: str) -> None:
+    """A version never changes; a hub that says otherwise has lost its data, or lies."""
+    number = AdapterRef(ref.namespace, ref.name, f"v{resolution.version}")
+    before = memory.recall(url, number)
+    if before is not None and before.digest != resolution.digest:
+        raise DigestMismatch(
+            f"{url} says that {number} is {resolution.digest}; it was {before.digest} when it was first seen here, "
+            "and versions do not change. If the hub was set up anew, forget the old one by removing "
+            f"the folder {memory.refs_folder}.",
+            facts={"ref": str(number), "expected": before.digest, "got": resolution.digest},
+        )
+
+
+def _warn_of_memory(ref: AdapterRef, known: Resolution) -> None:
+    warnings.warn(
+        f"VERA_HUB_OFFLINE is set: {ref} is taken to mean v{known.version}, as when the hub was last asked.",
+        stacklevel=4,
+    )
+
+
+def _fetch_files(resolved: Resolved, hub: Hub) -> tuple[dict[str, bytes], int]:
+    """The bytes of every file of the version, and how many of them were downloaded."""
+    source = _Files(resolved.ref, hub)
+    manifest_bytes = source.get(MANIFEST_FILE, resolved.digest.removeprefix("sha256:"))
+    manifest = Manifest.from_bytes(manifest_bytes)
+    files = {MANIFEST_FILE: manifest_bytes, WEIGHTS_FILE: source.get(WEIGHTS_FILE, manifest.weights.sha256)}
+    for path, entry in manifest.files.items():
+        files[path] = source.get(path, entry.sha256)
+    return files, source.downloaded_bytes
+
+
+class _Files:
+    """Files of one adapter by hash, from the cache or from the hub, verified either way."""
+
+    def __init__(self, ref: AdapterRef, hub: Hub) -> None:
+        self._ref, self._hub, self._cache = ref, hub, Cache(hub.config.cache)
+        self.downloaded_bytes = 0
+
+    def get(self, path: str, sha256: str) -> bytes:
+        data = self._cache.get_blob(sha256)
+        return data if data is not None else self._download(path, sha256)
+
+    def _download(self, path: str, sha256: str) -> bytes:
+        if self._hub.config.offline:
+            raise Offline(
+                f"VERA_HUB_OFFLINE is set and {path} of {self._ref} is not in the cache: fetch it once with the network, "
+                f"`vera-hub pull {self._ref}`.",
+                facts={"ref": str(self._ref), "path": path},
+            )
+        data = self._hub.download_blob(self._ref, sha256, max_bytes=archive.MAX_BYTES[path])
+        got = hashlib.sha256(data).hexdigest()
+        if got != sha256:
+            raise DigestMismatch(
+                f"{path} of {self._ref} arrived as {got} and must be {sha256}: it was damaged on the way or by the hub. "
+                "Try again, and tell the hub's operator if it stays so.",
+                facts={"path": path, "expected": sha256, "got": got},
+            )
+        self.downloaded_bytes += len(data)
+        self._cache.keep_blob(data)
+        return data

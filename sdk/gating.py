@@ -1,0 +1,93 @@
+"""When an evaluation passes a gate. Pure rules over what the hub computed; the statistics are the hub's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sdk.models import Comparison, Evaluation
+
+SIGNIFICANCE = 0.05
+
+
+class Verdict(StrEnum):
+    PASS = "pass"  # noqa: S105  # a verdict, no password
+    INCONCLUSIVE = "inconclusive"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one gate found, in a word and in a sentence with its numbers."""
+
+    gate: str
+    verdict: Verdict
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """A floor under the score: `accuracy>=0.8`."""
+
+    metric: str
+    value: float
+
+    @classmethod
+    def parse(cls, text: str) -> Minimum:
+        """Raises ValueError with a sentence."""
+        parts = re.fullmatch(r"\s*([a-z][a-z0-9_-]*)\s*>=\s*(-?[0-9]*\.?[0-9]+)\s*", text)
+        if parts is None:
+            raise ValueError(f"{text!r} is not a floor: write it as metric>=number, for instance accuracy>=0.8")
+        return cls(parts[1], float(parts[2]))
+
+    def __str__(self) -> str:
+        return f"{self.metric}>={self.value:g}"
+
+
+def judge_minimum(evaluation: Evaluation, minimum: Minimum) -> Finding:
+    """Passes when the score itself reaches the floor. Raises ValueError when the suite has another metric."""
+    if evaluation.metric != minimum.metric:
+        raise ValueError(f"{evaluation.suite} measures {evaluation.metric}, not {minimum.metric}")
+    score = evaluation.score
+    if score is None:
+        raise ValueError(f"{evaluation.ref} has no score on {evaluation.suite} yet")
+    reaches = score >= minimum.value
+    return Finding(
+        f"min {minimum}",
+        Verdict.PASS if reaches else Verdict.FAIL,
+        f"{minimum.metric} is {score:.4f}, {'not ' if not reaches else ''}at least {minimum.value:g}.",
+    )
+
+
+def judge_regression(comparison: Comparison, margin: float, *, against: str) -> Finding:
+    """Whether this one is worse than `against` by more than `margin`, as far as the items can tell.
+
+    Fails on a proven regression: the paired interval of the difference lies wholly below -margin or,
+    with no margin, the loss is significant. Inconclusive when the interval reaches below -margin.
+    """
+    low, high = comparison.interval
+    is_significant_loss = comparison.delta < 0 and comparison.p_value < SIGNIFICANCE
+    if high < -margin or (margin == 0 and is_significant_loss):
+        verdict, meaning = Verdict.FAIL, "a proven regression"
+    elif low < -margin:
+        verdict, meaning = Verdict.INCONCLUSIVE, "too few items to exclude a regression"
+    else:
+        verdict, meaning = Verdict.PASS, "no regression"
+    return Finding(
+        f"no regression vs {against}" + (f" (margin {margin:g})" if margin else ""),
+        verdict,
+        f"{meaning[0].upper()}{meaning[1:]}: {comparison.metric} {comparison.score:.4f} against {comparison.against_score:.4f}, "
+        f"difference {comparison.delta:+.4f}, 95% interval [{low:+.4f}, {high:+.4f}], p = {comparison.p_value:.3g} "
+        f"({comparison.only_better} items only this one has right, {comparison.only_worse} only the other).",
+    )
+
+
+def overall(findings: Iterable[Finding]) -> Verdict:
+    """The worst of them; PASS when there are none."""
+    verdicts = {finding.verdict for finding in findings}
+    for verdict in (Verdict.FAIL, Verdict.INCONCLUSIVE):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.PASS

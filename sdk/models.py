@@ -1,0 +1,262 @@
+"""What a hub answers, as docs/api.md describes it.
+
+Times are RFC 3339 text in UTC and sizes are bytes, as on the wire. Whatever stands in here was
+said by the hub: a digest is a claim until `sdk.fetching` has compared it with the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from sdk.decoding import decode
+from vera.fingerprint import BaseFingerprint
+
+
+class Answer:
+    """Base of the answers: each is made from JSON and checks it."""
+
+    @classmethod
+    def from_json(cls, value: object) -> Self:
+        """Raises BadAnswer."""
+        return decode(value, cls)
+
+
+# -- Service --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Health(Answer):
+    status: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Account(Answer):
+    """Whose the token is."""
+
+    name: str
+    kind: str
+    scopes: tuple[str, ...]
+
+
+# -- Bases ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BaseName(Answer):
+    name: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Base(Answer):
+    fingerprint: str
+    name: str
+    revision: str | None
+    dtype: str
+    parameters: int
+    size_bytes: int
+    tensor_count: int
+    adapter_count: int
+    created_at: str
+
+
+@dataclass(frozen=True)
+class BaseDetail(Base):
+    """A base with its table of tensors: rows of name, dtype, shape, sha256."""
+
+    tensors: tuple[Any, ...]
+
+    @property
+    def table(self) -> BaseFingerprint:
+        """The checked table. Its `value` is computed here: the hub's `fingerprint` is a claim. Raises BaseUnreadable."""
+        return BaseFingerprint.from_rows(self.tensors)
+
+
+# -- Adapters and versions ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task(Answer):
+    kind: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class File(Answer):
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Evaluation(Answer):
+    """One version on one suite. `state` is waiting, running, done or failed."""
+
+    id: str
+    ref: str
+    version_digest: str
+    suite: str
+    spec_digest: str
+    state: str
+    score: float | None
+    interval: tuple[float, float] | None
+    metric: str
+    items: int
+    attempts: int
+    position: int | None
+    reason: str | None
+    worker: str | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    environment: Mapping[str, Any] | None
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in ("done", "failed")
+
+
+@dataclass(frozen=True)
+class VersionSummary(Answer):
+    version: int
+    ref: str
+    digest: str
+    weights_digest: str
+    commit: str
+    rank: int
+    parameters: int
+    vector_bytes: int
+    head_bytes: int
+    size_bytes: int
+    lora_bytes: int
+    message: str | None
+    created_at: str
+    created_by: str
+
+
+@dataclass(frozen=True)
+class Version(VersionSummary):
+    id: str
+    manifest: Mapping[str, Any]
+    files: tuple[File, ...]
+    card_html: str
+    evaluations: tuple[Evaluation, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """The answer to a push. `is_new` is False when the hub had this version already."""
+
+    version: Version
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class Adapter(Answer):
+    id: str
+    namespace: str
+    name: str
+    base: BaseName
+    task: Task | None
+    latest: int | None
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class AdapterDetail(Adapter):
+    """An adapter and its versions, newest first."""
+
+    versions: tuple[VersionSummary, ...]
+
+
+# -- Suites, evaluations, leaderboards ------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Suite(Answer):
+    name: str
+    digest: str
+    definition: Mapping[str, Any]
+    title: str
+    metric: str
+    items: int
+    labels: tuple[str, ...]
+    baselines: Mapping[str, float]
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Comparison(Answer):
+    """One evaluation against another, paired by item. `delta` and `interval` are this less the other."""
+
+    metric: str
+    items: int
+    score: float
+    against_score: float
+    delta: float
+    interval: tuple[float, float]
+    p_value: float
+    only_better: int
+    only_worse: int
+    method: str
+
+
+@dataclass(frozen=True)
+class LeaderboardRow(Answer):
+    """`rank` is the place on the board; `adapter_rank` the adapter's r."""
+
+    rank: int
+    tied_with_best: bool
+    ref: str
+    digest: str
+    base: BaseName
+    score: float
+    interval: tuple[float, float]
+    adapter_rank: int
+    parameters: int
+    vector_bytes: int
+    head_bytes: int
+    lora_bytes: int
+    created_by: str
+    evaluation_id: str
+    finished_at: str
+
+
+@dataclass(frozen=True)
+class Leaderboard(Answer):
+    suite: Suite
+    rows: tuple[LeaderboardRow, ...]
+
+
+# -- Workers --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class WorkerId(Answer):
+    worker_id: str
+
+
+@dataclass(frozen=True)
+class JobBase(BaseName):
+    revision: str | None
+
+
+@dataclass(frozen=True)
+class Job(Answer):
+    """A leased evaluation: this worker's until `lease_seconds` pass without a heartbeat."""
+
+    id: str
+    fence: int
+    ref: str
+    version_digest: str
+    commit: str
+    suite: str
+    spec: Mapping[str, Any]
+    spec_digest: str
+    base: JobBase
+    lease_seconds: int

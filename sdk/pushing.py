@@ -1,0 +1,132 @@
+"""From a folder to a version on a hub. Everything that can be wrong with the folder fails at home first."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdk.cache import Cache, Resolution
+from sdk.config import Config
+from sdk.errors import DigestMismatch, Unauthorized
+from sdk.files import read_bounded
+from vera import archive
+from vera.archive import Archive
+from vera.errors import ArchiveError, RefError
+from vera.manifest import CONFIG_FILE, MANIFEST_FILE
+from vera.ref import AdapterRef, check_adapter_id
+
+if TYPE_CHECKING:
+    from sdk.client import Hub
+    from sdk.models import Pushed, Version
+
+_NOT_OF_A_NAME = re.compile(r"[^a-z0-9._-]+")
+
+
+def push(
+    path: Path | str, name: str | None = None, *, message: str | None = None, config: Config | None = None
+) -> Version:
+    """Publishes the adapter in the folder `path` as the next version of `name`.
+
+    `name` is `owner/name`, or `name` alone under the user whose token it is, or None for the name
+    of the folder. The same content again gives the same version. Raises VeraError for what is wrong
+    with the folder, before anything is sent, and HubError.
+    """
+    from sdk.client import Hub
+
+    with Hub(config) as hub:
+        return push_folder(hub, Path(path), name, message=message).version
+
+
+def push_folder(hub: Hub, folder: Path, name: str | None = None, *, message: str | None = None) -> Pushed:
+    """`push` on a hub that is open already; says also whether the version is new."""
+    adapter = read_adapter(folder)
+    if hub.config.token is None:
+        raise Unauthorized(
+            f"There is no token for {hub.config.url}, and nothing is pushed without one: run `vera-hub login`, "
+            "or set VERA_HUB_TOKEN.",
+            code="TOKEN_MISSING",
+        )
+    return push_archive(hub, adapter, _choose_ref(hub, folder, name), message=message)
+
+
+def push_archive(hub: Hub, adapter: Archive, ref: AdapterRef, *, message: str | None = None) -> Pushed:
+    """Sends a checked adapter in one request and makes sure that the hub has kept exactly it."""
+    pushed = hub.push_version(ref, adapter.files, message=message)
+    version, digest = pushed.version, adapter.manifest.digest
+    if version.digest != digest:
+        raise DigestMismatch(
+            f"{digest} was pushed and {hub.config.url} says it keeps {version.digest}: do not rely on that version, "
+            "and tell the hub's operator.",
+            facts={"expected": digest, "got": version.digest},
+        )
+    memory = Cache(hub.config.cache)
+    memory.remember(hub.config.url, ref, Resolution(version.version, version.commit, version.digest))
+    return pushed
+
+
+def read_adapter(folder: Path) -> Archive:
+    """The adapter in `folder`, checked. Raises ArchiveError, which also recognises what is not a VeRA adapter."""
+    try:
+        return archive.read_folder(folder)
+    except ArchiveError as error:
+        if error.code == "FILE_MISSING" and not (folder / MANIFEST_FILE).exists():
+            _explain_foreign_folder(folder)
+        raise
+
+
+def _explain_foreign_folder(folder: Path) -> None:
+    """Raises the better sentence for a folder that PEFT has written, of which there is no manifest."""
+    kind = _peft_type(folder)
+    if kind is None:
+        return
+    why = (
+        "it has no vera.json, which proves the base and the matrices it was trained with: train it with `vera-hub train`"
+        if kind == "VERA"
+        else "the hub keeps VeRA adapters: `vera-hub train --method vera` makes one from the same data"
+    )
+    raise ArchiveError(
+        f"{folder} is a {kind} adapter of PEFT, and {why}.", code="FORMAT_UNSUPPORTED", path=str(folder), peft_type=kind
+    )
+
+
+def _peft_type(folder: Path) -> str | None:
+    path = folder / CONFIG_FILE
+    if path.is_symlink() or not path.is_file():
+        return None
+    try:
+        fields = json.loads(read_bounded(path, archive.MAX_BYTES[CONFIG_FILE]) or b"")
+    except (OSError, ValueError, RecursionError):
+        return None
+    kind = fields.get("peft_type") if isinstance(fields, dict) else None
+    return kind[:40] if isinstance(kind, str) else None
+
+
+def _choose_ref(hub: Hub, folder: Path, name: str | None) -> AdapterRef:
+    """The adapter to push to. A name that was given is taken as it is; one from the folder is made valid."""
+    if name is None:
+        name = name_of_folder(folder)
+    if "@" in name or ":" in name:
+        raise RefError(
+            f"{name!r} is more than a name: a push makes the next version of owner/name, and the hub numbers it.",
+            code="NAME_INVALID",
+            name=name,
+        )
+    owner = None if "/" in name else hub.whoami().name
+    return AdapterRef.parse(name, default_namespace=owner)
+
+
+def name_of_folder(folder: Path) -> str:
+    """The name of `folder` as an adapter may have it: `My Adapter` gives `my-adapter`. Raises RefError."""
+    plain = folder.resolve().name
+    name = _NOT_OF_A_NAME.sub("-", plain.lower()).strip("-._")[:64].rstrip("-._")
+    try:
+        check_adapter_id("owner", name)
+    except RefError as error:
+        raise RefError(
+            f"No name for the adapter can be made from the folder's, {plain!r}: give one with --name.",
+            code="NAME_INVALID",
+            name=plain,
+        ) from error
+    return name
