@@ -27,7 +27,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ALIAS = re.compile(r"[a-z](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})")
 _RESERVED_ALIAS = re.compile(r"v[0-9]+|latest|main|head|sha256.*|[0-9a-f]{7,40}")
-_HOST = re.compile(r"[a-z0-9.-]+(?::[0-9]{1,5})?")
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?(?::[0-9]{1,5})?")
 
 # Words that are routes of the hub, or files on some system, and so cannot be anybody's name.
 RESERVED_NAMESPACES = frozenset(

@@ -1,0 +1,311 @@
+"""`vera.json`: one manifest, one byte string, and nothing in it that this version does not know."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.builders import make_archive
+from tests.vera import golden
+from tests.vera.strategies import manifests, objects_in
+from vera.errors import ManifestError, RecipeError
+from vera.manifest import MAX_MODULES, AdaptedModule, FileEntry, HeadTensor, Manifest, Task
+
+Path = tuple[Any, ...]
+
+MANIFEST = make_archive(training={"seed": 1, "accuracy": 0.5}).manifest
+VALUE: dict[str, Any] = json.loads(MANIFEST.to_bytes())
+
+
+def at(value: Any, path: Path) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def spoiled(path: Path, change: Callable[[Any], None]) -> bytes:
+    """The canonical bytes of the valid manifest after `change` to the object at `path`."""
+    value = copy.deepcopy(VALUE)
+    change(at(value, path))
+    return rfc8785.dumps(value)
+
+
+def with_value(path: Path, new: Any) -> bytes:
+    return spoiled(path[:-1], lambda parent: parent.__setitem__(path[-1], new))
+
+
+# Every object of the format, and every field in one. `training` is free, `files` is keyed by file.
+OBJECTS = [path for path in objects_in(VALUE) if path[:1] != ("training",) and path != ("files",)]
+FIELDS = [(*path, key) for path in OBJECTS for key in at(VALUE, path)]
+WRONG: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    2**53 - 1,
+    1.5,
+    "",
+    "x",
+    "\x1b[31m",
+    [],
+    [[]],
+    {},
+    {"a": 1},
+    ["x", "x"],
+    "x" * 300,
+]
+
+
+def dotted(path: object) -> str:
+    return ".".join(map(str, path)) or "top" if isinstance(path, tuple) else repr(path)[:20]
+
+
+# -- round trips ----------------------------------------------------------------------------------
+
+
+@given(manifest=manifests())
+def test_a_manifest_reads_back_from_its_bytes(manifest: Manifest) -> None:
+    data = manifest.to_bytes()
+
+    read = Manifest.from_bytes(data)
+
+    assert read == manifest
+    assert read.to_bytes() == data
+    assert read.digest == f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+@given(manifest=manifests(), ascii_only=st.booleans())
+def test_the_same_manifest_in_other_bytes_is_refused(manifest: Manifest, ascii_only: bool) -> None:
+    value = json.loads(manifest.to_bytes())
+    for other in (
+        json.dumps(value, ensure_ascii=ascii_only),
+        json.dumps(dict(reversed(value.items())), separators=(",", ":")),
+        manifest.to_bytes().decode() + "\n",
+    ):
+        with pytest.raises(ManifestError) as refused:
+            Manifest.from_bytes(other.encode())
+        assert refused.value.code == "MANIFEST_NOT_CANONICAL"
+
+
+def test_the_digest_of_a_manifest_never_changes() -> None:
+    published = golden.load("manifest")
+    manifest = Manifest.from_bytes(published["canonical"].encode())
+    assert manifest.digest == published["digest"]
+    assert manifest.base.name == "tests/tiny-encoder"
+    assert manifest.recipe.rank == 4
+    assert manifest.parameters == 32 + 64 + 2 * 4
+    assert manifest.task == Task("text-classification", ("no", "sí"), "mean", 128)
+
+
+def test_a_lora_of_the_same_modules_is_counted_by_its_two_factors() -> None:
+    # r·(in + out) float32 values for each of 12x12 and 12x20
+    assert MANIFEST.lora_bytes() == 4 * 8 * ((12 + 12) + (12 + 20))
+    assert MANIFEST.lora_bytes(rank=1) == 4 * ((12 + 12) + (12 + 20))
+
+
+def test_sealing_other_files_changes_the_digest_and_nothing_else() -> None:
+    sealed = MANIFEST.with_files({"README.md": b"# Hello\n"})
+    assert sealed.files == {"README.md": FileEntry(hashlib.sha256(b"# Hello\n").hexdigest(), 8)}
+    assert dataclasses.replace(sealed, files=MANIFEST.files) == MANIFEST
+    assert sealed.digest != MANIFEST.digest
+
+
+# -- lies -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", OBJECTS, ids=dotted)
+@pytest.mark.parametrize("field", ["auto_mapping", "save_projection", "base_path", "", "\x1b[2J"], ids=repr)
+def test_an_unknown_field_is_refused_wherever_it_stands(path: Path, field: str) -> None:
+    with pytest.raises(ManifestError) as refused:
+        Manifest.from_bytes(spoiled(path, lambda value: value.update({field: 1})))
+    assert refused.value.code == "MANIFEST_UNKNOWN_FIELD"
+    assert repr(field) in str(refused.value)
+
+
+@pytest.mark.parametrize("path", FIELDS, ids=dotted)
+def test_a_missing_field_is_named(path: Path) -> None:
+    with pytest.raises(ManifestError) as refused:
+        Manifest.from_bytes(spoiled(path[:-1], lambda parent: parent.pop(path[-1])))
+    if path == ("schema",):
+        assert refused.value.code == "SCHEMA_UNSUPPORTED"
+    elif path[0] != "files" or len(path) > 2:
+        assert repr(path[-1]) in str(refused.value)
+
+
+@pytest.mark.parametrize("path", FIELDS, ids=dotted)
+def test_a_wrong_value_is_refused_cleanly_or_is_another_valid_manifest(path: Path) -> None:
+    for wrong in WRONG:
+        data = with_value(path, wrong)
+        error = refusal(data)
+        if error is None:
+            assert Manifest.from_bytes(data).to_bytes() == data
+        else:
+            assert error.code != "MANIFEST_NOT_CANONICAL"  # it is: the value is what is wrong
+            assert len(str(error)) < 1000
+            assert str(error).isprintable()
+
+
+def refusal(data: bytes) -> ManifestError | None:
+    try:
+        Manifest.from_bytes(data)
+    except ManifestError as error:
+        return error
+    return None
+
+
+TEXTS = [("base", "name"), ("base", "revision"), ("license",), ("task", "labels", 0)]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=dotted)
+@pytest.mark.parametrize(
+    "text",
+    ["", "x" * 201, "a\nb", "a\tb", "\x00", "\x7f", "\x1b[31mred", "\x9b31m", "a\u202eb", "\u2066", "\u200f", "\u2028", "\u061c"],
+    ids=repr,
+)  # fmt: skip
+def test_text_that_deceives_a_terminal_or_a_reader_is_refused(path: Path, text: str) -> None:
+    with pytest.raises(ManifestError):
+        Manifest.from_bytes(with_value(path, text))
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=dotted)
+@pytest.mark.parametrize("text", ["x" * 200, "Ångström", "मराठी", "日本語", "👩‍🚀", "a b"])
+def test_people_may_write_in_their_own_language(path: Path, text: str) -> None:
+    assert at(json.loads(Manifest.from_bytes(with_value(path, text)).to_bytes()), path) == text
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "code"),
+    [
+        (("schema",), "vera-adapter/2", "SCHEMA_UNSUPPORTED"),
+        (("schema",), ["vera-adapter/1"], "SCHEMA_UNSUPPORTED"),
+        (("projection", "stream"), "torch", "STREAM_UNKNOWN"),
+        (("projection", "rank"), 1_000_000, "RANK_INVALID"),
+        (("projection", "seed"), 2**53 - 1, None),
+        (("projection", "seed"), True, "SEED_INVALID"),
+        (("projection", "seed"), "0", "SEED_INVALID"),
+        (("projection", "seed"), 0.5, "SEED_INVALID"),
+        (("projection", "in_features"), 13, "DIMS_MISMATCH"),
+        (("projection", "out_features"), 19, "DIMS_MISMATCH"),
+        (("projection", "out_features"), 2**21, "DIMS_INVALID"),
+        (("modules", 0, "out_features"), 2**40, "DIMS_MISMATCH"),
+        (("modules", 0, "name"), "(a+)+$", "MANIFEST_INVALID"),
+        (("modules", 0, "name"), "../../etc/passwd", "MANIFEST_INVALID"),
+        (("modules", 0, "name"), "a..b", "MANIFEST_INVALID"),
+        (("modules", 0, "name"), "a" * 161, "MANIFEST_INVALID"),
+        (("modules", 0, "name"), "zzz", "MANIFEST_INVALID"),  # out of order
+        (("modules", 0, "name"), VALUE["modules"][1]["name"], "MANIFEST_INVALID"),
+        (("modules",), [], "MANIFEST_INVALID"),
+        (("weights", "vector_bytes"), VALUE["weights"]["vector_bytes"] + 4, "MANIFEST_INVALID"),
+        (("weights", "head_bytes"), 0, "MANIFEST_INVALID"),
+        (("weights", "bytes"), VALUE["weights"]["vector_bytes"], "MANIFEST_INVALID"),
+        (("weights", "bytes"), 2**50, "MANIFEST_INVALID"),
+        (("weights", "dtype"), "float64", "MANIFEST_INVALID"),
+        (("weights", "sha256"), "A" * 64, "MANIFEST_INVALID"),
+        (("head", 0, "shape"), [], "MANIFEST_INVALID"),
+        (("head", 0, "shape"), [1, 1, 2], "MANIFEST_INVALID"),
+        (("head", 0, "shape"), [-2], "MANIFEST_INVALID"),
+        (("head", 0, "shape"), [2.5], "MANIFEST_INVALID"),
+        (("base", "fingerprint"), "vbf2:" + "0" * 64, "MANIFEST_INVALID"),
+        (("base", "dtype"), "Float 32", "MANIFEST_INVALID"),
+        (("task", "kind"), "Text Classification", "MANIFEST_INVALID"),
+        (("task", "labels"), ["a", "a"], "MANIFEST_INVALID"),
+        (("task", "pooling"), "max", "MANIFEST_INVALID"),
+        (("task", "max_length"), 0, "MANIFEST_INVALID"),
+        (("files", "../evil"), {"bytes": 1, "sha256": "0" * 64}, "MANIFEST_INVALID"),
+        (("files", "README.md", "bytes"), -1, "MANIFEST_INVALID"),
+        (("files", "README.md", "bytes"), 2**21, "MANIFEST_INVALID"),
+        (("training", "notes"), "x" * 20_000, "MANIFEST_INVALID"),
+    ],
+    ids=dotted,
+)  # fmt: skip
+def test_each_lie_has_its_code(path: Path, value: Any, code: str | None) -> None:
+    data = with_value(path, value)
+    if code is None:
+        assert Manifest.from_bytes(data).to_bytes() == data
+        return
+    with pytest.raises(ManifestError) as refused:
+        Manifest.from_bytes(data)
+    assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda text: text.replace('"seed":0', '"seed":0,"seed":0'), "MANIFEST_INVALID"),
+        (lambda text: text.replace('"seed":0', '"\\u0073eed":0'), "MANIFEST_NOT_CANONICAL"),
+        (lambda text: text.replace('"seed":0', '"seed":0.0'), "SEED_INVALID"),
+        (lambda text: text.replace('"seed":0', '"seed":-0'), "MANIFEST_NOT_CANONICAL"),
+        (lambda text: text.replace('"seed":0', '"seed":0e0'), "SEED_INVALID"),
+        (lambda text: text.replace('"seed":0', '"seed":NaN'), "MANIFEST_INVALID"),
+        (lambda text: text.replace('"seed":0', '"seed":' + "9" * 5000), "MANIFEST_INVALID"),
+        (lambda text: text.replace('"seed":0', '"seed":9007199254740992'), "SEED_INVALID"),
+        (lambda text: text.replace('"accuracy":0.5', '"accuracy":0.50'), "MANIFEST_NOT_CANONICAL"),
+        (lambda text: text.replace('"accuracy":0.5', '"accuracy":1e999'), "MANIFEST_INVALID"),
+        (lambda text: text.replace('"accuracy":0.5', '"accuracy":9007199254740993'), "MANIFEST_INVALID"),
+        (lambda text: text.replace('"accuracy":0.5', '"accuracy":' + "[" * 7 + "]" * 7), "MANIFEST_INVALID"),
+        (lambda text: text.replace('"accuracy":0.5', '"accuracy":"\\ud800"'), "MANIFEST_INVALID"),
+        (lambda text: "[" * 100_000, "MANIFEST_INVALID"),
+        (lambda text: f"\ufeff{text}", "MANIFEST_INVALID"),
+        (lambda text: text[:-1], "MANIFEST_INVALID"),
+        (lambda text: "", "MANIFEST_INVALID"),
+        (lambda text: "[]", "SCHEMA_UNSUPPORTED"),
+        (lambda text: "null", "SCHEMA_UNSUPPORTED"),
+        (lambda text: text + " " * (1 << 20), "MANIFEST_TOO_LARGE"),
+    ],
+)  # fmt: skip
+def test_bytes_that_are_no_canonical_manifest(change: Callable[[str], str], code: str) -> None:
+    spoiled_text = change(MANIFEST.to_bytes().decode())
+    assert spoiled_text != MANIFEST.to_bytes().decode()
+    with pytest.raises(ManifestError) as refused:
+        Manifest.from_bytes(spoiled_text.encode())
+    assert refused.value.code == code
+
+
+def test_a_newer_schema_is_met_with_the_ones_that_are_known() -> None:
+    with pytest.raises(ManifestError, match="newer vera-hub") as refused:
+        Manifest.from_bytes(with_value(("schema",), "vera-adapter/2"))
+    assert refused.value.facts == {"supported": ["vera-adapter/1"]}
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        {"x": 2**53},
+        {"x": 2.0**60},  # its digits read back as an integer beyond 2^53
+        {"x": 1e20},
+        {"x": float("nan")},
+        {"x": "\ud800"},
+        {"\ud800": 1},
+        {1: 2},
+        {"x": object()},
+        {"x": [[[[[[[[1]]]]]]]]},
+    ],
+    ids=repr,
+)
+def test_training_notes_that_could_not_be_read_back_are_refused_when_written(training: dict[Any, Any]) -> None:
+    with pytest.raises(ManifestError, match="training"):
+        dataclasses.replace(MANIFEST, training=training)
+
+
+def test_a_manifest_made_in_code_is_held_to_the_same_rules() -> None:
+    with pytest.raises(ManifestError, match="vector_bytes"):
+        dataclasses.replace(MANIFEST, modules=MANIFEST.modules[1:])
+    with pytest.raises(RecipeError):
+        dataclasses.replace(MANIFEST, recipe=dataclasses.replace(MANIFEST.recipe, rank=0))
+    with pytest.raises(ManifestError, match="two dimensions"):
+        dataclasses.replace(MANIFEST, head=(HeadTensor("classifier.bias", ()),))
+
+
+def test_more_modules_than_a_tensor_file_can_hold_are_refused() -> None:
+    modules = tuple(AdaptedModule(f"m{i:04}", 12, 20) for i in range(MAX_MODULES + 1))
+    with pytest.raises(ManifestError, match="2048"):
+        dataclasses.replace(MANIFEST, modules=modules)
