@@ -11,54 +11,13 @@ import pytest
 import torch
 
 from tests.tiny import load_tiny_bert, write_tiny_bert
+from tests.tiny_adapters import QUERY, RANK, WIDE, make_tiny
 from vera import archive as archives
-from vera.archive import Archive, Vectors
 from vera.errors import AdapterTooLarge, BaseMismatch, ProjectionMismatch, TargetError
 from vera.fingerprint import BaseFingerprint
-from vera.manifest import AdaptedModule, BaseIdentity, Manifest, Task
+from vera.manifest import WEIGHTS_FILE
 from vera.nn.attach import attach
-from vera.projection import ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937
-
-QUERY = "encoder.layer.0.attention.self.query"
-WIDE = "encoder.layer.1.intermediate.dense"
-SIZES = {QUERY: (32, 32), WIDE: (32, 64)}
-RANK = 8
-
-
-def make(
-    base: BaseFingerprint,
-    *,
-    seed: int = 0,
-    rank: int = RANK,
-    modules: tuple[str, ...] = (QUERY, WIDE),
-    head: bool = False,
-) -> Archive:
-    """An adapter with random vectors for the tiny BERT."""
-    rng = np.random.default_rng(seed)
-    adapted = tuple(AdaptedModule(name, *SIZES[name]) for name in sorted(modules))
-    recipe = ProjectionRecipe(
-        PEFT_MT19937, seed, rank, max(m.in_features for m in adapted), max(m.out_features for m in adapted)
-    )
-    labels = ("cat", "dog") if head else ()
-    vectors = Vectors(
-        {m.name: rng.normal(size=m.out_features).astype(np.float32) for m in adapted},
-        {m.name: rng.normal(size=rank).astype(np.float32) for m in adapted},
-        {"classifier.weight": rng.normal(size=(2, 32)).astype(np.float32), "classifier.bias": np.zeros(2, np.float32)}
-        if head
-        else {},
-    )
-    data, weights, heads = archives.pack(vectors)
-    manifest = Manifest(
-        base=BaseIdentity("tests/tiny-bert", base.value, "float32"),
-        recipe=recipe,
-        projection_digest=digest_of(rebuild(recipe)),
-        modules=adapted,
-        weights=weights,
-        head=heads,
-        task=Task("text-classification", labels, "mean", 32) if head else None,
-    )
-    return archives.seal(manifest, data, "# tiny\n")
+from vera.projection import rebuild
 
 
 def output_of(model: Any) -> torch.Tensor:
@@ -69,7 +28,7 @@ def output_of(model: Any) -> torch.Tensor:
 
 
 def test_the_adapted_module_computes_equation_2(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
-    archive = make(tiny_base)
+    archive = make_tiny(tiny_base)
     module = tiny_model.get_submodule(WIDE)
     x = torch.randn(3, 5, 32, generator=torch.Generator().manual_seed(0))
     plain = module(x)
@@ -84,7 +43,7 @@ def test_the_adapted_module_computes_equation_2(tiny_model: Any, tiny_base: Base
 
 def test_detaching_gives_the_model_back_bit_for_bit(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
     before, keys = output_of(tiny_model), list(tiny_model.state_dict())
-    adapted = attach(tiny_model, make(tiny_base), tiny_base)
+    adapted = attach(tiny_model, make_tiny(tiny_base), tiny_base)
     assert not torch.equal(output_of(tiny_model), before)
     assert list(tiny_model.state_dict()) == keys
     adapted.vera.bank.detach()
@@ -93,7 +52,11 @@ def test_detaching_gives_the_model_back_bit_for_bit(tiny_model: Any, tiny_base: 
 
 def test_adapters_of_other_seeds_and_ranks_live_together(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
     alone = []
-    archives_ = [make(tiny_base, seed=1), make(tiny_base, seed=2, rank=4), make(tiny_base, seed=1, modules=(QUERY,))]
+    archives_ = [
+        make_tiny(tiny_base, seed=1),
+        make_tiny(tiny_base, seed=2, rank=4),
+        make_tiny(tiny_base, seed=1, sizes={QUERY: (32, 32)}),
+    ]
     for archive in archives_:
         adapted = attach(tiny_model, archive, tiny_base)
         alone.append(output_of(tiny_model))
@@ -109,26 +72,24 @@ def test_a_classifier_answers_with_its_own_adapter_whichever_is_active(
     tiny_model: Any, tiny_base: BaseFingerprint
 ) -> None:
     ids, mask = torch.arange(2, 14).reshape(2, 6), torch.ones(2, 6, dtype=torch.long)
-    first = attach(tiny_model, make(tiny_base, seed=1, head=True), tiny_base)
+    first = attach(tiny_model, make_tiny(tiny_base, seed=1, head=True), tiny_base)
     expected = first(ids, mask)
-    second = attach(tiny_model, make(tiny_base, seed=2, head=True), tiny_base)
+    second = attach(tiny_model, make_tiny(tiny_base, seed=2, head=True), tiny_base)
     assert not torch.equal(second(ids, mask), expected)
     assert torch.equal(first(ids, mask), expected)
 
 
 def test_the_same_adapter_twice_is_attached_once(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
-    archive = make(tiny_base)
+    archive = make_tiny(tiny_base)
     bank = attach(tiny_model, archive, tiny_base).vera.bank
     assert attach(tiny_model, archive, tiny_base).vera.bank is bank
     assert len(bank.slots) == 1
 
 
 def test_matrices_are_held_once_per_digest(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
-    one = attach(tiny_model, make(tiny_base, seed=3), tiny_base).vera.bank
+    one = attach(tiny_model, make_tiny(tiny_base, seed=3), tiny_base).vera.bank
     before = one.size_bytes
-    again = replace(make(tiny_base, seed=3).manifest, license="mit")
-    other = archives.seal(again, make(tiny_base, seed=3).files[archives.WEIGHTS_FILE], "# other\n")  # type: ignore[attr-defined]  # re-exported name
-    attach(tiny_model, other, tiny_base)
+    attach(tiny_model, make_tiny(tiny_base, seed=3, card="# another version\n"), tiny_base)
     vectors = 4 * (2 * RANK + 32 + 64)
     assert one.size_bytes - before == vectors
 
@@ -139,21 +100,21 @@ def test_loading_on_another_base_of_the_same_shapes_is_refused_and_changes_nothi
     other = load_tiny_bert(write_tiny_bert(tmp_path / "other", seed=1))
     before = output_of(other)
     with pytest.raises(BaseMismatch, match=tiny_base.value):
-        attach(other, make(tiny_base), tiny_base)
+        attach(other, make_tiny(tiny_base), tiny_base)
     assert torch.equal(output_of(other), before)
 
 
 def test_a_wrong_base_is_a_warning_when_asked(tmp_path: Path, tiny_base: BaseFingerprint) -> None:
     other = load_tiny_bert(write_tiny_bert(tmp_path / "other", seed=1))
     with pytest.warns(UserWarning, match="may answer wrongly"):
-        adapted = attach(other, make(tiny_base), tiny_base, verify="warn")
+        adapted = attach(other, make_tiny(tiny_base), tiny_base, verify="warn")
     assert adapted.vera.base.kind == "none"
 
 
 def test_an_edited_seed_is_refused_naming_both_digests(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
-    honest = make(tiny_base)
+    honest = make_tiny(tiny_base)
     edited = replace(honest.manifest, recipe=replace(honest.manifest.recipe, seed=99))
-    archive = archives.seal(edited, honest.files["adapter_model.safetensors"], "# tiny\n")
+    archive = archives.seal(edited, honest.files[WEIGHTS_FILE], "# tiny\n")
     before = output_of(tiny_model)
     with pytest.raises(ProjectionMismatch) as caught:
         attach(tiny_model, archive, tiny_base)
@@ -166,20 +127,17 @@ def test_matrices_beyond_the_budget_are_refused_before_they_are_made(
     tiny_model: Any, tiny_base: BaseFingerprint
 ) -> None:
     with pytest.raises(AdapterTooLarge, match="budget"):
-        attach(tiny_model, make(tiny_base), tiny_base, budget_bytes=1000)
+        attach(tiny_model, make_tiny(tiny_base), tiny_base, budget_bytes=1000)
 
 
-def test_a_module_the_base_does_not_have_is_refused(
-    tiny_model: Any, tiny_base: BaseFingerprint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(SIZES, "encoder.layer.7.output.dense", (64, 32))
-    archive = make(tiny_base, modules=("encoder.layer.7.output.dense",))
+def test_a_module_the_base_does_not_have_is_refused(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
+    archive = make_tiny(tiny_base, sizes={"encoder.layer.7.output.dense": (64, 32)})
     with pytest.raises(TargetError, match=r"encoder\.layer\.7\.output\.dense"):
         attach(tiny_model, archive, tiny_base)
 
 
 def test_a_global_default_dtype_changes_nothing(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
-    archive = make(tiny_base)
+    archive = make_tiny(tiny_base)
     adapted = attach(tiny_model, archive, tiny_base)
     expected = output_of(tiny_model)
     adapted.vera.bank.detach()

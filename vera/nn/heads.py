@@ -37,9 +37,8 @@ class PooledClassifier(nn.Module):
         self.labels, self.pooling, self.max_length = tuple(labels), pooling, max_length
         config: Any = backbone.config
         # skip_init: the usual initialisation would draw from torch's global generator.
-        self.classifier: nn.Linear = nn.utils.skip_init(
-            nn.Linear, config.hidden_size, len(self.labels), dtype=torch.float32
-        )
+        linear = nn.utils.skip_init(nn.Linear, config.hidden_size, len(self.labels), dtype=torch.float32)  # type: ignore[no-untyped-call]  # torch
+        self.classifier: nn.Linear = linear
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
         self.classifier.to(next(backbone.parameters()).device)

@@ -1,0 +1,54 @@
+"""Adapters with random vectors for the tiny BERT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from vera.archive import Archive, Vectors, pack, seal
+from vera.fingerprint import BaseFingerprint
+from vera.manifest import AdaptedModule, BaseIdentity, Manifest, Task
+from vera.projection import ProjectionRecipe, digest_of, rebuild
+from vera.streams import PEFT_MT19937
+
+QUERY = "encoder.layer.0.attention.self.query"
+WIDE = "encoder.layer.1.intermediate.dense"
+SIZES: Mapping[str, tuple[int, int]] = {QUERY: (32, 32), WIDE: (32, 64)}
+RANK = 8
+
+
+def make_tiny(
+    base: BaseFingerprint,
+    *,
+    seed: int = 0,
+    rank: int = RANK,
+    sizes: Mapping[str, tuple[int, int]] = SIZES,
+    head: bool = False,
+    card: str = "# tiny\n",
+) -> Archive:
+    """An adapter of the tiny BERT; with `head`, one that tells cats from dogs (badly)."""
+    rng = np.random.default_rng(seed)
+    modules = tuple(AdaptedModule(name, *sizes[name]) for name in sorted(sizes))
+    recipe = ProjectionRecipe(
+        PEFT_MT19937, seed, rank, max(m.in_features for m in modules), max(m.out_features for m in modules)
+    )
+    heads = {"classifier.weight": _normal(rng, 2, 32), "classifier.bias": np.zeros(2, np.float32)} if head else {}
+    vectors = Vectors(
+        {m.name: _normal(rng, m.out_features) for m in modules}, {m.name: _normal(rng, rank) for m in modules}, heads
+    )
+    data, weights, head_tensors = pack(vectors)
+    manifest = Manifest(
+        base=BaseIdentity("tests/tiny-bert", base.value, "float32"),
+        recipe=recipe,
+        projection_digest=digest_of(rebuild(recipe)),
+        modules=modules,
+        weights=weights,
+        head=head_tensors,
+        task=Task("text-classification", ("cat", "dog"), "mean", 32) if head else None,
+    )
+    return seal(manifest, data, card)
+
+
+def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.normal(size=shape).astype(np.float32)
