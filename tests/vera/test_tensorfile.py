@@ -1,0 +1,195 @@
+"""The strict safetensors reader against the reference one: never more lenient, never of another opinion."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors
+import safetensors.numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vera.errors import ArchiveError
+from vera.tensorfile import (
+    ADAPTER_LIMITS,
+    BASE_LIMITS,
+    ITEM_BYTES,
+    PREFIX_BYTES,
+    HeaderLimits,
+    header_length,
+    parse,
+    parse_header,
+    serialize,
+)
+
+Read = dict[str, tuple[str, tuple[int, ...], bytes]]
+
+
+def strict(data: bytes, limits: HeaderLimits) -> Read | None:
+    """What the reader of the project finds in `data`, or None when it refuses."""
+    try:
+        body = PREFIX_BYTES + header_length(data[:PREFIX_BYTES], len(data), limits)
+        entries = parse_header(data[PREFIX_BYTES:body], len(data) - body, limits)
+    except ArchiveError:
+        return None
+    return {e.name: (e.dtype, e.shape, data[body + e.start : body + e.end]) for e in entries}
+
+
+def reference(data: bytes) -> Read | None:
+    """What the safetensors library finds in `data`, or None when it refuses."""
+    try:
+        tensors = safetensors.deserialize(data)
+    except safetensors.SafetensorError:
+        return None
+    return {name: (t["dtype"], tuple(t["shape"]), bytes(t["data"])) for name, t in tensors}
+
+
+def assemble(header: object, body: bytes, *, length: int | None = None) -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + body
+
+
+# -- generated files, valid and spoiled -----------------------------------------------------------
+
+NAMES = st.sampled_from(["a", "a.b", "layer.0.weight", "x_1"]) | st.text(max_size=8)
+SHAPES = st.lists(st.integers(0, 5), max_size=4)
+DTYPES = st.sampled_from([*ITEM_BYTES, "F32", "F32", "BF16", "F16"])
+METADATA = st.none() | st.just({"format": "pt"}) | st.dictionaries(st.text(max_size=4), st.text(max_size=4), max_size=2)
+ANYTHING = (
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 70)
+    | st.floats()
+    | st.text(max_size=4)
+    | st.lists(st.integers(-1, 9), max_size=3)
+)
+
+
+@dataclass
+class Draft:
+    """A safetensors file in parts, as a list of pairs so that a key may stand twice."""
+
+    pairs: list[tuple[str, Any]]
+    body: bytes
+
+    def assemble(self) -> bytes:
+        fields = ",".join(f"{json.dumps(name)}:{json.dumps(value)}" for name, value in self.pairs)
+        return assemble(f"{{{fields}}}".encode(), self.body)
+
+
+@st.composite
+def drafts(draw: st.DrawFn) -> Draft:
+    """A well-formed file of a few tensors, empty ones and odd names among them."""
+    pairs: list[tuple[str, Any]] = []
+    offset = 0
+    for name in draw(st.lists(NAMES, max_size=4, unique=True)):
+        dtype, shape = draw(DTYPES), draw(SHAPES)
+        size = ITEM_BYTES[dtype] * math.prod(shape)
+        pairs.append((name, {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}))
+        offset += size
+    metadata = draw(METADATA)
+    if metadata is not None:
+        pairs.append(("__metadata__", metadata))
+    return Draft(draw(st.permutations(pairs)), draw(st.binary(min_size=offset, max_size=offset)))
+
+
+@st.composite
+def spoiled_drafts(draw: st.DrawFn) -> bytes:
+    draft = draw(drafts())
+    entries = [value for name, value in draft.pairs if name != "__metadata__"]
+    kind = draw(st.sampled_from(["offset", "field", "extra", "missing", "twice", "body", "prefix", "flip", "whole"]))
+    if kind == "offset" and entries:
+        draw(st.sampled_from(entries))["data_offsets"][draw(st.integers(0, 1))] += draw(st.integers(-8, 8))
+    elif kind == "field" and entries:
+        draw(st.sampled_from(entries))[draw(st.sampled_from(["dtype", "shape", "data_offsets"]))] = draw(ANYTHING)
+    elif kind == "extra" and entries:
+        draw(st.sampled_from(entries))["extra"] = draw(ANYTHING)
+    elif kind == "missing" and entries:
+        draw(st.sampled_from(entries)).pop(draw(st.sampled_from(["dtype", "shape", "data_offsets"])))
+    elif kind == "twice" and draft.pairs:
+        draft.pairs.append(draw(st.sampled_from(draft.pairs)))
+    elif kind == "whole":
+        draft.pairs.append((draw(NAMES), draw(ANYTHING)))
+    elif kind == "body":
+        draft.body = draw(st.sampled_from([draft.body[:-1], draft.body + b"\0", b""]))
+    data = bytearray(draft.assemble())
+    if kind in ("prefix", "flip"):
+        at = draw(st.integers(0, min(7, len(data) - 1) if kind == "prefix" else len(data) - 1))
+        data[at] ^= 1 << draw(st.integers(0, 7))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("limits", [ADAPTER_LIMITS, BASE_LIMITS], ids=["adapter", "base"])
+@settings(max_examples=300)
+@given(data=drafts().map(Draft.assemble) | spoiled_drafts())
+def test_whatever_it_reads_safetensors_reads_the_same(limits: HeaderLimits, data: bytes) -> None:
+    read = strict(data, limits)
+    if read is not None:
+        assert read == reference(data)
+
+
+@given(data=st.binary(max_size=64) | st.binary(max_size=64).map(lambda text: assemble(text, b"")))
+def test_noise_is_refused_or_read_as_safetensors_reads_it(data: bytes) -> None:
+    read = strict(data, BASE_LIMITS)
+    assert read is None or read == reference(data)
+
+
+@given(draft=drafts())
+def test_a_base_is_refused_only_for_empty_tensors_and_control_characters(draft: Draft) -> None:
+    """What a trainer may well write is read: scalars, odd names, any dtype, any metadata."""
+    entries = [(name, value) for name, value in draft.pairs if name != "__metadata__"]
+    is_usual = all(0 not in value["shape"] and name.isprintable() and name for name, value in entries)
+    data = draft.assemble()
+    if is_usual:
+        assert strict(data, BASE_LIMITS) == reference(data)
+
+
+# -- what it writes -------------------------------------------------------------------------------
+
+ARRAYS = st.dictionaries(
+    st.from_regex(r"[a-z]{1,6}(\.[a-z]{1,6})?", fullmatch=True),
+    st.lists(st.integers(1, 6), min_size=1, max_size=2).map(
+        lambda shape: np.arange(math.prod(shape), dtype="<f4").reshape(shape)
+    ),
+    max_size=5,
+)
+
+
+@given(arrays=ARRAYS)
+def test_what_it_writes_both_read_back(arrays: dict[str, np.ndarray]) -> None:
+    data = serialize(arrays, "F32")
+
+    ours, theirs = parse(data), safetensors.numpy.load(data)
+
+    assert set(ours) == set(theirs) == set(arrays)
+    for name, array in arrays.items():
+        assert np.array_equal(ours[name], array)
+        assert np.array_equal(theirs[name], array)
+
+
+@given(arrays=ARRAYS)
+def test_equal_tensors_give_equal_bytes_with_the_data_aligned(arrays: dict[str, np.ndarray]) -> None:
+    data = serialize(arrays, "F32")
+    assert data == serialize(dict(reversed(arrays.items())), "F32")
+    assert struct.unpack("<Q", data[:8])[0] % 8 == 0
+
+
+def test_tensors_lie_over_the_bytes_of_the_file_without_a_copy() -> None:
+    data = serialize({"a": np.ones(3, "<f4")}, "F32")
+    tensor = parse(data)["a"]
+    assert not tensor.flags.owndata
+    assert not tensor.flags.writeable
+
+
+@pytest.mark.parametrize(("dtype", "words"), [("F32", "<f4"), ("F16", "<f2"), ("BF16", "<u2")])
+def test_each_dtype_of_an_adapter_is_read(dtype: str, words: str) -> None:
+    array = np.arange(6, dtype=words).reshape(2, 3)
+    read = parse(serialize({"a": array}, dtype))["a"]
+    assert read.dtype == np.dtype(words)
+    assert np.array_equal(read, array)
