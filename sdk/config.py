@@ -58,7 +58,7 @@ class Profile:
             fields = json.loads(data)
             logins = {url: Login(str(login["token"]), str(login["user"])) for url, login in fields["hubs"].items()}
             return cls(check_url(fields["default_url"]), logins)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (Misconfigured, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise Misconfigured(
                 f"{path} is not a profile of vera-hub: remove it and run `vera-hub login`.", facts={"path": str(path)}
             ) from error

@@ -14,7 +14,8 @@ from sdk.files import read_bounded
 from vera import archive
 from vera.archive import Archive
 from vera.errors import ArchiveError, RefError
-from vera.manifest import CONFIG_FILE, MANIFEST_FILE
+from vera.manifest import CONFIG_FILE, MANIFEST_FILE, Manifest
+from vera.projection import DEFAULT_BUDGET_BYTES, prove
 from vera.ref import AdapterRef, check_adapter_id
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def push(
 def push_folder(hub: Hub, folder: Path, name: str | None = None, *, message: str | None = None) -> Pushed:
     """`push` on a hub that is open already; says also whether the version is new."""
     adapter = read_adapter(folder)
+    _prove_projection(adapter.manifest)
     if hub.config.token is None:
         raise Unauthorized(
             f"There is no token for {hub.config.url}, and nothing is pushed without one: run `vera-hub login`, "
@@ -74,6 +76,15 @@ def read_adapter(folder: Path) -> Archive:
         if error.code == "FILE_MISSING" and not (folder / MANIFEST_FILE).exists():
             _explain_foreign_folder(folder)
         raise
+
+
+def _prove_projection(manifest: Manifest) -> None:
+    """Raises ProjectionMismatch for a recipe that was changed after training: nobody could load the adapter.
+
+    Matrices beyond what a load allows by default are left for the loader, who can raise the budget.
+    """
+    if manifest.recipe.size_bytes <= DEFAULT_BUDGET_BYTES:
+        prove(manifest.recipe, manifest.projection_digest)
 
 
 def _explain_foreign_folder(folder: Path) -> None:

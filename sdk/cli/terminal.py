@@ -20,6 +20,7 @@ import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from stamina.instrumentation import RetryDetails
 
     from sdk.client import Hub
     from sdk.config import Config
@@ -53,8 +54,12 @@ class App:
         return Config.resolve(url=self.url)
 
     def hub(self) -> Hub:
+        """The hub of this command. A long pause before another attempt is announced."""
+        from stamina.instrumentation import set_on_retry_hooks
+
         from sdk.client import Hub
 
+        set_on_retry_hooks([_announce_retry])
         return Hub(self.config)
 
 
@@ -89,6 +94,11 @@ def note(text: object) -> None:
 def say_json(value: object) -> None:
     """Prints a dataclass, or a structure of them, as JSON in plain ASCII."""
     click.echo(json.dumps(value, indent=2, default=_plain))
+
+
+def _announce_retry(details: RetryDetails) -> None:
+    if details.wait_for >= 1:
+        note(f"{details.caused_by} Trying again in {details.wait_for:.0f} s.")
 
 
 def fail(message: str, exit_code: int = 1) -> NoReturn:

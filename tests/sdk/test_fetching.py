@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import httpx2
+import numpy as np
+import pytest
+
+from sdk.client import Hub
+from sdk.config import Config, Login, Profile
+from sdk.errors import BadAnswer, DigestMismatch, HubError, NotFound, Offline
+from sdk.fetching import fetch, pull, resolve
+from sdk.pushing import push_archive
+from tests.builders import flip_byte, make_archive
+from tests.sdk.fakes import FakeHub, answer, hub_for, version_json
+from vera import archive as archives
+from vera.errors import ArchiveError, ManifestError, RefError
+from vera.manifest import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE
+from vera.ref import AdapterRef
+
+FIRST, SECOND = make_archive(seed=1), make_archive(seed=2)
+
+
+@pytest.fixture
+def two(fake: FakeHub) -> FakeHub:
+    """A hub with two versions of demo/a; `prod` is the first."""
+    fake.publish("demo/a", FIRST)
+    fake.publish("demo/a", SECOND)
+    fake.aliases["prod"] = 1
+    return fake
+
+
+def cached_file(config: Config, data: bytes) -> Path:
+    sha256 = hashlib.sha256(data).hexdigest()
+    return config.cache / "blobs" / sha256[:2] / sha256
+
+
+# -- What a reference gives -----------------------------------------------------------------------
+
+
+def test_no_selector_gives_the_latest_version_whole(two: FakeHub, hub: Hub) -> None:
+    fetched = fetch("demo/a", hub=hub)
+
+    assert fetched.version_ref == "demo/a@v2"
+    assert fetched.archive == SECOND
+    assert fetched.downloaded_bytes == SECOND.size_bytes
+
+
+@pytest.mark.parametrize("pin", ["@v1", "@prod", f"@{FIRST.manifest.digest}", f"@v1@{FIRST.manifest.digest}"])
+def test_a_pin_gives_its_version(two: FakeHub, hub: Hub, pin: str) -> None:
+    assert fetch(f"demo/a{pin}", hub=hub).archive == FIRST
+
+
+def test_an_immutable_reference_asks_nothing_the_second_time(two: FakeHub, hub: Hub) -> None:
+    first = fetch("demo/a@v2", hub=hub)
+    two.requests.clear()
+
+    again = [fetch(f"demo/a@{name}", hub=hub) for name in ("v2", first.resolved.commit, first.resolved.digest)]
+
+    assert two.requests == []
+    assert {fetched.archive.manifest.digest for fetched in again} == {SECOND.manifest.digest}
+    assert [fetched.downloaded_bytes for fetched in again] == [0, 0, 0]
+
+
+def test_latest_always_asks_and_downloads_only_what_is_new(two: FakeHub, hub: Hub) -> None:
+    fetch("demo/a", hub=hub)
+    two.publish("demo/a", archives.relabel(SECOND, "# Another card\n"))
+    two.requests.clear()
+
+    fetched = fetch("demo/a", hub=hub)
+
+    assert fetched.version_ref == "demo/a@v3"
+    assert [path.rpartition("/")[0] for path in two.paths] == [
+        "GET /api/v1/adapters/demo/a/versions",
+        "GET /api/v1/adapters/demo/a/blobs",
+        "GET /api/v1/adapters/demo/a/blobs",
+    ]
+
+
+def test_an_unknown_reference_is_not_found(two: FakeHub, hub: Hub) -> None:
+    with pytest.raises(NotFound, match=r"demo/a has no v9"):
+        fetch("demo/a@v9", hub=hub)
+    with pytest.raises(RefError):
+        fetch("no reference", hub=hub)
+
+
+def test_pull_writes_the_adapter_as_a_folder(two: FakeHub, hub: Hub, config: Config, tmp_path: Path) -> None:
+    fetch("demo/a@v1", hub=hub)
+
+    pulled = pull("demo/a@v1", to=tmp_path / "here", config=replace(config, offline=True))
+
+    assert pulled.folder == tmp_path / "here"
+    assert archives.read_folder(tmp_path / "here") == FIRST
+
+
+def test_pull_leaves_a_folder_that_is_no_adapter_alone(two: FakeHub, hub: Hub, config: Config, tmp_path: Path) -> None:
+    fetch("demo/a@v1", hub=hub)
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("years of work")
+
+    with pytest.raises(ArchiveError, match="not an adapter"):
+        pull("demo/a@v1", to=tmp_path / "notes", config=replace(config, offline=True))
+
+    assert [path.name for path in (tmp_path / "notes").iterdir()] == ["thesis.txt"]
+
+
+# -- Pins -----------------------------------------------------------------------------------------
+
+
+def test_a_version_that_is_not_the_pinned_digest_is_refused_by_whoever_notices(two: FakeHub, hub: Hub) -> None:
+    wrong = f"demo/a@v1@{SECOND.manifest.digest}"
+
+    with pytest.raises(DigestMismatch):
+        fetch(wrong, hub=hub)
+    fetch("demo/a@v1", hub=hub)
+    two.requests.clear()
+    with pytest.raises(DigestMismatch, match="pinned"):
+        fetch(wrong, hub=hub)
+
+    assert two.requests == []
+
+
+def test_an_alias_with_a_digest_fails_once_the_alias_has_moved(two: FakeHub, hub: Hub) -> None:
+    pinned = f"demo/a@prod@{FIRST.manifest.digest}"
+    assert fetch(pinned, hub=hub).archive == FIRST
+    two.aliases["prod"] = 2
+
+    with pytest.raises(DigestMismatch):
+        fetch(pinned, hub=hub)
+
+
+# -- A hub that lies or breaks --------------------------------------------------------------------
+
+
+def test_a_hub_that_ignores_the_digest_is_found_out(two: FakeHub, hub: Hub) -> None:
+    two.first = [answer(version_json("demo/a", 1, FIRST))]
+
+    with pytest.raises(DigestMismatch, match="pinned"):
+        fetch(f"demo/a@v1@{SECOND.manifest.digest}", hub=hub)
+
+
+def test_a_hub_that_answers_with_another_number_is_found_out(two: FakeHub, hub: Hub) -> None:
+    two.first = [answer(version_json("demo/a", 2, SECOND))]
+
+    with pytest.raises(BadAnswer, match="v2"):
+        fetch("demo/a@v1", hub=hub)
+
+
+@pytest.mark.parametrize("path", [MANIFEST_FILE, WEIGHTS_FILE, CARD_FILE])
+def test_bytes_that_are_not_the_promised_ones_are_refused_and_not_kept(
+    two: FakeHub, hub: Hub, config: Config, path: str
+) -> None:
+    data = FIRST.files[path]
+    two.blobs[hashlib.sha256(data).hexdigest()] = flip_byte(data)
+
+    with pytest.raises(DigestMismatch, match=path):
+        fetch("demo/a@v1", hub=hub)
+
+    assert not cached_file(config, data).exists()
+    assert not cached_file(config, flip_byte(data)).exists()
+
+
+def test_an_adapter_that_is_broken_in_itself_is_refused_although_every_hash_holds(fake: FakeHub, hub: Hub) -> None:
+    weights = bytearray(FIRST.files[WEIGHTS_FILE])
+    weights[-4:] = np.float32("nan").tobytes()
+    sha256 = hashlib.sha256(weights).hexdigest()
+    manifest = replace(FIRST.manifest, weights=replace(FIRST.manifest.weights, sha256=sha256))
+    files = {**FIRST.files, MANIFEST_FILE: manifest.to_bytes(), WEIGHTS_FILE: bytes(weights)}
+    fake.publish("demo/a", archives.Archive(manifest, files))
+
+    with pytest.raises(ArchiveError) as error:
+        fetch("demo/a", hub=hub)
+
+    assert error.value.code == "TENSOR_NONFINITE"
+
+
+def test_a_manifest_that_is_none_is_refused(fake: FakeHub, hub: Hub) -> None:
+    data = b'{"schema":"vera-adapter/9"}'
+    fake.publish("demo/a", archives.Archive(FIRST.manifest, FIRST.files))
+    digest = hashlib.sha256(data).hexdigest()
+    fake.blobs[digest] = data
+    fake.change_version = lambda version: version.update(digest=f"sha256:{digest}")
+
+    with pytest.raises(ManifestError) as error:
+        fetch("demo/a", hub=hub)
+
+    assert error.value.code == "SCHEMA_UNSUPPORTED"
+
+
+def test_an_endless_file_is_cut_off(fake: FakeHub, hub: Hub) -> None:
+    fake.publish("demo/a", FIRST)
+    sent = 0
+
+    def endless():
+        nonlocal sent
+        while True:
+            sent += 1 << 16
+            yield b"x" * (1 << 16)
+
+    resolved = answer(version_json("demo/a", 1, FIRST))
+    fake.first = [resolved, httpx2.Response(200, content=endless())]
+
+    with pytest.raises(BadAnswer, match="longer than"):
+        fetch("demo/a", hub=hub)
+
+    assert sent <= archives.MAX_BYTES[MANIFEST_FILE] + (2 << 16)
+
+
+def test_names_a_hub_gives_to_files_are_ignored(fake: FakeHub, hub: Hub, tmp_path: Path) -> None:
+    fake.publish("demo/a", FIRST)
+    fake.change_version = lambda version: version.update(
+        ref="../../evil@v1", id="/etc/evil", files=[{"path": "../../evil", "sha256": "0" * 64, "size_bytes": 1}]
+    )
+
+    fetched = fetch("demo/a", hub=hub)
+    archives.write_folder(fetched.archive, tmp_path / "out")
+
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FIRST.files)
+
+
+@pytest.mark.parametrize(
+    "change", [{"version": 0}, {"version": "1"}, {"commit": "../../x"}, {"digest": "sha256:00"}, {"digest": None}]
+)
+def test_an_answer_that_names_no_version_is_refused(fake: FakeHub, hub: Hub, change: dict[str, object]) -> None:
+    fake.publish("demo/a", FIRST)
+    fake.change_version = lambda version: version.update(change)
+
+    with pytest.raises(BadAnswer):
+        fetch("demo/a", hub=hub)
+
+
+def test_a_version_that_changes_is_noticed(two: FakeHub, hub: Hub) -> None:
+    fetch("demo/a@v2", hub=hub)
+    two.versions["demo/a"][1] = FIRST
+
+    with pytest.raises(DigestMismatch, match="versions do not change"):
+        fetch("demo/a", hub=hub)
+
+
+def test_a_hub_that_was_set_up_anew_is_believed_by_whoever_pushes_to_it(two: FakeHub, hub: Hub) -> None:
+    fetch("demo/a@v1", hub=hub)
+    two.versions["demo/a"] = []
+
+    push_archive(hub, SECOND, AdapterRef("demo", "a"))
+
+    assert fetch("demo/a@v1", hub=hub).archive == SECOND
+
+
+# -- The cache ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", sorted(FIRST.files))
+def test_a_damaged_file_in_the_cache_is_fetched_again(two: FakeHub, hub: Hub, config: Config, path: str) -> None:
+    fetch("demo/a@v1", hub=hub)
+    cached = cached_file(config, FIRST.files[path])
+    cached.write_bytes(flip_byte(FIRST.files[path]))
+    two.requests.clear()
+
+    fetched = fetch("demo/a@v1", hub=hub)
+
+    assert fetched.archive == FIRST
+    assert fetched.downloaded_bytes == len(FIRST.files[path])
+    assert len(two.requests) == 1
+    assert cached.read_bytes() == FIRST.files[path]
+
+
+def test_a_download_that_breaks_off_leaves_nothing_and_the_next_one_works(
+    two: FakeHub, hub: Hub, config: Config
+) -> None:
+    resolved = answer(version_json("demo/a", 1, FIRST))
+    broken = httpx2.ReadError("the line is dead")
+    two.first = [resolved, broken, broken, broken, broken]
+
+    with pytest.raises(HubError, match="broke"):
+        fetch("demo/a@v1", hub=hub)
+
+    assert not (config.cache / "blobs").exists()
+    assert fetch("demo/a@v1", hub=hub).archive == FIRST
+
+
+# -- Offline --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def offline(config: Config, fake: FakeHub) -> Hub:
+    return hub_for(fake, replace(config, offline=True))
+
+
+def test_offline_what_was_fetched_loads_and_no_request_is_made(two: FakeHub, hub: Hub, offline: Hub) -> None:
+    fetch("demo/a@v1", hub=hub)
+    two.requests.clear()
+
+    assert fetch("demo/a@v1", hub=offline).archive == FIRST
+    assert two.requests == []
+
+
+def test_offline_a_moving_reference_means_what_it_last_meant_and_says_so(two: FakeHub, hub: Hub, offline: Hub) -> None:
+    fetch("demo/a@prod", hub=hub)
+    two.aliases["prod"] = 2
+
+    with pytest.warns(UserWarning, match="taken to mean v1"):
+        fetched = fetch("demo/a@prod", hub=offline)
+
+    assert fetched.archive == FIRST
+
+
+def test_offline_what_was_never_fetched_says_how_to_get_it(two: FakeHub, hub: Hub, offline: Hub) -> None:
+    with pytest.raises(Offline, match="vera-hub pull demo/a@v1"):
+        fetch("demo/a@v1", hub=offline)
+    resolve("demo/a@v1", hub=hub)
+    with pytest.raises(Offline, match=r"vera\.json"):
+        fetch("demo/a@v1", hub=offline)
+
+
+# -- Another hub ----------------------------------------------------------------------------------
+
+
+def test_a_reference_with_a_host_is_asked_there_with_the_token_for_there(config: Config) -> None:
+    Profile().with_login("http://other.test", Login("vhp_" + "O" * 46, "demo")).write(config.folder)
+    fake = FakeHub()
+    fake.publish("demo/a", FIRST)
+
+    fetched = fetch("vera://other.test/demo/a", hub=hub_for(fake, config.at_host("other.test")))
+
+    assert fetched.resolved.url == "http://other.test"
+    assert {request.url.host for request in fake.requests} == {"other.test"}
+    assert {request.headers["authorization"] for request in fake.requests} == {"Bearer vhp_" + "O" * 46}

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+
+from sdk.gating import Finding, Minimum, Verdict, judge_minimum, judge_regression, overall
+from sdk.models import Comparison, Evaluation
+from tests.sdk.fakes import evaluation_json
+
+PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
+
+
+def comparison(delta: float, low: float, high: float, p_value: float) -> Comparison:
+    return Comparison("accuracy", 400, 0.8 + delta, 0.8, delta, (low, high), p_value, 10, 20, "exact McNemar")
+
+
+@pytest.mark.parametrize(
+    ("delta", "low", "high", "p_value", "margin", "verdict"),
+    [
+        # identical answers: nothing is worse, and nothing can be
+        (0.00, 0.00, 0.00, 1.00, 0.00, PASS),
+        # better beyond doubt
+        (0.05, 0.02, 0.08, 0.00, 0.00, PASS),
+        # better or not, the items cannot tell
+        (0.01, -0.02, 0.04, 0.50, 0.00, INCONCLUSIVE),
+        (-0.01, -0.04, 0.02, 0.50, 0.00, INCONCLUSIVE),
+        # worse beyond doubt, by the interval or by the test alone
+        (-0.05, -0.08, -0.02, 0.00, 0.00, FAIL),
+        (-0.03, -0.06, 0.00, 0.049, 0.00, FAIL),
+        (-0.03, -0.06, 0.00, 0.051, 0.00, INCONCLUSIVE),
+        # a significant gain is no loss
+        (0.03, 0.00, 0.06, 0.04, 0.00, PASS),
+        # with a margin a proven small loss is allowed …
+        (-0.02, -0.03, -0.01, 0.00, 0.05, PASS),
+        # … until it may be larger than the margin …
+        (-0.03, -0.06, -0.01, 0.00, 0.05, INCONCLUSIVE),
+        # … or certainly is
+        (-0.10, -0.14, -0.06, 0.00, 0.05, FAIL),
+        # the bounds themselves are allowed
+        (-0.05, -0.05, -0.05, 0.00, 0.05, PASS),
+    ],
+)
+def test_a_regression_is_judged_by_the_paired_interval(
+    delta: float, low: float, high: float, p_value: float, margin: float, verdict: Verdict
+) -> None:
+    finding = judge_regression(comparison(delta, low, high, p_value), margin, against="demo/a@v1")
+
+    assert finding.verdict is verdict
+
+
+def test_the_sentence_shows_both_scores_the_difference_its_interval_and_p() -> None:
+    finding = judge_regression(comparison(-0.05, -0.08, -0.02, 0.001), 0.01, against="demo/a@v1")
+
+    assert finding.gate == "no regression vs demo/a@v1 (margin 0.01)"
+    for number in ("0.7500", "0.8000", "-0.0500", "[-0.0800, -0.0200]", "p = 0.001"):
+        assert number in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"), [("accuracy>=0.8", PASS), ("accuracy >= .81", FAIL), ("accuracy>=0", PASS)]
+)
+def test_a_floor_is_judged_by_the_score(text: str, verdict: Verdict) -> None:
+    evaluation = Evaluation.from_json(evaluation_json(score=0.8))
+
+    assert judge_minimum(evaluation, Minimum.parse(text)).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0.8", "accuracy", "accuracy>0.8", "accuracy=0.8", "accuracy>=", "accuracy>=much", "accuracy>=1e"]
+)
+def test_a_floor_that_is_none_says_how_to_write_one(text: str) -> None:
+    with pytest.raises(ValueError, match=r"accuracy>=0\.8"):
+        Minimum.parse(text)
+
+
+def test_a_floor_for_another_metric_is_refused() -> None:
+    with pytest.raises(ValueError, match="measures accuracy, not f1"):
+        judge_minimum(Evaluation.from_json(evaluation_json()), Minimum.parse("f1>=0.5"))
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "worst"),
+    [([], PASS), ([PASS, PASS], PASS), ([PASS, INCONCLUSIVE], INCONCLUSIVE), ([INCONCLUSIVE, FAIL, PASS], FAIL)],
+)
+def test_the_worst_finding_decides(verdicts: list[Verdict], worst: Verdict) -> None:
+    assert overall([Finding("gate", verdict, "") for verdict in verdicts]) is worst
