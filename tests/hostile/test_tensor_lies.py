@@ -231,7 +231,7 @@ def test_as_many_tensors_as_a_header_can_name_cost_little_memory() -> None:
     peak, error = traced(lambda: parse_header(header, 2))
 
     assert error.code == "TENSOR_COUNT"
-    assert peak < 16 << 20
+    assert peak < 8 << 20
 
 
 def traced(action: Callable[[], object]) -> tuple[int, ArchiveError]:
