@@ -5,6 +5,7 @@ HubError
 ├── Unauthorized        no token, or not a valid one
 ├── Forbidden           a valid token that may not do this
 ├── NotFound            it is not there, or the caller may not see it
+├── TooSlow             the request stopped coming
 ├── Conflict            it cannot be done in the present state
 ├── TooLarge            more bytes than are allowed
 ├── Unsupported         another format than the one that is spoken
@@ -50,6 +51,11 @@ class Forbidden(HubError):
 
 class NotFound(HubError):
     code = "NOT_FOUND"
+
+
+class TooSlow(HubError):
+    code = "BODY_TIMEOUT"
+    is_retryable = True
 
 
 class Conflict(HubError):

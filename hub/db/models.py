@@ -196,7 +196,7 @@ class Suite(Table):
 
 
 class Worker(Table):
-    """A program that evaluates, as one token names it."""
+    """A program that evaluates, as one token names it. `suite_ids` are the definitions it knows how to run."""
 
     __tablename__ = "workers"
     __table_args__ = (UniqueConstraint("token_id", "name"),)
@@ -206,6 +206,7 @@ class Worker(Table):
     name: Mapped[str] = mapped_column(String(100))
     created_at: Mapped[datetime]
     last_seen_at: Mapped[datetime] = mapped_column(index=True)
+    suite_ids: Mapped[list[int]] = mapped_column(JsonText)
 
 
 class Evaluation(Table):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from sqlalchemy import Select, func, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from hub.db.models import Adapter, Base
 
@@ -25,13 +25,16 @@ def tensors_of(session: Session, base_id: int) -> bytes:
     return session.scalars(select(Base.tensors).where(Base.id == base_id)).one()
 
 
-def page(session: Session, *, name: str | None, after: tuple[str, int] | None, limit: int) -> list[CountedBase]:
-    """Bases by name, those beyond the (name, id) of `after`."""
+def page(session: Session, *, name: str | None, after: int | None, limit: int) -> list[CountedBase]:
+    """Bases by name, those beyond the base with the id `after`."""
     query = _counted().order_by(Base.name, Base.id).limit(limit)
     if name is not None:
         query = query.where(Base.name == name)
     if after is not None:
-        query = query.where(tuple_(Base.name, Base.id) > tuple_(*after))
+        last = aliased(Base)
+        query = query.where(
+            tuple_(Base.name, Base.id) > select(last.name, last.id).where(last.id == after).scalar_subquery()
+        )
     return [CountedBase(*row) for row in session.execute(query)]
 
 

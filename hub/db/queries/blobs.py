@@ -15,7 +15,7 @@ from hub.db.queries.inserting import insert_new
 class StoredBlob(NamedTuple):
     """`data` is None when the bytes are in the object store."""
 
-    size_bytes: int
+    sha256: str
     data: bytes | None
 
 
@@ -25,7 +25,7 @@ def insert(session: Session, sha256: str, size_bytes: int, data: bytes | None, *
 
 
 def find(session: Session, sha256: str) -> StoredBlob | None:
-    row = session.execute(select(Blob.size_bytes, Blob.data).where(Blob.sha256 == sha256)).first()
+    row = session.execute(select(Blob.sha256, Blob.data).where(Blob.sha256 == sha256)).first()
     return StoredBlob(*row) if row else None
 
 

@@ -59,7 +59,7 @@ def board(session: Session, suite_id: int, *, base: str | None) -> list[Scored]:
     return [Scored(*row) for row in session.execute(query.order_by(*order))]
 
 
-def best_of_each(session: Session, version_ids: Sequence[int]) -> list[Evaluation]:
+def finished_of(session: Session, version_ids: Sequence[int]) -> list[Evaluation]:
     """The finished evaluations of these versions on suites as they are now, best first."""
     query = (
         _with_names()
@@ -76,7 +76,7 @@ def enqueue(session: Session, *, version_id: int, suite_id: int, owner_id: int, 
     return insert_new(session, Evaluation, version_id=version_id, suite_id=suite_id, owner_id=owner_id, **values)
 
 
-def bases_waiting_for(session: Session, labels_sha256: str) -> list[Base]:
+def bases_with_labels(session: Session, labels_sha256: str) -> list[Base]:
     """The bases that have versions with exactly these labels."""
     query = select(Base).join(Version, Version.base_id == Base.id).where(Version.labels_sha256 == labels_sha256)
     return list(session.scalars(query.distinct()))
@@ -109,13 +109,20 @@ def fail_exhausted(session: Session, *, at: datetime, max_attempts: int, reason:
     )
 
 
-def next_free(session: Session, suite_names: Sequence[str], *, at: datetime) -> int | None:
+def fail_waiting(session: Session, suite_name: str, *, at: datetime, reason: str) -> None:
+    """Ends the jobs that wait for the present definition of a suite."""
+    suite = select(Suite.id).where(Suite.name == suite_name, Suite.is_current)
+    waiting = Evaluation.state == "waiting", Evaluation.suite_id.in_(suite)
+    session.execute(update(Evaluation).where(*waiting).values(state="failed", reason=reason, finished_at=at))
+
+
+def next_free(session: Session, suite_ids: Sequence[int], suite_names: Sequence[str], *, at: datetime) -> int | None:
     """The job that is next: the oldest of the owner with the fewest running, and of equals the one who
     was served longest ago, so that nobody's thousand jobs keep another's one waiting."""
     free = (
         select(Evaluation.owner_id, func.min(Evaluation.id).label("oldest"))
         .join(Evaluation.suite)
-        .where(_is_free(at), Suite.name.in_(suite_names), Suite.is_current)
+        .where(_is_free(at), Suite.is_current, Suite.id.in_(suite_ids), Suite.name.in_(suite_names))
         .group_by(Evaluation.owner_id)
         .subquery()
     )

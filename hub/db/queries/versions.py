@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session, joinedload
 
-from hub.db.models import Adapter, Version, VersionFile
+from hub.db.models import Account, Adapter, Version, VersionFile
 
 
 def all_of(session: Session, adapter_id: int) -> list[Version]:
@@ -32,10 +32,15 @@ def by_digest(session: Session, adapter_id: int, digest: str) -> Version | None:
     return session.scalar(_of(adapter_id).where(Version.digest == digest))
 
 
-def latest_of_each(session: Session, adapter_ids: Sequence[int]) -> list[Version]:
-    """The latest version of each of these adapters."""
-    newest = select(func.max(Version.id)).where(Version.adapter_id.in_(adapter_ids)).group_by(Version.adapter_id)
-    return list(session.scalars(_with_author().where(Version.id.in_(newest))))
+def latest_of_each(session: Session, adapters: Sequence[tuple[str, str]]) -> list[Version]:
+    """The latest version of each of these adapters, named by (namespace, name)."""
+    query = (
+        _with_author()
+        .join(Adapter, Adapter.id == Version.adapter_id)
+        .join(Account, Account.id == Adapter.account_id)
+        .where(tuple_(Account.name, Adapter.name).in_(adapters), Version.number == Adapter.last_number)
+    )
+    return list(session.scalars(query))
 
 
 def files_of(session: Session, version_id: int) -> list[VersionFile]:

@@ -13,7 +13,7 @@ from hub.db.queries.inserting import insert_new
 
 def ensure(session: Session, token_id: int, name: str, *, at: datetime) -> Worker:
     """The worker that this token calls `name`, made now when it is new."""
-    insert_new(session, Worker, token_id=token_id, name=name, created_at=at, last_seen_at=at)
+    insert_new(session, Worker, token_id=token_id, name=name, created_at=at, last_seen_at=at, suite_ids=[])
     return session.scalars(select(Worker).where(Worker.token_id == token_id, Worker.name == name)).one()
 
 

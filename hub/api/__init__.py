@@ -1,0 +1,1 @@
+"""The HTTP API: one door to the domain. `docs/api.md` is its contract."""

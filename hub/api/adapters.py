@@ -1,0 +1,144 @@
+"""Adapters and their versions: push, list, resolve, download."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from hub.api.bodies import chunks
+from hub.api.dependencies import Allowed, HubParts, Reading, ReadOnly, Services
+from hub.api.multipart import boundary_of, read_parts
+from hub.api.parameters import Cursor, Limit, Search
+from hub.api.responses import FOR_EVER, answer, is_known
+from hub.auth.policy import Action, Principal
+from hub.domain import blobs, catalog, publishing
+from hub.domain.catalog import Sort
+from hub.domain.publishing import Published
+from hub.domain.views import AdapterDetail, AdapterView, Page, VersionDetail
+from hub.errors import Invalid
+from vera.archive import MAX_BYTES
+from vera.ref import AdapterRef
+
+router = APIRouter(prefix="/api/v1/adapters", tags=["Adapters"])
+
+MESSAGE_PART = "message"
+PART_LIMITS = {**MAX_BYTES, MESSAGE_PART: 4 * publishing.MAX_MESSAGE}  # a character takes up to 4 bytes
+
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+PUSH_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "properties": {**dict.fromkeys(MAX_BYTES, _FILE), MESSAGE_PART: {"type": "string"}},
+                    "required": list(MAX_BYTES),
+                    "additionalProperties": False,
+                }
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "/{namespace}/{name}/versions",
+    status_code=201,
+    response_model=VersionDetail,
+    openapi_extra=PUSH_BODY,
+)
+async def push(
+    request: Request,
+    namespace: str,
+    name: str,
+    principal: Annotated[Principal, Depends(Allowed(Action.PUSH))],
+    parts: HubParts,
+) -> Response:
+    """Push a version: one part per file, in one request. 200 when the same was pushed before."""
+    boundary = boundary_of(request.headers.get("content-type", ""))
+    received = await read_parts(chunks(request, parts.settings.max_push_bytes), boundary, PART_LIMITS)
+    published = await run_in_threadpool(_publish, parts, principal, namespace, name, received)
+    return answer(request, published.version, status=201 if published.is_new else 200)
+
+
+@router.get("", response_model=Page[AdapterView], dependencies=[ReadOnly])
+def list_adapters(
+    request: Request,
+    *,
+    session: Reading,
+    search: Search = None,
+    base: Search = None,
+    owner: Search = None,
+    task: Search = None,
+    sort: Sort = "updated",
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Response:
+    """Adapters, the last updated first or by name. `base` is a fingerprint or a name."""
+    page = catalog.list_adapters(
+        session, search=search, base=base, owner=owner, task=task, sort=sort, cursor=cursor, limit=limit
+    )
+    return answer(request, page)
+
+
+@router.get("/{namespace}/{name}", response_model=AdapterDetail, dependencies=[ReadOnly])
+def get_adapter(request: Request, namespace: str, name: str, session: Reading) -> Response:
+    """An adapter and all of its versions, newest first."""
+    return answer(request, catalog.get_adapter(session, namespace, name))
+
+
+@router.get("/{namespace}/{name}/versions/{selector}", response_model=VersionDetail, dependencies=[ReadOnly])
+def resolve_version(
+    request: Request,
+    *,
+    namespace: str,
+    name: str,
+    selector: str,
+    session: Reading,
+    digest: Annotated[str | None, Query(pattern=r"^sha256:[0-9a-f]{64}$", description="What it must be.")] = None,
+) -> Response:
+    """The version that `v3`, `latest`, a commit or `sha256:…` means."""
+    return answer(request, catalog.resolve_version(session, AdapterRef(namespace, name, selector, digest)))
+
+
+@router.get(
+    "/{namespace}/{name}/blobs/{sha256}",
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {}}}},
+    dependencies=[ReadOnly],
+)
+def download(request: Request, *, namespace: str, name: str, sha256: str, parts: HubParts) -> Response:
+    """The bytes of a file of a version of this adapter."""
+    headers = {"ETag": f'"{sha256}"', "Cache-Control": FOR_EVER}
+    with parts.database.reading() as session:
+        catalog.require_file(session, namespace, name, sha256)
+        if is_known(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        stored = blobs.locate(session, sha256)
+    headers["Content-Disposition"] = "attachment"  # a browser is not to show a card as a page of ours
+    return Response(blobs.bytes_of(stored, parts.objects), 200, headers, "application/octet-stream")
+
+
+def _publish(
+    parts: Services, principal: Principal, namespace: str, name: str, received: Mapping[str, bytes]
+) -> Published:
+    """Checks everything, keeps what is large, and then publishes in one short transaction."""
+    files = {path: data for path, data in received.items() if path != MESSAGE_PART}
+    upload = publishing.check_upload(files, _message(received.get(MESSAGE_PART)))
+    if parts.objects is not None:
+        with parts.database.reading() as session:
+            publishing.require_base(session, upload.manifest)
+        upload = publishing.put_large_files(parts.objects, upload)
+    with parts.database.writing() as session:
+        return publishing.publish_version(session, principal, upload, namespace=namespace, name=name)
+
+
+def _message(data: bytes | None) -> str | None:
+    try:
+        return data.decode() if data else None
+    except UnicodeDecodeError as error:
+        raise Invalid("The message is not UTF-8 text.", code="MESSAGE_INVALID") from error

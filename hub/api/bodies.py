@@ -1,0 +1,91 @@
+"""Request bodies: counted while they come, and read only when the caller may send one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Generic, Literal, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel, ValidationError
+
+from hub.api.dependencies import Services, services
+from hub.errors import Invalid, Malformed, TooLarge, TooSlow, Unsupported
+from vera import strict_json
+
+CHUNK_TIMEOUT_S = 30
+MAX_JSON_DEPTH = 16
+Model = TypeVar("Model", bound=BaseModel)
+
+
+async def chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises TooLarge beyond `limit` bytes, before reading when the length is declared,
+    and TooSlow when nothing comes for a while."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and len(declared) < 19 and int(declared) > limit:
+        raise _too_large(limit)
+    stream, received = aiter(request.stream()), 0
+    while True:
+        try:
+            async with asyncio.timeout(CHUNK_TIMEOUT_S):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise TooSlow(f"Nothing came for {CHUNK_TIMEOUT_S} seconds: send the request again.") from error
+        received += len(chunk)
+        if received > limit:
+            raise _too_large(limit)
+        yield chunk
+
+
+class JsonBody(Generic[Model]):
+    """A dependency: the JSON body as `model`. Name it after the one that says who may send it.
+
+    `size` names the limit: plain requests are small, tables of tensors and of outputs are not.
+    """
+
+    def __init__(self, model: type[Model], size: Literal["plain", "table"] = "plain") -> None:
+        self.model = model
+        self.size = size
+
+    async def __call__(self, request: Request, parts: Annotated[Services, Depends(services)]) -> Model:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise Unsupported("The body must be application/json.")
+        limits = {"plain": parts.settings.max_json_bytes, "table": parts.settings.max_table_bytes}
+        body = bytearray()
+        async for chunk in chunks(request, limits[self.size]):
+            body += chunk
+        return self.parse(bytes(body))
+
+    def parse(self, body: bytes) -> Model:
+        """The model in `body`. Raises Malformed for what is not strict JSON and Invalid for another shape."""
+        try:
+            value = strict_json.loads(body, max_depth=MAX_JSON_DEPTH)
+        except (ValueError, RecursionError) as error:
+            raise Malformed(f"The body is not JSON as it should be: {error}.", code="JSON_INVALID") from error
+        _check_texts(value)
+        try:
+            return self.model.model_validate(value)
+        except ValidationError as error:
+            wrong = [{"where": ".".join(map(str, e["loc"])), "what": e["msg"]} for e in error.errors()[:20]]
+            sentence = "; ".join(f"{each['where'] or 'body'}: {each['what']}" for each in wrong[:3])
+            raise Invalid(f"The body has another shape: {sentence}.", code="BODY_INVALID", errors=wrong) from error
+
+
+def _check_texts(value: object) -> None:
+    """Raises Malformed for text that a database cannot hold: NUL, or half of a surrogate pair."""
+    if isinstance(value, str):
+        if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+            raise Malformed("The body holds a NUL character or half a character: leave it out.", code="JSON_INVALID")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_texts(key)
+            _check_texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            _check_texts(item)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body is larger than the {limit:,} bytes that are allowed here.", limit=limit)

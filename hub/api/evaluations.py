@@ -1,0 +1,65 @@
+"""Suites, evaluations and leaderboards."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from hub.api.bodies import JsonBody
+from hub.api.dependencies import Allowed, Reading, ReadOnly, Writing
+from hub.api.parameters import Search
+from hub.api.responses import answer
+from hub.api.schemas import EvaluationRequest
+from hub.auth.policy import Action
+from hub.domain import evaluations, leaderboards
+from hub.domain.views import Comparison, EvaluationView, Leaderboard, Page, SuiteView
+from vera.ref import AdapterRef
+
+router = APIRouter(prefix="/api/v1", tags=["Evaluations"])
+
+
+@router.get("/suites", response_model=Page[SuiteView], dependencies=[ReadOnly])
+def list_suites(request: Request, session: Reading) -> Response:
+    """Every suite as it is defined now."""
+    return answer(request, Page(evaluations.list_suites(session)))
+
+
+@router.get("/suites/{family}/{task}", response_model=SuiteView, dependencies=[ReadOnly])
+def get_suite(request: Request, family: str, task: str, session: Reading) -> Response:
+    """A suite as it is defined now."""
+    return answer(request, evaluations.get_suite(session, f"{family}/{task}"))
+
+
+@router.post(
+    "/evaluations",
+    status_code=202,
+    response_model=EvaluationView,
+    dependencies=[Depends(Allowed(Action.REQUEST_EVALUATION))],
+)
+def request_evaluation(
+    request: Request, body: Annotated[EvaluationRequest, Depends(JsonBody(EvaluationRequest))], session: Writing
+) -> Response:
+    """Ask for a version to be evaluated. 200 when that was asked before."""
+    view, is_new = evaluations.request_evaluation(session, AdapterRef.parse(body.ref), body.suite)
+    return answer(request, view, status=202 if is_new else 200)
+
+
+@router.get("/evaluations/{evaluation_id}", response_model=EvaluationView, dependencies=[ReadOnly])
+def get_evaluation(request: Request, evaluation_id: str, session: Reading) -> Response:
+    """How an evaluation stands."""
+    return answer(request, evaluations.get_evaluation(session, evaluation_id))
+
+
+@router.get("/evaluations/{evaluation_id}/comparison", response_model=Comparison, dependencies=[ReadOnly])
+def compare_evaluations(
+    request: Request, evaluation_id: str, against: Annotated[str, Query(max_length=40)], session: Reading
+) -> Response:
+    """Two finished evaluations of one suite, paired by item."""
+    return answer(request, evaluations.compare_evaluations(session, evaluation_id, against))
+
+
+@router.get("/leaderboards/{family}/{task}", response_model=Leaderboard, dependencies=[ReadOnly])
+def get_leaderboard(request: Request, family: str, task: str, session: Reading, base: Search = None) -> Response:
+    """The versions that a suite has scored, best first. `base` is a fingerprint or a name."""
+    return answer(request, leaderboards.leaderboard(session, f"{family}/{task}", base=base))

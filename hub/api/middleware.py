@@ -1,0 +1,130 @@
+"""What happens to every request before a route sees it, and to every answer after."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import re
+import secrets
+import time
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hub.api.errors import problem_of, respond, unexpected
+from hub.errors import HubError, Malformed, Unsupported
+
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+# For answers that are not pages: nothing in them may run, be framed or be taken for another type.
+_SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+
+log = logging.getLogger("hub.request")
+
+
+class Gate:
+    """Gives each request an id and a line in the log, turns away what no route should see, and makes
+    whatever a route did not expect a plain 500."""
+
+    def __init__(self, app: ASGIApp, *, host_names: Collection[str], allow_addresses: bool) -> None:
+        self._app = app
+        self._host_names = LOOPBACK_NAMES | {name.lower() for name in host_names}
+        self._allow_addresses = allow_addresses
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(send, _request_id(scope))
+        scope.setdefault("state", {})["request_id"] = answer.request_id
+        try:
+            self._check(scope)
+            await self._app(scope, receive, answer.send)
+        except HubError as error:
+            await respond(problem_of(error), answer.request_id)(scope, receive, answer.send)
+        except ClientDisconnect:
+            log.info("the client went away", extra=_line(scope, answer))
+        except Exception:
+            log.exception("unexpected", extra=_line(scope, answer))
+            if answer.status is not None:
+                raise  # half an answer is out: only closing the connection can tell the client
+            await respond(unexpected(), answer.request_id)(scope, receive, answer.send)
+        else:
+            log.info("request", extra=_line(scope, answer))
+
+    def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        host = _host_of(headers.get("host", ""))
+        # A page elsewhere can point its own name at 127.0.0.1 and speak to us through the browser.
+        if host not in self._host_names and not (self._allow_addresses and _is_address(host)):
+            raise Malformed(
+                f"This hub does not answer to the name {host[:80]!r}: use the address it printed when it started, "
+                "or set VERA_HUB_PUBLIC_URL.",
+                code="HOST_INVALID",
+            )
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            raise Malformed("The address holds a NUL character: leave it out.", code="ADDRESS_INVALID")
+        encoding = headers.get("content-encoding", "identity").strip().lower()
+        if encoding != "identity":
+            # A few kilobytes of gzip can become gigabytes.
+            raise Unsupported(
+                f"The body is encoded as {encoding[:40]!r}: send it plain.",
+                code="UNSUPPORTED_FORMAT",
+                got=encoding[:40],
+            )
+
+
+class _Answer:
+    """Passes an answer on with the id and the security headers it lacks, and remembers its status."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.status: int | None = None
+        self.began = time.perf_counter()
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.request_id
+            for name, value in _SECURITY_HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+
+def _request_id(scope: Scope) -> str:
+    """The client's own id when it is harmless, so that both logs name the request alike."""
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+
+
+def _host_of(header: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].lower()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _line(scope: Scope, answer: _Answer) -> dict[str, object]:
+    return {
+        "request_id": answer.request_id,
+        "method": scope["method"],
+        "path": scope["path"][:200],
+        "status": answer.status,
+        "ms": round(1000 * (time.perf_counter() - answer.began), 1),
+    }

@@ -1,0 +1,76 @@
+"""The bodies that clients send. What a field may mean is the domain's to say; here is its type."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Text = Annotated[str, Field(max_length=200)]
+Fence = Annotated[int, Field(ge=0, lt=1 << 63)]
+Credit = Annotated[float, Field(ge=0, le=1, strict=False)]  # 1 is as good as 1.0
+Number = Annotated[float, Field(ge=-1e12, le=1e12, strict=False)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class BaseRegistration(Body):
+    name: Text
+    revision: Text | None = None
+    # Rows of name, dtype, shape, sha256; the domain reads them.
+    tensors: Annotated[list[list[Any]], Field(min_length=1)]
+
+
+class EvaluationRequest(Body):
+    ref: Text
+    suite: Text
+
+
+class SuiteRegistration(Body):
+    name: Text
+    definition: dict[str, Any]
+    title: Text
+    metric: Text
+    items: Fence
+    labels: Annotated[list[Text], Field(max_length=10_000)] = []
+    baselines: Annotated[dict[Text, Number], Field(max_length=20)] = {}
+
+
+class WorkerRegistration(Body):
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    suites: Annotated[list[SuiteRegistration], Field(max_length=100)]
+
+
+class WorkerRegistered(BaseModel):
+    worker_id: str
+
+
+class ClaimRequest(Body):
+    worker_id: Text
+    suites: Annotated[list[Text], Field(max_length=100)]
+
+
+class Heartbeat(Body):
+    fence: Fence
+
+
+class ResultReport(Body):
+    fence: Fence
+    outcomes: Annotated[list[Credit], Field(min_length=1, max_length=1_000_000)]
+    outputs: list[str]
+    environment: dict[str, Any] = {}
+    seconds: Annotated[float, Field(ge=0, le=1e9, strict=False)] = 0.0
+
+
+class FailureReport(Body):
+    fence: Fence
+    code: Annotated[str, Field(min_length=1, max_length=100)]
+    detail: Annotated[str, Field(max_length=20_000)] = ""
+    retryable: bool = False
+
+
+class Health(BaseModel):
+    status: str
+    version: str

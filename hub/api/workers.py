@@ -1,0 +1,103 @@
+"""What evaluation workers call."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from hub.api.bodies import JsonBody
+from hub.api.dependencies import Allowed, HubParts, Writing
+from hub.api.responses import answer
+from hub.api.schemas import (
+    ClaimRequest,
+    FailureReport,
+    Heartbeat,
+    ResultReport,
+    SuiteRegistration,
+    WorkerRegistered,
+    WorkerRegistration,
+)
+from hub.auth.policy import Action, Principal
+from hub.domain import jobs
+from hub.domain.jobs import SuiteDefinition
+from hub.domain.views import Job
+
+router = APIRouter(prefix="/api/v1/worker", tags=["Workers"])
+
+MayEvaluate = Annotated[Principal, Depends(Allowed(Action.EVALUATE))]
+
+
+@router.post("/register", response_model=WorkerRegistered)
+def register(
+    request: Request,
+    principal: MayEvaluate,
+    body: Annotated[WorkerRegistration, Depends(JsonBody(WorkerRegistration, "table"))],
+    session: Writing,
+) -> Response:
+    """Name a worker and the suites it knows. A definition that is new here becomes the current one."""
+    known = [_definition(suite) for suite in body.suites]
+    worker_id = jobs.register_worker(session, principal, body.name, known)
+    return answer(request, WorkerRegistered(worker_id=worker_id))
+
+
+@router.post("/claims", response_model=Job, responses={204: {"description": "Nothing to do"}})
+def claim(
+    request: Request,
+    principal: MayEvaluate,
+    body: Annotated[ClaimRequest, Depends(JsonBody(ClaimRequest))],
+    session: Writing,
+) -> Response:
+    """Take the next job."""
+    job = jobs.claim_job(session, principal, body.worker_id, body.suites)
+    return answer(request, job) if job else Response(status_code=204)
+
+
+@router.post("/jobs/{job_id}/heartbeat", status_code=204, response_class=Response)
+def heartbeat(
+    job_id: str,
+    principal: MayEvaluate,
+    body: Annotated[Heartbeat, Depends(JsonBody(Heartbeat))],
+    session: Writing,
+) -> None:
+    """Keep a job for another lease."""
+    jobs.extend_lease(session, principal, job_id, body.fence)
+
+
+@router.post("/jobs/{job_id}/result", status_code=204, response_class=Response)
+def result(
+    job_id: str,
+    principal: MayEvaluate,
+    body: Annotated[ResultReport, Depends(JsonBody(ResultReport, "table"))],
+    parts: HubParts,
+) -> None:
+    """Hand in what each item earned and what was answered to it."""
+    checked = jobs.check_result(body.outcomes, body.outputs, body.environment, body.seconds)
+    kept = jobs.put_large_outputs(parts.objects, checked)
+    with parts.database.writing() as session:
+        jobs.finish_job(session, principal, job_id, body.fence, kept)
+
+
+@router.post("/jobs/{job_id}/failure", status_code=204, response_class=Response)
+def failure(
+    job_id: str,
+    principal: MayEvaluate,
+    body: Annotated[FailureReport, Depends(JsonBody(FailureReport))],
+    session: Writing,
+) -> None:
+    """Say that a job could not be done."""
+    jobs.report_failure(
+        session, principal, job_id, body.fence, code=body.code, detail=body.detail, is_retryable=body.retryable
+    )
+
+
+def _definition(suite: SuiteRegistration) -> SuiteDefinition:
+    return SuiteDefinition(
+        name=suite.name,
+        definition=suite.definition,
+        title=suite.title,
+        metric=suite.metric,
+        items=suite.items,
+        labels=tuple(suite.labels),
+        baselines=suite.baselines,
+    )

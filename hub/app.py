@@ -1,0 +1,101 @@
+"""The only wiring: settings in, a working hub out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from ipaddress import ip_address
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse
+
+import vera
+from hub.api import adapters, bases, evaluations, openapi, service, workers
+from hub.api import errors as api_errors
+from hub.api.dependencies import ReadOnly, Services, require_declared_actions
+from hub.api.errors import Problem
+from hub.api.middleware import LOOPBACK_NAMES, Gate
+from hub.api.reference import render_reference
+from hub.db.folder import prepare_folder
+from hub.db.migrating import migrate, require_current
+from hub.db.session import Database
+from hub.settings import Settings
+from hub.storage.objects import ObjectBlobs
+from hub.web import routes as pages
+from hub.web.assets import asset_url
+from hub.web.errors import error_page, wants_page
+from hub.web.pages import SECURITY_HEADERS
+
+DESCRIPTION = "A registry of VeRA adapters: push, find, verify, load and compare them."
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The hub of these settings, its database open and of this release's schema.
+
+    The embedded database is migrated; another one is not, and StartRefused says so.
+    """
+    parts = open_services(settings)
+    app = FastAPI(
+        title="Vera Hub",
+        version=vera.__version__,
+        description=DESCRIPTION,
+        lifespan=_closing(parts.database),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    app.state.services = parts
+    for door in (service, bases, adapters, evaluations, workers):
+        app.include_router(door.router)
+    _add_reference(app)
+    app.include_router(pages.router, dependencies=[ReadOnly])  # last: /{namespace}/{name} takes what is left
+    openapi.install(app)
+    api_errors.install(app, _as_page)
+    app.add_middleware(Gate, host_names=settings.host_names, allow_addresses=not is_loopback(settings.host))
+    require_declared_actions(app)
+    return app
+
+
+def open_services(settings: Settings) -> Services:
+    """The parts of the hub, opened and checked."""
+    if settings.is_embedded:
+        prepare_folder(settings.data_dir)
+    database = Database(settings.resolved_database_url, max_bytes=settings.max_database_bytes)
+    if settings.is_embedded:
+        migrate(database)
+    else:
+        require_current(database)
+    objects = ObjectBlobs.from_url(settings.blob_url) if settings.blob_url else None
+    return Services(settings, database, objects)
+
+
+def is_loopback(host: str) -> bool:
+    """True when only this machine can reach a server that listens there."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() in LOOPBACK_NAMES
+
+
+def _add_reference(app: FastAPI) -> None:
+    @app.get("/docs", include_in_schema=False, dependencies=[ReadOnly])
+    def reference() -> Response:
+        """The API's operations, for people."""
+        styles = [asset_url("pico.min.css"), asset_url("hub.css")]
+        return HTMLResponse(render_reference(app.openapi(), styles), headers=SECURITY_HEADERS)
+
+
+def _as_page(request: Request, problem: Problem) -> Response | None:
+    """The problem as a page, for a browser that asked for a page."""
+    if not wants_page(request):
+        return None
+    return error_page(request, problem.status, problem.detail, request_id=request.state.request_id)
+
+
+def _closing(database: Database) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        database.close()
+
+    return lifespan

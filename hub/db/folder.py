@@ -1,0 +1,39 @@
+"""The folder an embedded hub lives in, and the lock that keeps a second one out of it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hub.errors import StartRefused
+
+_LOCK_FILE = "hub.lock"
+
+
+def prepare_folder(folder: Path) -> None:
+    """Makes the folder, for its owner alone, when it is not there."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+@contextmanager
+def sole_use_of(folder: Path) -> Iterator[None]:
+    """Keeps every other hub out of the folder. The lock goes with the process, however it ends.
+
+    Raises StartRefused when another hub is in there.
+    """
+    prepare_folder(folder)
+    lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise StartRefused(
+            f"Another hub is running on {folder}: stop it, or choose another folder with --data.",
+            code="DATA_DIR_LOCKED",
+            exit_code=4,
+        ) from error
+    finally:
+        os.close(lock)

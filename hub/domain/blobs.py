@@ -1,0 +1,66 @@
+"""Where the bytes of a blob are kept: small ones in the database, in the transaction that needs them;
+large ones in the object store when there is one.
+
+An object is put before the transaction that records it begins, so that no transaction is open while
+bytes travel. When that transaction fails, the object is left without a record and nobody can reach it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy.orm import Session
+
+from hub.db import session as db
+from hub.db.queries import blobs
+from hub.db.queries.blobs import StoredBlob
+from hub.storage.blobs import BlobStore, missing, proven, sha256_of
+
+# A commit with a blob of this size is faster than a file beside the database, and never half there.
+INLINE_BYTES = 256 * 1024
+
+
+class TableBlobs:
+    """A BlobStore in the database: what it keeps is there when the session's transaction commits."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def put(self, data: bytes) -> str:
+        sha256 = sha256_of(data)
+        blobs.insert(self._session, sha256, len(data), data, at=db.now(self._session))
+        return sha256
+
+    def get(self, sha256: str) -> bytes:
+        return bytes_of(locate(self._session, sha256), None)
+
+
+def put_large(objects: BlobStore | None, files: Iterable[bytes]) -> frozenset[str]:
+    """Puts the large ones of `files` into the object store; gives the hashes of those that are there now."""
+    if objects is None:
+        return frozenset()
+    return frozenset(objects.put(data) for data in files if len(data) > INLINE_BYTES)
+
+
+def record(session: Session, data: bytes, outside: frozenset[str]) -> str:
+    """Records the blob and gives its hash. Its bytes are kept in the row unless `outside` names it."""
+    sha256 = sha256_of(data)
+    blobs.insert(session, sha256, len(data), None if sha256 in outside else data, at=db.now(session))
+    return sha256
+
+
+def locate(session: Session, sha256: str) -> StoredBlob:
+    """The record of a blob, with its bytes when they are in it. Raises NotFound."""
+    stored = blobs.find(session, sha256)
+    if stored is None:
+        raise missing(sha256)
+    return stored
+
+
+def bytes_of(stored: StoredBlob, objects: BlobStore | None) -> bytes:
+    """The bytes of a blob, proven to be them. Raises NotFound and BlobCorrupt."""
+    if stored.data is not None:
+        return proven(stored.sha256, stored.data)
+    if objects is None:
+        raise missing(stored.sha256)
+    return objects.get(stored.sha256)

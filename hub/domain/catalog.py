@@ -1,0 +1,153 @@
+"""Finding adapters and their versions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from sqlalchemy.orm import Session
+
+from hub.db.models import Adapter, Version
+from hub.db.queries import adapters, evaluations, versions
+from hub.db.queries import blobs as blob_rows
+from hub.db.queries.adapters import Filters
+from hub.domain import blobs, paging
+from hub.domain.shaping import adapter_id, adapter_view, evaluation_views, ref_of, version_summary
+from hub.domain.views import AdapterDetail, AdapterView, EvaluationView, FileView, Page, VersionDetail, VersionSummary
+from hub.errors import Conflict, NotFound
+from hub.storage.blobs import missing
+from vera.manifest import MANIFEST_FILE
+from vera.ref import AdapterRef, SelectorKind
+
+Sort = Literal["updated", "name"]
+
+
+def list_adapters(
+    session: Session,
+    *,
+    search: str | None = None,
+    base: str | None = None,
+    owner: str | None = None,
+    task: str | None = None,
+    sort: Sort = "updated",
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[AdapterView]:
+    """Adapters, the last updated first or by name. `base` is a fingerprint or a name.
+
+    Raises Invalid for a cursor that this list did not give.
+    """
+    filters = Filters(search, base, owner, task)
+    if sort == "name":
+        keys = paging.decode(cursor, sort, str, str)
+        by_name = adapters.page_by_name(
+            session, filters, after=(str(keys[0]), str(keys[1])) if keys else None, limit=limit + 1
+        )
+        return paging.page(by_name, limit, adapter_view, lambda row: paging.encode(sort, row.account.name, row.name))
+    keys = paging.decode(cursor, sort, str, int)
+    after = (paging.moment(keys[0]), int(keys[1])) if keys else None
+    by_update = adapters.page_by_update(session, filters, after=after, limit=limit + 1)
+    return paging.page(
+        by_update, limit, adapter_view, lambda row: paging.encode(sort, row.updated_at.isoformat(), row.id)
+    )
+
+
+def get_adapter(session: Session, namespace: str, name: str) -> AdapterDetail:
+    """The adapter and all of its versions. Raises NotFound."""
+    adapter = find_adapter(session, namespace, name)
+    summaries = tuple(version_summary(version) for version in versions.all_of(session, adapter.id))
+    return AdapterDetail(**vars(adapter_view(adapter)), versions=summaries)
+
+
+def resolve_version(session: Session, ref: AdapterRef) -> VersionDetail:
+    """The version that `ref` means. Raises NotFound, and Conflict when it is not the one its digest pins."""
+    return version_detail(session, find_version(session, ref))
+
+
+def latest_versions(session: Session, listed: Sequence[AdapterView]) -> Mapping[str, VersionSummary]:
+    """The latest version of each adapter of a list, by adapter id."""
+    found = versions.latest_of_each(session, [(each.namespace, each.name) for each in listed])
+    return {adapter_id(version.adapter): version_summary(version) for version in found}
+
+
+def best_evaluations(session: Session, listed: Sequence[AdapterView]) -> Mapping[str, EvaluationView]:
+    """The highest finished evaluation of the latest version of each adapter of a list, by adapter id."""
+    latest = versions.latest_of_each(session, [(each.namespace, each.name) for each in listed])
+    finished = evaluations.finished_of(session, [version.id for version in latest])
+    views = evaluation_views(session, [evaluations.Placed(each, None) for each in finished])
+    return {view.ref.partition("@")[0]: view for view in reversed(views)}  # the best comes last and stays
+
+
+def require_file(session: Session, namespace: str, name: str, sha256: str) -> None:
+    """Raises NotFound unless some version of this adapter has a file with this hash.
+
+    A blob is reached only through an adapter, so knowing a hash opens nothing.
+    """
+    adapter = find_adapter(session, namespace, name)
+    if not blob_rows.is_file_of(session, adapter.id, sha256):
+        raise missing(sha256)
+
+
+def find_adapter(session: Session, namespace: str, name: str) -> Adapter:
+    """Raises NotFound."""
+    adapter = adapters.find(session, namespace, name)
+    if adapter is None:
+        shown = f"{namespace[:64]}/{name[:64]}"
+        raise NotFound(
+            f"There is no adapter {shown} here: look for it with `vera-hub list`.",
+            code="ADAPTER_UNKNOWN",
+            adapter=shown,
+        )
+    return adapter
+
+
+def find_version(session: Session, ref: AdapterRef) -> Version:
+    """Raises NotFound, and Conflict when the version is not the one that the reference's digest pins."""
+    adapter = find_adapter(session, ref.namespace, ref.name)
+    version = _select(session, adapter, ref)
+    if version is None:
+        raise NotFound(
+            f"{ref.adapter_id} has no version {ref.selector or ref.digest}: `vera-hub info {ref.adapter_id}` lists them.",
+            code="VERSION_UNKNOWN",
+            ref=str(ref),
+        )
+    if ref.digest is not None and version.digest != ref.digest:
+        raise Conflict(
+            f"{ref_of(version)} is {version.digest} and not {ref.digest}, which was asked for: one of the two is "
+            "mistaken, so nothing is given. Ask whoever wrote the reference.",
+            code="DIGEST_MISMATCH",
+            expected=ref.digest,
+            got=version.digest,
+        )
+    return version
+
+
+def version_detail(session: Session, version: Version) -> VersionDetail:
+    """Everything about a version."""
+    files = versions.files_of(session, version.id)
+    manifest = next(file for file in files if file.path == MANIFEST_FILE)
+    return VersionDetail(
+        **vars(version_summary(version)),
+        id=adapter_id(version.adapter),
+        manifest=json.loads(blobs.TableBlobs(session).get(manifest.sha256)),
+        files=tuple(FileView(file.path, file.sha256, file.size_bytes) for file in files),
+        card_html=versions.card_of(session, version.id),
+        evaluations=evaluation_views(session, evaluations.of_version(session, version.id)),
+        warnings=tuple(version.warnings),
+    )
+
+
+def _select(session: Session, adapter: Adapter, ref: AdapterRef) -> Version | None:
+    selector = ref.selector or ""
+    match ref.selector_kind:
+        case SelectorKind.LATEST:
+            return versions.latest(session, adapter.id)
+        case SelectorKind.VERSION:
+            return versions.by_number(session, adapter.id, int(selector[1:]))
+        case SelectorKind.COMMIT:
+            return versions.by_commit(session, adapter.id, selector)
+        case SelectorKind.DIGEST:
+            return versions.by_digest(session, adapter.id, selector.replace("-", ":") or ref.digest or "")
+        case SelectorKind.ALIAS:
+            return None  # nothing can be given an alias yet

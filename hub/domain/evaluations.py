@@ -1,0 +1,211 @@
+"""Suites, and the evaluations of versions by them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import rfc8785
+from sqlalchemy.orm import Session
+
+from hub.db import session as db
+from hub.db.models import Base, Suite, Version
+from hub.db.queries import evaluations, suites
+from hub.db.queries.evaluations import Scored
+from hub.domain.catalog import find_version
+from hub.domain.shaping import evaluation_views, ref_of, suite_view
+from hub.domain.views import Comparison, EvaluationView, SuiteView
+from hub.errors import Conflict, Invalid, NotFound
+from hub.scoring.statistics import compare
+from vera.ref import AdapterRef
+
+_ID = re.compile(r"[1-9][0-9]{0,17}")
+
+
+def list_suites(session: Session) -> tuple[SuiteView, ...]:
+    """The current definition of every suite, by name."""
+    return tuple(suite_view(suite) for suite in suites.all_current(session))
+
+
+def get_suite(session: Session, name: str) -> SuiteView:
+    """Raises NotFound."""
+    return suite_view(find_suite(session, name))
+
+
+def request_evaluation(session: Session, ref: AdapterRef, suite_name: str) -> tuple[EvaluationView, bool]:
+    """The evaluation of the version that `ref` means by the suite as it is now, and whether it is new.
+
+    Raises NotFound, and Invalid when the adapter answers something else than the suite asks.
+    """
+    version, suite = find_version(session, ref), find_suite(session, suite_name)
+    if version.labels_sha256 != suite.labels_sha256:
+        raise Invalid(
+            f"{ref_of(version)} was trained for other labels than {suite.name} asks for "
+            f"({len(suite.labels)}: {', '.join(suite.labels[:4])}…): choose a suite with the adapter's labels.",
+            code="TASK_MISMATCH",
+            suite=suite.name,
+            labels=suite.labels[:100],
+        )
+    owner_id = version.adapter.account_id
+    is_new = _enqueue(session, version, version.base, suite, owner_id, at=db.now(session))
+    _, digest = spec_of(suite, version.base.fingerprint)
+    placed = evaluations.by_key(session, version.id, digest)
+    assert placed is not None
+    return evaluation_views(session, [placed])[0], is_new
+
+
+def get_evaluation(session: Session, evaluation_id: str) -> EvaluationView:
+    """Raises NotFound."""
+    placed = evaluations.by_id(session, parse_id(evaluation_id))
+    if placed is None:
+        raise _unknown(evaluation_id)
+    return evaluation_views(session, [placed])[0]
+
+
+def compare_evaluations(session: Session, evaluation_id: str, against_id: str) -> Comparison:
+    """Two finished evaluations of one suite, paired by item. Raises NotFound and Conflict."""
+    ours, theirs = _finished(session, evaluation_id), _finished(session, against_id)
+    suite = ours.evaluation.suite
+    if suite.id != theirs.evaluation.suite.id:
+        raise Conflict(
+            f"One is of {suite.name} and the other of {theirs.evaluation.suite.name}, or of another definition of "
+            "it: only evaluations over the same items can be compared.",
+            code="SPEC_MISMATCH",
+        )
+    paired = compare(unpack(ours.outcomes), unpack(theirs.outcomes))
+    return Comparison(
+        metric=suite.metric,
+        items=paired.items,
+        score=paired.score,
+        against_score=paired.against_score,
+        delta=paired.delta,
+        interval=paired.interval,
+        p_value=paired.p_value,
+        only_better=paired.only_better,
+        only_worse=paired.only_worse,
+        method="exact McNemar; paired bootstrap",
+    )
+
+
+def enqueue_for_version(session: Session, version: Version, base: Base, owner_id: int, *, at: datetime) -> None:
+    """Asks for the evaluation of a new version by every suite that has its labels."""
+    if version.labels_sha256 is None:
+        return
+    for suite in suites.current_for_labels(session, version.labels_sha256):
+        _enqueue(session, version, base, suite, owner_id, at=at)
+
+
+def enqueue_for_suite(session: Session, suite: Suite, *, at: datetime) -> None:
+    """Asks for the evaluation of every version with its labels by a new suite."""
+    if suite.labels_sha256 is None:
+        return
+    for base in evaluations.bases_with_labels(session, suite.labels_sha256):
+        spec, digest = spec_of(suite, base.fingerprint)
+        evaluations.enqueue_all(
+            session,
+            suite_id=suite.id,
+            base_id=base.id,
+            labels_sha256=suite.labels_sha256,
+            at=at,
+            spec=spec,
+            spec_digest=digest,
+        )
+
+
+def spec_of(suite: Suite, fingerprint: str) -> tuple[dict[str, Any], str]:
+    """Everything that decides a score beside the adapter, and its digest."""
+    spec = {
+        "suite": suite.name,
+        "suite_digest": suite.digest,
+        "base": fingerprint,
+        "dtype": "float32",
+        "seed": suite.definition.get("seed", 0),
+    }
+    if "batch_size" in suite.definition:
+        spec["batch_size"] = suite.definition["batch_size"]
+    return spec, canonical_digest(spec)
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """The RFC 8785 form of `value`. Raises Invalid for numbers that not every machine reads alike."""
+    try:
+        return rfc8785.dumps(dict(value))
+    except rfc8785.CanonicalizationError as error:
+        raise Invalid(f"That is no canonical JSON (RFC 8785): {error}.", code="JSON_INVALID") from error
+
+
+def canonical_digest(value: Mapping[str, Any]) -> str:
+    """`sha256:…` of the canonical form. Raises Invalid."""
+    return f"sha256:{hashlib.sha256(canonical(value)).hexdigest()}"
+
+
+def labels_key(labels: Sequence[str]) -> str | None:
+    """What two lists of labels share when they are the same; None for no labels, which fit nothing."""
+    return hashlib.sha256(json.dumps(list(labels)).encode()).hexdigest() if labels else None
+
+
+def pack(values: Sequence[object]) -> bytes:
+    """A list as compressed JSON."""
+    return zlib.compress(json.dumps(values, separators=(",", ":")).encode(), 6)
+
+
+def unpack(data: bytes) -> list[float]:
+    """The outcomes that `pack` packed."""
+    outcomes: list[float] = json.loads(zlib.decompress(data))
+    return outcomes
+
+
+def find_suite(session: Session, name: str) -> Suite:
+    """Raises NotFound."""
+    suite = suites.current(session, name)
+    if suite is None:
+        raise NotFound(
+            f"There is no suite {name[:130]} here: `vera-hub suites` lists them; a worker that knows it brings it.",
+            code="SUITE_UNKNOWN",
+            suite=name[:130],
+        )
+    return suite
+
+
+def parse_id(text: str) -> int:
+    """The number in the id of an evaluation. Raises NotFound for what can be none."""
+    if not _ID.fullmatch(text):
+        raise _unknown(text)
+    return int(text)
+
+
+def _enqueue(session: Session, version: Version, base: Base, suite: Suite, owner_id: int, *, at: datetime) -> bool:
+    spec, digest = spec_of(suite, base.fingerprint)
+    return evaluations.enqueue(
+        session,
+        version_id=version.id,
+        suite_id=suite.id,
+        owner_id=owner_id,
+        at=at,
+        spec=spec,
+        spec_digest=digest,
+    )
+
+
+def _finished(session: Session, evaluation_id: str) -> Scored:
+    view = get_evaluation(session, evaluation_id)
+    scored = evaluations.scored(session, int(view.id))
+    if scored is None:
+        raise Conflict(
+            f"The evaluation {view.id} of {view.ref} is {view.state}: wait until it is done.",
+            code="EVALUATION_NOT_DONE",
+            state=view.state,
+        )
+    return scored
+
+
+def _unknown(evaluation_id: str) -> NotFound:
+    return NotFound(
+        f"There is no evaluation {evaluation_id[:40]} here: `vera-hub info` shows those of a version.",
+        code="EVALUATION_UNKNOWN",
+    )

@@ -1,0 +1,299 @@
+"""The evaluation queue as a worker sees it: register, claim, keep the lease, hand in.
+
+A lease is held by showing its fence. Whatever comes after the lease has run out, or after another
+worker took the job, changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from hub.auth.policy import Principal
+from hub.db import session as db
+from hub.db.models import Evaluation, Suite
+from hub.db.queries import evaluations, suites, workers
+from hub.db.queries.inserting import insert_new
+from hub.domain import blobs
+from hub.domain.evaluations import canonical, canonical_digest, enqueue_for_suite, labels_key, pack, parse_id
+from hub.domain.shaping import ref_of
+from hub.domain.views import Job, JobBase
+from hub.errors import Conflict, HubError, Invalid, NotFound
+from hub.scoring import metrics
+from hub.scoring.statistics import wilson_interval
+from hub.storage.blobs import BlobStore
+
+LEASE = timedelta(seconds=60)
+MAX_ATTEMPTS = 3
+_NOTE_SEEN_EVERY = timedelta(seconds=15)
+_CLAIM_TRIES = 3
+_MAX_DEFINITION = 64 * 1024
+_MAX_ENVIRONMENT = 16 * 1024
+_MAX_REASON = 2000
+_SUITE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?/[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+
+
+@dataclass(frozen=True)
+class SuiteDefinition:
+    """A suite as a worker brings it. Valid by construction: Invalid otherwise."""
+
+    name: str
+    definition: Mapping[str, Any]
+    title: str
+    metric: str
+    items: int
+    labels: tuple[str, ...]
+    baselines: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        _require(_SUITE_NAME.fullmatch(self.name), f"{self.name[:80]!r} is not family/task")
+        _require(0 < len(self.title) <= 200, "its title must have 1 to 200 characters")
+        _require(self.metric in metrics.METRICS, f"its metric is none of {', '.join(metrics.METRICS)}")
+        _require(0 < self.items <= 1_000_000, "it must have 1 to 1,000,000 items")
+        _require(len(set(self.labels)) == len(self.labels), "its labels must be different")
+        _require(
+            len(canonical(self.definition)) <= _MAX_DEFINITION, f"its definition may have {_MAX_DEFINITION:,} bytes"
+        )
+        _require(len(self.baselines) <= 20, "it may have 20 baselines")
+
+    @property
+    def digest(self) -> str:
+        """Over everything that a score depends on; the title and the baselines may be reworded."""
+        return canonical_digest(
+            {
+                "name": self.name,
+                "definition": self.definition,
+                "metric": self.metric,
+                "items": self.items,
+                "labels": list(self.labels),
+            }
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a worker found. `outcomes[i]` is the credit of item i, in 0 to 1; `outside` as for an upload."""
+
+    outcomes: tuple[float, ...]
+    outputs: bytes
+    environment: Mapping[str, Any]
+    seconds: float
+    outside: frozenset[str] = frozenset()
+
+
+def register_worker(session: Session, principal: Principal, name: str, known: Sequence[SuiteDefinition]) -> str:
+    """The id of the worker that this token calls `name`. Definitions that are new here become current."""
+    at = db.now(session)
+    worker = workers.ensure(session, principal.token_id, name, at=at)
+    worker.suite_ids = [_define_suite(session, suite, at).id for suite in known]
+    worker.last_seen_at = at
+    return str(worker.id)
+
+
+def claim_job(session: Session, principal: Principal, worker_id: str, suite_names: Sequence[str]) -> Job | None:
+    """The next job for this worker among the suites it names, leased to it; None when there is none.
+
+    Raises NotFound for a worker that this token did not register.
+    """
+    at = db.now(session)
+    worker = workers.of_token(session, _worker_number(worker_id), principal.token_id)
+    if worker is None:
+        raise _unknown_worker(worker_id)
+    workers.note_seen(session, worker.id, at=at, at_most_every=_NOTE_SEEN_EVERY)
+    evaluations.fail_exhausted(
+        session,
+        at=at,
+        max_attempts=MAX_ATTEMPTS,
+        reason=f"Its worker stopped answering, {MAX_ATTEMPTS} times: see the worker's log.",
+    )
+    free = _hold_next(session, worker.suite_ids, suite_names, at)
+    if free is None:
+        return None
+    free.state, free.worker_id, free.lease_expires_at = "running", worker.id, at + LEASE
+    free.fence, free.attempts = free.fence + 1, free.attempts + 1
+    free.started_at, free.reason = at, None
+    evaluations.note_turn(session, free.owner_id, at=at)
+    session.flush()
+    return _job(session, free.id)
+
+
+def extend_lease(session: Session, principal: Principal, job_id: str, fence: int) -> None:
+    """Keeps the job for another lease. Raises Conflict when it is no longer this worker's."""
+    at = db.now(session)
+    job = _find(session, job_id)
+    _write(session, principal, job, fence, at, lease_expires_at=at + LEASE)
+    if job.worker_id is not None:
+        workers.note_seen(session, job.worker_id, at=at, at_most_every=_NOTE_SEEN_EVERY)
+
+
+def check_result(
+    outcomes: Sequence[float], outputs: Sequence[str], environment: Mapping[str, Any], seconds: float
+) -> Result:
+    """The result that these are. Raises Invalid."""
+    if not outcomes or len(outcomes) != len(outputs):
+        raise _bad_result(f"it has {len(outcomes)} outcomes and {len(outputs)} outputs")
+    if not all(0 <= outcome <= 1 for outcome in outcomes):
+        raise _bad_result("an outcome lies outside 0 to 1")
+    if len(canonical(environment)) > _MAX_ENVIRONMENT:
+        raise _bad_result(f"its environment takes more than {_MAX_ENVIRONMENT:,} bytes")
+    return Result(tuple(outcomes), pack(list(outputs)), environment, seconds)
+
+
+def put_large_outputs(objects: BlobStore | None, result: Result) -> Result:
+    """`result` with its outputs put into the object store, when there is one and they are large."""
+    outside = blobs.put_large(objects, [result.outputs])
+    return Result(result.outcomes, result.outputs, result.environment, result.seconds, outside)
+
+
+def finish_job(session: Session, principal: Principal, job_id: str, fence: int, result: Result) -> None:
+    """Ends the job with its score. Raises Conflict when it is no longer this worker's, Invalid for a wrong result."""
+    at, job = db.now(session), _find(session, job_id)
+    if len(result.outcomes) != job.suite.items:
+        raise _bad_result(f"it has {len(result.outcomes)} outcomes and the suite {job.suite.items} items")
+    low, high = wilson_interval(result.outcomes)
+    _write(
+        session,
+        principal,
+        job,
+        fence,
+        at,
+        state="done",
+        score=metrics.score(job.suite.metric, result.outcomes),
+        low=low,
+        high=high,
+        outcomes=pack(list(result.outcomes)),
+        outputs_sha256=blobs.record(session, result.outputs, result.outside),
+        environment=dict(result.environment),
+        seconds=result.seconds,
+        reason=None,
+        finished_at=at,
+        lease_expires_at=None,
+    )
+
+
+def report_failure(
+    session: Session, principal: Principal, job_id: str, fence: int, *, code: str, detail: str, is_retryable: bool
+) -> None:
+    """Gives the job back to the queue, or ends it when trying again is of no use or was tried often enough.
+
+    Raises Conflict when the job is no longer this worker's.
+    """
+    at, job = db.now(session), _find(session, job_id)
+    reason = f"{code}: {detail}"[:_MAX_REASON]
+    if is_retryable and job.attempts < MAX_ATTEMPTS:
+        _write(session, principal, job, fence, at, state="waiting", reason=reason, lease_expires_at=None)
+    else:
+        _write(session, principal, job, fence, at, state="failed", reason=reason, lease_expires_at=None, finished_at=at)
+
+
+def _define_suite(session: Session, suite: SuiteDefinition, at: datetime) -> Suite:
+    known = suites.defined_as(session, suite.name, suite.digest)
+    if known is not None:
+        return known
+    evaluations.fail_waiting(
+        session, suite.name, at=at, reason="The suite has a newer definition: this one is no longer run."
+    )
+    suites.retire(session, suite.name)
+    insert_new(
+        session,
+        Suite,
+        name=suite.name,
+        digest=suite.digest,
+        definition=dict(suite.definition),
+        title=suite.title,
+        metric=suite.metric,
+        items=suite.items,
+        labels=list(suite.labels),
+        labels_sha256=labels_key(suite.labels),
+        baselines=dict(suite.baselines),
+        is_current=True,
+        created_at=at,
+    )
+    defined = suites.defined_as(session, suite.name, suite.digest)
+    if defined is None:  # another worker brought another definition at the same moment
+        raise Conflict(f"{suite.name} was given another definition just now: register again.", code="SUITE_CHANGED")
+    enqueue_for_suite(session, defined, at=at)
+    return defined
+
+
+def _hold_next(
+    session: Session, suite_ids: Sequence[int], suite_names: Sequence[str], at: datetime
+) -> Evaluation | None:
+    """The next free job, locked. Where many servers share a database, another one may be faster."""
+    for _ in range(_CLAIM_TRIES):
+        candidate = evaluations.next_free(session, suite_ids, suite_names, at=at)
+        if candidate is None:
+            return None
+        held = evaluations.hold_free(session, candidate, at=at)
+        if held is not None:
+            return held
+    return None
+
+
+def _job(session: Session, evaluation_id: int) -> Job:
+    placed = evaluations.by_id(session, evaluation_id)
+    assert placed is not None
+    evaluation, version = placed.evaluation, placed.evaluation.version
+    return Job(
+        id=str(evaluation.id),
+        fence=evaluation.fence,
+        ref=ref_of(version),
+        version_digest=version.digest,
+        commit=version.commit,
+        suite=evaluation.suite.name,
+        spec=evaluation.spec,
+        spec_digest=evaluation.spec_digest,
+        base=JobBase(version.base.name, version.base.revision, version.base.fingerprint),
+        lease_seconds=int(LEASE.total_seconds()),
+    )
+
+
+def _find(session: Session, job_id: str) -> Evaluation:
+    placed = evaluations.by_id(session, parse_id(job_id))
+    if placed is None:
+        raise NotFound(f"There is no job {job_id[:40]} here: claim one.", code="JOB_UNKNOWN")
+    return placed.evaluation
+
+
+def _write(session: Session, principal: Principal, job: Evaluation, fence: int, at: datetime, **values: Any) -> None:
+    """Writes to the job in one compare-and-set on the lease. Raises Conflict when it is not held."""
+    if evaluations.update_held(session, job.id, token_id=principal.token_id, fence=fence, at=at, **values):
+        return
+    raise _refusal(job, fence)
+
+
+def _refusal(job: Evaluation, fence: int) -> HubError:
+    if job.state == "done" and job.fence == fence:
+        return Conflict(
+            f"The job {job.id} has its result already: nothing was changed.", code="RESULT_DUPLICATE", job=str(job.id)
+        )
+    return Conflict(
+        f"The job {job.id} is no longer this worker's (its lease ran out, or it was given on): drop it and claim another.",
+        code="LEASE_EXPIRED",
+        job=str(job.id),
+    )
+
+
+def _worker_number(worker_id: str) -> int:
+    try:
+        return parse_id(worker_id)
+    except NotFound as error:
+        raise _unknown_worker(worker_id) from error
+
+
+def _unknown_worker(worker_id: str) -> NotFound:
+    return NotFound(f"This token has registered no worker {worker_id[:40]}: register first.", code="WORKER_UNKNOWN")
+
+
+def _bad_result(what: str) -> Invalid:
+    return Invalid(f"The result cannot be kept: {what}.", code="RESULT_INVALID")
+
+
+def _require(holds: object, what: str) -> None:
+    if not holds:
+        raise Invalid(f"The suite cannot be registered: {what}.", code="SUITE_INVALID")

@@ -1,0 +1,66 @@
+"""Leaderboards: best first, and honest about what cannot be told apart."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from functools import lru_cache
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from hub.db.queries import evaluations
+from hub.db.queries.evaluations import Scored
+from hub.domain.evaluations import find_suite, unpack
+from hub.domain.shaping import ref_of, suite_view
+from hub.domain.views import BaseName, Leaderboard, LeaderboardRow
+from hub.scoring.statistics import mcnemar_exact
+
+_SIGNIFICANT = 0.05
+
+
+def leaderboard(session: Session, suite_name: str, *, base: str | None = None) -> Leaderboard:
+    """Every version that was scored by the suite as it is now. `base` is a fingerprint or a name.
+
+    Raises NotFound.
+    """
+    suite = find_suite(session, suite_name)
+    scored = evaluations.board(session, suite.id, base=base)
+    worst_first = [-(each.evaluation.score or 0.0) for each in scored]
+    rows = (
+        _row(each, rank=bisect_left(worst_first, -(each.evaluation.score or 0.0)) + 1, best=scored[0])
+        for each in scored
+    )
+    return Leaderboard(suite_view(suite), tuple(rows))
+
+
+def _row(scored: Scored, *, rank: int, best: Scored) -> LeaderboardRow:
+    evaluation, version = scored.evaluation, scored.evaluation.version
+    assert evaluation.score is not None
+    assert evaluation.low is not None
+    assert evaluation.high is not None
+    assert evaluation.finished_at is not None
+    return LeaderboardRow(
+        rank=rank,
+        tied_with_best=is_tied(scored.outcomes, best.outcomes),
+        ref=ref_of(version),
+        digest=version.digest,
+        base=BaseName(version.base.name, version.base.fingerprint),
+        score=evaluation.score,
+        interval=(evaluation.low, evaluation.high),
+        adapter_rank=version.rank,
+        parameters=version.parameters,
+        vector_bytes=version.vector_bytes,
+        head_bytes=version.head_bytes,
+        lora_bytes=version.lora_bytes,
+        created_by=version.created_by.name,
+        evaluation_id=str(evaluation.id),
+        finished_at=evaluation.finished_at,
+    )
+
+
+@lru_cache(maxsize=1024)
+def is_tied(outcomes: bytes, best: bytes) -> bool:
+    """True when the paired exact test cannot tell the two packed outcome lists apart."""
+    ours, theirs = (np.asarray(unpack(packed)) >= 0.5 for packed in (outcomes, best))
+    better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    return mcnemar_exact(better, worse) >= _SIGNIFICANT

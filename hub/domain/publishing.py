@@ -1,0 +1,242 @@
+"""Push: from the files of a stranger to a version, or to nothing at all.
+
+The work has two halves. `check_upload` looks at bytes alone: it takes its time and holds nothing.
+`publish_version` runs inside one transaction that its caller commits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from hub.auth.policy import Principal
+from hub.db import session as db
+from hub.db.models import Adapter, Base, Version, VersionFile
+from hub.db.queries import adapters, versions
+from hub.db.queries.inserting import insert_new
+from hub.domain import blobs
+from hub.domain.bases import find_base, tensor_table
+from hub.domain.cards import MAX_RENDERED, render_card
+from hub.domain.catalog import version_detail
+from hub.domain.evaluations import enqueue_for_version, labels_key
+from hub.domain.views import VersionDetail
+from hub.errors import Conflict, Invalid, NotFound, Unavailable
+from hub.storage.blobs import BlobStore
+from vera import archive
+from vera.archive import Archive
+from vera.errors import ArchiveError
+from vera.manifest import EXTRA_FILES, MANIFEST_FILE, AdaptedModule, Manifest
+from vera.ref import check_adapter_id, fold_name
+
+MAX_MESSAGE = 1000
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A checked push. `outside` names the blobs that are in the object store already."""
+
+    archive: Archive
+    card_html: str
+    message: str | None = None
+    outside: frozenset[str] = frozenset()
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.archive.manifest
+
+
+@dataclass(frozen=True)
+class Published:
+    """The version, and whether this push made it."""
+
+    version: VersionDetail
+    is_new: bool
+
+
+def check_upload(files: Mapping[str, bytes], message: str | None = None) -> Upload:
+    """The adapter that `files` are. Raises a VeraError or Invalid for the first thing that is wrong with it."""
+    checked = archive.inspect(files)
+    for path in EXTRA_FILES:
+        if path not in checked.manifest.files:
+            raise ArchiveError(
+                f"{MANIFEST_FILE} does not name {path}, so a change to it would go unseen: "
+                "push the folder with vera-hub, which seals it.",
+                code="FILE_MISSING",
+                path=path,
+            )
+    if message is not None and (len(message) > MAX_MESSAGE or "\0" in message):
+        raise Invalid(f"The message may have {MAX_MESSAGE} characters of text.", code="MESSAGE_INVALID")
+    return Upload(checked, render_card(checked.card), message or None)
+
+
+def require_base(session: Session, manifest: Manifest) -> Base:
+    """The base that the adapter is for, proven to have every adapted module in the size the manifest says.
+
+    Raises Invalid.
+    """
+    try:
+        base = find_base(session, manifest.base.fingerprint).base
+    except NotFound as error:
+        raise Invalid(
+            f"The base {manifest.base.name} ({manifest.base.fingerprint}) is not registered here: register it first "
+            "with `vera-hub base add`.",
+            code="BASE_UNKNOWN",
+            fingerprint=manifest.base.fingerprint,
+            name=manifest.base.name,
+        ) from error
+    shapes = {name: shape for name, _, shape, _ in tensor_table(session, base.id)}
+    for module in manifest.modules:
+        _check_target(module, shapes, base.name)
+    return base
+
+
+def put_large_files(objects: BlobStore | None, upload: Upload) -> Upload:
+    """`upload` with its large files put into the object store, when there is one.
+
+    The manifest stays in the database, where every version's page reads it.
+    """
+    large = [data for path, data in upload.archive.files.items() if path != MANIFEST_FILE]
+    return Upload(upload.archive, upload.card_html, upload.message, blobs.put_large(objects, large))
+
+
+def publish_version(session: Session, principal: Principal, upload: Upload, *, namespace: str, name: str) -> Published:
+    """Publishes `upload` as the next version of `namespace/name`, which is made when it is new.
+
+    The same push again gives the version that is there. Raises RefError for an impossible name,
+    Conflict for one that looks like another, Invalid for an adapter that does not fit its base.
+    """
+    check_adapter_id(namespace, name)
+    base = require_base(session, upload.manifest)
+    at = db.now(session)
+    adapter = _claim_name(session, principal, name, base, at)
+    known = versions.by_digest(session, adapter.id, upload.manifest.digest)
+    if known is not None:
+        return Published(version_detail(session, known), is_new=False)
+    version = _add_version(session, adapter, base, upload, principal=principal, at=at)
+    _keep_files(session, version, upload)
+    enqueue_for_version(session, version, base, adapter.account_id, at=at)
+    return Published(_reload(session, version), is_new=True)
+
+
+def _check_target(module: AdaptedModule, shapes: Mapping[str, tuple[int, ...]], base: str) -> None:
+    shape = shapes.get(f"{module.name}.weight")
+    if shape is None:
+        raise Invalid(
+            f"{base} has no module {module.name}, which the adapter adapts: is it an adapter of this base?",
+            code="TARGET_UNKNOWN",
+            module=module.name,
+            base=base,
+        )
+    expected = (module.out_features, module.in_features)
+    # A Conv1D layer, as GPT-2 has them, keeps its weight as (in, out).
+    if shape not in (expected, expected[::-1]):
+        raise Invalid(
+            f"{module.name} is {expected} (out, in) in the adapter and {shape} in {base}: "
+            "it was trained on another model.",
+            code="DIMS_MISMATCH",
+            module=module.name,
+            expected=list(shape),
+            got=list(expected),
+        )
+
+
+def _claim_name(session: Session, principal: Principal, name: str, base: Base, at: datetime) -> Adapter:
+    """The adapter of this name, made when it is new, and held until the transaction ends."""
+    folded = fold_name(name)
+    insert_new(
+        session,
+        Adapter,
+        account_id=principal.account_id,
+        name=name,
+        folded_name=folded,
+        base_id=base.id,
+        last_number=0,
+        created_at=at,
+        updated_at=at,
+    )
+    adapter = adapters.hold(session, principal.account_id, name)
+    if adapter is not None:
+        return adapter
+    similar = adapters.name_like(session, principal.account_id, folded)
+    if similar is None:  # the push that had it was rolled back just now
+        raise Unavailable(f"{principal.name}/{name} is being pushed by someone else: try again.", code="DB_BUSY")
+    raise Conflict(
+        f"{principal.name}/{name} looks like {principal.name}/{similar}, which exists: choose a name that cannot be "
+        "taken for it, or push a new version of it.",
+        code="NAME_TOO_SIMILAR",
+        name=name,
+        similar=similar,
+    )
+
+
+def _add_version(
+    session: Session, adapter: Adapter, base: Base, upload: Upload, *, principal: Principal, at: datetime
+) -> Version:
+    manifest, number = upload.manifest, adapter.last_number + 1
+    parent = versions.by_number(session, adapter.id, adapter.last_number)
+    version = Version(
+        adapter_id=adapter.id,
+        base_id=base.id,
+        created_by_id=principal.account_id,
+        number=number,
+        digest=manifest.digest,
+        weights_digest=f"sha256:{manifest.weights.sha256}",
+        commit=commit_of(
+            f"{principal.name}/{adapter.name}", number, manifest.digest, parent.commit if parent else None
+        ),
+        rank=manifest.recipe.rank,
+        parameters=manifest.parameters,
+        vector_bytes=manifest.weights.vector_bytes,
+        head_bytes=manifest.weights.head_bytes,
+        size_bytes=upload.archive.size_bytes,
+        lora_bytes=manifest.lora_bytes(),
+        labels_sha256=labels_key(manifest.task.labels if manifest.task else ()),
+        message=upload.message,
+        card_html=upload.card_html,
+        warnings=warnings_for(upload, base.name),
+        created_at=at,
+    )
+    session.add(version)
+    adapter.last_number, adapter.base_id, adapter.updated_at = number, base.id, at
+    adapter.task_kind = manifest.task.kind if manifest.task else None
+    adapter.labels = list(manifest.task.labels) if manifest.task else None
+    session.flush()
+    return version
+
+
+def commit_of(adapter_id: str, number: int, digest: str, parent: str | None) -> str:
+    """40 hex digits that name this version and, through its parent, all before it."""
+    return hashlib.sha256(f"{adapter_id}\n{number}\n{digest}\n{parent or ''}".encode()).hexdigest()[:40]
+
+
+def warnings_for(upload: Upload, registered_base: str) -> list[str]:
+    """What is allowed and probably not meant."""
+    manifest, found = upload.manifest, []
+    if manifest.base.name != registered_base:
+        found.append(f"The manifest calls its base {manifest.base.name}; it is registered here as {registered_base}.")
+    lambda_b = archive.vectors_of(upload.archive).lambda_b.values()
+    if not any(np.any(vector) for vector in lambda_b):
+        found.append("Every λb is zero: this adapter changes nothing. Was it trained?")
+    if len(upload.archive.card) > MAX_RENDERED:
+        found.append(f"The card is long: its page shows the first {MAX_RENDERED:,} characters.")
+    return found
+
+
+def _keep_files(session: Session, version: Version, upload: Upload) -> None:
+    for path, data in upload.archive.files.items():
+        sha256 = blobs.record(session, data, upload.outside)
+        session.add(VersionFile(version_id=version.id, path=path, sha256=sha256, size_bytes=len(data)))
+    session.flush()
+
+
+def _reload(session: Session, version: Version) -> VersionDetail:
+    """The view of a version that was just added, read back as anybody will read it."""
+    session.expire_all()
+    stored = versions.by_number(session, version.adapter_id, version.number)
+    assert stored is not None
+    return version_detail(session, stored)

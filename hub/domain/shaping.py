@@ -1,0 +1,138 @@
+"""From rows to views."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from hub.db import session as db
+from hub.db.models import Adapter, Evaluation, Suite, Version
+from hub.db.queries import workers
+from hub.db.queries.bases import CountedBase
+from hub.db.queries.evaluations import Placed
+from hub.domain.views import (
+    AdapterView,
+    BaseName,
+    BaseView,
+    EvaluationView,
+    SuiteView,
+    TaskView,
+    VersionSummary,
+)
+
+# A worker polls every few seconds; one that was silent for this long is not there.
+WORKER_SILENCE = timedelta(seconds=60)
+
+
+def base_view(counted: CountedBase) -> BaseView:
+    base = counted.base
+    return BaseView(
+        fingerprint=base.fingerprint,
+        name=base.name,
+        revision=base.revision,
+        dtype=base.dtype,
+        parameters=base.parameters,
+        size_bytes=base.size_bytes,
+        tensor_count=base.tensor_count,
+        adapter_count=counted.adapter_count,
+        created_at=base.created_at,
+    )
+
+
+def adapter_view(adapter: Adapter) -> AdapterView:
+    return AdapterView(
+        id=adapter_id(adapter),
+        namespace=adapter.account.name,
+        name=adapter.name,
+        base=BaseName(adapter.base.name, adapter.base.fingerprint),
+        task=TaskView(adapter.task_kind, tuple(adapter.labels or ())) if adapter.task_kind else None,
+        latest=adapter.last_number,
+        created_at=adapter.created_at,
+        updated_at=adapter.updated_at,
+    )
+
+
+def version_summary(version: Version) -> VersionSummary:
+    return VersionSummary(
+        version=version.number,
+        ref=ref_of(version),
+        digest=version.digest,
+        weights_digest=version.weights_digest,
+        commit=version.commit,
+        rank=version.rank,
+        parameters=version.parameters,
+        vector_bytes=version.vector_bytes,
+        head_bytes=version.head_bytes,
+        size_bytes=version.size_bytes,
+        lora_bytes=version.lora_bytes,
+        message=version.message,
+        created_at=version.created_at,
+        created_by=version.created_by.name,
+    )
+
+
+def suite_view(suite: Suite) -> SuiteView:
+    return SuiteView(
+        name=suite.name,
+        digest=suite.digest,
+        definition=suite.definition,
+        title=suite.title,
+        metric=suite.metric,
+        items=suite.items,
+        labels=tuple(suite.labels),
+        baselines=suite.baselines,
+        created_at=suite.created_at,
+    )
+
+
+def evaluation_views(session: Session, placed: Sequence[Placed]) -> tuple[EvaluationView, ...]:
+    """The views of `placed`, those that wait with the reason why."""
+    at = db.now(session)
+    is_anyone_there = (seen := workers.last_seen(session)) is not None and seen > at - WORKER_SILENCE
+    return tuple(_evaluation_view(each, at, is_anyone_there) for each in placed)
+
+
+def adapter_id(adapter: Adapter) -> str:
+    return f"{adapter.account.name}/{adapter.name}"
+
+
+def ref_of(version: Version) -> str:
+    return f"{adapter_id(version.adapter)}@v{version.number}"
+
+
+def _evaluation_view(placed: Placed, at: datetime, is_anyone_there: bool) -> EvaluationView:
+    evaluation, position = placed
+    state, reason = evaluation.state, evaluation.reason
+    if is_abandoned(evaluation, at):
+        state, position, reason = "waiting", 1, "Its worker stopped answering: another one will take it."
+    if state == "waiting" and not is_anyone_there:
+        reason = "No worker is connected: start one with `vera-hub worker`."
+    interval = (evaluation.low, evaluation.high)
+    return EvaluationView(
+        id=str(evaluation.id),
+        ref=ref_of(evaluation.version),
+        version_digest=evaluation.version.digest,
+        suite=evaluation.suite.name,
+        spec_digest=evaluation.spec_digest,
+        state=state,  # type: ignore[arg-type]  # the table's CHECK holds it to the four states
+        score=evaluation.score,
+        interval=interval if interval[0] is not None and interval[1] is not None else None,  # type: ignore[arg-type]  # both are numbers here
+        metric=evaluation.suite.metric,
+        items=evaluation.suite.items,
+        attempts=evaluation.attempts,
+        position=position,
+        reason=reason,
+        worker=evaluation.worker.name if evaluation.worker else None,
+        created_at=evaluation.created_at,
+        started_at=evaluation.started_at,
+        finished_at=evaluation.finished_at,
+        environment=evaluation.environment,
+    )
+
+
+def is_abandoned(evaluation: Evaluation, at: datetime) -> bool:
+    """True when the lease ran out and nobody has taken the job yet."""
+    expires = evaluation.lease_expires_at
+    return evaluation.state == "running" and expires is not None and expires <= at
