@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import httpx2
@@ -23,7 +26,8 @@ NOW = "2030-01-02T03:04:05Z"
 class FakeHub:
     """Serves the archives that were published, and notes every request.
 
-    `first` are answers given before anything else, one per request; `blobs` may be spoiled.
+    `first` are answers given before anything else, one per request; `blobs` may be spoiled. `canned`
+    are answers by method and path: one, or several in turn of which the last stays.
     """
 
     versions: dict[str, list[Archive]] = field(default_factory=dict)
@@ -33,6 +37,7 @@ class FakeHub:
     first: list[httpx2.Response | Exception] = field(default_factory=list)
     change_version: Callable[[dict[str, Any]], None] = lambda version: None
     user: str = "demo"
+    canned: dict[str, list[object]] = field(default_factory=dict)
 
     def publish(self, adapter_id: str, archive: Archive) -> str:
         """The archive as the next version of the adapter; its reference."""
@@ -42,19 +47,23 @@ class FakeHub:
         return f"{adapter_id}@v{len(numbered)}"
 
     def http(self) -> httpx2.Client:
-        return httpx2.Client(transport=httpx2.MockTransport(self._handle))
+        return httpx2.Client(transport=httpx2.MockTransport(self.handle))
 
     @property
     def paths(self) -> list[str]:
         return [f"{request.method} {request.url.path}" for request in self.requests]
 
-    def _handle(self, request: httpx2.Request) -> httpx2.Response:
+    def handle(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(request)
         if self.first:
-            answer = self.first.pop(0)
-            if isinstance(answer, Exception):
-                raise answer
-            return answer
+            first = self.first.pop(0)
+            if isinstance(first, Exception):
+                raise first
+            return first
+        canned = self.canned.get(f"{request.method} {request.url.path}")
+        if canned:
+            value = canned.pop(0) if len(canned) > 1 else canned[0]
+            return value if isinstance(value, httpx2.Response) else answer(value)
         return self._answer(request.method, request.url.path.strip("/").split("/"), request)
 
     def _answer(self, method: str, parts: list[str], request: httpx2.Request) -> httpx2.Response:
@@ -96,6 +105,38 @@ class FakeHub:
         version = version_json(adapter_id, number, self.versions[adapter_id][number - 1])
         self.change_version(version)
         return answer(version, status=status)
+
+
+@contextmanager
+def serve(fake: FakeHub) -> Iterator[str]:
+    """`fake` on a free port of 127.0.0.1, for clients in another process. Gives its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _pass_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", 0)))
+            request = httpx2.Request(self.command, f"{URL}{self.path}", headers=dict(self.headers), content=body)
+            response = fake.handle(request)
+            self.send_response(response.status_code)
+            for name in ("content-type", "retry-after", "location"):
+                if name in response.headers:
+                    self.send_header(name, response.headers[name])
+            self.send_header("content-length", str(len(response.content)))
+            self.end_headers()
+            self.wfile.write(response.content)
+
+        do_GET = do_POST = _pass_on
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def hub_for(fake: FakeHub, config: Config) -> Hub:

@@ -1,0 +1,310 @@
+"""The commands against a hub that says what a test wants; tests/functional runs them against the real one."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sdk.config import Config, Login, Profile
+from tests.builders import make_archive
+from tests.sdk.commands import run
+from tests.sdk.fakes import NOW, TOKEN, FakeHub, answer, evaluation_json, problem, serve
+from vera import archive as archives
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202eevil\x9b\r\nname"
+HARMLESS = "]0;owned[2Jevil name"
+
+
+@pytest.fixture
+def url(fake: FakeHub) -> Iterator[str]:
+    with serve(fake) as at:
+        yield at
+
+
+def adapter_json(name: str = "a", **changes: object) -> dict[str, object]:
+    return {
+        "id": f"demo/{name}",
+        "namespace": "demo",
+        "name": name,
+        "base": {"name": "tiny", "fingerprint": "vbf1:0"},
+        "task": {"kind": "text-classification", "labels": ["x", "y"]},
+        "latest": 2,
+        "created_at": NOW,
+        "updated_at": NOW,
+        **changes,
+    }
+
+
+def board_json(*rows: dict[str, object]) -> dict[str, object]:
+    suite = {
+        "name": "demo/topics",
+        "digest": "sha256:0",
+        "definition": {},
+        "title": "Topics",
+        "metric": "accuracy",
+        "items": 400,
+        "labels": ["x", "y"],
+        "baselines": {"majority": 0.25},
+        "created_at": NOW,
+    }
+    return {"suite": suite, "rows": list(rows)}
+
+
+def row_json(rank: int, ref: str, score: float, *, tied: bool) -> dict[str, object]:
+    return {
+        "rank": rank,
+        "tied_with_best": tied,
+        "ref": ref,
+        "digest": "sha256:0",
+        "base": {"name": "tiny", "fingerprint": "vbf1:0"},
+        "score": score,
+        "interval": [score - 0.05, score + 0.05],
+        "adapter_rank": 8,
+        "parameters": 1000,
+        "vector_bytes": 4000,
+        "head_bytes": 100,
+        "lora_bytes": 40_000,
+        "created_by": "demo",
+        "evaluation_id": "e",
+        "finished_at": NOW,
+    }
+
+
+# -- Logging in -----------------------------------------------------------------------------------
+
+
+def test_login_tries_the_token_and_saves_it_for_its_owner_only(fake: FakeHub, url: str, tmp_path: Path) -> None:
+    done = run(url, "login", stdin=f"{TOKEN}\n")
+
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"Logged in to {url} as demo; it is the default hub now.\n"
+    assert Profile.read(tmp_path / "config") == Profile(url, {url: Login(TOKEN, "demo")})
+    assert stat.S_IMODE((tmp_path / "config" / "profile.json").stat().st_mode) == 0o600
+    assert fake.requests[0].headers["authorization"] == f"Bearer {TOKEN}"
+
+
+def test_login_keeps_nothing_of_a_token_the_hub_refuses(fake: FakeHub, url: str, tmp_path: Path) -> None:
+    fake.first = [problem(401, "TOKEN_INVALID", "The token is not valid: make a new one.")]
+
+    done = run(url, "login", stdin=TOKEN)
+
+    assert done.exit_code == 1
+    assert done.stderr == "Error: The token is not valid: make a new one.\n"
+    assert not (tmp_path / "config").exists()
+
+
+@pytest.mark.parametrize("stdin", ["", "\n", "two words\n"])
+def test_login_without_a_token_asks_nobody(fake: FakeHub, url: str, stdin: str) -> None:
+    assert run(url, "login", stdin=stdin).exit_code == 1
+    assert fake.requests == []
+
+
+def test_no_command_ever_prints_a_token(fake: FakeHub, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERA_HUB_TOKEN", TOKEN)
+    fake.first = [problem(401, "TOKEN_INVALID", "Not valid.")]
+
+    for arguments in (["login"], ["whoami"], ["--debug", "push", "nowhere"], ["doctor"], ["doctor", "--json"]):
+        done = run(url, *arguments)
+        assert TOKEN not in done.output
+
+
+def test_whoami_says_who_and_what_one_may(url: str) -> None:
+    assert run(url, "whoami").stdout == f"demo (user) at {url}\nMay: repo:push\n"
+
+
+# -- What a hub says is not obeyed ----------------------------------------------------------------
+
+
+def test_names_with_escape_codes_are_printed_without_them(fake: FakeHub, url: str) -> None:
+    fake.canned = {
+        "GET /api/v1/adapters": [{"items": [adapter_json(base={"name": HOSTILE, "fingerprint": "f"})], "next": None}],
+        "GET /api/v1/whoami": [{"name": HOSTILE, "kind": "user", "scopes": [HOSTILE]}],
+        "GET /api/v1/leaderboards/demo/topics": [board_json(row_json(1, HOSTILE, 0.8, tied=True))],
+        "GET /api/v1/suites": [{"items": [], "next": None}],
+        "GET /api/v1/bases": [problem(503, "X", HOSTILE)],
+    }
+
+    for arguments in (["list"], ["whoami"], ["leaderboard", "demo/topics"], ["base", "list", "--hub"]):
+        done = run(url, *arguments)
+        shown = done.stdout + done.stderr
+        assert HARMLESS in shown.replace("\n", " "), arguments
+        assert not set(shown) & set("\x1b\x07\x9b\r\u202e"), arguments
+
+
+def test_markup_in_a_name_is_only_text(fake: FakeHub, url: str) -> None:
+    fake.canned["GET /api/v1/adapters"] = [{"items": [adapter_json(id="[bold]demo/a[/bold]")], "next": None}]
+
+    assert "[bold]demo/a[/bold]" in run(url, "list").stdout
+
+
+# -- Lists ----------------------------------------------------------------------------------------
+
+
+def test_list_shows_each_adapter_on_one_line(fake: FakeHub, url: str) -> None:
+    fake.canned["GET /api/v1/adapters"] = [{"items": [adapter_json("a"), adapter_json("b", task=None)], "next": None}]
+
+    done = run(url, "list", "--search", "x", "--base", "tiny", "--owner", "demo")
+
+    lines = [line.split() for line in done.stdout.splitlines() if "demo/" in line]
+    assert lines == [
+        ["demo/a", "v2", "tiny", "text-classification", "(2", "labels)", NOW[:10]],
+        ["demo/b", "v2", "tiny", NOW[:10]],
+    ]
+    assert dict(fake.requests[0].url.params) == {"search": "x", "base": "tiny", "owner": "demo"}
+
+
+def test_list_stops_at_its_limit_and_says_so(fake: FakeHub, url: str) -> None:
+    fake.canned["GET /api/v1/adapters"] = [{"items": [adapter_json(f"a{i}") for i in range(3)], "next": "more"}]
+
+    done = run(url, "list", "--limit", "2", "--json")
+
+    assert [item["id"] for item in json.loads(done.stdout)] == ["demo/a0", "demo/a1"]
+    assert len(fake.requests) == 1
+
+
+def test_an_empty_hub_says_how_to_fill_it(fake: FakeHub, url: str) -> None:
+    empty = {"items": [], "next": None}
+    fake.canned = {
+        "GET /api/v1/adapters": [empty],
+        "GET /api/v1/suites": [empty],
+        "GET /api/v1/leaderboards/demo/topics": [board_json()],
+    }
+
+    assert "vera-hub push" in run(url, "list").stdout
+    assert "vera-hub worker" in run(url, "suites").stdout
+    assert "vera-hub eval" in run(url, "leaderboard", "demo/topics").stdout
+    assert "vera-hub base add" in run(url, "base", "list").stdout
+
+
+def test_a_leaderboard_shows_scores_sizes_and_ties(fake: FakeHub, url: str) -> None:
+    rows = [
+        row_json(1, "demo/a@v2", 0.82, tied=True),
+        row_json(2, "demo/a@v1", 0.81, tied=True),
+        row_json(3, "demo/b@v1", 0.4, tied=False),
+    ]
+    fake.canned["GET /api/v1/leaderboards/demo/topics"] = [board_json(*rows)]
+
+    done = run(url, "leaderboard", "demo/topics")
+
+    lines = [line.split() for line in done.stdout.splitlines() if "demo/a@" in line or "demo/b@" in line]
+    sizes = ["3.9", "KiB", "100", "B", "39.1", "KiB", "10.0", "tiny"]
+    assert lines == [
+        ["1", "demo/a@v2", "0.8200", "[0.7700,", "0.8700]", *sizes],
+        ["=2", "demo/a@v1", "0.8100", "[0.7600,", "0.8600]", *sizes],
+        ["3", "demo/b@v1", "0.4000", "[0.3500,", "0.4500]", *sizes],
+    ]
+    assert "majority baseline 0.2500" in done.stdout
+    assert "not significantly different" in done.stdout
+
+
+# -- info -----------------------------------------------------------------------------------------
+
+
+def test_info_shows_the_sizes_beside_those_of_lora_and_what_proves_it(fake: FakeHub, url: str) -> None:
+    archive = make_archive()
+    fake.publish("demo/a", archive)
+    fake.change_version = lambda version: version.update(evaluations=[evaluation_json()])
+
+    done = run(url, "info", "demo/a")
+
+    manifest = archive.manifest
+    lora = 4 * 8 * sum(module.in_features + module.out_features for module in manifest.modules)
+    for text in (
+        "demo/a@v1",
+        f"{manifest.weights.vector_bytes:,} bytes",
+        f"{manifest.weights.vector_bytes + manifest.weights.head_bytes:,} bytes",
+        f"{archive.size_bytes:,} bytes",
+        f"{lora:,} bytes",
+        f"{lora / manifest.weights.vector_bytes:.1f} × smaller",
+        manifest.base.fingerprint,
+        manifest.projection_digest,
+        manifest.digest,
+        manifest.weights.sha256,
+        "0.8000",
+    ):
+        assert text in done.stdout
+
+
+def test_info_of_a_folder_needs_no_hub(tmp_path: Path) -> None:
+    archive = make_archive()
+    archives.write_folder(archive, tmp_path / "mine")
+
+    done = run("http://127.0.0.1:9", "info", str(tmp_path / "mine"), "--json")
+
+    found = json.loads(done.stdout)
+    assert (found["digest"], found["size_bytes"]) == (archive.manifest.digest, archive.size_bytes)
+    assert found["vector_and_head_bytes"] == found["vector_bytes"] + found["head_bytes"]
+
+
+def test_info_of_a_folder_that_is_not_there_does_not_ask_a_hub_for_it(fake: FakeHub, url: str) -> None:
+    done = run(url, "info", "./nowhere")
+
+    assert done.exit_code == 1
+    assert "nowhere holds no adapter" in done.stderr
+    assert fake.requests == []
+
+
+# -- doctor ---------------------------------------------------------------------------------------
+
+
+def test_doctor_finds_nothing_wrong_with_a_good_machine(fake: FakeHub, url: str, config: Config) -> None:
+    Profile().with_login(url, Login(TOKEN, "demo")).write(config.folder)
+    fake.canned["GET /healthz"] = [{"status": "ok", "version": "0.1.0"}]
+
+    done = run(url, "doctor", "--json")
+
+    checks = {check["what"]: check["health"] for check in json.loads(done.stdout)}
+    assert set(checks) == {"python", "torch", "packages", "profile", "cache", "hub", "token", "clock"}
+    assert set(checks.values()) == {"ok"}
+    assert done.exit_code == 0
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(
+    config: Config, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Profile().write(config.folder)
+    (config.folder / "profile.json").chmod(0o644)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("VERA_HUB_CACHE", str(tmp_path / "file"))
+
+    done = run("http://127.0.0.1:9", "doctor")
+
+    assert done.exit_code == 1
+    assert "warn  profile" in done.stdout
+    assert f"chmod 600 {config.folder / 'profile.json'}" in done.stdout
+    assert "FAIL  cache" in done.stdout
+    assert "FAIL  hub        No hub answers at http://127.0.0.1:9" in done.stdout
+
+
+# -- What goes wrong ------------------------------------------------------------------------------
+
+
+def test_a_failure_is_one_sentence_without_a_traceback(url: str) -> None:
+    done = run(url, "pull", "demo/unknown")
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "Error: demo/unknown has no latest.\n"
+
+
+def test_debug_shows_where_it_comes_from_and_changes_no_status(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+    done = run(url, "--debug", "pull", "demo/unknown")
+
+    assert done.exit_code == 1
+    assert "Traceback" in done.stderr + capfd.readouterr().err
+
+
+def test_an_answer_that_makes_no_sense_is_one_sentence_too(fake: FakeHub, url: str) -> None:
+    fake.first = [answer([])]
+
+    done = run(url, "whoami")
+
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: The hub's answer cannot be used: Account must be an object")
+
+
+def test_a_misspelt_command_is_usage(url: str) -> None:
+    assert run(url, "psuh").exit_code == 2
