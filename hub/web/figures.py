@@ -14,7 +14,7 @@ _TICK_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)
 
 
 def size(octets: int) -> str:
-    """Bytes in the unit that leaves one to four digits: `512 B`, `12.4 KiB`, `168 KiB`, `6.1 MiB`."""
+    """Bytes in the unit that leaves at most four digits: `512 B`, `12.4 KiB`, `168 KiB`, `6.1 MiB`."""
     if octets < KIB:
         return f"{octets} B"
     if octets < 1000 * KIB:

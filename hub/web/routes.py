@@ -1,0 +1,176 @@
+"""The pages' addresses. Each reads through `hub.domain`, as the API does, and renders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from sqlalchemy.orm import Session
+
+from hub.db.session import Database
+from hub.domain import bases, catalog, evaluations, leaderboards
+from hub.domain.views import AdapterView, EvaluationView, Leaderboard, VersionSummary
+from hub.web.assets import all_assets
+from hub.web.figures import ScoreAxis
+from hub.web.pages import render
+from vera.errors import RefError
+from vera.ref import AdapterRef
+
+ROWS_PER_PAGE = 25
+# Enough to choose from; the list of bases has them all.
+BASES_TO_CHOOSE_FROM = 100
+FOR_EVER = "public, max-age=31536000, immutable"
+# The evaluations of one adapter are by different suites, so only the whole scale is common to them.
+WHOLE_AXIS = ScoreAxis(0.0, 1.0, ())
+
+router = APIRouter(include_in_schema=False)
+page = partial(router.api_route, methods=["GET", "HEAD"])
+
+
+def read_session(request: Request) -> Iterator[Session]:
+    """A session on one snapshot of the data, so that a page agrees with itself."""
+    database: Database = request.app.state.services.database
+    with database.reading() as session:
+        yield session
+
+
+Reading = Annotated[Session, Depends(read_session)]
+# The longest thing to look for is the name of a base.
+Text = Annotated[str, Query(max_length=200)]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the visitor narrows the list of adapters down to. Empty is everything."""
+
+    search: Text = ""
+    base: Text = ""
+    owner: Text = ""
+    task: Text = ""
+    cursor: Text = ""
+
+    @property
+    def filters(self) -> Mapping[str, str]:
+        """What to carry on to the next page."""
+        return {name: value for name, value in asdict(self).items() if value and name != "cursor"}
+
+    def page_at(self, cursor: str | None) -> str | None:
+        """The address of the page that begins at `cursor`, narrowed down likewise."""
+        return cursor and f"/?{urlencode({**self.filters, 'cursor': cursor})}"
+
+
+@dataclass(frozen=True)
+class AdapterRow:
+    """An adapter as the list shows it: with its latest version, and the best score of that."""
+
+    adapter: AdapterView
+    version: VersionSummary | None
+    best: EvaluationView | None
+
+
+@page("/static/{name}")
+def static_file(name: str) -> Response:
+    """A static file. Its address changes with its content."""
+    asset = all_assets().get(name)
+    if asset is None:
+        raise HTTPException(404)
+    return Response(asset.body, headers={"Cache-Control": FOR_EVER}, media_type=asset.media_type)
+
+
+@page("/")
+def adapters_page(request: Request, session: Reading, asked: Annotated[Asked, Depends()]) -> Response:
+    """The adapters, the last updated first."""
+    found = catalog.list_adapters(
+        session,
+        search=asked.search.strip() or None,
+        base=asked.base or None,
+        owner=asked.owner or None,
+        task=asked.task.strip() or None,
+        cursor=asked.cursor or None,
+        limit=ROWS_PER_PAGE,
+    )
+    latest = catalog.latest_versions(session, found.items)
+    best = catalog.best_evaluations(session, found.items)
+    return render(
+        request,
+        "adapters.html",
+        asked=asked,
+        rows=[AdapterRow(each, latest.get(each.id), best.get(each.id)) for each in found.items],
+        bases=bases.list_bases(session, limit=BASES_TO_CHOOSE_FROM).items,
+        tasks=sorted({each.task.kind for each in found.items if each.task}),
+        next=asked.page_at(found.next),
+        first=f"/?{urlencode(asked.filters)}",
+    )
+
+
+@page("/leaderboards")
+def leaderboards_page(request: Request, session: Reading) -> Response:
+    """The suites, each with its board."""
+    return render(request, "leaderboards.html", suites=evaluations.list_suites(session))
+
+
+@page("/leaderboards/{family}/{task}")
+def leaderboard_page(request: Request, session: Reading, family: str, task: str, base: Text = "") -> Response:
+    """The board of a suite, for one base or for all."""
+    board = leaderboards.leaderboard(session, f"{family}/{task}", base=base or None)
+    return render(
+        request,
+        "leaderboard.html",
+        board=board,
+        base=base,
+        bases=sorted({row.base for row in board.rows}, key=lambda each: each.name),
+        axis=axis_of(board),
+        has_ties=sum(row.tied_with_best for row in board.rows) > 1,
+    )
+
+
+@page("/bases")
+def bases_page(request: Request, session: Reading, cursor: Text = "") -> Response:
+    """The registered bases, by name."""
+    found = bases.list_bases(session, cursor=cursor or None, limit=ROWS_PER_PAGE)
+    next_page = found.next and f"/bases?{urlencode({'cursor': found.next})}"
+    return render(request, "bases.html", bases=found.items, next=next_page, is_later_page=bool(cursor))
+
+
+@page("/bases/{fingerprint}")
+def base_page(request: Request, session: Reading, fingerprint: str) -> Response:
+    """A base and its tensor table."""
+    return render(request, "base.html", base=bases.get_base(session, fingerprint))
+
+
+@page("/{namespace}/{name}")
+def adapter_page(request: Request, session: Reading, namespace: str, name: str) -> Response:
+    """An adapter at its latest version, or at the one that is pinned in the name as in a reference."""
+    return version_page(request, session, f"{namespace}/{name}")
+
+
+@page("/{namespace}/{name}/v{number}")
+def adapter_version_page(request: Request, session: Reading, namespace: str, name: str, number: str) -> Response:
+    """An adapter at one version."""
+    return version_page(request, session, f"{namespace}/{name}@v{number}")
+
+
+def version_page(request: Request, session: Session, reference: str) -> Response:
+    """The page of the version that `reference` means. What can be no reference is at no address."""
+    try:
+        ref = AdapterRef.parse(reference)
+    except RefError as error:
+        raise HTTPException(404) from error
+    return render(
+        request,
+        "adapter.html",
+        adapter=catalog.get_adapter(session, ref.namespace, ref.name),
+        version=catalog.resolve_version(session, ref),
+        axis=WHOLE_AXIS,
+    )
+
+
+def axis_of(board: Leaderboard) -> ScoreAxis:
+    """The scale of a board: wide enough for every interval and for the majority class."""
+    majority = board.suite.baselines.get("majority")
+    ends = [end for row in board.rows for end in row.interval]
+    return ScoreAxis.over(ends if majority is None else [*ends, majority])
