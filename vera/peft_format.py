@@ -25,6 +25,8 @@ def config_of(manifest: Manifest) -> bytes:
     """`adapter_config.json`: PEFT's VeraConfig, every field chosen here and none copied from a stranger.
 
     Target modules are whole names, so that PEFT adapts exactly the modules that were trained.
+    The bytes are part of the schema: an archive whose configuration differs is refused, so other
+    bytes here would make every version published so far invalid.
     """
     fields = {
         "base_model_name_or_path": manifest.base.name,

@@ -1,0 +1,89 @@
+"""docs/format.md is checked like code: its examples, its tables and the names it lists."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rfc8785
+
+from tests.vera import golden
+from vera import errors
+from vera.manifest import Manifest
+from vera.peft_format import config_of
+from vera.projection import MAX_SEED, ProjectionRecipe
+from vera.ref import RESERVED_NAMESPACES
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "format.md").read_text()
+
+
+def example(label: str) -> str:
+    """The fenced block whose opening line ends with `label`."""
+    found = re.search(rf"```\w+ {label}\n(.*?)```", TEXT, re.DOTALL)
+    assert found, f"there is no example called {label}"
+    return found[1]
+
+
+def test_the_example_is_a_manifest_with_the_digest_that_is_printed() -> None:
+    manifest = Manifest.from_bytes(rfc8785.dumps(json.loads(example("manifest"))))
+    assert manifest.digest == golden.load("manifest")["digest"]
+    assert manifest.digest in TEXT
+
+
+def test_every_field_of_a_manifest_is_in_the_table() -> None:
+    value: dict[str, Any] = json.loads(example("manifest"))
+    listed = set(re.findall(r"`([a-z_.\[\]]+)`", TEXT))
+    assert set(value) <= {name.partition(".")[0].removesuffix("[]") for name in listed}
+    for field in value["projection"]:
+        assert f"| `{field}`" in TEXT or f"`{field}` |" in TEXT
+
+
+def test_the_configuration_is_the_one_that_follows_from_the_example() -> None:
+    """Its bytes are part of the schema: other bytes would make every published version invalid."""
+    manifest = Manifest.from_bytes(golden.load("manifest")["canonical"].encode())
+    assert config_of(manifest).decode() == example("config")
+
+
+def test_the_lines_and_the_fingerprint_are_the_published_ones() -> None:
+    published = golden.load("fingerprint")
+    assert example("fingerprint").replace("→", "\t") == "".join(published["lines"])
+    assert published["fingerprint"] in TEXT
+
+
+GOLDEN_ROW = re.compile(
+    r"\| (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\w+) \| ([0-9a-f ]+) \| ([0-9a-f ]+) \| `(sha256:\w+)` \|"
+)
+
+
+@pytest.mark.parametrize("row", GOLDEN_ROW.findall(TEXT), ids=lambda row: "-".join(row[:5]))
+def test_the_golden_pairs_are_the_committed_ones(row: tuple[str, ...]) -> None:
+    seed, rank, width, height = map(int, row[:4])
+    recipe = ProjectionRecipe("peft-mt19937/1", seed, rank, width, height, row[4]).to_dict()
+    [pair] = [pair for pair in golden.load("peft-mt19937-1")["pairs"] if pair["recipe"] == recipe]
+    assert (pair["A_first"], pair["B_first"], pair["digest"]) == (row[5].split(), row[6].split(), row[7])
+
+
+def test_the_table_of_golden_pairs_was_found() -> None:
+    assert len(GOLDEN_ROW.findall(TEXT)) == 5
+    assert MAX_SEED == 2**53 - 1
+
+
+def test_the_reserved_words_are_listed() -> None:
+    [sentence] = re.findall(r"\*\*No namespace\*\*: (.*)", TEXT)
+    assert set(re.findall(r"`([a-z]+)`", sentence)) == RESERVED_NAMESPACES
+
+
+def test_every_code_the_floor_can_raise_is_listed() -> None:
+    """Codes are contract: whoever adds one writes it down."""
+    sources = "".join(path.read_text() for path in (ROOT / "vera").glob("*.py"))
+    raised = set(re.findall(r'"([A-Z]+(?:_[A-Z]+)+)"', sources)) - {"VERA_ERROR", "ARCHIVE_INVALID", "DATA_INVALID"}
+    raised -= {name for name in raised if name.startswith(("F8_",))}
+    listed = set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", TEXT.partition("## Error codes")[2]))
+    assert raised == listed
+    assert {error.code for error in vars(errors).values() if isinstance(error, type)} - listed == {
+        "VERA_ERROR", "ARCHIVE_INVALID", "DATA_INVALID",
+    }  # fmt: skip
