@@ -49,6 +49,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.data_dir / DATABASE_FILE}"
 
     @property
+    def worker_token_file(self) -> Path:
+        """Where the hub leaves the token for the workers of its own machine."""
+        return self.data_dir / "worker-token"
+
+    @property
     def host_names(self) -> frozenset[str]:
         """The names a request may be addressed to, beside loopback's."""
         public = urlsplit(self.public_url).hostname if self.public_url else None

@@ -50,6 +50,7 @@ class WorkerRegistered(BaseModel):
 class ClaimRequest(Body):
     worker_id: Text
     suites: Annotated[list[Text], Field(max_length=100)]
+    bases: Annotated[list[Text], Field(max_length=1000)] | None = None
 
 
 class Heartbeat(Body):

@@ -49,7 +49,7 @@ def claim(
     session: Writing,
 ) -> Response:
     """Take the next job."""
-    job = jobs.claim_job(session, principal, body.worker_id, body.suites)
+    job = jobs.claim_job(session, principal, body.worker_id, body.suites, bases=body.bases)
     return answer(request, job) if job else Response(status_code=204)
 
 

@@ -13,6 +13,17 @@ from hub.errors import StartRefused
 _LOCK_FILE = "hub.lock"
 
 
+def write_secret(path: Path, secret: str) -> None:
+    """Writes a file that its owner alone may read, whole or not at all."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secret)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
 def prepare_folder(folder: Path) -> None:
     """Makes the folder, for its owner alone, when it is not there."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -196,7 +196,10 @@ class Suite(Table):
 
 
 class Worker(Table):
-    """A program that evaluates, as one token names it. `suite_ids` are the definitions it knows how to run."""
+    """A program that evaluates, as one token names it.
+
+    `suite_ids` are the definitions it can run; `bases` the fingerprints it can load, NULL for any.
+    """
 
     __tablename__ = "workers"
     __table_args__ = (UniqueConstraint("token_id", "name"),)
@@ -207,6 +210,7 @@ class Worker(Table):
     created_at: Mapped[datetime]
     last_seen_at: Mapped[datetime] = mapped_column(index=True)
     suite_ids: Mapped[list[int]] = mapped_column(JsonText)
+    bases: Mapped[list[str] | None] = mapped_column(JsonText)
 
 
 class Evaluation(Table):

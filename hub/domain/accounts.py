@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
@@ -45,10 +46,21 @@ def issue_token(session: Session, account_id: int, kind: TokenKind) -> str:
     return secret
 
 
-def replace_worker_token(session: Session, account_id: int) -> str:
-    """A new worker token in place of all the account had: workers of an earlier run are shut out."""
-    accounts.revoke_tokens(session, account_id, TokenKind.WORKER, at=db.now(session))
-    return issue_token(session, account_id, TokenKind.WORKER)
+def keep_or_issue_token(session: Session, account_id: int, kind: TokenKind, known: Iterable[str]) -> str:
+    """The first of `known` that is still a good token of this account, or else a new one."""
+    for secret in known:
+        try:
+            principal, _ = authenticate(session, secret)
+        except Unauthorized:
+            continue
+        if principal.account_id == account_id and secret.startswith(f"vh{kind}_"):
+            return secret
+    return issue_token(session, account_id, kind)
+
+
+def revoke_tokens(session: Session, account_id: int, kind: TokenKind) -> None:
+    """Revokes every token of this kind that the account has, from the next request on."""
+    accounts.revoke_tokens(session, account_id, kind, at=db.now(session))
 
 
 def authenticate(session: Session, secret: str) -> tuple[Principal, bool]:

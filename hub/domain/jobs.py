@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal
 from hub.db import session as db
-from hub.db.models import Evaluation, Suite
+from hub.db.models import Evaluation, Suite, Worker
 from hub.db.queries import evaluations, suites, workers
 from hub.db.queries.inserting import insert_new
 from hub.domain import blobs
@@ -95,8 +95,17 @@ def register_worker(session: Session, principal: Principal, name: str, known: Se
     return str(worker.id)
 
 
-def claim_job(session: Session, principal: Principal, worker_id: str, suite_names: Sequence[str]) -> Job | None:
-    """The next job for this worker among the suites it names, leased to it; None when there is none.
+def claim_job(
+    session: Session,
+    principal: Principal,
+    worker_id: str,
+    suite_names: Sequence[str],
+    *,
+    bases: Sequence[str] | None = None,
+) -> Job | None:
+    """The next job for this worker among the suites and bases it names, leased to it; None when there is none.
+
+    `bases` are the fingerprints it can load; None is any.
 
     Raises NotFound for a worker that this token did not register.
     """
@@ -105,13 +114,15 @@ def claim_job(session: Session, principal: Principal, worker_id: str, suite_name
     if worker is None:
         raise _unknown_worker(worker_id)
     workers.note_seen(session, worker.id, at=at, at_most_every=_NOTE_SEEN_EVERY)
+    if bases != worker.bases:
+        worker.bases = None if bases is None else list(bases)
     evaluations.fail_exhausted(
         session,
         at=at,
         max_attempts=MAX_ATTEMPTS,
         reason=f"Its worker stopped answering, {MAX_ATTEMPTS} times: see the worker's log.",
     )
-    free = _hold_next(session, worker.suite_ids, suite_names, at)
+    free = _hold_next(session, worker, suite_names, at)
     if free is None:
         return None
     free.state, free.worker_id, free.lease_expires_at = "running", worker.id, at + LEASE
@@ -221,12 +232,10 @@ def _define_suite(session: Session, suite: SuiteDefinition, at: datetime) -> Sui
     return defined
 
 
-def _hold_next(
-    session: Session, suite_ids: Sequence[int], suite_names: Sequence[str], at: datetime
-) -> Evaluation | None:
+def _hold_next(session: Session, worker: Worker, suite_names: Sequence[str], at: datetime) -> Evaluation | None:
     """The next free job, locked. Where many servers share a database, another one may be faster."""
     for _ in range(_CLAIM_TRIES):
-        candidate = evaluations.next_free(session, suite_ids, suite_names, at=at)
+        candidate = evaluations.next_free(session, worker.suite_ids, suite_names, worker.bases, at=at)
         if candidate is None:
             return None
         held = evaluations.hold_free(session, candidate, at=at)

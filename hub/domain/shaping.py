@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from hub.db import session as db
-from hub.db.models import Adapter, Evaluation, Suite, Version
+from hub.db.models import Adapter, Evaluation, Suite, Version, Worker
 from hub.db.queries import workers
 from hub.db.queries.bases import CountedBase
 from hub.db.queries.evaluations import Placed
@@ -90,8 +90,8 @@ def suite_view(suite: Suite) -> SuiteView:
 def evaluation_views(session: Session, placed: Sequence[Placed]) -> tuple[EvaluationView, ...]:
     """The views of `placed`, those that wait with the reason why."""
     at = db.now(session)
-    is_anyone_there = (seen := workers.last_seen(session)) is not None and seen > at - WORKER_SILENCE
-    return tuple(_evaluation_view(each, at, is_anyone_there) for each in placed)
+    there = workers.seen_since(session, at - WORKER_SILENCE)
+    return tuple(_evaluation_view(each, at, there) for each in placed)
 
 
 def adapter_id(adapter: Adapter) -> str:
@@ -102,13 +102,13 @@ def ref_of(version: Version) -> str:
     return f"{adapter_id(version.adapter)}@v{version.number}"
 
 
-def _evaluation_view(placed: Placed, at: datetime, is_anyone_there: bool) -> EvaluationView:
+def _evaluation_view(placed: Placed, at: datetime, there: Sequence[Worker]) -> EvaluationView:
     evaluation, position = placed
     state, reason = evaluation.state, evaluation.reason
     if is_abandoned(evaluation, at):
         state, position, reason = "waiting", 1, "Its worker stopped answering: another one will take it."
-    if state == "waiting" and not is_anyone_there:
-        reason = "No worker is connected: start one with `vera-hub worker`."
+    if state == "waiting":
+        reason = _why_nobody_comes(evaluation, there) or reason
     interval = (evaluation.low, evaluation.high)
     return EvaluationView(
         id=str(evaluation.id),
@@ -130,6 +130,19 @@ def _evaluation_view(placed: Placed, at: datetime, is_anyone_there: bool) -> Eva
         finished_at=evaluation.finished_at,
         environment=evaluation.environment,
     )
+
+
+def _why_nobody_comes(evaluation: Evaluation, there: Sequence[Worker]) -> str | None:
+    """Why none of the workers that are there will take the job; None when one will."""
+    if not there:
+        return "No worker is connected: start one with `vera-hub worker`."
+    able = [worker for worker in there if evaluation.suite_id in worker.suite_ids]
+    if not able:
+        return f"No connected worker can run {evaluation.suite.name}: start one that knows the suite."
+    base = evaluation.version.base
+    if not any(worker.bases is None or base.fingerprint in worker.bases for worker in able):
+        return f"No connected worker has the base {base.name}: run `vera-hub base add` where the worker runs."
+    return None
 
 
 def is_abandoned(evaluation: Evaluation, at: datetime) -> bool:

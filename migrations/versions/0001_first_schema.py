@@ -154,6 +154,7 @@ def upgrade() -> None:
         sa.Column("created_at", MOMENT, nullable=False),
         sa.Column("last_seen_at", MOMENT, nullable=False),
         sa.Column("suite_ids", sa.Text(), nullable=False),
+        sa.Column("bases", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["token_id"], ["tokens.id"], name="fk_workers_token_id"),
         sa.PrimaryKeyConstraint("id", name="pk_workers"),
         sa.UniqueConstraint("token_id", "name", name="uq_workers_token_id_name"),

@@ -116,16 +116,20 @@ def fail_waiting(session: Session, suite_name: str, *, at: datetime, reason: str
     session.execute(update(Evaluation).where(*waiting).values(state="failed", reason=reason, finished_at=at))
 
 
-def next_free(session: Session, suite_ids: Sequence[int], suite_names: Sequence[str], *, at: datetime) -> int | None:
+def next_free(
+    session: Session, suite_ids: Sequence[int], suite_names: Sequence[str], bases: Sequence[str] | None, *, at: datetime
+) -> int | None:
     """The job that is next: the oldest of the owner with the fewest running, and of equals the one who
     was served longest ago, so that nobody's thousand jobs keep another's one waiting."""
-    free = (
+    fitting = (
         select(Evaluation.owner_id, func.min(Evaluation.id).label("oldest"))
         .join(Evaluation.suite)
         .where(_is_free(at), Suite.is_current, Suite.id.in_(suite_ids), Suite.name.in_(suite_names))
         .group_by(Evaluation.owner_id)
-        .subquery()
     )
+    if bases is not None:
+        fitting = fitting.join(Evaluation.version).join(Version.base).where(Base.fingerprint.in_(bases))
+    free = fitting.subquery()
     running = (
         select(Evaluation.owner_id, func.count().label("jobs"))
         .where(Evaluation.state == "running", Evaluation.lease_expires_at > at)

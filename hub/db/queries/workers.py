@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from hub.db.models import Worker
@@ -21,9 +21,8 @@ def of_token(session: Session, worker_id: int, token_id: int) -> Worker | None:
     return session.scalar(select(Worker).where(Worker.id == worker_id, Worker.token_id == token_id))
 
 
-def last_seen(session: Session) -> datetime | None:
-    """When any worker was last heard of."""
-    return session.scalar(select(func.max(Worker.last_seen_at)))
+def seen_since(session: Session, moment: datetime) -> list[Worker]:
+    return list(session.scalars(select(Worker).where(Worker.last_seen_at > moment)))
 
 
 def note_seen(session: Session, worker_id: int, *, at: datetime, at_most_every: timedelta) -> None:

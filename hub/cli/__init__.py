@@ -1,0 +1,94 @@
+"""The server's commands, which `vera-hub` finds by their entry points. Importing them costs nothing but click."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from hub.settings import Settings
+
+data_option = click.option(
+    "--data", "data_dir", type=click.Path(file_okay=False, path_type=Path), help="The hub's folder. [VERA_HUB_DATA_DIR]"
+)
+
+
+class Refused(click.ClickException):
+    """Ends the command with a sentence and the exit code that scripts can tell apart."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
+
+
+@click.command()
+@data_option
+@click.option("--host", help="Address to listen on: 127.0.0.1 unless said otherwise. [VERA_HUB_HOST]")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port: 8000; 0 takes a free one. [VERA_HUB_PORT]")
+@click.option("--user", help="Name of the local account. [VERA_HUB_USER]")
+@click.option("--no-worker", is_flag=True, help="Start no evaluation worker.")
+@click.option("--allow-remote", is_flag=True, help="Permit an address that other machines can reach.")
+@click.option("--verbose", is_flag=True, help="Log to the terminal and not to hub.log.")
+def serve(
+    *,
+    data_dir: Path | None,
+    host: str | None,
+    port: int | None,
+    user: str | None,
+    no_worker: bool,
+    allow_remote: bool,
+    verbose: bool,
+) -> None:
+    """Run a hub on this machine, with its own database and one evaluation worker."""
+    from hub.cli.serving import serve_hub
+    from hub.errors import StartRefused
+
+    settings = _settings(data_dir=data_dir, host=host, port=port, user=user)
+    try:
+        serve_hub(settings, with_worker=not no_worker, allow_remote=allow_remote, verbose=verbose)
+    except StartRefused as error:
+        raise Refused(str(error), error.exit_code) from error
+
+
+@click.command()
+@data_option
+def migrate(*, data_dir: Path | None) -> None:
+    """Bring the database to the schema of this release."""
+    from hub.cli.serving import migrate_database
+    from hub.errors import StartRefused
+
+    try:
+        revision = migrate_database(_settings(data_dir=data_dir))
+    except StartRefused as error:
+        raise Refused(str(error), error.exit_code) from error
+    click.echo(f"The database has the schema {revision}.")
+
+
+@click.command()
+@data_option
+@click.option("--name", help="The worker's name. The machine's and a number unless said otherwise.")
+@click.pass_context
+def worker(context: click.Context, /, *, data_dir: Path | None, name: str | None) -> None:
+    """Evaluate what waits at a hub, until Ctrl-C.
+
+    The token is VERA_HUB_TOKEN, or the worker token in the folder of a hub on this machine.
+    """
+    from hub.cli.working import work
+
+    token_file = _settings(data_dir=data_dir).worker_token_file
+    context.exit(work(name, context.obj.config, token_file, is_own_hub=data_dir is not None))
+
+
+def _settings(**chosen: Any) -> Settings:
+    """The settings, where an option goes before the environment."""
+    from pydantic import ValidationError
+
+    from hub.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in chosen.items() if value is not None})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise click.UsageError(f"VERA_HUB_{str(wrong['loc'][0]).upper()}: {wrong['msg']}.") from error
