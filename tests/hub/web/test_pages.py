@@ -147,7 +147,7 @@ def test_an_adapter_shows_what_a_load_proves(hub: SeededHub) -> None:
 def test_an_adapter_shows_its_sizes_apart(hub: SeededHub) -> None:
     text = read(hub, "/demo/topics").text
     for said in (
-        "192 B 9.3× smaller than LoRA",
+        "192 B 9.3× smaller than LoRA r=8",
         "LoRA r=8 1.8 KiB",
         "Task head 104 B",
         "48 learned numbers on 2 modules",
