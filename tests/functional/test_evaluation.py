@@ -1,0 +1,107 @@
+"""`eval` and `leaderboard` against the real hub; the worker's part is played by the test, over HTTP like any worker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sdk.client import Hub
+from sdk.config import Config
+from tests.builders import make_suite
+from tests.functional.machines import COMMAND_TIMEOUT_S, Machine, RunningHub
+
+SUITE = "demo/gate"
+ITEMS = 200
+# Labels of its own, so that the adapters of other tests are not evaluated on this suite.
+LABELS = ("wrong", "right")
+
+
+class Worker:
+    """Answers the first so many items of a job rightly, as it is told for each version."""
+
+    def __init__(self, hub: RunningHub, folder: Path) -> None:
+        config = Config(hub.url, folder, folder, hub.worker_token)
+        self.hub = Hub(config)
+        self.id = self.hub.register_worker("test", [make_suite(SUITE, items=ITEMS, labels=LABELS)])
+
+    def work(self, right_by_ref: dict[str, int]) -> None:
+        """Does every job that waits."""
+        while job := self.hub.claim_job(self.id, [SUITE]):
+            right = right_by_ref[job.ref]
+            outcomes = [1] * right + [0] * (ITEMS - right)
+            outputs = [LABELS[outcome] for outcome in outcomes]
+            self.hub.submit_result(job, outcomes=outcomes, outputs=outputs, environment={}, seconds=1.0)
+
+
+@pytest.fixture
+def worker(hub: RunningHub, tmp_path: Path):
+    worker = Worker(hub, tmp_path / "worker")
+    with worker.hub:
+        yield worker
+
+
+def test_a_gate_waits_for_a_worker_and_decides(
+    machine: Machine, adapter: Callable[..., Path], worker: Worker, tmp_path: Path
+) -> None:
+    for seed in (1, 2, 3, 4):
+        machine.run("push", adapter("gated", seed=seed, labels=LABELS), "--name", "gated")
+    same, slightly, clearly = (f"demo/gated@v{number}" for number in (2, 3, 4))
+
+    with machine.running("eval", same, "--suite", SUITE, "--no-regression-vs", "@v1") as gate:
+        assert gate.stderr is not None
+        assert "waiting" in gate.stderr.readline()
+        worker.work({"demo/gated@v1": 150, same: 150, slightly: 147, clearly: 100})
+        out, _ = gate.communicate(timeout=COMMAND_TIMEOUT_S)
+
+    assert gate.returncode == 0
+    assert "Verdict: pass" in out
+    options = ("--suite", SUITE, "--no-regression-vs", "@v1")
+    assert machine.run("eval", slightly, *options).status == 0
+    assert machine.run("eval", slightly, *options, "--strict").status == 2
+    assert machine.run("eval", clearly, *options).status == 1
+    assert machine.run("eval", clearly, "--suite", SUITE, "--min", "accuracy>=0.5").status == 0
+    assert machine.run("eval", clearly, "--suite", SUITE, "--min", "accuracy>=0.51").status == 1
+
+    report = json.loads(machine.run("eval", clearly, *options, "--json").out)
+    assert (report["verdict"], report["comparison"]["only_worse"]) == ("fail", 50)
+    board = machine.run("leaderboard", SUITE, "--json")
+    assert [row["ref"] for row in json.loads(board.out)["rows"]][-1] == clearly
+    assert "0.7500" in machine.run("leaderboard", SUITE).out
+
+
+def test_without_a_worker_a_timeout_is_infrastructure(
+    machine: Machine, adapter: Callable[..., Path], worker: Worker
+) -> None:
+    machine.run("push", adapter("unseen", labels=LABELS))
+
+    done = machine.run("eval", "demo/unseen", "--suite", SUITE, "--wait", "--timeout", "0")
+
+    assert done.status == 3
+    assert "not done in time" in done.err
+    worker.work({"demo/unseen@v1": 1})
+
+
+def test_a_failed_evaluation_is_infrastructure_and_says_why(
+    machine: Machine, adapter: Callable[..., Path], worker: Worker
+) -> None:
+    machine.run("push", adapter("broken", labels=LABELS))
+    job = worker.hub.claim_job(worker.id, [SUITE])
+    assert job is not None
+    worker.hub.report_failure(job, code="OUT_OF_MEMORY", detail="There was no memory left.", may_retry=False)
+
+    done = machine.run("eval", "demo/broken@v1", "--suite", SUITE, "--min", "accuracy>=0")
+
+    assert done.status == 3
+    assert "There was no memory left." in done.err
+
+
+def test_a_suite_nobody_knows_is_usage(machine: Machine, adapter: Callable[..., Path]) -> None:
+    machine.run("push", adapter("lost", labels=LABELS))
+
+    done = machine.run("eval", "demo/lost", "--suite", "demo/unknown", "--wait")
+
+    assert done.status == 4
+    assert "demo/unknown" in done.err
