@@ -8,13 +8,16 @@ A test takes a valid one and spoils one thing:
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import rfc8785
 
 from vera.archive import Archive, Vectors, pack, seal
 from vera.fingerprint import BaseFingerprint, TensorRecord
-from vera.manifest import AdaptedModule, BaseIdentity, Manifest, Task
+from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
 from vera.projection import ProjectionRecipe, digest_of, rebuild
 from vera.streams import PEFT_MT19937
 
@@ -102,6 +105,20 @@ def make_suite(
 def spoil(archive: Archive, path: str, change: Callable[[bytes], bytes]) -> dict[str, bytes]:
     """The files of `archive` with `change` made to one of them."""
     return {**archive.files, path: change(archive.files[path])}
+
+
+def edit_manifest(archive: Archive, change: Callable[[dict[str, Any]], object]) -> dict[str, bytes]:
+    """The files of `archive` with `change` made to the parsed manifest, which is canonical again after."""
+    manifest = json.loads(archive.files[MANIFEST_FILE])
+    change(manifest)
+    return {**archive.files, MANIFEST_FILE: rfc8785.dumps(manifest)}
+
+
+def edit_weights(archive: Archive, change: Callable[[bytes], bytes]) -> dict[str, bytes]:
+    """The files of `archive` with `change` made to the tensor file, and a manifest that promises just that."""
+    weights = change(archive.files[WEIGHTS_FILE])
+    promise = {"sha256": hashlib.sha256(weights).hexdigest(), "bytes": len(weights)}
+    return {**edit_manifest(archive, lambda manifest: manifest["weights"].update(promise)), WEIGHTS_FILE: weights}
 
 
 def flip_byte(data: bytes, at: int = -1) -> bytes:

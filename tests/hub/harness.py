@@ -1,0 +1,164 @@
+"""A hub in this process, and the people and workers who use it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fastapi import FastAPI
+from httpx2 import Response
+from sqlalchemy import func, select, update
+from starlette.testclient import TestClient
+
+from hub.app import create_app
+from hub.auth.tokens import TokenKind
+from hub.db.models import Adapter, Blob, Evaluation, Token, Version
+from hub.db.session import Database
+from hub.domain import accounts
+from hub.settings import Settings
+from tests.builders import BASE_NAME, make_base, make_suite
+from vera.archive import Archive
+from vera.fingerprint import BaseFingerprint
+
+URL = "http://127.0.0.1:8000"
+
+
+@dataclass
+class Hub:
+    """A running hub. `client` sends no token; `headers` gives those of a user."""
+
+    app: FastAPI
+    client: TestClient
+
+    @property
+    def database(self) -> Database:
+        return self.app.state.services.database
+
+    def token(self, user: str = "demo", kind: TokenKind = TokenKind.PERSONAL) -> str:
+        with self.database.writing() as session:
+            return accounts.issue_token(session, accounts.ensure_user(session, user), kind)
+
+    def headers(self, user: str = "demo", kind: TokenKind = TokenKind.PERSONAL) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token(user, kind)}"}
+
+    def get(self, path: str, **options: Any) -> Response:
+        return self.client.get(f"/api/v1{path}", **options)
+
+    def post(self, path: str, body: object, headers: Mapping[str, str]) -> Response:
+        return self.client.post(f"/api/v1{path}", json=body, headers=headers)
+
+    def register_base(self, base: BaseFingerprint | None = None, name: str = BASE_NAME) -> str:
+        """Registers the base (that of the builders) and gives its fingerprint."""
+        body = {"name": name, "revision": None, "tensors": (base or make_base()).to_rows()}
+        answer = self.post("/bases", body, self.headers())
+        assert answer.status_code in (200, 201), answer.text
+        return str(answer.json()["fingerprint"])
+
+    def push(
+        self,
+        files: Archive | Mapping[str, bytes],
+        name: str = "tiny",
+        *,
+        user: str = "demo",
+        headers: Mapping[str, str] | None = None,
+        message: str | None = None,
+    ) -> Response:
+        """Pushes to user/name, as that user unless `headers` says otherwise."""
+        files = files.files if isinstance(files, Archive) else files
+        parts = [(path, (path, data)) for path, data in files.items()]
+        return self.client.post(
+            f"/api/v1/adapters/{user}/{name}/versions",
+            files=parts,
+            data={"message": message} if message is not None else None,
+            headers=self.headers(user) if headers is None else headers,
+        )
+
+    def worker(self, *suites: Mapping[str, object], name: str = "w") -> Worker:
+        """A registered worker that knows these suites (`demo/topics` when none is given)."""
+        headers, known = self.headers("worker-host", TokenKind.WORKER), suites or (make_suite(),)
+        answer = self.post("/worker/register", {"name": name, "suites": known}, headers)
+        assert answer.status_code == 200, answer.text
+        return Worker(self, headers, answer.json()["worker_id"], tuple(str(suite["name"]) for suite in known))
+
+    def let_leases_run_out(self) -> None:
+        """What a minute of silence does."""
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        with self.database.writing() as session:
+            session.execute(update(Evaluation).where(Evaluation.state == "running").values(lease_expires_at=past))
+
+    def change_tokens(self, **values: object) -> None:
+        with self.database.writing() as session:
+            session.execute(update(Token).values(**values))
+
+    @property
+    def contents(self) -> dict[str, int]:
+        """How many rows there are of what a push makes."""
+        with self.database.reading() as session:
+            return {
+                table.__tablename__: session.scalar(select(func.count()).select_from(table)) or 0
+                for table in (Adapter, Version, Blob, Evaluation)
+            }
+
+
+@dataclass
+class Worker:
+    """A worker as the hub sees it: what it sends."""
+
+    hub: Hub
+    headers: Mapping[str, str]
+    id: str
+    suites: tuple[str, ...]
+
+    def claim(self, bases: Sequence[str] | None = None) -> dict[str, Any] | None:
+        body = {"worker_id": self.id, "suites": list(self.suites), "bases": bases}
+        answer = self.hub.post("/worker/claims", body, self.headers)
+        assert answer.status_code in (200, 204), answer.text
+        return answer.json() if answer.status_code == 200 else None
+
+    def must_claim(self) -> dict[str, Any]:
+        job = self.claim()
+        assert job is not None
+        return job
+
+    def heartbeat(self, job: Mapping[str, Any]) -> Response:
+        return self._report(job, "heartbeat")
+
+    def finish(self, job: Mapping[str, Any], outcomes: Sequence[float] = (1, 1, 1, 1, 0, 0, 0, 0)) -> Response:
+        return self._report(
+            job,
+            "result",
+            outcomes=list(outcomes),
+            outputs=["a" if outcome else "b" for outcome in outcomes],
+            environment={"device": "cpu"},
+            seconds=0.5,
+        )
+
+    def fail(self, job: Mapping[str, Any], *, retryable: bool) -> Response:
+        return self._report(job, "failure", code="BASE_UNAVAILABLE", detail="No such base here.", retryable=retryable)
+
+    def _report(self, job: Mapping[str, Any], what: str, **facts: object) -> Response:
+        return self.hub.post(f"/worker/jobs/{job['id']}/{what}", {"fence": job["fence"], **facts}, self.headers)
+
+
+def start(settings: Settings) -> Hub:
+    """A hub of these settings. Its database is closed by the caller."""
+    app = create_app(settings)
+    return Hub(app, TestClient(app, base_url=URL))
+
+
+def code_of(answer: Response) -> tuple[int, str]:
+    """Status and code of a refusal, which is a whole problem document."""
+    assert answer.headers["content-type"] == "application/problem+json", answer.text
+    problem = answer.json()
+    assert set(problem) == {"type", "title", "status", "code", "detail", "request_id", "retryable", "facts"}
+    assert problem["status"] == answer.status_code
+    assert problem["request_id"] == answer.headers["x-request-id"]
+    assert problem["detail"]
+    return answer.status_code, problem["code"]
+
+
+def sha256_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
