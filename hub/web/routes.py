@@ -81,6 +81,13 @@ def static_file(name: str) -> Response:
     return Response(asset.body, headers={"Cache-Control": FOR_EVER}, media_type=asset.media_type)
 
 
+@page("/favicon.ico")
+def favicon() -> Response:
+    """The icon, where browsers look for it by themselves when something is not a page."""
+    asset = all_assets()["favicon.svg"]
+    return Response(asset.body, headers={"Cache-Control": "public, max-age=86400"}, media_type=asset.media_type)
+
+
 @page("/")
 def adapters_page(request: Request, session: Reading, asked: Annotated[Asked, Depends()]) -> Response:
     """The adapters, the last updated first."""

@@ -328,6 +328,10 @@ def test_static_files_may_be_kept_for_ever(hub: SeededHub) -> None:
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+def test_a_browser_finds_the_icon_by_itself(hub: SeededHub) -> None:
+    assert hub.client.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
+
+
 @pytest.mark.parametrize(
     "name", ["nothing.css", "pico.LICENSE.md", "..%2froutes.py", "%2e%2e/routes.py", "../routes.py"]
 )
