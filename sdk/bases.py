@@ -121,11 +121,21 @@ def locate(base: str | Path, *, config: Config, revision: str | None = None) -> 
             code="BASE_NOT_HERE",
             base=wanted,
         )
+    return obtain(base, config=config, revision=revision)
+
+
+def obtain(path_or_id: str | Path, *, config: Config, revision: str | None = None) -> Path:
+    """The checkpoint at this path or, where there is none, the model of this id from Hugging Face.
+
+    What this machine remembers is not asked. Raises BaseUnreadable when it is neither, and Offline.
+    """
+    wanted, path = str(path_or_id), Path(path_or_id).expanduser()
+    if path.exists():
+        return path
     if _HUGGING_FACE_ID.fullmatch(wanted):
         return download(wanted, config=config, revision=revision)
-    hint = (
-        "a fingerprint says which base it is, not where" if wanted.startswith(f"{SCHEME}:") else "there is no such path"
-    )
+    is_fingerprint = wanted.startswith(f"{SCHEME}:")
+    hint = "a fingerprint says which base it is, not where" if is_fingerprint else "there is no such path"
     raise BaseUnreadable(
         f"The base {wanted} is not known on this machine, and {hint}: run `vera-hub base add PATH`, or give its folder.",
         code="BASE_NOT_HERE",

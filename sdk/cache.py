@@ -85,22 +85,15 @@ class Cache:
 
     def recall(self, url: str, ref: AdapterRef) -> Resolution | None:
         """What `ref` meant when the hub at `url` was last asked, None when it never was."""
-        try:
-            data = read_bounded(self._ref_path(url, ref.adapter_id, selector_of(ref)), _MAX_RECORD_BYTES)
-            return None if data is None else Resolution(**json.loads(data)["resolution"])
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
-            return None  # damaged: asking again mends it
+        return _read_record(self._ref_path(url, ref.adapter_id, selector_of(ref)))
 
     def remember(self, url: str, ref: AdapterRef, resolution: Resolution) -> None:
         """Keeps what `ref` means, and with it the names of that version which can never mean another."""
         for selector in {selector_of(ref), *resolution.selectors}:
-            record = {
-                "hub": url,
-                "adapter": ref.adapter_id,
-                "selector": selector,
-                "resolution": asdict(resolution),
-            }
-            self._write(self._ref_path(url, ref.adapter_id, selector), json.dumps(record, indent=2).encode())
+            path = self._ref_path(url, ref.adapter_id, selector)
+            if _read_record(path) != resolution:
+                asked = {"hub": url, "adapter": ref.adapter_id, "selector": selector}
+                self._write(path, json.dumps({**asked, "resolution": asdict(resolution)}, indent=2).encode())
 
     def _ref_path(self, url: str, adapter_id: str, selector: str) -> Path:
         key = hashlib.sha256(f"{url}\n{adapter_id}\n{selector}".encode()).hexdigest()
@@ -115,6 +108,15 @@ class Cache:
                 "Make room there, or set VERA_HUB_CACHE.",
                 stacklevel=2,
             )
+
+
+def _read_record(path: Path) -> Resolution | None:
+    """The resolution in the file, None when there is none; a damaged one is mended by asking again."""
+    try:
+        data = read_bounded(path, _MAX_RECORD_BYTES)
+        return None if data is None else Resolution(**json.loads(data)["resolution"])
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 def selector_of(ref: AdapterRef) -> str:

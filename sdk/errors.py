@@ -119,12 +119,15 @@ def of_problem(status: int, problem: object, *, url: str) -> HubError:
     fields = problem if isinstance(problem, dict) else {}
     code, detail = _text(fields.get("code")), _text(fields.get("detail"))
     kind = _BY_CODE.get(code or "") or _BY_STATUS.get(status) or (Unavailable if status >= 500 else Refused)
-    facts = fields.get("facts")
+    facts, request_id = fields.get("facts"), _text(fields.get("request_id"))
+    sentence = detail or f"{url} answered {status} without saying why: is it a Vera Hub? Check VERA_HUB_URL."
+    if status >= 500 and request_id:
+        sentence += f" (Request {request_id} in the log of the hub.)"
     return kind(
-        detail or f"{url} answered {status} without saying why: is it a Vera Hub? Check VERA_HUB_URL.",
+        sentence,
         code=code,
         status=status,
-        request_id=_text(fields.get("request_id")),
+        request_id=request_id,
         facts=facts if isinstance(facts, dict) else None,
     )
 

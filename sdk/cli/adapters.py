@@ -36,7 +36,7 @@ def push(app: App, path: Path, *, name: str | None, message: str | None) -> None
     terminal.say(f"{clean(version.ref)}{'' if pushed.is_new else '  (was there already: nothing changed)'}")
     terminal.say(f"  {version.digest}")
     terminal.say(
-        f"  {version.size_bytes:,} bytes, {version.vector_bytes:,} of them vectors; "
+        f"  {version.size_bytes:,} bytes, {version.vector_bytes:,} of them vectors, "
         f"{_times_smaller(version.lora_bytes, version.vector_bytes)}"
     )
 
@@ -150,10 +150,10 @@ def _say_description(title: str, archive: Archive, evaluations: tuple[Evaluation
         ),
         ("license", clean(manifest.license or "not said")),
         ("", ""),
-        ("vectors alone", _bytes(weights.vector_bytes)),
+        ("vectors alone", f"{_bytes(weights.vector_bytes)}, {_times_smaller(lora, weights.vector_bytes)}"),
         ("with head", _bytes(weights.vector_bytes + weights.head_bytes)),
         ("all files", _bytes(archive.size_bytes)),
-        ("LoRA r=8", f"{_bytes(lora)} in float32 on the same modules: {_times_smaller(lora, weights.vector_bytes)}"),
+        ("LoRA r=8", f"{_bytes(lora)} for the same modules in float32, without a head"),
         ("", ""),
         ("base", f"{clean(base.name)}{f' @ {clean(base.revision)}' if base.revision else ''} ({base.dtype})"),
         ("", base.fingerprint),
@@ -167,7 +167,7 @@ def _say_description(title: str, archive: Archive, evaluations: tuple[Evaluation
     ]
     terminal.say(clean(title))
     for label, value in lines:
-        terminal.say(f"  {label:<14}{value}".rstrip())
+        terminal.say(f"  {label:<15}{value}".rstrip())
     if evaluations:
         terminal.say_table(
             ("suite", "state", "score", "95% interval"),
@@ -207,4 +207,4 @@ def _bytes(count: int) -> str:
 
 
 def _times_smaller(lora_bytes: int, vector_bytes: int) -> str:
-    return f"the vectors are {lora_bytes / max(1, vector_bytes):.1f} × smaller than LoRA r=8"
+    return f"{lora_bytes / max(1, vector_bytes):.1f} × smaller than LoRA r=8"

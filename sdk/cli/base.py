@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from sdk.cli import terminal
@@ -27,8 +25,7 @@ def add(app: App, path_or_id: str, *, name: str | None, revision: str | None) ->
     """
     from sdk import bases
 
-    given = Path(path_or_id).expanduser()
-    path = given if given.exists() else bases.locate(path_or_id, config=app.config, revision=revision)
+    path = bases.obtain(path_or_id, config=app.config, revision=revision)
     suggested_name, suggested_revision = bases.name_of(path)
     chosen, revision = name or suggested_name, suggested_revision or revision
     with terminal.bytes_progress(f"Fingerprinting {clean(chosen)}") as progress:
