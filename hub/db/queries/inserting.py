@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from sqlalchemy import Select, literal
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -12,14 +14,16 @@ from hub.db.models import Table
 
 def insert_new(session: Session, table: type[Table], **values: Any) -> bool:
     """Inserts a row unless a constraint says that there is one already. True when it was inserted."""
-    return bool(session.execute(_insert(session, table).values(**values).on_conflict_do_nothing()).rowcount)  # type: ignore[attr-defined]  # a CursorResult: it is an INSERT
+    statement = _insert(session, table).values(**values).on_conflict_do_nothing().returning(literal(1))
+    return session.execute(statement).first() is not None
 
 
-def insert_from(session: Session, table: type[Table], columns: list[str], rows: Any) -> None:
+def insert_from(session: Session, table: type[Table], columns: Sequence[str], rows: Select[*tuple[Any, ...]]) -> None:
     """Inserts what the SELECT `rows` gives, without those that a constraint says are there already."""
-    session.execute(_insert(session, table).from_select(columns, rows).on_conflict_do_nothing())
+    session.execute(_insert(session, table).from_select(list(columns), rows).on_conflict_do_nothing())
 
 
 def _insert(session: Session, table: type[Table]) -> Any:
+    """The dialect's INSERT: the clause for conflicts is not the standard's."""
     dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    return dialect.insert(table)
+    return dialect.insert(table.__table__)
