@@ -233,7 +233,8 @@ def _check_weights(manifest: Manifest) -> None:
     header_bytes = weights.size_bytes - PREFIX_BYTES - vectors - size
     _require(
         2 <= header_bytes <= ADAPTER_LIMITS.max_header_bytes,
-        f"weights.bytes is {weights.size_bytes} and the tensors alone are {vectors + size}",
+        f"weights.bytes is {weights.size_bytes}, which leaves {header_bytes} for a header of 2 to "
+        f"{ADAPTER_LIMITS.max_header_bytes} bytes beside {vectors + size} of tensors",
     )
 
 
