@@ -60,12 +60,13 @@ def open_services(settings: Settings) -> Services:
     """The parts of the hub, opened and checked."""
     if settings.is_embedded:
         prepare_folder(settings.data_dir)
-    database = Database(settings.resolved_database_url, max_bytes=settings.max_database_bytes)
-    if settings.is_embedded:
-        migrate(database)
-    else:
-        require_current(database)
     objects = ObjectBlobs.from_url(settings.blob_url) if settings.blob_url else None
+    database = Database(settings.resolved_database_url, max_bytes=settings.max_database_bytes)
+    try:
+        (migrate if settings.is_embedded else require_current)(database)
+    except BaseException:
+        database.close()
+        raise
     return Services(settings, database, objects)
 
 

@@ -103,7 +103,7 @@ class _Reader:
         return is_whole
 
     def _end(self) -> bool:
-        if bytes(self._buffer) not in (b"", b"\r\n"):
+        if not b"\r\n".startswith(self._buffer):
             raise _malformed("something follows its end")
         return False
 

@@ -43,6 +43,10 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
             pytest.skip(f"PostgreSQL does not start here: {error}")
     admin = create_engine(make_url(server.get_uri()).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
 
+    with admin.connect() as connection:  # nothing here is to survive a power cut
+        connection.execute(text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+
     def create(template: str | None = TEMPLATE) -> str:
         name = TEMPLATE if template is None else f"hub_{uuid.uuid4().hex}"
         with admin.connect() as connection:

@@ -1,0 +1,293 @@
+"""What holds for every request, whatever it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from starlette.testclient import TestClient
+
+from hub.api.dependencies import require_declared_actions
+from hub.settings import Settings
+from tests.builders import make_archive, make_base
+from tests.hub.harness import Hub, code_of, start
+
+
+def test_the_hub_says_that_it_is_there(sqlite_hub: Hub) -> None:
+    assert sqlite_hub.client.get("/healthz").json() == {"status": "ok", "version": "0.1.0"}
+
+
+def test_a_token_says_whose_it_is(hub: Hub) -> None:
+    answer = hub.get("/whoami", headers=hub.headers("ann"))
+
+    assert answer.json() == {"name": "ann", "kind": "user", "scopes": ["eval:submit", "repo:push"]}
+
+
+def test_without_a_token_the_hub_does_not_know_who_asks(sqlite_hub: Hub) -> None:
+    assert code_of(sqlite_hub.get("/whoami")) == (401, "TOKEN_MISSING")
+
+
+def test_a_revoked_token_is_refused_from_the_next_request_on(hub: Hub) -> None:
+    headers = hub.headers()
+    assert hub.get("/whoami", headers=headers).status_code == 200
+
+    hub.change_tokens(revoked_at=datetime.now(UTC))
+
+    assert code_of(hub.get("/whoami", headers=headers)) == (401, "TOKEN_INVALID")
+
+
+def test_an_expired_token_is_refused(hub: Hub) -> None:
+    headers = hub.headers()
+
+    hub.change_tokens(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+
+    assert code_of(hub.get("/whoami", headers=headers)) == (401, "TOKEN_INVALID")
+
+
+@pytest.mark.parametrize("header", ["Basic ZGVtbzpkZW1v", "Bearer", "Bearer ", "vhp_x"])
+def test_a_bad_token_is_refused_even_where_none_is_needed(sqlite_hub: Hub, header: str) -> None:
+    assert code_of(sqlite_hub.get("/adapters", headers={"Authorization": header})) == (401, "TOKEN_INVALID")
+
+
+def test_the_use_of_a_token_is_remembered(hub: Hub) -> None:
+    headers = hub.headers()
+    hub.get("/whoami", headers=headers)
+
+    with hub.database.reading() as session:
+        used = session.connection().exec_driver_sql("SELECT last_used_at FROM tokens").scalar()
+    assert used is not None
+
+
+def test_an_address_that_is_not_there_is_a_problem_too(sqlite_hub: Hub) -> None:
+    assert code_of(sqlite_hub.get("/nothing")) == (404, "ROUTE_UNKNOWN")
+
+
+def test_a_method_that_is_not_there_is_a_problem_too(sqlite_hub: Hub) -> None:
+    answer = sqlite_hub.client.delete("/api/v1/bases")
+
+    assert code_of(answer) == (405, "METHOD_NOT_ALLOWED")
+    assert answer.headers["allow"]
+
+
+def test_a_request_keeps_its_own_id_when_that_is_harmless(sqlite_hub: Hub) -> None:
+    given = sqlite_hub.get("/adapters", headers={"X-Request-Id": "my-request-17"})
+    made = sqlite_hub.get("/adapters", headers={"X-Request-Id": "evil\\nline"})
+
+    assert given.headers["x-request-id"] == "my-request-17"
+    assert made.headers["x-request-id"] != "evil\\nline"
+
+
+def test_every_answer_may_neither_run_nor_be_framed(sqlite_hub: Hub) -> None:
+    for path in ("/healthz", "/api/v1/adapters", "/api/v1/none", "/openapi.json", "/docs", "/"):
+        headers = sqlite_hub.client.get(path).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize("host", ["evil.test", "127.0.0.1.evil.test", "", "hub.example.org:80", "192.0.2.7"])
+def test_a_name_that_is_not_the_hubs_is_not_answered(sqlite_hub: Hub, host: str) -> None:
+    answer = sqlite_hub.client.get("/api/v1/adapters", headers={"Host": host})
+
+    assert code_of(answer) == (400, "HOST_INVALID")
+
+
+@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:9", "LOCALHOST"])
+def test_loopback_names_are_answered(sqlite_hub: Hub, host: str) -> None:
+    assert sqlite_hub.client.get("/healthz", headers={"Host": host}).status_code == 200
+
+
+def test_the_public_name_is_answered(embedded: Settings) -> None:
+    settings = embedded.model_copy(
+        update={"public_url": "https://hub.example.org", "allowed_hosts": ("hub",), "host": "0.0.0.0"}
+    )
+    hub = start(settings)
+
+    def status(host: str) -> int:
+        return hub.client.get("/healthz", headers={"Host": host}).status_code
+
+    assert [status(host) for host in ("hub.example.org", "hub:8000", "192.0.2.7:8000", "evil.test")] == [
+        200,
+        200,
+        200,
+        400,
+    ]
+    hub.database.close()
+
+
+@pytest.mark.parametrize("address", ["/adapters/a%00b/c", "/adapters?search=%00", "/bases/%00"])
+def test_nul_is_refused_wherever_it_stands(hub: Hub, address: str) -> None:
+    assert code_of(hub.get(address)) == (400, "ADDRESS_INVALID")
+
+
+def test_a_compressed_body_is_refused(sqlite_hub: Hub) -> None:
+    headers = {**sqlite_hub.headers(), "Content-Encoding": "gzip"}
+
+    assert code_of(sqlite_hub.push(make_archive(), headers=headers)) == (415, "UNSUPPORTED_FORMAT")
+    assert code_of(sqlite_hub.post("/bases", {}, headers)) == (415, "UNSUPPORTED_FORMAT")
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", "multipart/mixed; boundary=x", ""])
+def test_a_push_that_is_not_multipart_is_refused(sqlite_hub: Hub, content_type: str) -> None:
+    headers = {**sqlite_hub.headers(), "Content-Type": content_type}
+
+    answer = sqlite_hub.client.post("/api/v1/adapters/demo/tiny/versions", content=b"{}", headers=headers)
+
+    assert code_of(answer) == (415, "UNSUPPORTED_FORMAT")
+
+
+def test_a_json_body_of_another_type_is_refused(sqlite_hub: Hub) -> None:
+    headers = {**sqlite_hub.headers(), "Content-Type": "text/plain"}
+
+    answer = sqlite_hub.client.post("/api/v1/bases", content=b"{}", headers=headers)
+
+    assert code_of(answer) == (415, "UNSUPPORTED_FORMAT")
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "JSON_INVALID"),
+        (b"{", 400, "JSON_INVALID"),
+        (b'{"ref": NaN}', 400, "JSON_INVALID"),
+        (b'{"ref": 1e999}', 400, "JSON_INVALID"),
+        (b'{"ref": "a", "ref": "b"}', 400, "JSON_INVALID"),
+        (b'{"ref": ' + b"9" * 5000 + b"}", 400, "JSON_INVALID"),
+        (b"[" * 100_000, 400, "JSON_INVALID"),
+        (b"\xff\xfe", 400, "JSON_INVALID"),
+        (b'{"ref": "\\u0000", "suite": "x"}', 400, "JSON_INVALID"),
+        (b'{"ref": "\\ud800", "suite": "x"}', 400, "JSON_INVALID"),
+        (b"[]", 422, "BODY_INVALID"),
+        (b'{"ref": "a/b"}', 422, "BODY_INVALID"),
+        (b'{"ref": 1, "suite": "a/b"}', 422, "BODY_INVALID"),
+        (b'{"ref": "a/b", "suite": "a/b", "admin": true}', 422, "BODY_INVALID"),
+    ],
+)
+def test_a_body_that_is_not_what_it_should_be_is_refused(sqlite_hub: Hub, body: bytes, status: int, code: str) -> None:
+    headers = {**sqlite_hub.headers(), "Content-Type": "application/json"}
+
+    assert code_of(sqlite_hub.client.post("/api/v1/evaluations", content=body, headers=headers)) == (status, code)
+
+
+def test_a_body_beyond_its_size_is_refused_by_what_it_says_and_by_what_it_is(embedded: Settings) -> None:
+    hub = start(embedded.model_copy(update={"max_json_bytes": 1000, "max_push_bytes": 2000}))
+    headers = {**hub.headers(), "Content-Type": "application/json"}
+
+    def chunks() -> Iterator[bytes]:
+        yield from [b" " * 100] * 100
+
+    said = hub.client.post("/api/v1/evaluations", content=b" " * 1001, headers=headers)
+    counted = hub.client.post("/api/v1/evaluations", content=chunks(), headers=headers)
+    pushed = hub.push(make_archive())
+
+    for answer in (said, counted, pushed):
+        assert code_of(answer) == (413, "BODY_TOO_LARGE")
+    hub.database.close()
+
+
+def test_nobody_sends_a_body_before_showing_a_token(sqlite_hub: Hub) -> None:
+    """The push is refused though its body never comes."""
+    sent = []
+
+    def body() -> Iterator[bytes]:
+        sent.append(True)
+        yield b""
+
+    for path in ("adapters/demo/tiny/versions", "bases", "evaluations", "worker/claims"):
+        answer = _answer_without_body(sqlite_hub.app, f"/api/v1/{path}")
+        assert answer == 401
+
+
+def _answer_without_body(app: FastAPI, path: str) -> int:
+    """The status of a POST whose body must not be asked for."""
+    import asyncio
+
+    statuses: list[int] = []
+
+    async def receive() -> dict[str, object]:
+        raise AssertionError("the body was read")
+
+    async def send(message: dict[str, object]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(int(str(message["status"])))
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1"), (b"content-length", b"1000000")],
+        "scheme": "http",
+        "server": ("127.0.0.1", 8000),
+        "client": ("127.0.0.1", 1),
+        "http_version": "1.1",
+        "root_path": "",
+    }
+    asyncio.run(app(scope, receive, send))
+    return statuses[0]
+
+
+def test_a_mistake_of_ours_is_a_plain_500_with_the_id_that_the_log_has(sqlite_hub: Hub) -> None:
+    @sqlite_hub.app.get("/broken")
+    def broken() -> None:
+        raise ValueError("secret detail")
+
+    answer = TestClient(sqlite_hub.app, base_url="http://127.0.0.1").get("/broken")
+
+    assert code_of(answer) == (500, "INTERNAL")
+    assert "secret" not in answer.text
+
+
+def test_a_browser_gets_a_page_where_a_program_gets_a_problem(sqlite_hub: Hub) -> None:
+    page = sqlite_hub.client.get("/demo/none", headers={"Accept": "text/html"})
+
+    assert page.status_code == 404
+    assert page.headers["content-type"].startswith("text/html")
+    assert code_of(sqlite_hub.client.get("/demo/none")) == (404, "ADAPTER_UNKNOWN")
+
+
+def test_the_hub_does_not_start_with_a_route_that_declares_no_action() -> None:
+    app, router = FastAPI(), APIRouter()
+
+    @router.get("/open-door")
+    def open_door() -> None: ...
+
+    app.include_router(router)
+
+    with pytest.raises(RuntimeError, match="/open-door"):
+        require_declared_actions(app)
+
+
+def test_the_description_covers_every_operation_and_body(sqlite_hub: Hub) -> None:
+    description = sqlite_hub.client.get("/openapi.json").json()
+
+    push = description["paths"]["/api/v1/adapters/{namespace}/{name}/versions"]["post"]
+    parts = push["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    assert set(parts) == {"vera.json", "adapter_model.safetensors", "adapter_config.json", "README.md", "message"}
+    assert push["security"] == [{"token": []}]
+    for path, operations in description["paths"].items():
+        for method, operation in operations.items():
+            assert operation["description"], (method, path)
+            assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}
+            assert method == "get" or "requestBody" in operation, path
+    references = str(description).split("#/components/schemas/")[1:]
+    for reference in references:
+        assert reference.partition("'")[0] in description["components"]["schemas"]
+
+
+def test_the_reference_page_lists_the_operations_and_loads_nothing_from_elsewhere(sqlite_hub: Hub) -> None:
+    page = sqlite_hub.client.get("/docs").text
+
+    assert "POST /api/v1/adapters/{namespace}/{name}/versions" in page
+    assert "<script" not in page
+    assert "://" not in page
+
+
+def test_what_a_stranger_writes_does_not_become_markup(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base(make_base(), "<img src=x onerror=alert(1)>")
+
+    assert "<img src=x" not in sqlite_hub.client.get("/bases", headers={"Accept": "text/html"}).text

