@@ -173,7 +173,7 @@ def _entry(name: str, value: object, limits: HeaderLimits) -> TensorEntry:
         )
     if 0 in shape:
         raise _lie("TENSOR_EMPTY", f"{name} is empty (shape {shape})", tensor=name)
-    if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(o) is int and o >= 0 for o in offsets)):
+    if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(o) is int for o in offsets)):
         raise _lie("TENSOR_OFFSETS", f"{name} has no proper data_offsets", tensor=name)
     start, end = offsets
     if end - start != math.prod(shape) * ITEM_BYTES[dtype]:

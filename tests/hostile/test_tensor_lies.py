@@ -69,6 +69,7 @@ HEADER_LENGTHS = [
     Lie("T1", f"a file of {n} bytes", b"\x10\0\0\0\0\0\0\0"[:n], "TENSOR_HEADER_LENGTH") for n in range(9)
 ] + [
     Lie("T1", "one byte more than the file", file_of(b"{}", length=3), "TENSOR_HEADER_LENGTH"),
+    Lie("T1", "512 KiB and a byte, of which one is missing", file_of(padded(LIMIT), length=LIMIT + 1), "TENSOR_HEADER_LENGTH"),
     Lie("T2", "header of 512 KiB and a byte", file_of(padded(LIMIT + 1), b"\0" * 4), "TENSOR_HEADER_TOO_LARGE"),
     Lie("T2", "99 MB of metadata", file_of(b'{"__metadata__":{"x":"' + b"y" * 99_000_000 + b'"}}'), "TENSOR_HEADER_TOO_LARGE"),
 ]  # fmt: skip
@@ -211,6 +212,20 @@ def test_a_header_is_measured_before_it_is_read(limits: HeaderLimits, claimed: i
     with pytest.raises(ArchiveError) as refused:
         header_length(struct.pack("<Q", claimed), 1000, limits)
     assert refused.value.code == "TENSOR_HEADER_LENGTH"
+
+
+@pytest.mark.parametrize("shape", [[2**28], [2**14, 2**14], [1, 2**28]], ids=str)
+def test_the_largest_tensor_that_a_header_may_describe(shape: list[int]) -> None:
+    header = json.dumps({"a": tensor("F16", shape, (0, 2**29))}).encode()
+    assert parse_header(header, 2**29)[0].shape == tuple(shape)
+
+
+@pytest.mark.parametrize("metadata", [None, 1, "pt", [], ["format"], {"format": 1}, {"a": "b", "c": None}], ids=repr)
+def test_the_metadata_of_a_base_is_any_text(metadata: object) -> None:
+    with pytest.raises(ArchiveError) as refused:
+        parse_header(json.dumps({"__metadata__": metadata}).encode(), 0, BASE_LIMITS)
+    assert refused.value.code == "TENSOR_METADATA"
+    assert parse_header(b'{"__metadata__":{"made by":"somebody"}}', 0, BASE_LIMITS) == []
 
 
 def test_two_hundred_thousand_tensors_are_refused_without_being_looked_at() -> None:
