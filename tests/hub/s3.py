@@ -56,6 +56,8 @@ def s3_server(folder: Path) -> Iterator[S3Server]:
     finally:
         server.kill()  # a graceful end takes seconds, and nothing of it is kept
         server.wait()
+        for left in (file for port in ports for file in Path("/tmp").glob(f"seaweedfs-*-{port}.sock")):
+            left.unlink()
 
 
 def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi import APIRouter, FastAPI
-from starlette.testclient import TestClient
 
 from hub.api.dependencies import require_declared_actions
 from hub.settings import Settings
@@ -231,12 +230,15 @@ def _answer_without_body(app: FastAPI, path: str) -> int:
     return statuses[0]
 
 
-def test_a_mistake_of_ours_is_a_plain_500_with_the_id_that_the_log_has(sqlite_hub: Hub) -> None:
-    @sqlite_hub.app.get("/broken")
+def test_a_mistake_of_ours_is_a_plain_500_with_the_id_that_the_log_has(embedded: Settings) -> None:
+    hub = start(embedded)
+
+    @hub.app.get("/broken")
     def broken() -> None:
         raise ValueError("secret detail")
 
-    answer = TestClient(sqlite_hub.app, base_url="http://127.0.0.1").get("/broken")
+    answer = hub.client.get("/broken")
+    hub.database.close()
 
     assert code_of(answer) == (500, "INTERNAL")
     assert "secret" not in answer.text
