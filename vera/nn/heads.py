@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,23 +99,18 @@ class PooledClassifier(nn.Module):
         return encoded
 
 
-Order = Callable[[int], Iterable[int]]
-
-
 def batches_by_length(
-    token_ids: Sequence[Sequence[int]], batch_size: int, device: torch.device, order: Order = range
+    token_ids: Sequence[Sequence[int]], batch_size: int, device: torch.device
 ) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-    """Batches of texts of like length, as (row numbers, model inputs): padding is wasted work.
-
-    `order(n)` gives the sequence in which the n batches come.
-    """
+    """Batches of texts of like length, as (row numbers, model inputs): padding is wasted work."""
     rows = sorted(range(len(token_ids)), key=lambda row: (len(token_ids[row]), row))
-    chunks = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-    for index in order(len(chunks)):
-        yield chunks[index], _padded([token_ids[row] for row in chunks[index]], device)
+    for start in range(0, len(rows), batch_size):
+        chunk = rows[start : start + batch_size]
+        yield chunk, padded([token_ids[row] for row in chunk], device)
 
 
-def _padded(token_ids: Sequence[Sequence[int]], device: torch.device) -> dict[str, Tensor]:
+def padded(token_ids: Sequence[Sequence[int]], device: torch.device) -> dict[str, Tensor]:
+    """Token ids and mask (batch, longest), int64, padded to the right with zeros."""
     width = max(len(ids) for ids in token_ids)
     ids, mask = np.zeros((2, len(token_ids), width), dtype=np.int64)
     for row, tokens in enumerate(token_ids):

@@ -1,13 +1,14 @@
 """Training the vectors of an adapter, and the two things it is compared with: LoRA and the head alone.
 
-Deterministic: the same recipe on the same machine gives the same bytes. Nothing draws from a
-global generator, and the base stays in evaluation mode, so there is no dropout to seed.
+Deterministic: the same recipe on the same machine gives the same bytes, and torch's global
+generator is as it was.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,9 +19,10 @@ from torch.nn import functional
 from vera.data import Examples, Split
 from vera.errors import VeraError
 from vera.nn.bank import Bank
-from vera.nn.heads import PooledClassifier, batches_by_length
+from vera.nn.heads import PooledClassifier, batches_by_length, padded
 
 METHODS = ("vera", "lora")
+_POOL = 8  # batches a pool of texts is cut into
 HEAD_EPOCHS, HEAD_BATCH = 200, 128  # over features computed once this is seconds, and it has converged
 
 
@@ -39,6 +41,8 @@ class Recipe:
     head_learning_rate: float = 5e-3
     warmup: float = 0.06  # share of all steps; Kopiczko et al. 2024, Table 8
     weight_decay: float = 0.0
+    label_smoothing: float = 0.0
+    dropout: bool = True  # the base's own rates
     seed: int = 0
     max_length: int = 64
 
@@ -71,27 +75,23 @@ def train(
     Raises VeraError (TRAINING_DIVERGED) as soon as a loss is not finite.
     """
     classifier.backbone.requires_grad_(False)
-    classifier.eval()
-    token_ids, targets = classifier.encode(split.train.texts), torch.tensor(split.train.targets)
     reset_head(classifier, recipe.seed)
-    shuffle = torch.Generator().manual_seed(recipe.seed)
-    device = next(classifier.parameters()).device
-
-    def shuffled(n: int) -> list[int]:
-        order: list[int] = torch.randperm(n, generator=shuffle).tolist()
-        return order
-
-    steps_per_epoch = -(-len(token_ids) // recipe.batch_size)
+    token_ids, targets = classifier.encode(split.train.texts), torch.tensor(split.train.targets)
+    shuffle, device = torch.Generator().manual_seed(recipe.seed), next(classifier.parameters()).device
+    steps = recipe.epochs * -(-len(token_ids) // recipe.batch_size)
     optimizer = _optimizer(parameters, classifier.classifier.parameters(), recipe)
-    schedule = _linear_schedule(optimizer, recipe, steps_per_epoch * recipe.epochs)
-    for epoch in range(recipe.epochs):
-        total = 0.0
-        for step, (rows, batch) in enumerate(batches_by_length(token_ids, recipe.batch_size, device, shuffled), 1):
-            loss = _step(classifier(**batch), targets[rows].to(device), optimizer)
-            schedule.step()
-            total += loss
-            if report:
-                report(Step(epoch + 1, epoch * steps_per_epoch + step, steps_per_epoch * recipe.epochs, total / step))
+    schedule, step = _linear_schedule(optimizer, recipe, steps), 0
+    with _seeded_dropout(classifier, recipe):
+        for epoch in range(1, recipe.epochs + 1):
+            losses = []
+            for rows in _shuffled_rows(token_ids, recipe.batch_size, shuffle):
+                logits = classifier(**padded([token_ids[row] for row in rows], device))
+                losses.append(_step(logits, targets[rows].to(device), optimizer, recipe.label_smoothing))
+                schedule.step()
+                step += 1
+                if report:
+                    report(Step(epoch, step, steps, sum(losses) / len(losses)))
+    classifier.eval()
 
 
 def train_head(classifier: PooledClassifier, split: Split, recipe: Recipe) -> None:
@@ -144,6 +144,29 @@ def reset_head(classifier: PooledClassifier, seed: int) -> None:
         head.bias.zero_()
 
 
+@contextmanager
+def _seeded_dropout(classifier: PooledClassifier, recipe: Recipe) -> Iterator[None]:
+    """Training mode with masks that depend on the seed alone. Dropout can only draw from torch's global
+    generator, so that is lent for the time and given back as it was."""
+    devices = [classifier.classifier.weight.device] if classifier.classifier.weight.is_cuda else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(recipe.seed)
+        classifier.train(recipe.dropout)
+        yield
+
+
+def _shuffled_rows(
+    token_ids: Sequence[Sequence[int]], batch_size: int, generator: torch.Generator
+) -> Iterator[list[int]]:
+    """One epoch of batches in random order, each of texts of like length: a pool of random texts is
+    sorted and cut, so that batches differ from epoch to epoch and little is padded."""
+    order: list[int] = torch.randperm(len(token_ids), generator=generator).tolist()
+    for start in range(0, len(order), batch_size * _POOL):
+        pool = sorted(order[start : start + batch_size * _POOL], key=lambda row: len(token_ids[row]))
+        chunks = [pool[at : at + batch_size] for at in range(0, len(pool), batch_size)]
+        yield from (chunks[i] for i in torch.randperm(len(chunks), generator=generator).tolist())
+
+
 def _optimizer(vectors: Sequence[nn.Parameter], head: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
     groups: list[dict[str, Any]] = [{"params": list(head), "lr": recipe.head_learning_rate}]
     if vectors:
@@ -160,8 +183,8 @@ def _linear_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps: in
     return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
-def _step(logits: Tensor, targets: Tensor, optimizer: torch.optim.Optimizer) -> float:
-    loss = functional.cross_entropy(logits.float(), targets)
+def _step(logits: Tensor, targets: Tensor, optimizer: torch.optim.Optimizer, label_smoothing: float = 0.0) -> float:
+    loss = functional.cross_entropy(logits.float(), targets, label_smoothing=label_smoothing)
     value = loss.item()
     if not math.isfinite(value):
         raise VeraError(f"The loss became {value}: train again with a lower learning rate.", code="TRAINING_DIVERGED")
