@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -173,7 +174,10 @@ def test_a_file_that_may_still_be_written_is_read_every_time(checkpoint: Path, c
     assert second.happened
 
 
-@pytest.mark.parametrize("damage", [b"", b"{}", b'[["w", "F32", [4, 4], "00"]]', b"\xff"])
+OTHER_TABLE = json.dumps(make_base().to_rows()).encode()
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b'[["w", "F32", [4, 4], "00"]]', b"\xff", OTHER_TABLE])
 def test_a_damaged_cache_costs_another_reading(checkpoint: Path, config: Config, damage: bytes) -> None:
     expected = fingerprint_of(checkpoint, config=config)
     for path in (config.cache / "tables").rglob("*.json"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from vera.errors import RefError
 from vera.ref import AdapterRef
 
 ADAPTER = AdapterRef("demo", "a")
+WHOAMI = b'{"name": "demo", "kind": "user", "scopes": []}'
 JOB = Job("01J", 3, "demo/a@v1", "sha256:0", "c" * 40, "demo/topics", {}, "sha256:1", JobBase("b", "vbf1:0", None), 60)
 
 
@@ -227,7 +229,7 @@ def test_a_missing_field_is_named_and_a_new_one_ignored(fake: FakeHub, hub: Hub)
         httpx2.Response(200, content=b"<html>Welcome to the hotel</html>"),
         httpx2.Response(200, content=b'{"name": "a", "name": "b"}'),
         httpx2.Response(200, content=b"[" * 1000 + b"]" * 1000),
-        httpx2.Response(200, stream=httpx2.ByteStream(b"x"), headers={"content-encoding": "gzip"}),
+        httpx2.Response(200, content=gzip.compress(WHOAMI), headers={"content-encoding": "gzip"}),
         httpx2.Response(204),
     ],
     ids=["html", "duplicate", "deep", "gzip", "nothing"],
