@@ -1,0 +1,127 @@
+"""Whatever a client sends, it is never a mistake of ours: no 5xx for anything that fits the description, or nearly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+
+from hub.auth.tokens import TokenKind
+from hub.domain import publishing
+from hub.errors import HubError
+from hub.settings import Settings
+from tests.builders import edit_weights, make_archive
+from tests.hub.harness import Hub, start
+from vera.errors import VeraError
+from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE
+
+CALM = settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A hub with a base, an adapter, a suite and an evaluation, so that the fuzzer finds something."""
+    hub = start(Settings(data_dir=tmp_path_factory.mktemp("fuzz"), allowed_hosts=("testserver",)))
+    hub.register_base()
+    worker = hub.worker()
+    hub.push(make_archive())
+    worker.finish(worker.must_claim())
+    yield hub
+    hub.database.close()
+
+
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_no_operation_answers_with_a_5xx(furnished: Hub, mode: GenerationMode) -> None:
+    """`positive` is what the description allows, `negative` what it does not."""
+    schema = schemathesis.openapi.from_asgi("/openapi.json", furnished.app)
+    personal, worker = (furnished.headers("demo", kind) for kind in (TokenKind.PERSONAL, TokenKind.WORKER))
+    asked = 0
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        headers = worker if operation.path.startswith("/api/v1/worker") else personal
+        asked += _ask(operation, mode, headers)
+    assert asked > 100
+
+
+def _ask(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> int:
+    """How often the operation was asked, and never answered with a 5xx."""
+    asked = 0
+
+    @CALM
+    @given(operation.as_strategy(generation_mode=mode))
+    def send(case: schemathesis.Case) -> None:
+        nonlocal asked
+        asked += 1
+        answer = case.call(headers=headers)
+        assert answer.status_code < 500, (case.as_curl_command(), answer.text)
+
+    with suppress(Unsatisfiable):  # an operation without parameters cannot be asked wrongly
+        send()
+    return asked
+
+
+# -- the manifest, which the schema knows only as bytes -----------------------------------------------
+
+ARCHIVE = make_archive()
+MANIFEST = json.loads(ARCHIVE.files[MANIFEST_FILE])
+
+_scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters(exclude_categories=()))
+    | st.just("v")
+)
+_values = st.recursive(
+    _scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
+)
+
+
+@st.composite
+def _spoiled_manifests(draw: st.DrawFn) -> bytes:
+    """A manifest with something else at one of its places, written as Python writes JSON."""
+    manifest = json.loads(json.dumps(MANIFEST))
+    place: Any = manifest
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = draw(st.sampled_from(keys))
+        if isinstance(place[key], dict | list) and place[key] and draw(st.booleans()):
+            place = place[key]
+            continue
+        place[key] = draw(_values)
+        return json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+
+
+@settings(CALM, max_examples=200)
+@given(_spoiled_manifests() | st.binary(max_size=50))
+def test_no_manifest_is_more_than_refused(manifest: bytes) -> None:
+    try:
+        publishing.check_upload({**ARCHIVE.files, MANIFEST_FILE: manifest})
+    except (VeraError, HubError):
+        return
+
+
+@settings(CALM, max_examples=200)
+@given(st.binary(max_size=50), st.integers(0, len(ARCHIVE.files[WEIGHTS_FILE])))
+def test_no_tensor_file_is_more_than_refused(junk: bytes, at: int) -> None:
+    data = ARCHIVE.files[WEIGHTS_FILE]
+    files = edit_weights(ARCHIVE, lambda _: data[:at] + junk + data[at + len(junk) :])
+    try:
+        publishing.check_upload(files)
+    except (VeraError, HubError):
+        return
