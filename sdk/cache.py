@@ -18,6 +18,7 @@ import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from sdk.errors import HubWarning
 from sdk.files import read_bounded, write_atomically
 from vera.ref import AdapterRef
 
@@ -106,6 +107,7 @@ class Cache:
             warnings.warn(
                 f"The cache {self._folder} cannot be written ({error.strerror}): what was fetched is not kept. "
                 "Make room there, or set VERA_HUB_CACHE.",
+                HubWarning,
                 stacklevel=2,
             )
 

@@ -24,6 +24,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
+class HubWarning(UserWarning):
+    """Something to know that stops nothing."""
+
+
 class HubError(Exception):
     """Base of the tree. `status` and `request_id` are None for what never reached a hub."""
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sdk.cache import Cache, Resolution, selector_of
 from sdk.config import Config
-from sdk.errors import BadAnswer, DigestMismatch, Offline
+from sdk.errors import BadAnswer, DigestMismatch, HubWarning, Offline
 from vera import archive
 from vera.archive import Archive
 from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest
@@ -180,6 +180,7 @@ def _check_memory(ref: AdapterRef, resolution: Resolution, memory: Cache, url: s
 def _warn_of_memory(ref: AdapterRef, known: Resolution) -> None:
     warnings.warn(
         f"VERA_HUB_OFFLINE is set: {ref} is taken to mean v{known.version}, as when the hub was last asked.",
+        HubWarning,
         stacklevel=4,
     )
 

@@ -70,15 +70,15 @@ def judge_regression(comparison: Comparison, margin: float, *, against: str) -> 
     low, high = comparison.interval
     is_significant_loss = comparison.delta < 0 and comparison.p_value < SIGNIFICANCE
     if high < -margin or (margin == 0 and is_significant_loss):
-        verdict, meaning = Verdict.FAIL, "a proven regression"
+        verdict, meaning = Verdict.FAIL, "A proven regression"
     elif low < -margin:
-        verdict, meaning = Verdict.INCONCLUSIVE, "too few items to exclude a regression"
+        verdict, meaning = Verdict.INCONCLUSIVE, "Too few items to exclude a regression"
     else:
-        verdict, meaning = Verdict.PASS, "no regression"
+        verdict, meaning = Verdict.PASS, "Not worse"
     return Finding(
         f"no regression vs {against}" + (f" (margin {margin:g})" if margin else ""),
         verdict,
-        f"{meaning[0].upper()}{meaning[1:]}: {comparison.metric} {comparison.score:.4f} against {comparison.against_score:.4f}, "
+        f"{meaning}: {comparison.metric} {comparison.score:.4f} against {comparison.against_score:.4f}, "
         f"difference {comparison.delta:+.4f}, 95% interval [{low:+.4f}, {high:+.4f}], p = {comparison.p_value:.3g} "
         f"({comparison.only_better} items only this one has right, {comparison.only_worse} only the other).",
     )

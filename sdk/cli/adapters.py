@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sdk.cli import terminal
-from sdk.cli.terminal import App, clean, pass_app, size
+from sdk.cli.terminal import App, clean, interval, pass_app, size
 
 if TYPE_CHECKING:
     from sdk.models import Adapter, Evaluation
@@ -177,10 +177,9 @@ def _say_description(title: str, archive: Archive, evaluations: tuple[Evaluation
 
 
 def _score_cells(evaluation: Evaluation) -> tuple[str, str]:
-    if evaluation.score is None or evaluation.interval is None:
+    if evaluation.score is None:
         return "", clean(evaluation.reason or "")
-    low, high = evaluation.interval
-    return f"{evaluation.score:.4f}", f"[{low:.4f}, {high:.4f}]"
+    return f"{evaluation.score:.4f}", interval(evaluation.interval)
 
 
 def _task_line(archive: Archive) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sdk.cli import terminal
-from sdk.cli.terminal import App, clean, pass_app, size
+from sdk.cli.terminal import App, clean, interval, pass_app, size
 
 if TYPE_CHECKING:
     from sdk.models import Leaderboard, LeaderboardRow
@@ -65,12 +65,11 @@ def _say_board(board: Leaderboard) -> None:
 
 
 def _row(row: LeaderboardRow) -> tuple[object, ...]:
-    low, high = row.interval
     return (
         f"{'=' if row.tied_with_best and row.rank > 1 else ''}{row.rank}",
         row.ref,
         f"{row.score:.4f}",
-        f"[{low:.4f}, {high:.4f}]",
+        interval(row.interval),
         size(row.vector_bytes),
         size(row.head_bytes),
         size(row.lora_bytes),

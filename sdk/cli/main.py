@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdk.cli.terminal import App, Failure, note
-from sdk.errors import HubError
+from sdk.cli.terminal import App, Failure, clean, note
+from sdk.errors import HubError, HubWarning
 from vera import __version__
 from vera.errors import VeraError
 
@@ -121,6 +121,11 @@ def main() -> None:
 def _sentence(error: Exception) -> str:
     if isinstance(error, HubError | VeraError | OSError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError):
+        return (
+            f"This needs the package {error.name}, which is not installed: `pip install 'vera-hub[server]'` brings what "
+            "a hub needs, and 'vera-hub[torch]' what training and loading need."
+        )
     return (
         f"Something unexpected happened ({type(error).__name__}: {error}). "
         "Run the command again as `vera-hub --debug …` and report what it says."
@@ -143,11 +148,8 @@ def _plugins() -> dict[str, EntryPoint]:
 def _load(plugin: EntryPoint) -> click.Command:
     try:
         return _command(plugin.load())
-    except ImportError as error:
-        raise Failure(
-            f"`vera-hub {plugin.name}` needs a part that is not installed ({error}): "
-            "install it, for instance with `pip install 'vera-hub[server]'`."
-        ) from error
+    except ModuleNotFoundError as error:
+        raise Failure(_sentence(error)) from error
 
 
 def _command(found: object) -> click.Command:
@@ -159,14 +161,14 @@ def _command(found: object) -> click.Command:
 def _warnings_as_notes() -> Iterator[None]:
     """Our own warnings become lines on standard error; those of other packages go on as they were."""
     with warnings.catch_warnings():
-        warnings.simplefilter("default", UserWarning)
+        warnings.simplefilter("default", HubWarning)
         show = warnings.showwarning
 
         def show_as_note(
             message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
         ) -> None:
-            if category is UserWarning:
-                note(f"Warning: {message}")
+            if issubclass(category, HubWarning):
+                note(f"Warning: {clean(message)}")
             else:
                 show(message, category, filename, lineno, *rest, **more)
 

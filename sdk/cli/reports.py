@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from sdk.cli.terminal import clean
+from sdk.cli.terminal import clean, interval
 from sdk.gating import Finding, Verdict
 from sdk.models import Comparison, Evaluation
 
@@ -88,7 +88,7 @@ def as_markdown(outcome: Outcome, *, strict: bool) -> str:
     lines = [f"### {_md(outcome.title)}", "", "| version | score | 95% interval | items |", "|---|---|---|---|"]
     for evaluation in filter(None, (outcome.evaluation, outcome.incumbent)):
         lines.append(
-            f"| `{_md(evaluation.ref)}` | {_number(evaluation.score)} | {_interval(evaluation)} | {evaluation.items:,} |"
+            f"| `{_md(evaluation.ref)}` | {_number(evaluation.score)} | {interval(evaluation.interval)} | {evaluation.items:,} |"
         )
     lines += ["", *(f"- {_MARKS[f.verdict]} **{_md(f.gate)}**: {_md(f.sentence)}" for f in outcome.findings)]
     if outcome.findings:
@@ -132,7 +132,7 @@ def _xml(suite: ET.Element) -> bytes:
 def _score_line(evaluation: Evaluation) -> str:
     if evaluation.score is None:
         return f"{clean(evaluation.state)}; `vera-hub eval {clean(evaluation.ref)} --suite {clean(evaluation.suite)} --wait` waits for it"
-    return f"{clean(evaluation.metric)} {evaluation.score:.4f}, 95% interval {_interval(evaluation)}, {evaluation.items:,} items"
+    return f"{clean(evaluation.metric)} {evaluation.score:.4f}, 95% interval {interval(evaluation.interval)}, {evaluation.items:,} items"
 
 
 def _verdict_line(verdict: Verdict, *, strict: bool) -> str:
@@ -145,13 +145,6 @@ def _verdict_line(verdict: Verdict, *, strict: bool) -> str:
 
 def _number(score: float | None) -> str:
     return "–" if score is None else f"{score:.4f}"
-
-
-def _interval(evaluation: Evaluation) -> str:
-    if evaluation.interval is None:
-        return "–"
-    low, high = evaluation.interval
-    return f"[{low:.4f}, {high:.4f}]"
 
 
 def _md(text: object) -> str:

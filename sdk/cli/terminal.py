@@ -36,7 +36,7 @@ class Failure(click.ClickException):
     """Ends the command with a sentence and an exit status."""
 
     def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(clean_text(message))
+        super().__init__(clean(message))
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
 
@@ -118,6 +118,11 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right
         table.add_row(*(Text(clean(cell)) for cell in row))
     is_screen = sys.stdout.isatty()
     Console(width=None if is_screen else _PIPED_WIDTH, highlight=False).print(table)
+
+
+def interval(bounds: tuple[float, float] | None) -> str:
+    """A confidence interval: `[0.7546, 0.8431]`."""
+    return "–" if bounds is None else f"[{bounds[0]:.4f}, {bounds[1]:.4f}]"
 
 
 def size(size_bytes: int) -> str:

@@ -46,6 +46,9 @@ class Side:
         if kind is not None:
             with self._database.writing() as session:
                 token = accounts.issue_token(session, accounts.ensure_user(session, user), kind)
+        return self.client_with(token)
+
+    def client_with(self, token: str | None) -> Hub:
         return Hub(Config(URL, self._folder / "config", self._folder / "cache", token), http=self.http)
 
 
@@ -174,11 +177,9 @@ def test_a_push_that_is_refused_comes_back_as_its_error(hub: Hub, side: Side) ->
     assert list(hub.list_adapters()) == []
 
 
-def test_a_token_the_hub_does_not_know_is_unauthorized(hub: Hub) -> None:
-    stranger = Hub(replace(hub.config, token="vhp_" + "0" * 46), http=hub._given_http)
-
+def test_a_token_the_hub_does_not_know_is_unauthorized(side: Side) -> None:
     with pytest.raises(Unauthorized, match="vera-hub login"):
-        stranger.whoami()
+        side.client_with("vhp_" + "0" * 46).whoami()
 
 
 def test_a_name_that_looks_like_another_is_a_conflict(hub: Hub) -> None:
