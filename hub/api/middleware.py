@@ -17,6 +17,8 @@ from hub.api.errors import problem_of, respond, unexpected
 from hub.errors import HubError, Malformed, Unsupported
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+# Asked every second by workers and monitors; a log of it would hide the rest.
+_ROUTINE = {("/api/v1/worker/claims", 204), ("/healthz", 200)}
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 # For answers that are not pages: nothing in them may run, be framed or be taken for another type.
 _SECURITY_HEADERS = {
@@ -56,7 +58,8 @@ class Gate:
                 raise  # half an answer is out: only closing the connection can tell the client
             await respond(unexpected(), answer.request_id)(scope, receive, answer.send)
         else:
-            log.info("request", extra=_line(scope, answer))
+            level = logging.DEBUG if (scope["path"], answer.status) in _ROUTINE else logging.INFO
+            log.log(level, "request", extra=_line(scope, answer))
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)

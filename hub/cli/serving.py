@@ -17,6 +17,7 @@ from typing import NoReturn
 import click
 import uvicorn
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 
 from hub.app import create_app, is_loopback
 from hub.auth.tokens import TokenKind
@@ -69,7 +70,8 @@ def serve_hub(settings: Settings, *, with_worker: bool, allow_remote: bool, verb
             if with_worker and _has_torch():
                 worker.start(_url(settings.host, port), secrets.worker)
 
-        _Server(_uvicorn_config(app), ready).run(sockets=[listener])
+        # The worker goes first: it may still have a result to hand in.
+        _Server(_uvicorn_config(app), ready=ready, leaving=worker.stop).run(sockets=[listener])
 
 
 def migrate_database(settings: Settings) -> str:
@@ -102,16 +104,21 @@ def open_local_account(database: Database, settings: Settings) -> Secrets:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, saying when it really listens."""
+    """uvicorn, saying when it really listens, and when it is about to stop and still answers."""
 
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, *, ready: Callable[[], None], leaving: Callable[[], None]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._leaving = leaving
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
             self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await run_in_threadpool(self._leaving)
+        await super().shutdown(sockets)
 
 
 def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
