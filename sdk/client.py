@@ -323,11 +323,12 @@ class Hub:
             return self._given_http
         import httpx2
 
-        # Over plain HTTP no certificate is read: loading them all takes longer than most requests here.
-        is_plain = urlsplit(self.config.url).scheme == "http"
+        # This machine is reached without the environment's proxy and, over plain HTTP, without reading
+        # certificates, which would take longer than most requests here.
+        is_here = is_loopback(self.config.url)
+        is_plain = is_here and urlsplit(self.config.url).scheme == "http"
         tls: ssl.SSLContext | bool = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else True
-        # A proxy of the environment is for the world outside, not for this machine.
-        return httpx2.Client(verify=tls, trust_env=not is_loopback(self.config.url))
+        return httpx2.Client(verify=tls, trust_env=not is_here)
 
 
 def _read(response: httpx2.Response, max_bytes: int) -> bytes:

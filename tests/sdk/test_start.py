@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -60,3 +62,25 @@ def test_the_list_of_commands_says_what_each_says_of_itself(name: str) -> None:
     assert command is not None
     assert command.name == name
     assert (command.help or "").partition("\n")[0] == line
+
+
+def test_a_command_of_another_package_is_listed_without_being_imported(tmp_path: Path) -> None:
+    """Its module is not even there: running it is what needs it."""
+    distribution = tmp_path / "guest-1.0.dist-info"
+    distribution.mkdir()
+    (distribution / "METADATA").write_text("Metadata-Version: 2.1\nName: guest\nVersion: 1.0\n")
+    (distribution / "entry_points.txt").write_text("[vera_hub.commands]\nvisit = guest_of_the_test:visit\n")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sdk.cli.main", *arguments]
+        return subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False
+        )
+
+    listed, missing = run("--help"), run("visit")
+
+    assert listed.returncode == 0
+    assert "visit" in listed.stdout
+    assert missing.returncode == 1
+    assert missing.stderr.startswith("Error: This needs the package guest_of_the_test, which is not installed")
+    assert len(missing.stderr.splitlines()) == 1
