@@ -8,6 +8,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from hub.api.dependencies import Services, services
 from hub.errors import Invalid, Malformed, TooLarge, TooSlow, Unsupported
@@ -15,6 +16,8 @@ from vera import strict_json
 
 CHUNK_TIMEOUT_S = 30
 MAX_JSON_DEPTH = 16
+# Beyond this, parsing takes long enough for other requests to notice.
+_PARSED_AT_ONCE = 16 * 1024
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -56,7 +59,9 @@ class JsonBody(Generic[Model]):
         body = bytearray()
         async for chunk in chunks(request, limits[self.size]):
             body += chunk
-        return self.parse(bytes(body))
+        if len(body) < _PARSED_AT_ONCE:
+            return self.parse(bytes(body))
+        return await run_in_threadpool(self.parse, bytes(body))
 
     def parse(self, body: bytes) -> Model:
         """The model in `body`. Raises Malformed for what is not strict JSON and Invalid for another shape."""

@@ -11,18 +11,25 @@ _PAGE = """<!doctype html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>API · Vera Hub</title>
 {styles}
 </head>
 <body>
-<header class="container">
-<nav aria-label="Main"><ul><li><a href="/"><strong>Vera Hub</strong></a></li></ul>
-<ul><li><a href="/">Adapters</a></li><li><a href="/leaderboards">Leaderboards</a></li><li><a href="/bases">Bases</a></li></ul></nav>
-</header>
-<main class="container">
-<h1>{title} {version}</h1>
-<p>{description} For programs there is <a href="/openapi.json">openapi.json</a>.</p>
+<header class="top"><div class="frame">
+<a class="brand" href="/">Vera Hub</a>
+<nav aria-label="Main"><a href="/">Adapters</a> <a href="/leaderboards">Leaderboards</a> <a href="/bases">Bases</a>
+<a href="/docs" aria-current="page">API docs</a></nav>
+</div></header>
+<main class="frame">
+<div class="heading">
+<h1>API <span class="tag">{version}</span></h1>
+<p class="lead">JSON in and out, under <code>/api/v1</code>. Reading is open to all; the operations marked
+<span class="tag">token</span> need <code>Authorization: Bearer</code> and a token. Every refusal is a <a href="#Problem">Problem</a>.
+For programs there is <a href="/openapi.json">openapi.json</a>.</p>
+</div>
 {groups}
+<section><h2>Shapes</h2>{shapes}</section>
 </main>
 </body>
 </html>
@@ -34,42 +41,80 @@ def render_reference(openapi: dict[str, Any], styles: Sequence[str]) -> str:
     groups: dict[str, list[str]] = {}
     for path, operations in openapi["paths"].items():
         for method, operation in operations.items():
-            tag = operation.get("tags", ["Other"])[0]
-            groups.setdefault(tag, []).append(_operation(method.upper(), path, operation))
+            groups.setdefault(operation["tags"][0], []).append(_operation(method.upper(), path, operation))
     return _PAGE.format(
         styles="\n".join(f'<link rel="stylesheet" href="{escape(url)}">' for url in styles),
-        title=escape(openapi["info"]["title"]),
         version=escape(openapi["info"]["version"]),
-        description=escape(openapi["info"].get("description", "")),
-        groups="\n".join(f"<section><h2>{escape(tag)}</h2>{''.join(each)}</section>" for tag, each in groups.items()),
+        groups="\n".join(_group(tag, rows) for tag, rows in groups.items()),
+        shapes="".join(_fold(name, schema) for name, schema in openapi["components"]["schemas"].items()),
+    )
+
+
+def _group(tag: str, rows: Sequence[str]) -> str:
+    head = (
+        '<thead><tr><th scope="col">Operation</th><th scope="col">Takes</th><th scope="col">Answers</th></tr></thead>'
+    )
+    return (
+        f'<section><h2>{escape(tag)}</h2><div class="scroll"><table class="list">'
+        f'<caption class="visually-hidden">{escape(tag)}</caption>{head}<tbody>{"".join(rows)}</tbody></table></div></section>'
     )
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
-    facts = "".join(f"<dt>{escape(name)}</dt><dd>{text}</dd>" for name, text in _facts(operation))
+    token = ' <span class="tag">token</span>' if "security" in operation else ""
     return (
-        f"<article><h3><code>{method} {escape(path)}</code></h3>"
-        f"<p>{escape(operation.get('description', ''))}</p><dl>{facts}</dl></article>"
+        f'<tr><th scope="row"><code>{method} {escape(path)}</code>{token}'
+        f'<span class="sub">{escape(operation["description"])}</span></th>'
+        f"<td>{'<br>'.join(_takes(operation)) or '–'}</td><td>{'<br>'.join(_answers(operation))}</td></tr>"
     )
 
 
-def _facts(operation: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    if "security" in operation:
-        yield "Token", "needed, as <code>Authorization: Bearer</code>"
-    parameters = [p for p in operation.get("parameters", []) if p["in"] == "query"]
-    if parameters:
-        yield "Query", ", ".join(f"<code>{escape(p['name'])}</code>" for p in parameters)
+def _takes(operation: dict[str, Any]) -> Iterator[str]:
+    query = [parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "query"]
+    if query:
+        yield f"<code>?{escape('&'.join(query))}</code>"
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
-        yield "Body", f"<code>{escape(media_type)}</code> {_shape(content)}"
+        if "$ref" in content["schema"]:
+            yield _type(content["schema"])
+        else:
+            yield f"{escape(media_type)}: {', '.join(_code(name) for name in content['schema']['properties'])}"
+
+
+def _answers(operation: dict[str, Any]) -> Iterator[str]:
     for status, response in operation["responses"].items():
-        for content in response.get("content", {}).values():
-            if status != "default":
-                yield f"Answer {escape(status)}", _shape(content)
+        if status != "default":
+            schemas = [content.get("schema", {}) for content in response.get("content", {}).values()]
+            yield f"{escape(status)} {' '.join(_type(schema) for schema in schemas) or escape(response['description'])}"
 
 
-def _shape(content: dict[str, Any]) -> str:
-    schema = content.get("schema", {})
+def _fold(name: str, schema: dict[str, Any]) -> str:
+    """A shape, folded: a browser opens it when a link leads to what is inside."""
+    required = schema.get("required", [])
+    fields = "".join(
+        f'<tr><th scope="row">{_code(field)}</th><td>{_type(kind)}{"" if field in required else ", optional"}</td></tr>'
+        for field, kind in schema.get("properties", {}).items()
+    )
+    return (
+        f'<details><summary>{escape(name)}</summary><div class="scroll">'
+        f'<table class="list plain" id="{escape(name)}"><caption>{escape(schema.get("description", ""))}</caption><tbody>{fields}</tbody></table></div></details>'
+    )
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """The type that a schema describes, in a few words."""
     if "$ref" in schema:
-        return f"<code>{escape(schema['$ref'].rpartition('/')[2])}</code>"
-    names = ", ".join(f"<code>{escape(name)}</code>" for name in schema.get("properties", {}))
-    return f"with {names}" if names else ""
+        name = escape(schema["$ref"].rpartition("/")[2])
+        return f'<a href="#{name}">{name}</a>'
+    if "anyOf" in schema:
+        return " or ".join(_type(each) for each in schema["anyOf"])
+    if "enum" in schema:
+        return " | ".join(_code(str(value)) for value in schema["enum"])
+    if "prefixItems" in schema:
+        return f"[{', '.join(_type(each) for each in schema['prefixItems'])}]"
+    if schema.get("type") == "array":
+        return f"list of {_type(schema.get('items', {}))}"
+    return escape(str(schema.get("format") or schema.get("type") or "bytes"))
+
+
+def _code(text: str) -> str:
+    return f"<code>{escape(text)}</code>"

@@ -30,7 +30,7 @@ def migrate(database: Database) -> None:
     from alembic.util.exc import CommandError
 
     config = Config()
-    config.set_main_option("script_location", str(migrations_folder()))
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     with database.engine.execution_options(writes=True).begin() as connection:
         if not database.is_sqlite:
             # Two servers that start at once: the second waits and then finds nothing to do.

@@ -228,7 +228,8 @@ def warnings_for(upload: Upload, registered_base: str) -> list[str]:
 
 
 def _keep_files(session: Session, version: Version, upload: Upload) -> None:
-    for path, data in upload.archive.files.items():
+    # In one order for everybody: two pushes that share files then cannot wait for each other.
+    for path, data in sorted(upload.archive.files.items()):
         sha256 = blobs.record(session, data, upload.outside)
         session.add(VersionFile(version_id=version.id, path=path, sha256=sha256, size_bytes=len(data)))
     session.flush()
