@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument("--oneshot", action="store_true", help="stop at the end instead of serving on")
     oneshot = parser.parse_args().oneshot
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the hub is stopped, too
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir()
     with _hub(_free_port()) as (url, environment):
