@@ -148,6 +148,7 @@ def test_only_plain_files_are_read(tmp_path: Path, name: str, replace: Callable[
 
     assert refused.value.code == "SOURCE_UNSAFE"
     assert "PRIVATE" not in str(refused.value)
+    assert ("is a link" in str(refused.value)) == replace.__name__.startswith("link")
     assert open_handles() == handles
 
 

@@ -142,6 +142,14 @@ def test_any_text_can_be_the_card(card: str) -> None:
     assert relabel(ADAPTER, card).card == card
 
 
+def test_a_card_may_have_a_mebibyte(tmp_path: Path) -> None:
+    longest = "x" * (1 << 20)
+    write_folder(relabel(ADAPTER, longest), tmp_path / "a")
+    assert read_folder(tmp_path / "a").card == longest
+    with pytest.raises(VeraError):
+        relabel(ADAPTER, longest + "x")
+
+
 def test_an_unsealed_folder_is_the_manifest_and_the_weights_alone() -> None:
     bare = {path: ADAPTER.files[path] for path in (MANIFEST_FILE, WEIGHTS_FILE)}
     assert inspect(bare, sealed=False).manifest == ADAPTER.manifest
@@ -194,6 +202,15 @@ def test_writing_again_replaces_the_adapter(tmp_path: Path) -> None:
     assert read_folder(folder) == newer
     assert (folder / "training.json").read_bytes() == b"2"
     assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize(
+    "files", [{MANIFEST_FILE: b"{}"}, {CONFIG_FILE: b"{}", WEIGHTS_FILE: b""}], ids=["unsealed", "PEFT's"]
+)
+def test_an_adapter_of_any_make_is_replaced(tmp_path: Path, files: dict[str, bytes]) -> None:
+    write_files(files, tmp_path / "a")
+    write_folder(ADAPTER, tmp_path / "a")
+    assert read_folder(tmp_path / "a") == ADAPTER
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:

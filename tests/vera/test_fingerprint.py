@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,16 @@ from safetensors.numpy import save_file
 from tests.builders import make_base
 from tests.vera import golden
 from vera.errors import BaseUnreadable
-from vera.fingerprint import INDEX_FILE, SINGLE_FILE, BaseFingerprint, TensorRecord, checkpoint_files, of_files
+from vera.fingerprint import (
+    INDEX_FILE,
+    SINGLE_FILE,
+    BaseFingerprint,
+    TensorRecord,
+    _entries,
+    _record,
+    checkpoint_files,
+    of_files,
+)
 
 Tensors = dict[str, np.ndarray]
 
@@ -263,6 +273,22 @@ def test_a_truncated_file_is_refused(tmp_path: Path, cut: int) -> None:
     file.write_bytes(data[:cut])
     with pytest.raises(BaseUnreadable, match=SINGLE_FILE):
         of_files(tmp_path)
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None:
+    file = write_single(tmp_path, tiny()) / SINGLE_FILE
+    entries = _entries(file)  # the header is read, and then the file is cut
+    os.truncate(file, file.stat().st_size - 1)
+    with pytest.raises(BaseUnreadable, match="still being written"):
+        [_record(file, *entry) for entry in entries]
+
+
+def test_a_file_is_a_checkpoint_by_its_suffix_and_a_folder_whatever_its_name(tmp_path: Path) -> None:
+    folder = write_single(tmp_path / "folder.safetensors", tiny())
+    assert of_files(folder) == of_files(folder / SINGLE_FILE)
+    (folder / SINGLE_FILE).rename(folder / "pytorch_model.bin")
+    with pytest.raises(BaseUnreadable, match="no safetensors checkpoint"):
+        of_files(folder / "pytorch_model.bin")
 
 
 def test_a_file_without_tensors_is_no_base(tmp_path: Path) -> None:

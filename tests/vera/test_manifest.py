@@ -189,6 +189,8 @@ def test_people_may_write_in_their_own_language(path: Path, text: str) -> None:
         (("schema",), ["vera-adapter/1"], "SCHEMA_UNSUPPORTED"),
         (("projection", "stream"), "torch", "STREAM_UNKNOWN"),
         (("projection", "rank"), 1_000_000, "RANK_INVALID"),
+        (("projection", "digest"), "sha256:" + "0" * 63, "MANIFEST_INVALID"),
+        (("projection", "digest"), "0" * 64, "MANIFEST_INVALID"),
         (("projection", "seed"), 2**53 - 1, None),
         (("projection", "seed"), True, "SEED_INVALID"),
         (("projection", "seed"), "0", "SEED_INVALID"),
@@ -222,7 +224,9 @@ def test_people_may_write_in_their_own_language(path: Path, text: str) -> None:
         (("task", "max_length"), 0, "MANIFEST_INVALID"),
         (("files", "../evil"), {"bytes": 1, "sha256": "0" * 64}, "MANIFEST_INVALID"),
         (("files", "README.md", "bytes"), -1, "MANIFEST_INVALID"),
-        (("files", "README.md", "bytes"), 2**21, "MANIFEST_INVALID"),
+        (("files", "README.md", "bytes"), 2**20 + 1, "MANIFEST_INVALID"),
+        (("files", "README.md", "bytes"), 2**20, None),
+        (("files", "README.md", "bytes"), 0, None),
         (("training", "notes"), "x" * 20_000, "MANIFEST_INVALID"),
     ],
     ids=dotted,
@@ -259,7 +263,8 @@ def test_each_lie_has_its_code(path: Path, value: Any, code: str | None) -> None
         (lambda text: "", "MANIFEST_INVALID"),
         (lambda text: "[]", "SCHEMA_UNSUPPORTED"),
         (lambda text: "null", "SCHEMA_UNSUPPORTED"),
-        (lambda text: text + " " * (1 << 20), "MANIFEST_TOO_LARGE"),
+        (lambda text: text.ljust((1 << 20) + 1), "MANIFEST_TOO_LARGE"),
+        (lambda text: text.ljust(1 << 20), "MANIFEST_NOT_CANONICAL"),
     ],
 )  # fmt: skip
 def test_bytes_that_are_no_canonical_manifest(change: Callable[[str], str], code: str) -> None:
@@ -286,7 +291,7 @@ def test_a_newer_schema_is_met_with_the_ones_that_are_known() -> None:
         {"x": "\ud800"},
         {"\ud800": 1},
         {1: 2},
-        {"x": object()},
+        {"x": b"bytes"},
         {"x": [[[[[[[[1]]]]]]]]},
     ],
     ids=repr,
@@ -306,6 +311,11 @@ def test_a_manifest_made_in_code_is_held_to_the_same_rules() -> None:
 
 
 def test_more_modules_than_a_tensor_file_can_hold_are_refused() -> None:
-    modules = tuple(AdaptedModule(f"m{i:04}", 12, 20) for i in range(MAX_MODULES + 1))
+    most = tuple(AdaptedModule(f"m{i:04}", 12, 20) for i in range(MAX_MODULES))
+    vector_bytes = 4 * MAX_MODULES * (20 + 8)
+    weights = dataclasses.replace(
+        MANIFEST.weights, vector_bytes=vector_bytes, size_bytes=vector_bytes + MANIFEST.weights.head_bytes + 500_000
+    )
+    assert len(dataclasses.replace(MANIFEST, modules=most, weights=weights).modules) == 2048
     with pytest.raises(ManifestError, match="2048"):
-        dataclasses.replace(MANIFEST, modules=modules)
+        dataclasses.replace(MANIFEST, modules=(*most, AdaptedModule("n", 12, 20)), weights=weights)
