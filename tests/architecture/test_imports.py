@@ -15,7 +15,7 @@ PACKAGES = ("vera", "sdk", "hub")
 
 TORCH = {"torch", "transformers", "safetensors", "peft", "sklearn", "scipy"}
 # Modules that share a name with the standard library because no other word says it as well.
-NAMESAKES = {"hub.scoring.statistics", "hub.db.types"}
+NAMESAKES = {"hub.scoring.statistics", "hub.db.types", "hub.cli.profile"}
 SERVER = {"fastapi", "starlette", "sqlalchemy", "alembic", "uvicorn"}
 
 
