@@ -242,6 +242,31 @@ def test_each_lie_has_its_code(path: Path, value: Any, code: str | None) -> None
     assert refused.value.code == code
 
 
+TENSOR_BYTES = VALUE["weights"]["vector_bytes"] + VALUE["weights"]["head_bytes"]
+NOTES_BYTES = len('{"accuracy":0.5,"notes":"","seed":1}')
+
+
+@pytest.mark.parametrize(
+    ("path", "last_good", "first_bad"),
+    [
+        (("modules", 1, "name"), "f" * 160, "f" * 161),
+        (("head", 1, "name"), "d" * 160, "d" * 161),
+        (("task", "kind"), "k" * 64, "k" * 65),
+        (("task", "max_length"), 1, 0),
+        (("task", "max_length"), 2**20, 2**20 + 1),
+        (("task", "labels"), [str(i) for i in range(10_000)], [str(i) for i in range(10_001)]),
+        (("weights", "bytes"), TENSOR_BYTES + 8 + 2, TENSOR_BYTES + 8 + 1),
+        (("weights", "bytes"), TENSOR_BYTES + 8 + 2**19, TENSOR_BYTES + 8 + 2**19 + 1),
+        (("training", "notes"), "x" * (16 * 1024 - NOTES_BYTES), "x" * (16 * 1024 - NOTES_BYTES + 1)),
+        (("license",), "x" * 200, "x" * 201),
+    ],
+    ids=dotted,
+)  # fmt: skip
+def test_the_last_value_that_is_allowed(path: Path, last_good: Any, first_bad: Any) -> None:
+    assert refusal(with_value(path, last_good)) is None
+    assert refusal(with_value(path, first_bad)) is not None
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
