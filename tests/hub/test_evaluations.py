@@ -160,6 +160,18 @@ def test_a_result_after_the_lease_is_refused_even_when_nobody_else_took_the_job(
     assert code_of(worker.finish(job)) == (409, "LEASE_EXPIRED")
 
 
+def test_a_worker_that_took_its_own_job_again_cannot_end_it_with_the_old_fence(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker()
+    _push(hub)
+    before = worker.must_claim()
+    hub.let_leases_run_out()
+    now = worker.must_claim()
+
+    assert code_of(worker.finish(before, [1] * 8)) == (409, "LEASE_EXPIRED")
+    assert worker.finish(now, [0] * 8).status_code == 204
+
+
 def test_a_heartbeat_keeps_the_job(hub: Hub) -> None:
     hub.register_base()
     worker = hub.worker()

@@ -7,8 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi import APIRouter, FastAPI
+from sqlalchemy import event
+from sqlalchemy.orm import Session
 
 from hub.api.dependencies import require_declared_actions
+from hub.errors import Unavailable
 from hub.settings import Settings
 from tests.builders import make_archive, make_base
 from tests.hub.harness import Hub, code_of, start
@@ -228,6 +231,27 @@ def _answer_without_body(app: FastAPI, path: str) -> int:
     }
     asyncio.run(app(scope, receive, send))
     return statuses[0]
+
+
+def test_an_answer_leaves_after_the_commit_and_not_before(sqlite_hub: Hub) -> None:
+    headers, table = sqlite_hub.headers(), make_base().to_rows()
+
+    def fail(_: Session) -> None:
+        raise Unavailable("The commit failed.", code="DB_UNAVAILABLE")
+
+    event.listen(Session, "before_commit", fail)
+    try:
+        answers = [
+            sqlite_hub.post("/bases", {"name": "x", "tensors": table}, headers),
+            sqlite_hub.push(make_archive(), headers=headers),
+        ]
+    finally:
+        event.remove(Session, "before_commit", fail)
+
+    assert code_of(answers[0]) == (503, "DB_UNAVAILABLE")
+    assert answers[0].headers["retry-after"] == "1"
+    assert not answers[1].is_success
+    assert sqlite_hub.get("/bases").json()["items"] == []
 
 
 def test_a_mistake_of_ours_is_a_plain_500_with_the_id_that_the_log_has(embedded: Settings) -> None:
