@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -334,6 +335,52 @@ def test_a_manifest_made_in_code_is_held_to_the_same_rules() -> None:
         dataclasses.replace(MANIFEST, recipe=dataclasses.replace(MANIFEST.recipe, rank=0))
     with pytest.raises(ManifestError, match="two dimensions"):
         dataclasses.replace(MANIFEST, head=(HeadTensor("classifier.bias", ()),))
+
+
+def consistent(modules: tuple[AdaptedModule, ...], head: tuple[HeadTensor, ...], dtype: str = "float32") -> Manifest:
+    """A manifest in which every size adds up, whatever else is wrong with it."""
+    item = 4 if dtype == "float32" else 2
+    vector_bytes = item * sum(module.out_features + MANIFEST.recipe.rank for module in modules)
+    head_bytes = item * sum(math.prod(tensor.shape) for tensor in head)
+    weights = dataclasses.replace(
+        MANIFEST.weights,
+        dtype=dtype,
+        vector_bytes=vector_bytes,
+        head_bytes=head_bytes,
+        size_bytes=8 + 500 + vector_bytes + head_bytes,
+    )
+    return dataclasses.replace(MANIFEST, modules=modules, head=head, weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("modules", "head", "dtype"),
+    [
+        ((AdaptedModule("a", 0, 12), AdaptedModule("b", 12, 20)), (), "float32"),
+        ((AdaptedModule("a", -1, 12), AdaptedModule("b", 12, 20)), (), "float32"),
+        ((AdaptedModule("a", 12, 0), AdaptedModule("b", 12, 20)), (), "float32"),
+        (MANIFEST.modules[::-1], (), "float32"),
+        (MANIFEST.modules, MANIFEST.head[::-1], "float32"),
+        (MANIFEST.modules, (MANIFEST.head[0],) * 2, "float32"),
+        (MANIFEST.modules, (HeadTensor("a b", (2,)),), "float32"),
+        (MANIFEST.modules, (HeadTensor("a", (0,)),), "float32"),
+        (MANIFEST.modules, (HeadTensor("a", (2, 0)),), "float32"),
+        (MANIFEST.modules, (HeadTensor("a", (-2, -2)),), "float32"),
+        (MANIFEST.modules, tuple(HeadTensor(f"h{i:02}", (1,)) for i in range(65)), "float32"),
+        (MANIFEST.modules, MANIFEST.head, "int16"),
+        (MANIFEST.modules, MANIFEST.head, ""),
+    ],
+)
+def test_a_lie_that_adds_up_is_a_lie_all_the_same(
+    modules: tuple[AdaptedModule, ...], head: tuple[HeadTensor, ...], dtype: str
+) -> None:
+    with pytest.raises(ManifestError):
+        consistent(modules, head, dtype)
+
+
+def test_what_adds_up_and_is_no_lie_is_a_manifest() -> None:
+    consistent(MANIFEST.modules, MANIFEST.head)
+    consistent(MANIFEST.modules, MANIFEST.head, "bfloat16")
+    consistent(MANIFEST.modules, tuple(HeadTensor(f"h{i:02}", (1, 3)) for i in range(64)))
 
 
 def test_more_modules_than_a_tensor_file_can_hold_are_refused() -> None:
