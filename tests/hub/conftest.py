@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import tempfile
 import uuid
 import warnings
@@ -16,11 +17,10 @@ from sqlalchemy.engine import make_url
 
 from hub.app import open_services
 from hub.db.migrating import migrate
+from hub.db.models import Table
 from hub.db.session import Database
 from hub.settings import DATABASE_FILE, Settings
 from tests.hub.harness import Hub, hub_of, start
-
-TEMPLATE = "template_hub"
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +34,8 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[Callable[..., str]]:
-    """Makes a new database of the present schema on a real PostgreSQL, and gives its URL."""
+def postgres() -> Iterator[Callable[[], str]]:
+    """Makes a new, empty database on a real PostgreSQL, and gives its URL."""
     # Not below pytest's own folder: the server runs as another user than root, and every pytest that
     # starts takes all others' rights to that folder away.
     folder = Path(tempfile.mkdtemp(prefix="hub-postgres-"))
@@ -49,24 +49,41 @@ def postgres() -> Iterator[Callable[..., str]]:
             shutil.rmtree(folder, ignore_errors=True)
             pytest.skip(f"PostgreSQL does not start here: {error}")
     admin = create_engine(make_url(server.get_uri()).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-
     with admin.connect() as connection:  # nothing here is to survive a power cut
         connection.execute(text("ALTER SYSTEM SET fsync = off"))
         connection.execute(text("SELECT pg_reload_conf()"))
 
-    def create(template: str | None = TEMPLATE) -> str:
-        name = TEMPLATE if template is None else f"hub_{uuid.uuid4().hex}"
+    def create() -> str:
+        name = f"hub_{uuid.uuid4().hex}"
         with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template or 'template0'}"))
+            connection.execute(text(f"CREATE DATABASE {name}"))
         return server.get_uri(name)
 
-    database = Database(create(template=None))
-    migrate(database)
-    database.close()
     yield create
     admin.dispose()
+    process = server.get_postmaster_info().process
+    process.send_signal(signal.SIGQUIT)  # an orderly end would first write everything to the disk
+    process.wait(30)
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres: Callable[[], str]) -> Iterator[Database]:
+    """One PostgreSQL database of the present schema for many tests."""
+    database = Database(postgres())
+    migrate(database)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def clean_postgres(migrated_postgres: Database) -> str:
+    """The URL of a PostgreSQL database of the present schema with nothing in it."""
+    tables = ", ".join(table.name for table in Table.metadata.sorted_tables)
+    with migrated_postgres.engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    return migrated_postgres.engine.url.render_as_string(hide_password=False)
 
 
 @pytest.fixture
@@ -84,8 +101,8 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
     if request.param == "sqlite":
         embedded: Settings = request.getfixturevalue("embedded")
         return embedded
-    create: Callable[[], str] = request.getfixturevalue("postgres")
-    return Settings(data_dir=tmp_path / "data", database_url=create(), blob_url="memory:///")
+    url: str = request.getfixturevalue("clean_postgres")
+    return Settings(data_dir=tmp_path / "data", database_url=url, blob_url="memory:///")
 
 
 @pytest.fixture(scope="session")

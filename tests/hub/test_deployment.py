@@ -32,9 +32,9 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 @pytest.fixture
-def environment(postgres: Callable[..., str], s3: S3Server) -> Mapping[str, str]:
+def environment(postgres: Callable[[], str], s3: S3Server) -> Mapping[str, str]:
     """What the compose file sets, for an empty database and bucket."""
-    database_url = postgres(template="template0")
+    database_url = postgres()
     return {**s3.environment, "VERA_HUB_DATABASE_URL": database_url, "VERA_HUB_BLOB_URL": s3.url}
 
 

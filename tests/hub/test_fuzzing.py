@@ -24,7 +24,7 @@ from vera.errors import VeraError
 from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE
 
 CALM = settings(
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     derandomize=True,
     database=None,
@@ -54,7 +54,7 @@ def test_no_operation_answers_with_a_5xx(furnished: Hub, mode: GenerationMode) -
         operation = result.ok()
         headers = worker if operation.path.startswith("/api/v1/worker") else personal
         asked += _ask(operation, mode, headers)
-    assert asked > 100
+    assert asked > 60
 
 
 def _ask(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> int:

@@ -26,8 +26,8 @@ def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     if request.param == "sqlite":
         database = Database(f"sqlite:///{tmp_path}/hub.db")
     else:
-        create: Callable[..., str] = request.getfixturevalue("postgres")
-        database = Database(create(template="template0"))
+        create: Callable[[], str] = request.getfixturevalue("postgres")
+        database = Database(create())
     yield database
     database.close()
 
@@ -78,8 +78,8 @@ def test_a_database_of_a_later_release_is_refused(embedded: Settings) -> None:
     assert (refused.value.code, refused.value.exit_code) == ("SCHEMA_MISMATCH", 3)
 
 
-def test_a_shared_database_is_not_migrated_by_the_server(tmp_path: Path, postgres: Callable[..., str]) -> None:
-    settings = Settings(data_dir=tmp_path, database_url=postgres(template="template0"))
+def test_a_shared_database_is_not_migrated_by_the_server(tmp_path: Path, postgres: Callable[[], str]) -> None:
+    settings = Settings(data_dir=tmp_path, database_url=postgres())
 
     with pytest.raises(StartRefused, match="vera-hub migrate"):
         create_app(settings)
