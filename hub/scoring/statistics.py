@@ -68,7 +68,7 @@ def mcnemar_exact(better: int, worse: int) -> float:
     if discordant == 0:
         return 1.0
     tail = sum(math.comb(discordant, k) for k in range(min(better, worse) + 1))
-    return min(1.0, 2 * tail / 2**discordant)
+    return min(1.0, float(2 * tail / (1 << discordant)))
 
 
 def _bootstrap_difference(better: int, worse: int, n: int) -> tuple[float, float]:

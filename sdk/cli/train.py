@@ -99,7 +99,7 @@ def _load_base(base: str, config: Config) -> Base:
         from transformers import AutoModel
         from transformers.utils import logging
 
-        logging.disable_progress_bar()
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers
         model = AutoModel.from_pretrained(path, local_files_only=True)
     name, revision = _name_of(fingerprint.value, path, config)
     return Base(model, fingerprint, name, revision)
@@ -147,13 +147,14 @@ def _say_outcome(outcome: Outcome, folder: Path) -> None:
     scores, is_vera = outcome.scores, outcome.archive is not None
     rows = [
         (f"{'VeRA' if is_vera else 'LoRA'} + head", scores.adapter, outcome.parameters),
-        ("head alone on the frozen base", scores.head_only, 0),
+        ("head alone, the same training", scores.head_only, 0),
+        ("head alone, until it converges", scores.probe, 0),
         ("always the most common label", scores.majority, 0),
     ]
     terminal.say(f"\nHeld-out accuracy ({scores.items} texts):")
     for what, score, parameters in rows:
         size = f"   {parameters:,} parameters = {parameters * 4:,} bytes in float32" if parameters else ""
-        terminal.say(f"  {what:<30} {score:6.1%}{size}")
+        terminal.say(f"  {what:<31} {score:6.1%}{size}")
     following = (
         f"push it with: vera-hub push {folder}" if is_vera else "a LoRA, to compare with: the hub keeps VeRA adapters"
     )

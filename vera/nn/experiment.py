@@ -74,8 +74,8 @@ def run(
     bank = Bank({name: module for name, module in live.items() if id(module) in chosen})
     classifier = PooledClassifier(base.model, split.labels, pooling=pooling, max_length=recipe.max_length)
     stage("training the head alone on the frozen base")
-    training.train_head(classifier, split, recipe)
-    head_only = training.accuracy(classifier, split.heldout)
+    head_only = _head_accuracy(classifier, split, recipe, recipe.epochs)
+    probe = _head_accuracy(classifier, split, recipe, training.PROBE_EPOCHS)
     stage("training the adapter")
     history: list[Step] = []
     projection = _add_adapter(bank, recipe)
@@ -83,7 +83,7 @@ def run(
     try:
         training.train(classifier, bank.parameters(_TRAINED), split, recipe, _recording(history, report))
         stage("scoring the held-out texts")
-        scores = Scores(training.accuracy(classifier, split.heldout), head_only, split.majority, len(split.heldout))
+        scores = Scores(training.accuracy(classifier, split.heldout), *baselines, split.majority, len(split.heldout))
         archive, files = None, {}
         if projection:
             archive = packaging.vera_archive(
@@ -98,6 +98,11 @@ def run(
     head_parameters = sum(p.numel() for p in classifier.classifier.parameters())
     log = packaging.training_log(history)
     return Outcome(archive, {**files, packaging.LOG_FILE: log}, scores, parameters, head_parameters)
+
+
+def _head_accuracy(classifier: PooledClassifier, split: Split, recipe: Recipe, epochs: int) -> float:
+    training.train_head(classifier, split, recipe, epochs=epochs)
+    return training.accuracy(classifier, split.heldout)
 
 
 def _add_adapter(bank: Bank, recipe: Recipe) -> tuple[ProjectionRecipe, str] | None:

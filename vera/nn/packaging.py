@@ -30,15 +30,25 @@ FOLDER_FILES = (LOG_FILE, SUMMARY_FILE)
 
 @dataclass(frozen=True)
 class Scores:
-    """Held-out accuracy of what was trained, beside what it must beat."""
+    """Held-out accuracy of what was trained, beside what it must beat.
+
+    `head_only` is the same recipe without the adapter; `probe` is that head trained until it has converged.
+    """
 
     adapter: float
     head_only: float
+    probe: float
     majority: float
     items: int
 
     def to_dict(self) -> dict[str, Any]:
-        return {"accuracy": self.adapter, "head_only": self.head_only, "majority": self.majority, "items": self.items}
+        return {
+            "accuracy": self.adapter,
+            "head_only": self.head_only,
+            "probe": self.probe,
+            "majority": self.majority,
+            "items": self.items,
+        }
 
 
 def vera_archive(
@@ -131,7 +141,8 @@ A VeRA adapter of [{manifest.base.name}]: it sorts a text into one of {len(split
 | held out, {scores.items} texts of {split.name} | accuracy |
 |---|---|
 | this adapter | {scores.adapter:.1%} |
-| the frozen base with a trained head | {scores.head_only:.1%} |
+| the same training of the head alone, the base frozen | {scores.head_only:.1%} |
+| the head alone, trained until it has converged | {scores.probe:.1%} |
 | always the most common label | {scores.majority:.1%} |
 
 Self-reported at training; the hub's own evaluation stands beside it on the adapter's page.

@@ -23,7 +23,7 @@ from vera.nn.heads import PooledClassifier, batches_by_length, padded
 
 METHODS = ("vera", "lora")
 _POOL = 8  # batches a pool of texts is cut into
-HEAD_EPOCHS, HEAD_BATCH = 200, 128  # over features computed once this is seconds, and it has converged
+PROBE_EPOCHS = 100  # after which the head alone has converged
 
 
 @dataclass(frozen=True)
@@ -94,20 +94,21 @@ def train(
     classifier.eval()
 
 
-def train_head(classifier: PooledClassifier, split: Split, recipe: Recipe) -> None:
-    """Train the head alone on the frozen base's features, which are computed once: the baseline to beat."""
+def train_head(classifier: PooledClassifier, split: Split, recipe: Recipe, *, epochs: int | None = None) -> None:
+    """Train the head alone on the frozen base: the recipe without the adapter, and so the baseline to beat.
+
+    The base's features are computed once, so this takes seconds. `epochs` replaces the recipe's.
+    """
     features = pooled_features(classifier, split.train)
     targets = torch.tensor(split.train.targets, device=features.device)
+    token_ids = classifier.encode(split.train.texts)
     reset_head(classifier, recipe.seed)
-    shuffle = torch.Generator().manual_seed(recipe.seed)
-    steps = -(-len(targets) // HEAD_BATCH)
+    shuffle, epochs = torch.Generator().manual_seed(recipe.seed), epochs or recipe.epochs
     optimizer = _optimizer([], classifier.classifier.parameters(), recipe)
-    schedule = _linear_schedule(optimizer, recipe, steps * HEAD_EPOCHS)
-    for _ in range(HEAD_EPOCHS):
-        order = torch.randperm(len(targets), generator=shuffle)
-        for start in range(0, len(order), HEAD_BATCH):
-            rows = order[start : start + HEAD_BATCH]
-            _step(classifier.classify_pooled(features[rows]), targets[rows], optimizer)
+    schedule = _linear_schedule(optimizer, recipe, epochs * -(-len(token_ids) // recipe.batch_size))
+    for _ in range(epochs):
+        for rows in _shuffled_rows(token_ids, recipe.batch_size, shuffle):
+            _step(classifier.classify_pooled(features[rows]), targets[rows], optimizer, recipe.label_smoothing)
             schedule.step()
 
 
