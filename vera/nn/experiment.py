@@ -83,7 +83,8 @@ def run(
     try:
         training.train(classifier, bank.parameters(_TRAINED), split, recipe, _recording(history, report))
         stage("scoring the held-out texts")
-        scores = Scores(training.accuracy(classifier, split.heldout), *baselines, split.majority, len(split.heldout))
+        adapter = training.accuracy(classifier, split.heldout)
+        scores = Scores(adapter, head_only, probe, split.majority, len(split.heldout))
         archive, files = None, {}
         if projection:
             archive = packaging.vera_archive(
