@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
@@ -20,7 +19,7 @@ from hub.db.migrating import migrate
 from hub.db.models import Table
 from hub.db.session import Database
 from hub.settings import DATABASE_FILE, Settings
-from tests.hub.harness import Hub, hub_of, start
+from tests.hub.harness import Hub, start
 
 
 @pytest.fixture(scope="session")
@@ -106,27 +105,27 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
-    """One app for many tests, each of which gives it its own database: building the routes takes longest."""
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """One app and one event loop for many tests, each of which gives it its own database: building the
+    routes takes longer than most tests."""
     hub = start(Settings(data_dir=tmp_path_factory.mktemp("app")))
-    hub.database.close()
-    return hub.app
+    with hub.client:
+        yield hub
 
 
 @pytest.fixture
-def hub(app: FastAPI, settings: Settings) -> Iterator[Hub]:
+def hub(running: Hub, settings: Settings) -> Iterator[Hub]:
     """A hub without anything in it, once on each database. On PostgreSQL, large blobs are objects."""
-    yield from _run(app, settings)
+    yield from _run(running, settings)
 
 
 @pytest.fixture
-def sqlite_hub(app: FastAPI, embedded: Settings) -> Iterator[Hub]:
+def sqlite_hub(running: Hub, embedded: Settings) -> Iterator[Hub]:
     """A hub without anything in it, for what does not depend on the database."""
-    yield from _run(app, embedded)
+    yield from _run(running, embedded)
 
 
-def _run(app: FastAPI, settings: Settings) -> Iterator[Hub]:
-    app.state.services = open_services(settings)
-    hub = hub_of(app)
-    yield hub
-    hub.database.close()
+def _run(running: Hub, settings: Settings) -> Iterator[Hub]:
+    running.app.state.services = open_services(settings)
+    yield running
+    running.database.close()

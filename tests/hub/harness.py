@@ -145,10 +145,7 @@ class Worker:
 
 def start(settings: Settings) -> Hub:
     """A hub of these settings. Its database is closed by the caller."""
-    return hub_of(create_app(settings))
-
-
-def hub_of(app: FastAPI) -> Hub:
+    app = create_app(settings)
     return Hub(app, TestClient(app, base_url=URL))
 
 
