@@ -39,9 +39,10 @@ def load(
     """
     from sdk.client import Hub as HubClient
 
-    door = hub or HubClient(config or Config.resolve())
+    parsed = AdapterRef.parse(ref)
+    door = hub or HubClient((config or Config.resolve()).at_host(parsed.host))
     try:
-        fetched = fetching.fetch(AdapterRef.parse(ref), hub=door)
+        fetched = fetching.fetch(parsed, hub=door)
         manifest = fetched.archive.manifest
         table = bases.table_of(manifest.base.fingerprint, hub=door)
         model = base if _is_live(base) else _open(base, manifest, verify, door.config)

@@ -1,6 +1,6 @@
 """References to adapters: `org/adapter@v3`, `org/adapter@prod`, `org/adapter@v3@sha256:…`.
 
-    reference  = [ "hf://" / "vera://" [ host "/" ] ] adapter-id [ pin ]
+    reference  = [ "vera://" [ host "/" ] ] adapter-id [ pin ]
     pin        = ( "@" selector [ "@" digest ] ) / ( "@" digest )
     adapter-id = namespace "/" name            ; lower case; the namespace has no dots
     selector   = version / alias / commit      ; v[1-9][0-9]{0,8} / word / 40 hex
@@ -151,17 +151,19 @@ def fold_name(name: str) -> str:
 
 
 def _split_host(text: str) -> tuple[str | None, str]:
-    for scheme in ("vera://", "hf://"):
-        if text.startswith(scheme):
-            rest = text.removeprefix(scheme)
-            host, slash, tail = rest.partition("/")
-            if not slash:
-                break
-            has_host = scheme == "vera://" and tail.count("/") == 1
-            if has_host and not _HOST.fullmatch(host):
-                raise RefError(f"{host!r} in {text!r} is not a host name.", ref=text)
-            return (host, tail) if has_host else (None, rest)
-    return None, text
+    if text.startswith("hf://"):
+        raise RefError(
+            f"{text!r} is on the Hugging Face Hub, which is not read yet: write owner/name for a Vera hub.", ref=text
+        )
+    if not text.startswith("vera://"):
+        return None, text
+    rest = text.removeprefix("vera://")
+    host, _, tail = rest.partition("/")
+    if tail.count("/") != 1:
+        return None, rest
+    if not _HOST.fullmatch(host):
+        raise RefError(f"{host!r} in {text!r} is not a host name.", ref=text)
+    return host, tail
 
 
 def _split_id(adapter_id: str, default_namespace: str | None, text: str) -> tuple[str, str]:

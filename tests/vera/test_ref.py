@@ -65,7 +65,6 @@ def test_whatever_is_accepted_has_one_canonical_form(text: str) -> None:
         (f"org/adapter@v3@{DIGEST}", AdapterRef("org", "adapter", "v3", DIGEST), SelectorKind.VERSION, True),
         (f"org/adapter@prod@{DIGEST}", AdapterRef("org", "adapter", "prod", DIGEST), SelectorKind.ALIAS, True),
         ("vera://org/adapter@v3", AdapterRef("org", "adapter", "v3"), SelectorKind.VERSION, True),
-        ("hf://org/adapter", AdapterRef("org", "adapter"), SelectorKind.LATEST, False),
         ("vera://h:80/org/a_b.c", AdapterRef("org", "a_b.c", host="h:80"), SelectorKind.LATEST, False),
     ],
 )
@@ -92,7 +91,7 @@ def test_a_bare_name_is_completed_with_the_namespace_of_the_user() -> None:
         "org/adapter@v0", "org/adapter@v01", "org/adapter@v1234567890", "org/adapter@V3", "vera://../org/adapter",
         "org/adapter@main", "org/adapter@head", "org/adapter@deadbeef", "org/adapter@abcdef0", "org/adapter@sha256x",
         "org/adapter@1", "org/adapter@-prod", "org/adapter@prod-", "org/adapter@pr od", "org/adapter@Prod",
-        "vera://", "vera://org", "hf://org", "vera:///org/adapter", "vera://-_/org/adapter", "hf://host/org/adapter",
+        "vera://", "vera://org", "hf://org", "hf://org/adapter", "vera:///org/adapter", "vera://-_/org/adapter", "hf://host/org/adapter",
         "https://host/org/adapter", "VERA://org/adapter", "vera://HOST/org/adapter", "vera://h:123456/org/adapter",
         "vera://user@host/org/adapter", "vera://h/org/adapter/x",
     ],
