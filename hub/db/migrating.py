@@ -33,7 +33,9 @@ def migrate(database: Database) -> None:
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     with database.engine.execution_options(writes=True).begin() as connection:
         if not database.is_sqlite:
-            # Two servers that start at once: the second waits and then finds nothing to do.
+            # Two that migrate at once: the second waits, however long it takes, and then finds nothing to do.
+            connection.execute(text("SET LOCAL statement_timeout = 0"))
+            connection.execute(text("SET LOCAL lock_timeout = 0"))
             connection.execute(text("SELECT pg_advisory_xact_lock(7465726168756)"))
         config.attributes["connection"] = connection
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -157,8 +157,7 @@ def check_result(
 
 def put_large_outputs(objects: BlobStore | None, result: Result) -> Result:
     """`result` with its outputs put into the object store, when there is one and they are large."""
-    outside = blobs.put_large(objects, [result.outputs])
-    return Result(result.outcomes, result.outputs, result.environment, result.seconds, outside)
+    return replace(result, outside=blobs.put_large(objects, [result.outputs]))
 
 
 def finish_job(session: Session, principal: Principal, job_id: str, fence: int, result: Result) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
@@ -101,7 +101,7 @@ def put_large_files(objects: BlobStore | None, upload: Upload) -> Upload:
     The manifest stays in the database, where every version's page reads it.
     """
     large = [data for path, data in upload.archive.files.items() if path != MANIFEST_FILE]
-    return Upload(upload.archive, upload.card_html, upload.message, blobs.put_large(objects, large))
+    return replace(upload, outside=blobs.put_large(objects, large))
 
 
 def publish_version(session: Session, principal: Principal, upload: Upload, *, namespace: str, name: str) -> Published:

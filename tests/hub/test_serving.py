@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import sqlite3
@@ -213,6 +214,24 @@ def test_a_token_is_in_no_repr() -> None:
 
 
 # -- the worker -----------------------------------------------------------------------------------
+
+
+def test_a_worker_of_this_machine_needs_no_token_from_anybody(server: Server, tmp_path: Path) -> None:
+    code = "import sys; from hub.cli import worker; from sdk.cli.terminal import App; worker(obj=App(sys.argv.pop()))"
+    environment = {**os.environ, "VERA_HUB_CONFIG": str(tmp_path), "VERA_HUB_CACHE": str(tmp_path)}
+    environment.pop("VERA_HUB_TOKEN", None)
+    worker = subprocess.Popen(
+        [sys.executable, "-c", code, "--data", str(server.data), server.url],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        _wait_for(lambda: bool(_get(server, "/api/v1/suites").json()["items"]))
+    finally:
+        worker.terminate()
+        _, said = worker.communicate(timeout=30)
+    assert worker.returncode == 0, said
 
 
 def _wait_for(holds: Callable[[], bool]) -> None:

@@ -11,10 +11,6 @@ from hub.db.models import Account, Token
 from hub.db.queries.inserting import insert_new
 
 
-def account_named(session: Session, name: str) -> Account | None:
-    return session.scalar(select(Account).where(Account.name == name))
-
-
 def ensure_account(session: Session, name: str, *, at: datetime) -> Account:
     """The user `name`, made now when there is none."""
     insert_new(session, Account, name=name, kind="user", created_at=at)
