@@ -75,7 +75,9 @@ def test_the_log_holds_requests_and_no_token(server: Server) -> None:
     httpx2.get(f"{server.url}/api/v1/adapters?search={token}")
     httpx2.get(f"{server.url}/api/v1/adapters/{token}/x", headers={"X-Request-Id": "look-for-me"})
 
-    log = (server.data / "hub.log").read_text()
+    log_file = server.data / "hub.log"
+    _wait_for(lambda: "look-for-me" in log_file.read_text())  # the line is written after the answer
+    log = log_file.read_text()
     line = next(json.loads(line) for line in log.splitlines() if "look-for-me" in line)
     assert (line["method"], line["status"], line["path"]) == ("GET", 404, "/api/v1/adapters/vhp_…/x")
     assert token not in log
