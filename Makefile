@@ -39,5 +39,14 @@ check: lint test ## exactly what CI runs
 serve: $(STAMP) ## a hub on 127.0.0.1:8000
 	@$(BIN)/vera-hub serve
 
+worker: $(STAMP) ## an evaluation worker for the hub of this machine
+	@$(BIN)/vera-hub worker
+
+migrate: $(STAMP) ## bring the database of VERA_HUB_DATABASE_URL to this release's schema
+	@$(BIN)/vera-hub migrate
+
+screenshots: $(STAMP) ## pictures of a running hub's pages (URL=http://127.0.0.1:8000) into docs/images
+	@$(BIN)/python tests/screenshots.py $(or $(URL),http://127.0.0.1:8000) docs/images
+
 clean: ## remove what was built
 	rm -rf $(VENV) .demo dist build
