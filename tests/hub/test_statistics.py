@@ -1,0 +1,52 @@
+"""Intervals and paired comparisons, held to scipy's."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from scipy import stats
+
+from hub.scoring import statistics
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"), [(0, 0), (1, 0), (0, 5), (3, 9), (40, 21), (10, 10), (500, 440), (6000, 5900)]
+)
+def test_mcnemar_is_the_exact_binomial_test(better: int, worse: int) -> None:
+    expected = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
+    # sums of a few thousand exponentials in float64
+    assert statistics.mcnemar_exact(better, worse) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("right", "items"), [(0, 10), (10, 10), (268, 309), (1, 3)])
+def test_the_interval_is_wilsons(right: int, items: int) -> None:
+    outcomes = [1] * right + [0] * (items - right)
+    expected = stats.binomtest(right, items).proportion_ci(method="wilson")
+    assert statistics.wilson_interval(outcomes) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_a_comparison_pairs_item_by_item() -> None:
+    ours, theirs = [1, 1, 1, 0, 0, 1], [1, 0, 1, 1, 0, 0]
+    paired = statistics.compare(ours, theirs)
+    assert (paired.only_better, paired.only_worse, paired.items) == (2, 1, 6)
+    assert paired.delta == pytest.approx(1 / 6)
+    assert paired.interval[0] <= paired.delta <= paired.interval[1]
+    assert not paired.is_significant
+
+
+def test_the_bootstrap_interval_is_that_of_the_difference() -> None:
+    ours, theirs = [1] * 300 + [0] * 100, [1] * 240 + [0] * 160
+    low, high = statistics.compare(ours, theirs).interval
+    spread = math.sqrt(0.15 * (1 - 0.15) / 400)  # of 60 items in 400, all one way
+    assert (low, high) == pytest.approx((0.15 - 1.96 * spread, 0.15 + 1.96 * spread), abs=0.006)
+
+
+def test_the_same_comparison_twice_gives_the_same_numbers() -> None:
+    ours, theirs = [1, 0] * 50, [1, 1, 0, 0] * 25
+    assert statistics.compare(ours, theirs) == statistics.compare(ours, theirs)
+
+
+def test_unequal_lists_are_refused() -> None:
+    with pytest.raises(ValueError, match="Paired items"):
+        statistics.compare([1, 0], [1])
