@@ -40,9 +40,9 @@ def get_suite(request: Request, family: str, task: str, session: Reading) -> Res
 def request_evaluation(
     request: Request, body: Annotated[EvaluationRequest, Depends(JsonBody(EvaluationRequest))], session: Writing
 ) -> Response:
-    """Ask for a version to be evaluated. 200 when that was asked before."""
-    view, is_new = evaluations.request_evaluation(session, AdapterRef.parse(body.ref), body.suite)
-    return answer(request, view, status=202 if is_new else 200)
+    """Ask for a version to be evaluated. 200 when that was asked before; what failed is tried again."""
+    view, is_queued = evaluations.request_evaluation(session, AdapterRef.parse(body.ref), body.suite)
+    return answer(request, view, status=202 if is_queued else 200)
 
 
 @router.get("/evaluations/{evaluation_id}", response_model=EvaluationView, dependencies=[ReadOnly])

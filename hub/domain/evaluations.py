@@ -38,7 +38,8 @@ def get_suite(session: Session, name: str) -> SuiteView:
 
 
 def request_evaluation(session: Session, ref: AdapterRef, suite_name: str) -> tuple[EvaluationView, bool]:
-    """The evaluation of the version that `ref` means by the suite as it is now, and whether it is new.
+    """The evaluation of the version that `ref` means by the suite as it is now, and whether it was put
+    in the queue: it is new, or it had failed and is tried again.
 
     Raises NotFound, and Invalid when the adapter answers something else than the suite asks.
     """
@@ -52,11 +53,12 @@ def request_evaluation(session: Session, ref: AdapterRef, suite_name: str) -> tu
             labels=suite.labels[:100],
         )
     owner_id = version.adapter.account_id
-    is_new = _enqueue(session, version, version.base, suite, owner_id, at=db.now(session))
     _, digest = spec_of(suite, version.base.fingerprint)
+    is_new = _enqueue(session, version, version.base, suite, owner_id, at=db.now(session))
+    is_queued = is_new or evaluations.retry_failed(session, version.id, digest)
     placed = evaluations.by_key(session, version.id, digest)
     assert placed is not None
-    return evaluation_views(session, [placed])[0], is_new
+    return evaluation_views(session, [placed])[0], is_queued
 
 
 def get_evaluation(session: Session, evaluation_id: str) -> EvaluationView:

@@ -233,6 +233,32 @@ def test_a_failure_that_will_not_pass_ends_the_job(hub: Hub) -> None:
     assert worker.claim() is None
 
 
+def test_an_evaluation_that_failed_is_tried_again_on_request(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker()
+    wanted = {"ref": _push(hub), "suite": "demo/topics"}
+    failed = worker.must_claim()
+    worker.fail(failed, retryable=False)
+
+    again = hub.post("/evaluations", wanted, hub.headers())
+    once_more = hub.post("/evaluations", wanted, hub.headers())
+
+    assert (again.status_code, once_more.status_code) == (202, 200)
+    waiting = again.json()
+    assert (waiting["id"], waiting["state"], waiting["attempts"], waiting["position"]) == (
+        failed["id"],
+        "waiting",
+        0,
+        1,
+    )
+    assert (waiting["reason"], waiting["worker"], waiting["finished_at"]) == (None, None, None)
+    job = worker.must_claim()
+    assert (job["id"], job["fence"]) == (failed["id"], failed["fence"] + 1)  # the failed attempt cannot speak for it
+    assert code_of(worker.finish(failed)) == (409, "LEASE_EXPIRED")
+    assert worker.finish(job).status_code == 204
+    assert hub.post("/evaluations", wanted, hub.headers()).json()["state"] == "done"
+
+
 def test_a_job_that_kills_its_workers_is_given_up(hub: Hub) -> None:
     hub.register_base()
     worker = hub.worker()

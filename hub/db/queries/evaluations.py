@@ -76,6 +76,15 @@ def enqueue(session: Session, *, version_id: int, suite_id: int, owner_id: int, 
     return insert_new(session, Evaluation, version_id=version_id, suite_id=suite_id, owner_id=owner_id, **values)
 
 
+def retry_failed(session: Session, version_id: int, spec_digest: str) -> bool:
+    """Makes a failed job wait again, with all of its attempts before it. True when it had failed."""
+    failed = Evaluation.version_id == version_id, Evaluation.spec_digest == spec_digest, Evaluation.state == "failed"
+    waiting = {"state": "waiting", "attempts": 0, "reason": None, "worker_id": None}
+    times = {"started_at": None, "finished_at": None}
+    changed = session.execute(update(Evaluation).where(*failed).values(**waiting, **times))
+    return bool(changed.rowcount)  # type: ignore[attr-defined]  # a CursorResult: it is an UPDATE
+
+
 def bases_with_labels(session: Session, labels_sha256: str) -> list[Base]:
     """The bases that have versions with exactly these labels."""
     query = select(Base).join(Version, Version.base_id == Base.id).where(Version.labels_sha256 == labels_sha256)
