@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import zlib
 from collections.abc import Sequence
 
@@ -19,10 +18,9 @@ from hub.domain import paging
 from hub.domain.shaping import base_view
 from hub.domain.views import BaseDetail, BaseView, Page, TensorRow
 from hub.errors import Invalid, NotFound
-from vera.fingerprint import BaseFingerprint, TensorRecord
-from vera.tensorfile import BASE_LIMITS, ITEM_BYTES
+from vera.fingerprint import BaseFingerprint
+from vera.tensorfile import ITEM_BYTES
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _MAX_TEXT = 200
 
 
@@ -31,12 +29,12 @@ def register_base(
 ) -> tuple[BaseView, bool]:
     """The base with this tensor table, and whether it is new. A known one keeps the name it has.
 
-    Raises Invalid for a table that no checkpoint has.
+    Raises Invalid for a name that cannot be shown, and vera's BaseUnreadable for a table that no checkpoint has.
     """
     _check_text("name", name)
     if revision is not None:
         _check_text("revision", revision)
-    fingerprint = BaseFingerprint.of_records(_records(tensors))
+    fingerprint = BaseFingerprint.from_rows(tensors)
     is_new = insert_new(
         session,
         Base,
@@ -85,40 +83,8 @@ def tensor_table(session: Session, base_id: int) -> list[TensorRow]:
     return [(name, dtype, tuple(shape), sha256) for name, dtype, shape, sha256 in rows]
 
 
-def _records(rows: Sequence[Sequence[object]]) -> list[TensorRecord]:
-    records = [_record(row) for row in rows]
-    if not records or len({record.name for record in records}) != len(records):
-        raise _bad_table("it is empty or names a tensor twice")
-    return records
-
-
-def _record(row: Sequence[object]) -> TensorRecord:
-    """One row, held to what a checkpoint can have: a tab in a name would make two tables one fingerprint."""
-    if len(row) != 4:
-        raise _bad_table("a row is not name, dtype, shape and sha256")
-    name, dtype, shape, sha256 = row
-    if not isinstance(name, str) or len(name) > BASE_LIMITS.max_name or not BASE_LIMITS.name.fullmatch(name):
-        raise _bad_table(f"{str(name)[:80]!r} is no tensor name")
-    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-        raise _bad_table(f"{name[:80]} has the dtype {str(dtype)[:20]!r}")
-    if not (isinstance(shape, list) and len(shape) <= BASE_LIMITS.max_dims and all(type(n) is int for n in shape)):
-        raise _bad_table(f"{name[:80]} has no proper shape")
-    if min(shape, default=1) < 0 or math.prod(shape) > BASE_LIMITS.max_items:
-        raise _bad_table(f"{name[:80]} has an impossible size")
-    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
-        raise _bad_table(f"{name[:80]} has no sha256 of 64 hex digits")
-    return TensorRecord(name, dtype, tuple(shape), sha256)
-
-
 def _check_text(field: str, text: str) -> None:
     if not 0 < len(text) <= _MAX_TEXT or not text.isprintable():
         raise Invalid(
             f"The {field} of a base must be 1 to {_MAX_TEXT} printable characters.", code="BASE_INVALID", field=field
         )
-
-
-def _bad_table(what: str) -> Invalid:
-    return Invalid(
-        f"The tensor table cannot be a checkpoint's: {what}. `vera-hub base add` makes one from the files.",
-        code="BASE_TABLE_INVALID",
-    )
