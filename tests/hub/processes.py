@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,12 +54,16 @@ def run(
 
 @contextmanager
 def serving(
-    folder: Path, *options: str, environment: Mapping[str, str] | None = None, with_worker: bool = False
+    folder: Path,
+    *options: str,
+    environment: Mapping[str, str] | None = None,
+    with_worker: bool = False,
+    command: Sequence[str] = COMMANDS,
 ) -> Iterator[Server]:
     """`serve` on a free port, with its data and profile in `folder`, until the block ends."""
     worker = [] if with_worker else ["--no-worker"]
     process = subprocess.Popen(
-        [*COMMANDS, "serve", "--port", "0", *worker, *options],
+        [*command, "serve", "--port", "0", *worker, *options],
         env=_environment(folder, environment),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
