@@ -13,7 +13,7 @@ import torch
 from tests.tiny import load_tiny_bert, write_tiny_bert
 from tests.tiny_adapters import QUERY, RANK, WIDE, make_tiny
 from vera import archive as archives
-from vera.errors import AdapterTooLarge, BaseMismatch, ProjectionMismatch, TargetError
+from vera.errors import AdapterTooLarge, BaseMismatch, ProjectionMismatch, TargetError, VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import WEIGHTS_FILE
 from vera.nn.attach import attach
@@ -134,6 +134,15 @@ def test_a_module_the_base_does_not_have_is_refused(tiny_model: Any, tiny_base: 
     archive = make_tiny(tiny_base, sizes={"encoder.layer.7.output.dense": (64, 32)})
     with pytest.raises(TargetError, match=r"encoder\.layer\.7\.output\.dense"):
         attach(tiny_model, archive, tiny_base)
+
+
+def test_a_head_that_would_be_left_out_is_refused(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
+    honest = make_tiny(tiny_base, head=True)
+    assert honest.manifest.task is not None
+    headless = replace(honest.manifest, task=replace(honest.manifest.task, pooling=None))
+    with pytest.raises(VeraError, match="head") as caught:
+        attach(tiny_model, archives.seal(headless, honest.files[WEIGHTS_FILE], "# tiny\n"), tiny_base)
+    assert caught.value.code == "HEAD_UNSUPPORTED"
 
 
 def test_a_global_default_dtype_changes_nothing(tiny_model: Any, tiny_base: BaseFingerprint) -> None:

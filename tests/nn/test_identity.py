@@ -60,6 +60,14 @@ def test_a_model_with_fewer_layers_is_refused(tmp_path: Path) -> None:
         prove_base(shallow, deep)
 
 
+def test_a_deeper_model_that_begins_like_the_base_is_refused(tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path / "shallow")
+    deeper = load_tiny_bert(folder, num_hidden_layers=3)
+    with pytest.raises(BaseMismatch, match="deeper") as caught:
+        prove_base(deeper, fingerprint.of_files(folder))
+    assert all(name.startswith("encoder.layer.2.") for name in caught.value.facts["foreign"])
+
+
 def test_another_architecture_is_said_to_be_one(tiny_base: BaseFingerprint) -> None:
     with pytest.raises(BaseMismatch, match="another architecture"):
         prove_base(torch.nn.Sequential(torch.nn.Linear(4, 4)), tiny_base)

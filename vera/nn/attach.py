@@ -61,6 +61,7 @@ def attach(
         raise BaseMismatch(
             f"The adapter was trained on {manifest.base.fingerprint}, and {base.value} was given as its base."
         )
+    _check_head(manifest, model)
     proof = _proof(model, base, verify, progress)
     bank = bank_of(model, proof)
     name = manifest.digest
@@ -113,6 +114,21 @@ def _proof(model: nn.Module, base: BaseFingerprint, verify: str, progress: Progr
 
         warnings.warn(f"The adapter may answer wrongly. {error}", stacklevel=4)
         return trust_base(model, base)
+
+
+def _check_head(manifest: Manifest, model: nn.Module) -> None:
+    """Raises VeraError for a head that would be left out or does not fit: the answers would not be the trained ones."""
+    task = manifest.task
+    found = {tensor.name: tensor.shape for tensor in manifest.head}
+    expected: dict[str, tuple[int, ...]] = {}
+    if task is not None and task.pooling is not None:
+        config: Any = model.config
+        expected = {HEAD_BIAS: (len(task.labels),), HEAD_WEIGHT: (len(task.labels), config.hidden_size)}
+    if found != expected:
+        raise VeraError(
+            f"The adapter's head has the tensors {found} and its task needs {expected}: it cannot be loaded as it was trained.",
+            code="HEAD_UNSUPPORTED",
+        )
 
 
 def _with_head(model: nn.Module, vectors: Vectors, attached: Attached) -> Any:

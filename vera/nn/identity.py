@@ -86,10 +86,21 @@ def _prove(live: Mapping[str, Tensor], base: BaseFingerprint, progress: Progress
     names = named | renamed
     absent = [r for r in missing if _part(r.name) not in {_part(name) for name in names}]
     lost = [r for r in missing if r not in absent]
-    if differing or lost or not names:
-        raise _mismatch(base, live, differing, lost, found=len(names))
-    extra = tuple(sorted(set(live) - set(names.values())))
-    return BaseProof(base.value, "content", len(names), names, tuple(r.name for r in absent), extra)
+    extra = sorted(set(live) - set(names.values()))
+    foreign = [name for name in extra if _is_inside(name, names)]
+    if differing or lost or foreign or not names:
+        raise _mismatch(base, live, _Difference(differing, lost, foreign, found=len(names)))
+    return BaseProof(base.value, "content", len(names), names, tuple(r.name for r in absent), tuple(extra))
+
+
+def _is_inside(name: str, names: Mapping[str, str]) -> bool:
+    """Whether the live tensor `name` stands among the base's own parts, where it would change what the base computes.
+
+    A task head stands beside them.
+    """
+    parts = {live.removesuffix(base) + _part(base) for base, live in names.items() if live.endswith(base)}
+    parts |= {_part(live) for base, live in names.items() if base.endswith(f".{live}")}
+    return any(name == part or name.startswith(f"{part}.") for part in parts)
 
 
 def _by_name(name: str, live: Mapping[str, Tensor]) -> str | None:
@@ -143,35 +154,35 @@ def _hash(tensor: Tensor, dtype: str, shape: tuple[int, ...] | None = None) -> s
     return hashlib.sha256(data.data).hexdigest()
 
 
-def _mismatch(
-    base: BaseFingerprint,
-    live: Mapping[str, Tensor],
-    differing: list[TensorRecord],
-    lost: list[TensorRecord],
-    found: int,
-) -> BaseMismatch:
-    story = _story(base, live, differing, lost, found)
-    first = [record.name for record in (differing + lost)[:3]]
+@dataclass(frozen=True)
+class _Difference:
+    """How a live model is not the base: tensors that differ, are lost, or stand among the base's own and are not its."""
+
+    differing: list[TensorRecord]
+    lost: list[TensorRecord]
+    foreign: list[str]
+    found: int
+
+
+def _mismatch(base: BaseFingerprint, live: Mapping[str, Tensor], what: _Difference) -> BaseMismatch:
+    first = [*(record.name for record in what.differing + what.lost), *what.foreign][:3]
     return BaseMismatch(
-        f"This model is not the base {base.value}: {len(differing)} of its {found} tensors differ and {len(lost)} are missing"
-        f"{' (' + ', '.join(first) + ')' if first else ''}. {story} Nothing was changed; load the base that the adapter names.",
+        f"This model is not the base {base.value}: {len(what.differing)} of its {what.found} tensors differ, "
+        f"{len(what.lost)} are missing and {len(what.foreign)} are not the base's{' (' + ', '.join(first) + ')' if first else ''}. "
+        f"{_story(base, live, what)} Nothing was changed; load the base that the adapter names.",
         fingerprint=base.value,
-        differing=[record.name for record in differing],
-        missing=[record.name for record in lost],
+        differing=[record.name for record in what.differing],
+        missing=[record.name for record in what.lost],
+        foreign=what.foreign,
     )
 
 
-def _story(
-    base: BaseFingerprint,
-    live: Mapping[str, Tensor],
-    differing: list[TensorRecord],
-    lost: list[TensorRecord],
-    found: int,
-) -> str:
+def _story(base: BaseFingerprint, live: Mapping[str, Tensor], what: _Difference) -> str:
     """The likeliest reason for a mismatch, as a sentence."""
-    if not found or len(lost) > len(base.tensors) // 2:
+    differing = what.differing
+    if not what.found or len(what.lost) > len(base.tensors) // 2:
         return "It looks like another architecture."
-    if lost:
+    if what.lost:
         return "It looks like another size of the model, with fewer layers."
     shapes = [r for r in differing if (name := _by_name(r.name, live)) and tuple(live[name].shape) != r.shape]
     if shapes and all("embed" in record.name for record in shapes):
@@ -183,18 +194,25 @@ def _story(
     ]
     if narrow:
         return f"It is held in {live[_by_name(narrow[0].name, live) or ''].dtype}, which cannot contain the stored {narrow[0].dtype}: load it in {narrow[0].dtype}."
-    if len(differing) == found:
+    if what.foreign and not differing:
+        return "It looks like a deeper model, or one that something was added to."
+    if len(differing) == what.found:
         return "Every weight differs: it looks like another training run or revision."
     return "It looks like a fine-tune of the base, or an adapter merged into it."
 
 
 def _float_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    tensors = [*model.named_parameters(remove_duplicate=False), *model.named_buffers(remove_duplicate=False)]
-    return [(name, tensor) for name, tensor in tensors if tensor.is_floating_point()]
+    """The float tensors of the model's state, tied ones under each of their names. Buffers that are
+    computed and never saved, such as rotary frequencies, are not among them."""
+    state = model.state_dict(keep_vars=True)
+    return [(name, t) for name, t in state.items() if isinstance(t, Tensor) and t.is_floating_point()]
 
 
 def _stamp(model: nn.Module) -> int:
-    """Changes whenever a tensor is replaced or written in place (torch counts writes in `_version`)."""
+    """Changes whenever a tensor is replaced or written in place (torch counts writes in `_version`).
+
+    A write behind torch's back, through `.data` or a NumPy view, is not counted and not seen.
+    """
     return hash(
         tuple((name, t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for name, t in _float_tensors(model))
     )
