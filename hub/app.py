@@ -14,6 +14,7 @@ from hub.api import adapters, bases, evaluations, openapi, service, workers
 from hub.api import errors as api_errors
 from hub.api.dependencies import ReadOnly, Services, require_declared_actions
 from hub.api.errors import Problem
+from hub.api.intake import Intake
 from hub.api.middleware import LOOPBACK_NAMES, Gate
 from hub.api.reference import render_reference
 from hub.db.folder import prepare_folder
@@ -67,7 +68,7 @@ def open_services(settings: Settings) -> Services:
     except BaseException:
         database.close()
         raise
-    return Services(settings, database, objects)
+    return Services(settings, database, objects, Intake(settings.large_bodies_at_once))
 
 
 def is_loopback(host: str) -> bool:

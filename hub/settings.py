@@ -36,6 +36,8 @@ class Settings(BaseSettings):
     max_json_bytes: int = 1 * MIB
     # Tensor tables of the largest bases, and the outputs of an evaluation.
     max_table_bytes: int = 16 * MIB
+    # Pushes and tables that are in memory at the same time; the next one waits.
+    large_bodies_at_once: int = Field(default=8, ge=1)
     # A quota for the embedded database; beyond it, writes are refused with STORAGE_FULL.
     max_database_bytes: int | None = None
 

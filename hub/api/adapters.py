@@ -60,8 +60,10 @@ async def push(
 ) -> Response:
     """Push a version: one part per file, in one request. 200 when the same was pushed before."""
     boundary = boundary_of(request.headers.get("content-type", ""))
-    received = await read_parts(chunks(request, parts.settings.max_push_bytes), boundary, PART_LIMITS)
-    published = await run_in_threadpool(_publish, parts, principal, namespace, name, received)
+    async with parts.intake.place():
+        body = chunks(request, parts.settings.max_push_bytes, parts.intake)
+        received = await read_parts(body, boundary, PART_LIMITS)
+        published = await run_in_threadpool(_publish, parts, principal, namespace, name, received)
     return answer(request, published.version, status=201 if published.is_new else 200)
 
 

@@ -11,31 +11,31 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from hub.api.dependencies import Services, services
+from hub.api.intake import Intake
 from hub.errors import Invalid, Malformed, TooLarge, TooSlow, Unsupported
 from vera import strict_json
 
-CHUNK_TIMEOUT_S = 30
 MAX_JSON_DEPTH = 16
 # Beyond this, parsing takes long enough for other requests to notice.
 _PARSED_AT_ONCE = 16 * 1024
 Model = TypeVar("Model", bound=BaseModel)
 
 
-async def chunks(request: Request, limit: int) -> AsyncIterator[bytes]:
+async def chunks(request: Request, limit: int, intake: Intake) -> AsyncIterator[bytes]:
     """The body as it comes. Raises TooLarge beyond `limit` bytes, before reading when the length is declared,
-    and TooSlow when nothing comes for a while."""
+    and TooSlow when it comes slower than `intake` allows."""
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and len(declared) < 19 and int(declared) > limit:
         raise _too_large(limit)
-    stream, received = aiter(request.stream()), 0
+    stream, received, began = aiter(request.stream()), 0, asyncio.get_running_loop().time()
     while True:
         try:
-            async with asyncio.timeout(CHUNK_TIMEOUT_S):
+            async with asyncio.timeout_at(intake.next_due(began, received)):
                 chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError as error:
-            raise TooSlow(f"Nothing came for {CHUNK_TIMEOUT_S} seconds: send the request again.") from error
+            raise TooSlow("The body came too slowly or stopped coming: send the request again.") from error
         received += len(chunk)
         if received > limit:
             raise _too_large(limit)
@@ -55,9 +55,14 @@ class JsonBody(Generic[Model]):
     async def __call__(self, request: Request, parts: Annotated[Services, Depends(services)]) -> Model:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
             raise Unsupported("The body must be application/json.")
-        limits = {"plain": parts.settings.max_json_bytes, "table": parts.settings.max_table_bytes}
+        if self.size == "plain":
+            return await self._read(request, parts.settings.max_json_bytes, parts.intake)
+        async with parts.intake.place():
+            return await self._read(request, parts.settings.max_table_bytes, parts.intake)
+
+    async def _read(self, request: Request, limit: int, intake: Intake) -> Model:
         body = bytearray()
-        async for chunk in chunks(request, limits[self.size]):
+        async for chunk in chunks(request, limit, intake):
             body += chunk
         if len(body) < _PARSED_AT_ONCE:
             return self.parse(bytes(body))

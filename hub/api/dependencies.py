@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
+from hub.api.intake import Intake
 from hub.auth.policy import Action, Principal, authorize
 from hub.db.session import Database
 from hub.domain import accounts
@@ -28,6 +29,7 @@ class Services:
     settings: Settings
     database: Database
     objects: BlobStore | None
+    intake: Intake
 
 
 def services(request: Request) -> Services:

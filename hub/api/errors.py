@@ -65,6 +65,8 @@ def problem_of(error: HubError | VeraError) -> Problem:
     headers = {}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="vera-hub"'
+    if status == HTTPStatus.REQUEST_TIMEOUT:
+        headers["Connection"] = "close"  # or the rest could still come, as slowly
     if error.is_retryable:
         headers["Retry-After"] = str(RETRY_AFTER_S)
     return Problem(status, error.code, str(error), error.is_retryable, error.facts, headers)
