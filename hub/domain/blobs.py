@@ -15,24 +15,10 @@ from hub.db import session as db
 from hub.db.queries import blobs
 from hub.db.queries.blobs import StoredBlob
 from hub.storage.blobs import BlobStore, missing, proven, sha256_of
+from hub.storage.table import TableBlobs
 
 # A commit with a blob of this size is faster than a file beside the database, and never half there.
 INLINE_BYTES = 256 * 1024
-
-
-class TableBlobs:
-    """A BlobStore in the database: what it keeps is there when the session's transaction commits."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def put(self, data: bytes) -> str:
-        sha256 = sha256_of(data)
-        blobs.insert(self._session, sha256, len(data), data, at=db.now(self._session))
-        return sha256
-
-    def get(self, sha256: str) -> bytes:
-        return bytes_of(locate(self._session, sha256), None)
 
 
 def put_large(objects: BlobStore | None, files: Iterable[bytes]) -> frozenset[str]:
@@ -45,7 +31,9 @@ def put_large(objects: BlobStore | None, files: Iterable[bytes]) -> frozenset[st
 def record(session: Session, data: bytes, outside: frozenset[str]) -> str:
     """Records the blob and gives its hash. Its bytes are kept in the row unless `outside` names it."""
     sha256 = sha256_of(data)
-    blobs.insert(session, sha256, len(data), None if sha256 in outside else data, at=db.now(session))
+    if sha256 not in outside:
+        return TableBlobs(session).put(data)
+    blobs.insert(session, sha256, len(data), None, at=db.now(session))
     return sha256
 
 

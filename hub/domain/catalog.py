@@ -12,11 +12,12 @@ from hub.db.models import Adapter, Version
 from hub.db.queries import adapters, evaluations, versions
 from hub.db.queries import blobs as blob_rows
 from hub.db.queries.adapters import Filters
-from hub.domain import blobs, paging
+from hub.domain import paging
 from hub.domain.shaping import adapter_id, adapter_view, evaluation_views, ref_of, version_summary
 from hub.domain.views import AdapterDetail, AdapterView, EvaluationView, FileView, Page, VersionDetail, VersionSummary
 from hub.errors import Conflict, NotFound
 from hub.storage.blobs import missing
+from hub.storage.table import TableBlobs
 from vera.manifest import MANIFEST_FILE
 from vera.ref import AdapterRef, SelectorKind
 
@@ -130,7 +131,7 @@ def version_detail(session: Session, version: Version) -> VersionDetail:
     return VersionDetail(
         **vars(version_summary(version)),
         id=adapter_id(version.adapter),
-        manifest=json.loads(blobs.TableBlobs(session).get(manifest.sha256)),
+        manifest=json.loads(TableBlobs(session).get(manifest.sha256)),
         files=tuple(FileView(file.path, file.sha256, file.size_bytes) for file in files),
         card_html=versions.card_of(session, version.id),
         evaluations=evaluation_views(session, evaluations.of_version(session, version.id)),

@@ -1,1 +1,1 @@
-"""Where large blobs live beyond one machine: content-addressed objects behind one small protocol."""
+"""Where the bytes of blobs live: in the database's table, or as objects, behind one small protocol."""

@@ -14,11 +14,12 @@ from sqlalchemy import update
 
 from hub.db.models import Blob
 from hub.db.session import Database
-from hub.domain.blobs import INLINE_BYTES, TableBlobs, put_large
+from hub.domain.blobs import INLINE_BYTES, put_large
 from hub.errors import BlobCorrupt, NotFound, Unavailable
 from hub.settings import Settings
 from hub.storage.blobs import BlobStore
 from hub.storage.objects import ObjectBlobs
+from hub.storage.table import TableBlobs
 from tests.hub.harness import sha256_of
 from tests.hub.s3 import s3_server, weed
 
