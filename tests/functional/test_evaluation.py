@@ -84,18 +84,27 @@ def test_without_a_worker_a_timeout_is_infrastructure(
     worker.work({"demo/unseen@v1": 1})
 
 
-def test_a_failed_evaluation_is_infrastructure_and_says_why(
+def test_a_failed_evaluation_is_infrastructure_and_asking_again_tries_again(
     machine: Machine, adapter: Callable[..., Path], worker: Worker
 ) -> None:
     machine.run("push", adapter("broken", labels=LABELS))
-    job = worker.hub.claim_job(worker.id, [SUITE])
-    assert job is not None
-    worker.hub.report_failure(job, code="OUT_OF_MEMORY", detail="There was no memory left.", may_retry=False)
 
-    done = machine.run("eval", "demo/broken@v1", "--suite", SUITE, "--min", "accuracy>=0")
+    with machine.running("eval", "demo/broken@v1", "--suite", SUITE, "--min", "accuracy>=0") as gate:
+        assert gate.stderr is not None
+        assert "waiting" in gate.stderr.readline()
+        job = worker.hub.claim_job(worker.id, [SUITE])
+        assert job is not None
+        worker.hub.report_failure(job, code="OUT_OF_MEMORY", detail="There was no memory left.", may_retry=False)
+        _, said = gate.communicate(timeout=COMMAND_TIMEOUT_S)
+    assert gate.returncode == 3
+    assert "There was no memory left." in said
 
-    assert done.status == 3
-    assert "There was no memory left." in done.err
+    with machine.running("eval", "demo/broken@v1", "--suite", SUITE, "--min", "accuracy>=0") as again:
+        assert again.stderr is not None
+        assert "waiting" in again.stderr.readline()
+        worker.work({"demo/broken@v1": 150})
+        again.communicate(timeout=COMMAND_TIMEOUT_S)
+    assert again.returncode == 0
 
 
 def test_a_suite_nobody_knows_is_usage(machine: Machine, adapter: Callable[..., Path]) -> None:
