@@ -81,11 +81,12 @@ class RunningHub:
 
 
 @contextmanager
-def running_hub(folder: Path) -> Iterator[RunningHub]:
+def running_hub(folder: Path, *, with_worker: bool = False) -> Iterator[RunningHub]:
     """A hub on a free port with the user `demo`, stopped at the end."""
     folder.mkdir(parents=True, exist_ok=True)
+    worker = [] if with_worker else ["--no-worker"]
     process = subprocess.Popen(
-        [COMMAND, "serve", "--data", str(folder / "data"), "--port", "0", "--no-worker", "--user", "demo"],
+        [COMMAND, "serve", "--data", str(folder / "data"), "--port", "0", "--user", "demo", *worker],
         env=_environment(folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
