@@ -31,6 +31,7 @@ INTERRUPTED = 130
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Adapters": {
         "train": ("sdk.cli.train", "Train an adapter of a base on labelled texts, and write it to FOLDER."),
+        "import": ("sdk.cli.importing", "Turn a VeRA checkpoint of PEFT into an adapter, and write it to OUT."),
         "push": ("sdk.cli.adapters", "Publish the adapter in the folder PATH as a new version."),
         "pull": ("sdk.cli.adapters", "Fetch an adapter, check it and write it as a folder."),
         "list": ("sdk.cli.adapters", "List adapters, the latest change first."),
@@ -133,8 +134,8 @@ def _sentence(error: Exception) -> str:
 
 
 def _attribute(name: str) -> str:
-    """The function of a command: `list` and `eval` are built-in functions of Python."""
-    return {"list": "list_adapters", "eval": "evaluate"}.get(name, name)
+    """The function of a command, where Python has the name for something else."""
+    return {"list": "list_adapters", "eval": "evaluate", "import": "import_peft"}.get(name, name)
 
 
 def _plugins() -> dict[str, EntryPoint]:

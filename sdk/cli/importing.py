@@ -1,0 +1,72 @@
+"""`import`: from a checkpoint of PEFT to a folder that `vera-hub push` takes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sdk.cli import terminal
+from sdk.cli.terminal import App, clean, pass_app
+
+if TYPE_CHECKING:
+    from vera.peft_import import Imported
+
+
+@click.command(name="import")
+@click.argument("peft_folder", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--base", required=True, help="A base this machine knows (`vera-hub base add`), or a folder.")
+@click.option(
+    "--trained-in",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    help="The dtype the base was held in during training, where the checkpoint does not tell.",
+)
+@pass_app
+def import_peft(app: App, peft_folder: Path, out: Path, *, base: str, trained_in: str | None) -> None:
+    """Turn a VeRA checkpoint of PEFT into an adapter, and write it to OUT.
+
+    The matrices that PEFT saves are recognised and left out: the recipe that gives them takes their place.
+    """
+    from sdk import bases
+    from vera import archive
+    from vera.peft_import import Evidence, import_folder
+
+    if out.resolve() == peft_folder.resolve():
+        terminal.fail(f"{out} is the checkpoint itself: choose another place for the adapter.")
+    archive.check_replaceable(out, ())  # before the base is hashed, not after
+    path = bases.locate(base, config=app.config)
+    with terminal.bytes_progress("Fingerprinting the base") as progress:
+        table = bases.fingerprint_of(path, config=app.config, progress=progress)
+    known = next((b for b in bases.list_known(app.config) if b.fingerprint == table.value), None)
+    name, revision = (known.name, known.revision) if known else bases.name_of(path)
+    with terminal.spinner(f"Importing {clean(peft_folder)}"):
+        imported = import_folder(peft_folder, table, base_name=name, base_revision=revision, trained_in=trained_in)
+        archive.write_folder(imported.archive, out)
+    if imported.evidence is Evidence.SEED and trained_in is None:
+        _note_what_is_assumed(imported)
+    _say(imported, out)
+
+
+def _note_what_is_assumed(imported: Imported) -> None:
+    terminal.note(
+        "The checkpoint holds no matrices to compare with. Seed and rank are those of its configuration, and the base is "
+        f"taken to have been held in {imported.archive.manifest.recipe.rounding} during training; if it was held in "
+        "another dtype, import again with --trained-in."
+    )
+
+
+def _say(imported: Imported, out: Path) -> None:
+    manifest = imported.archive.manifest
+    recipe, size_bytes = manifest.recipe, imported.archive.size_bytes
+    terminal.say(f"{out}  {manifest.digest}")
+    terminal.say(f"  base        {clean(manifest.base.name)}  {manifest.base.fingerprint}")
+    terminal.say(
+        f"  modules     {len(manifest.modules)}, {manifest.parameters:,} parameters ({manifest.weights.dtype})"
+    )
+    terminal.say(f"  projection  {recipe.stream}, seed {recipe.seed}, rank {recipe.rank}, rounded to {recipe.rounding}")
+    terminal.say(f"              from {imported.evidence}")
+    saved = f", {imported.matrix_bytes:,} of them matrices that need not be kept" if imported.matrix_bytes else ""
+    terminal.say(f"  size        {size_bytes:,} bytes; PEFT's tensors were {imported.checkpoint_bytes:,}{saved}")
+    terminal.say(f"\nPush it with: vera-hub push {out}")
