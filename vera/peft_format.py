@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from vera.manifest import Manifest
+from vera.streams import PEFT_MT19937
 
 KEY_PREFIX = "base_model.model."
 LAMBDA_B = "vera_lambda_b"
@@ -25,9 +26,13 @@ def config_of(manifest: Manifest) -> bytes:
     """`adapter_config.json`: PEFT's VeraConfig, every field chosen here and none copied from a stranger.
 
     Target modules are whole names, so that PEFT adapts exactly the modules that were trained.
+    PEFT has one way to draw the matrices. For an adapter with others it must not find a seed to
+    draw wrong ones from, and so refuses before it touches a model; where somebody fills one in, it
+    still asks for the matrices of training, which are in no file.
     The bytes are part of the schema: an archive whose configuration differs is refused, so other
     bytes here would make every version published so far invalid.
     """
+    drawn_by_peft = manifest.recipe.stream == PEFT_MT19937
     fields = {
         "base_model_name_or_path": manifest.base.name,
         "bias": "none",
@@ -39,10 +44,10 @@ def config_of(manifest: Manifest) -> bytes:
         "layers_to_transform": None,
         "modules_to_save": None,
         "peft_type": "VERA",
-        "projection_prng_key": manifest.recipe.seed,
+        "projection_prng_key": manifest.recipe.seed if drawn_by_peft else None,
         "r": manifest.recipe.rank,
         "revision": manifest.base.revision,
-        "save_projection": False,
+        "save_projection": not drawn_by_peft,
         "target_modules": [module.name for module in manifest.modules],
         "task_type": None,
         "vera_dropout": 0.0,

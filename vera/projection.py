@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vera.errors import AdapterTooLarge, ProjectionMismatch, RecipeError
-from vera.streams import PEFT_MT19937, PeftMt19937, kaiming_bound
+from vera.streams import MATRIX_A, MATRIX_B, PEFT_MT19937, PHILOX, PeftMt19937, Philox4x32, kaiming_bound
 
 MAX_RANK = 4096
 MAX_FEATURES = 1 << 20
 # RFC 8785 writes every number as a double, so an integer beyond this has no canonical form.
 MAX_SEED = (1 << 53) - 1
-STREAMS = (PEFT_MT19937,)
+STREAMS = (PEFT_MT19937, PHILOX)
 ROUNDINGS = ("float32", "bfloat16", "float16")
 DEFAULT_BUDGET_BYTES = 1 << 30
 
@@ -84,6 +84,16 @@ def rebuild(recipe: ProjectionRecipe, *, budget_bytes: int = DEFAULT_BUDGET_BYTE
 
     Raises AdapterTooLarge, before allocating anything, when the pair exceeds `budget_bytes`.
     """
+    check_budget(recipe, budget_bytes)
+    pair = _DRAWS[recipe.stream](recipe)
+    for matrix in pair:
+        _round_in_place(matrix, recipe.rounding)
+        matrix.flags.writeable = False
+    return pair
+
+
+def check_budget(recipe: ProjectionRecipe, budget_bytes: int) -> None:
+    """Raises AdapterTooLarge when the pair exceeds `budget_bytes`."""
     if recipe.size_bytes > budget_bytes:
         raise AdapterTooLarge(
             f"The matrices of rank {recipe.rank} for {recipe.in_features} x {recipe.out_features} need "
@@ -91,13 +101,6 @@ def rebuild(recipe: ProjectionRecipe, *, budget_bytes: int = DEFAULT_BUDGET_BYTE
             needed_bytes=recipe.size_bytes,
             budget_bytes=budget_bytes,
         )
-    draw = PeftMt19937(recipe.seed).uniform
-    a = draw((recipe.rank, recipe.in_features), kaiming_bound(recipe.in_features))
-    b = draw((recipe.out_features, recipe.rank), kaiming_bound(recipe.rank))
-    for matrix in (a, b):
-        _round_in_place(matrix, recipe.rounding)
-        matrix.flags.writeable = False
-    return Projection(a, b)
 
 
 def prove(recipe: ProjectionRecipe, digest: str, *, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> Projection:
@@ -144,6 +147,23 @@ def round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     rounded = (bits + np.uint32(0x7FFF) + odd) & np.uint32(0xFFFF0000)
     return np.where(np.isnan(values), np.float32(np.nan), rounded.view(np.float32))
+
+
+def _draw_peft_mt19937(recipe: ProjectionRecipe) -> Projection:
+    draw = PeftMt19937(recipe.seed).uniform  # one stream: A first, then B
+    a = draw((recipe.rank, recipe.in_features), kaiming_bound(recipe.in_features))
+    b = draw((recipe.out_features, recipe.rank), kaiming_bound(recipe.rank))
+    return Projection(a, b)
+
+
+def _draw_philox(recipe: ProjectionRecipe) -> Projection:
+    draw = Philox4x32(recipe.seed).uniform
+    a = draw(MATRIX_A, (recipe.rank, recipe.in_features), kaiming_bound(recipe.in_features))
+    b = draw(MATRIX_B, (recipe.out_features, recipe.rank), kaiming_bound(recipe.rank))
+    return Projection(a, b)
+
+
+_DRAWS = {PEFT_MT19937: _draw_peft_mt19937, PHILOX: _draw_philox}
 
 
 def _round_in_place(matrix: NDArray[np.float32], rounding: str) -> None:

@@ -24,7 +24,7 @@ from vera.fingerprint import SINGLE_FILE, of_files
 from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest
 from vera.peft_format import vector_keys
 from vera.projection import Projection, ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937, kaiming_bound
+from vera.streams import PEFT_MT19937, PHILOX, kaiming_bound
 
 pytestmark = [
     # PEFT warns about every checkpoint without projections; that it need not worry is the point here.
@@ -40,6 +40,7 @@ MODULES = (
     ("encoder.layer.1.attention.self.value", 32, 32),
 )
 RECIPE = ProjectionRecipe(PEFT_MT19937, SEED, RANK, 64, 64)
+PHILOX_RECIPE = ProjectionRecipe(PHILOX, SEED, RANK, 64, 64)
 
 
 def tiny_config() -> BertConfig:
@@ -63,8 +64,12 @@ def base(seeded: None) -> BertModel:
 
 @pytest.fixture
 def adapter(base: BertModel, tmp_path: Path) -> Archive:
+    return sealed_for(base, tmp_path, RECIPE)
+
+
+def sealed_for(base: BertModel, folder: Path, recipe: ProjectionRecipe) -> Archive:
     """A sealed adapter for `base` with vectors that leave no layer's output alone."""
-    save_file(base.state_dict(), tmp_path / SINGLE_FILE)
+    save_file(base.state_dict(), folder / SINGLE_FILE)
     draw = np.random.Generator(np.random.PCG64(1))
     vectors = Vectors(
         lambda_b={name: draw.standard_normal(out, np.float32) for name, _, out in MODULES},
@@ -73,9 +78,9 @@ def adapter(base: BertModel, tmp_path: Path) -> Archive:
     )
     weights, sizes, _ = pack(vectors)
     manifest = Manifest(
-        base=BaseIdentity("tests/tiny-bert", of_files(tmp_path).value, "float32"),
-        recipe=RECIPE,
-        projection_digest=digest_of(rebuild(RECIPE)),
+        base=BaseIdentity("tests/tiny-bert", of_files(folder).value, "float32"),
+        recipe=recipe,
+        projection_digest=digest_of(rebuild(recipe)),
         modules=tuple(AdaptedModule(*module) for module in sorted(MODULES)),
         weights=sizes,
     )
@@ -175,6 +180,38 @@ def test_a_bfloat16_base_rounds_the_draw_as_the_recipe_says(base: BertModel) -> 
     rounded = rebuild(ProjectionRecipe(PEFT_MT19937, SEED, RANK, 32, 32, "bfloat16"))
     assert digest_of(used) == digest_of(rounded)
     assert digest_of(used) != digest_of(rebuild(ProjectionRecipe(PEFT_MT19937, SEED, RANK, 32, 32)))
+
+
+@pytest.mark.parametrize("low_memory", [False, True], ids=["drawn", "low_cpu_mem_usage"])
+def test_peft_refuses_an_adapter_whose_matrices_it_cannot_draw(
+    base: BertModel, tmp_path: Path, low_memory: bool
+) -> None:
+    """PEFT has MT19937 alone: with a seed in the configuration it would attach other matrices, silently."""
+    write_folder(sealed_for(base, tmp_path, PHILOX_RECIPE), tmp_path / "adapter")
+    modules = list(base.modules())
+
+    with pytest.raises(RuntimeError, match="manual_seed expected a long, but got NoneType"):
+        PeftModel.from_pretrained(base, str(tmp_path / "adapter"), low_cpu_mem_usage=low_memory)
+
+    assert list(base.modules()) == modules  # it refuses before it touches the model
+
+
+def test_peft_refuses_it_as_a_second_adapter_too(base: BertModel, adapter: Archive, tmp_path: Path) -> None:
+    write_folder(adapter, tmp_path / "first")
+    write_folder(sealed_for(base, tmp_path, PHILOX_RECIPE), tmp_path / "second")
+    model = PeftModel.from_pretrained(base, str(tmp_path / "first"))
+
+    with pytest.raises(ValueError, match="PRNG initialisation key must be the same"):
+        model.load_adapter(str(tmp_path / "second"), "second")
+
+
+def test_with_a_seed_filled_in_peft_asks_for_the_matrices_of_training(base: BertModel, tmp_path: Path) -> None:
+    write_folder(sealed_for(base, tmp_path, PHILOX_RECIPE), tmp_path / "adapter")
+    config = tmp_path / "adapter" / CONFIG_FILE
+    config.write_text(config.read_text().replace('"projection_prng_key": null', f'"projection_prng_key": {SEED}'))
+
+    with pytest.raises(ValueError, match="load vera_A and vera_B from state dictionary however they were not present"):
+        PeftModel.from_pretrained(base, str(tmp_path / "adapter"))
 
 
 def test_our_draw_is_the_one_of_peft_s_own_function() -> None:
