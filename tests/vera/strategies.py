@@ -17,8 +17,7 @@ from vera.manifest import (
     Task,
     Weights,
 )
-from vera.projection import ROUNDINGS, ProjectionRecipe
-from vera.streams import PEFT_MT19937
+from vera.projection import ROUNDINGS, STREAMS, ProjectionRecipe
 
 HEX64 = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
 DOTTED = st.from_regex(r"[A-Za-z0-9_]{1,12}(\.[A-Za-z0-9_]{1,12}){0,3}", fullmatch=True)
@@ -69,7 +68,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
     modules = sorted(draw(MODULES), key=lambda module: module.name)
     head = sorted(draw(HEADS), key=lambda tensor: tensor.name)
     recipe = ProjectionRecipe(
-        PEFT_MT19937,
+        draw(st.sampled_from(STREAMS)),
         seed=draw(st.integers(0, 2**53 - 1)),
         rank=draw(st.integers(1, 4096)),
         in_features=max(module.in_features for module in modules),

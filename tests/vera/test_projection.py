@@ -16,6 +16,7 @@ from vera.projection import (
     MAX_FEATURES,
     MAX_RANK,
     MAX_SEED,
+    STREAMS,
     Projection,
     ProjectionRecipe,
     digest_of,
@@ -24,15 +25,16 @@ from vera.projection import (
     round_to,
     round_to_bfloat16,
 )
-from vera.streams import PEFT_MT19937
+from vera.streams import PEFT_MT19937, PHILOX
 
 RECIPE = ProjectionRecipe(PEFT_MT19937, seed=7, rank=4, in_features=32, out_features=64)
 DIGEST = "sha256:6a091142afb52fc2cf56f75fc2e3fd858373e09038d0b115d0e76c8ca4abdfcb"  # of tests/golden
 WIDEST = ProjectionRecipe(PEFT_MT19937, MAX_SEED, MAX_RANK, MAX_FEATURES, MAX_FEATURES)
 
 
-def test_a_rebuilt_pair_is_read_only_float32_in_row_major_order() -> None:
-    pair = rebuild(RECIPE)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_rebuilt_pair_is_read_only_float32_in_row_major_order(stream: str) -> None:
+    pair = rebuild(dataclasses.replace(RECIPE, stream=stream))
 
     assert pair.A.shape == (4, 32)
     assert pair.B.shape == (64, 4)
@@ -62,6 +64,7 @@ def test_a_proven_pair_is_the_rebuilt_one() -> None:
 @pytest.mark.parametrize(
     "edit",
     [
+        {"stream": PHILOX},
         {"seed": 8},
         {"rank": 5},
         {"in_features": 33},
@@ -141,6 +144,15 @@ def test_an_absurd_recipe_is_a_clean_error_in_a_small_address_space() -> None:
     assert finished.stdout == "ADAPTER_TOO_LARGE\n"
 
 
+def test_a_philox_pair_is_proven_and_an_edited_one_refused() -> None:
+    recipe = ProjectionRecipe(PHILOX, 7, 4, 32, 64)
+    digest = "sha256:2d27b4695f222c3af09c578a4d8dbe5e885df4a899ac3316ac0e4481a1ed3ac1"  # of tests/golden
+
+    assert np.array_equal(prove(recipe, digest).A, rebuild(recipe).A)
+    with pytest.raises(ProjectionMismatch):
+        prove(dataclasses.replace(recipe, seed=7 + (1 << 32)), digest)
+
+
 def test_the_budget_is_the_largest_pair_allowed() -> None:
     assert RECIPE.size_bytes == 4 * 4 * (32 + 64)
     rebuild(RECIPE, budget_bytes=RECIPE.size_bytes)
@@ -150,9 +162,10 @@ def test_the_budget_is_the_largest_pair_allowed() -> None:
         prove(RECIPE, DIGEST, budget_bytes=RECIPE.size_bytes - 1)
 
 
+@pytest.mark.parametrize("stream", STREAMS)
 @pytest.mark.parametrize("rounding", ["float32", "bfloat16", "float16"])
-def test_rebuilding_and_proving_hold_the_pair_once(rounding: str) -> None:
-    recipe = ProjectionRecipe(PEFT_MT19937, 0, 512, 8192, 8192, rounding)  # 32 MiB
+def test_rebuilding_and_proving_hold_the_pair_once(rounding: str, stream: str) -> None:
+    recipe = ProjectionRecipe(stream, 0, 512, 8192, 8192, rounding)  # 32 MiB
     tracemalloc.start()
     try:
         digest_of(rebuild(recipe))

@@ -1,4 +1,4 @@
-"""`peft-mt19937/1` is the same bits on every machine, and the bits PEFT draws."""
+"""Both streams are the same bits on every machine; `peft-mt19937/1` is what PEFT draws, `philox4x32-10/1` any part of a whole."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.vera import golden, mt19937
-from vera.projection import ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937, PeftMt19937, kaiming_bound
+from tests.vera import golden, mt19937, philox
+from vera.projection import Projection, ProjectionRecipe, digest_of, rebuild
+from vera.streams import MATRIX_A, MATRIX_B, PEFT_MT19937, PHILOX, PeftMt19937, Philox4x32, kaiming_bound
 
 SEEDS = st.integers(0, 2**53 - 1)
 SHAPES = [(1, 1), (8, 12), (3, 1000), (256, 768)]
+MATRICES = st.sampled_from([MATRIX_A, MATRIX_B])
+PUBLISHED = golden.load("peft-mt19937-1")["pairs"] + golden.load("philox4x32-10-1")["pairs"]
 
 
-@pytest.mark.parametrize(
-    "pair", golden.load("peft-mt19937-1")["pairs"], ids=lambda pair: str(list(pair["recipe"].values())[1:])
-)
+@pytest.mark.parametrize("pair", PUBLISHED, ids=lambda pair: str(list(pair["recipe"].values())))
 def test_a_recipe_gives_the_published_bits(pair: dict[str, Any]) -> None:
     rebuilt = rebuild(ProjectionRecipe(**pair["recipe"]))
 
@@ -34,6 +34,9 @@ def test_a_recipe_gives_the_published_bits(pair: dict[str, Any]) -> None:
         assert bits[: len(pair[f"{name}_first"])] == pair[f"{name}_first"]
         assert bits[-1] == pair[f"{name}_last"]
     assert digest_of(rebuilt) == pair["digest"]
+
+
+# -- peft-mt19937/1 -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", [0, 1, 5489, 2**32 - 1])
@@ -133,3 +136,160 @@ def test_without_fused_multiply_add_torch_is_at_most_one_unit_of_the_bound_away(
         for name, mine in ours._asdict().items():
             difference = np.abs(mine - portable[name])
             assert difference.max() <= np.spacing(kaiming_bound(mine.shape[1]))
+
+
+# -- philox4x32-10/1 ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        ((0, 0, 0, 0), (0, 0), "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ((2**32 - 1,) * 4, (2**32 - 1,) * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        (
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xA4093822, 0x299F31D0),
+            "d16cfe09 94fdcceb 5001e420 24126ea1",
+        ),
+    ],
+)
+def test_the_reference_generator_is_philox(counter: philox.Words, key: tuple[int, int], words: str) -> None:
+    """The known answers of Random123 1.14 for philox4x32-10 (tests/kat_vectors)."""
+    assert " ".join(f"{word:08x}" for word in philox.philox4x32(counter, key)) == words
+
+
+@given(
+    seed=st.integers(0, 2**64 - 1),
+    matrix=MATRICES,
+    shape=st.tuples(st.integers(1, 5), st.integers(1, 9)),
+    at=st.tuples(st.integers(0, 2**20), st.integers(0, 2**20)),
+    fan_in=st.integers(1, 1 << 20),
+)
+def test_any_part_is_what_the_published_definition_says(
+    seed: int, matrix: int, shape: tuple[int, int], at: tuple[int, int], fan_in: int
+) -> None:
+    bound = kaiming_bound(fan_in)
+
+    drawn = Philox4x32(seed).uniform(matrix, shape, bound, at=at)
+
+    assert drawn.dtype == np.float32
+    assert drawn.flags.c_contiguous
+    assert drawn.tolist() == philox.uniform(seed, matrix, shape, float(bound), at)
+
+
+@given(
+    seed=SEEDS,
+    matrix=MATRICES,
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    corner=st.tuples(st.integers(0, 50), st.integers(0, 50)),
+    cut=st.tuples(st.integers(0, 40), st.integers(0, 40)),
+)
+def test_a_matrix_does_not_depend_on_how_it_is_cut(
+    seed: int, matrix: int, shape: tuple[int, int], corner: tuple[int, int], cut: tuple[int, int]
+) -> None:
+    def draw(top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        part = Philox4x32(seed).uniform(
+            matrix, (bottom - top, right - left), np.float32(0.5), at=(corner[0] + top, corner[1] + left)
+        )
+        return part
+
+    (height, width), row, column = shape, min(cut[0], shape[0]), min(cut[1], shape[1])
+    quarters = [
+        [draw(0, row, 0, column), draw(0, row, column, width)],
+        [draw(row, height, 0, column), draw(row, height, column, width)],
+    ]
+    assert np.array_equal(np.block(quarters), draw(0, height, 0, width))
+
+
+@pytest.mark.parametrize("shape", [(5, 70_003), (70_003, 5), (300, 1001), (2, 65_536), (16_385, 4)], ids=str)
+def test_a_matrix_larger_than_a_tile_is_drawn_like_its_parts(shape: tuple[int, int]) -> None:
+    """Tiles are 2^14 blocks of four columns, spread over threads; the parts are smaller than one."""
+    bound, at = np.float32(0.5), (3, 2)
+    whole = Philox4x32(11).uniform(MATRIX_B, shape, bound, at=at)
+
+    for top in range(0, shape[0], 997):
+        for left in range(0, shape[1], 4999):
+            part = whole[top : top + 7, left : left + 4999]
+            alone = Philox4x32(11).uniform(MATRIX_B, part.shape, bound, at=(at[0] + top, at[1] + left))
+            assert np.array_equal(part, alone)
+    assert np.array_equal(
+        whole[-1:, -1:], Philox4x32(11).uniform(MATRIX_B, (1, 1), bound, at=(shape[0] + 2, shape[1] + 1))
+    )
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 7), (7, 0)], ids=str)
+def test_an_empty_part_is_empty(shape: tuple[int, int]) -> None:
+    assert Philox4x32(1).uniform(MATRIX_A, shape, np.float32(1), at=(1, 2)).shape == shape
+
+
+@given(seed=SEEDS, fan_in=st.integers(1, 1 << 20))
+def test_philox_values_lie_strictly_within_the_bound_and_are_never_zero(seed: int, fan_in: int) -> None:
+    bound = kaiming_bound(fan_in)
+    magnitudes = np.abs(Philox4x32(seed).uniform(MATRIX_A, (4, 64), bound))
+    assert (magnitudes < bound).all()
+    assert (magnitudes > 0).all()
+
+
+def philox_pair(rank: int, in_features: int, out_features: int, seed: int = 5) -> Projection:
+    return rebuild(ProjectionRecipe(PHILOX, seed, rank, in_features, out_features))
+
+
+def test_ranks_nest_in_a() -> None:
+    assert np.array_equal(philox_pair(64, 300, 1).A, philox_pair(256, 300, 1).A[:64])
+
+
+def test_out_features_nest_in_b() -> None:
+    assert np.array_equal(philox_pair(8, 1, 100).B, philox_pair(8, 1, 300).B[:100])
+
+
+def test_the_width_is_a_scale_and_nothing_else() -> None:
+    """√(6 / fan_in) of four times the width is half, exactly: what is left of the difference is nothing."""
+    narrow, wide = philox_pair(64, 50, 20), philox_pair(256, 200, 20)
+    assert np.array_equal(narrow.A, 2 * wide.A[:64, :50])
+    assert np.array_equal(narrow.B, 2 * wide.B[:, :64])
+
+
+def test_every_bit_of_a_seed_counts() -> None:
+    first = {Philox4x32(1 << bit).uniform(MATRIX_A, (1, 4), np.float32(1)).tobytes() for bit in range(64)}
+    assert len(first) == 64
+
+
+# A fixed seed each, so these say the same every time; 5 standard deviations would be chance once in a million.
+SAMPLE = (512, 2048)
+
+
+def sample(seed: int = 2024, matrix: int = MATRIX_A) -> np.ndarray:
+    return Philox4x32(seed).uniform(matrix, SAMPLE, np.float32(1)).astype(np.float64)
+
+
+def test_mean_and_variance_are_those_of_the_uniform_distribution() -> None:
+    values = sample()
+    assert abs(values.mean()) * math.sqrt(values.size) < 5 * math.sqrt(1 / 3)
+    # The squares have mean 1/3 and variance 1/5 - 1/9.
+    assert abs(np.square(values).mean() - 1 / 3) * math.sqrt(values.size) < 5 * math.sqrt(4 / 45)
+
+
+@pytest.mark.parametrize("shift", [16, 8, 0], ids=["high bits", "middle bits", "low bits"])
+def test_every_byte_of_the_24_bits_is_uniform(shift: int) -> None:
+    k = ((sample().reshape(-1) * 2**24 + 2**24 - 1) / 2).astype(np.int64)
+    counts = np.bincount((k >> shift) & 255, minlength=256)
+    expected = k.size / 256
+    chi_square = float(np.square(counts - expected).sum() / expected)
+    assert abs(chi_square - 255) < 5 * math.sqrt(2 * 255)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        np.roll(sample(), 1, axis=0),
+        np.roll(sample(), 1, axis=1),
+        np.roll(sample(), 4, axis=1),
+        sample(matrix=MATRIX_B),
+        sample(seed=2025),
+        sample(seed=2024 + (1 << 32)),
+    ],
+    ids=["the next row", "the next column", "the next block", "the other matrix", "the next seed", "the high word"],
+)
+def test_nothing_correlates(other: np.ndarray) -> None:
+    values = sample()
+    assert abs((values * other).mean()) * 3 * math.sqrt(values.size) < 5
