@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import rfc8785
 
-from tests.vera import golden
+from tests.vera import golden, philox
 from vera import errors
 from vera.manifest import Manifest
 from vera.peft_format import config_of
-from vera.projection import MAX_SEED, ProjectionRecipe
+from vera.projection import MAX_SEED, STREAMS, ProjectionRecipe
 from vera.ref import RESERVED_NAMESPACES
 
 ROOT = Path(__file__).parents[2]
@@ -59,17 +59,37 @@ GOLDEN_ROW = re.compile(
 )
 
 
-@pytest.mark.parametrize("row", GOLDEN_ROW.findall(TEXT), ids=lambda row: "-".join(row[:5]))
-def test_the_golden_pairs_are_the_committed_ones(row: tuple[str, ...]) -> None:
+# (stream, row) for each row of the table in the stream's own section.
+GOLDEN_ROWS = [
+    (stream, row)
+    for stream in STREAMS
+    for row in GOLDEN_ROW.findall(TEXT.partition(f"### `{stream}`\n")[2].partition("\n##")[0])
+]
+
+
+@pytest.mark.parametrize(
+    ("stream", "row"), GOLDEN_ROWS, ids=lambda value: value if isinstance(value, str) else "-".join(value[:5])
+)
+def test_the_golden_pairs_are_the_committed_ones(stream: str, row: tuple[str, ...]) -> None:
     seed, rank, width, height = map(int, row[:4])
-    recipe = ProjectionRecipe("peft-mt19937/1", seed, rank, width, height, row[4]).to_dict()
-    [pair] = [pair for pair in golden.load("peft-mt19937-1")["pairs"] if pair["recipe"] == recipe]
+    recipe = ProjectionRecipe(stream, seed, rank, width, height, row[4]).to_dict()
+    [pair] = [pair for pair in golden.load(stream.replace("/", "-"))["pairs"] if pair["recipe"] == recipe]
     assert (pair["A_first"], pair["B_first"], pair["digest"]) == (row[5].split(), row[6].split(), row[7])
 
 
-def test_the_table_of_golden_pairs_was_found() -> None:
-    assert len(GOLDEN_ROW.findall(TEXT)) == 5
+def test_the_tables_of_golden_pairs_were_found() -> None:
+    assert [stream for stream, _ in GOLDEN_ROWS] == ["peft-mt19937/1"] * 5 + ["philox4x32-10/1"] * 6
     assert MAX_SEED == 2**53 - 1
+
+
+KNOWN_ANSWER = re.compile(r"\| ([0-9a-f]{8}(?: [0-9a-f]{8}){3}) \| ([0-9a-f]{8} [0-9a-f]{8}) \| ([0-9a-f ]{35}) \|")
+
+
+def test_the_known_answers_are_those_of_the_generator() -> None:
+    rows = [[[int(word, 16) for word in cell.split()] for cell in row] for row in KNOWN_ANSWER.findall(TEXT)]
+    assert len(rows) == 3
+    for counter, key, output in rows:
+        assert list(philox.philox4x32(tuple(counter), tuple(key))) == output
 
 
 def test_the_reserved_words_are_listed() -> None:
