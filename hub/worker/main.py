@@ -34,6 +34,8 @@ from vera.errors import VeraError
 from vera.ref import AdapterRef
 
 HEARTBEAT_S = 15.0
+# No adapter of these suites takes a tenth of this: what does is stuck, and stuck for ever.
+JOB_LIMIT_S = 3600.0
 IDLE_S = 1.0
 # A hub that is away is asked again at this pace, and not faster by a thousand workers at once.
 AWAY_S = 5.0
@@ -51,6 +53,7 @@ class Worker:
     runner: Runner = field(default_factory=Runner)
     stopping: threading.Event = field(default_factory=threading.Event)
     heartbeat_s: float = HEARTBEAT_S
+    job_limit_s: float = JOB_LIMIT_S
 
     def run(self) -> None:
         try:
@@ -134,17 +137,22 @@ class Worker:
 
     @contextmanager
     def _heartbeat(self, job: Job) -> Iterator[None]:
-        """Keep the lease of `job`; when it is lost, stop the child and raise LeaseLost at the end."""
+        """Keep the lease of `job`. When it is lost the child is stopped, with LeaseLost at the end; when
+        the job goes on beyond its limit the child is stopped as well, with ChildDied."""
         over, lost = threading.Event(), threading.Event()
+        ends_at = time.monotonic() + self.job_limit_s
 
         def beat() -> None:
             while not over.wait(self.heartbeat_s):
+                if time.monotonic() > ends_at:
+                    _log.warning("job_stuck", job=job.id, limit_s=self.job_limit_s)
+                    self.runner.stop()  # and again at the next beat: the child may be about to start
+                    continue
                 try:
                     self.hub.heartbeat(job)
                 except LeaseLost:
                     lost.set()
                     self.runner.stop()
-                    return
                 except HubError as error:  # away for a moment: the lease outlasts several beats
                     _log.warning("heartbeat_failed", job=job.id, code=error.code)
 

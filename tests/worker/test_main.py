@@ -1,0 +1,198 @@
+"""The worker's loop against the real hub in this process, with its real child: each job ends once, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from hub.app import create_app
+from hub.auth.tokens import TokenKind
+from hub.domain import accounts
+from hub.settings import Settings
+from hub.worker.main import Worker
+from sdk import bases
+from sdk.bases import KnownBase
+from sdk.client import Hub
+from sdk.config import Config
+from sdk.models import Evaluation
+from sdk.pushing import push_archive
+from tests.hub.harness import Hub as HubInProcess
+from tests.tiny_adapters import make_tiny
+from vera import fingerprint
+from vera.ref import AdapterRef
+
+URL = "http://127.0.0.1:8000"
+NAME = "tests/animals"
+LABELS = ("cat", "dog")
+TEXTS = ["the cat sleeps", "a dog runs", "old blue bird", "near the fish"]
+
+
+@dataclass(frozen=True)
+class Animals:
+    """A suite of four texts; every answer is worth a credit when it is `cat`."""
+
+    name: str = NAME
+    inputs: Sequence[str] = tuple(TEXTS)
+
+    def grade(self, outputs: Sequence[str]) -> list[int]:
+        return [int(output == "cat") for output in outputs]
+
+    def declaration(self) -> dict[str, Any]:
+        return {
+            "name": NAME,
+            "title": "Animals",
+            "metric": "accuracy",
+            "items": len(TEXTS),
+            "labels": list(LABELS),
+            "baselines": {"majority": 0.5},
+            "definition": {"task": "text-classification", "version": 1, "labels": list(LABELS), "batch_size": 2},
+        }
+
+
+class Lab:
+    """A hub, a user, and a worker that has the tiny base."""
+
+    def __init__(self, folder: Path, base_folder: Path) -> None:
+        self._folder = folder
+        app = create_app(Settings(data_dir=folder / "hub"))
+        self.http = TestClient(app, base_url=URL)
+        self.hub = HubInProcess(app, self.http)
+        self.base = fingerprint.of_files(base_folder)
+        self.user = self._client(TokenKind.PERSONAL)
+        self.user.register_base("tests/tiny-bert", self.base.to_rows())
+        client = self._client(TokenKind.WORKER)
+        bases.remember(KnownBase("tests/tiny-bert", base_folder, self.base.value), config=client.config)
+        self.worker = Worker(client, "w", {NAME: Animals()}, heartbeat_s=0.05)
+        self._thread = threading.Thread(target=self.worker.run)
+
+    def start_worker(self) -> None:
+        self._thread.start()
+
+    def stop_worker(self) -> None:
+        self.worker.stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def ask(self, name: str = "tiny", seed: int = 0) -> str:
+        """Pushes an adapter and asks for its evaluation; the id."""
+        ref = AdapterRef("demo", name)
+        pushed = push_archive(self.user, make_tiny(self.base, seed=seed, head=True), ref)
+        return self.user.request_evaluation(pushed.version.ref, NAME).id
+
+    def wait(self, evaluation_id: str, holds: Callable[[Evaluation], bool]) -> Evaluation:
+        ends_at = time.monotonic() + 60
+        while time.monotonic() < ends_at:
+            evaluation = self.user.get_evaluation(evaluation_id)
+            if holds(evaluation):
+                return evaluation
+            time.sleep(0.05)
+        raise AssertionError(f"still {evaluation}")
+
+    def wait_for_child(self) -> int:
+        ends_at = time.monotonic() + 60
+        while time.monotonic() < ends_at:
+            if child := self.worker.runner._child:
+                return child.pid
+            time.sleep(0.005)
+        raise AssertionError("no child was started")
+
+    def _client(self, kind: TokenKind) -> Hub:
+        with self.hub.database.writing() as session:
+            token = accounts.issue_token(session, accounts.ensure_user(session, "demo"), kind)
+        return Hub(Config(URL, self._folder / "config", self._folder / f"cache-{kind.name}", token), http=self.http)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, tiny_folder: Path) -> Iterator[Lab]:
+    lab = Lab(tmp_path, tiny_folder)
+    with lab.http:
+        # The suite is known before anything is pushed.
+        lab.worker.hub.register_worker("w", [Animals().declaration()])
+        yield lab
+        lab.stop_worker()
+
+
+def is_over(evaluation: Evaluation) -> bool:
+    return evaluation.state in ("done", "failed")
+
+
+def test_what_is_pushed_is_scored(lab: Lab) -> None:
+    evaluation_id = lab.ask()
+    lab.start_worker()
+
+    done = lab.wait(evaluation_id, is_over)
+
+    assert (done.state, done.items, done.attempts) == ("done", 4, 1)
+    assert done.environment is not None
+    assert done.environment["dtype"] == "float32"
+    assert done.score in (0, 0.25, 0.5, 0.75, 1)
+
+
+def test_a_killed_child_is_tried_again_and_the_job_ends_once(lab: Lab) -> None:
+    evaluation_id = lab.ask()
+    lab.start_worker()
+    os.kill(lab.wait_for_child(), signal.SIGKILL)
+
+    done = lab.wait(evaluation_id, is_over)
+
+    assert (done.state, done.attempts) == ("done", 2)
+
+
+def test_a_lost_lease_stops_the_child_and_a_late_result_changes_nothing(lab: Lab) -> None:
+    evaluation_id = lab.ask()
+    other = lab.worker.hub.register_worker("other", [Animals().declaration()])
+    lab.start_worker()
+    child = lab.wait_for_child()
+    job = None
+    while job is None:  # a heartbeat may come between the two lines
+        lab.hub.let_leases_run_out()
+        job = lab.worker.hub.claim_job(other, [NAME])
+    lab.worker.hub.submit_result(job, outcomes=[1, 1, 1, 1], outputs=["cat"] * 4, environment={}, seconds=1.0)
+
+    lab.stop_worker()
+
+    done = lab.user.get_evaluation(evaluation_id)
+    assert (done.state, done.score, done.attempts, done.worker) == ("done", 1.0, 2, "other")
+    assert not Path(f"/proc/{child}").exists()
+
+
+def test_a_job_that_goes_on_for_ever_is_ended(lab: Lab) -> None:
+    lab.worker.job_limit_s = 0.0
+    evaluation_id = lab.ask()
+    lab.start_worker()
+
+    failed = lab.wait(evaluation_id, is_over)
+
+    assert (failed.state, failed.attempts) == ("failed", 3)
+    assert failed.reason is not None
+
+
+def test_a_stopping_worker_finishes_the_job_in_hand(lab: Lab) -> None:
+    evaluation_id = lab.ask()
+    lab.start_worker()
+    lab.wait_for_child()
+
+    lab.stop_worker()
+
+    assert lab.user.get_evaluation(evaluation_id).state == "done"
+
+
+def test_a_base_this_worker_does_not_have_is_not_claimed(lab: Lab) -> None:
+    (lab.worker.hub.config.folder / "bases.json").unlink()
+    evaluation_id = lab.ask()
+    lab.start_worker()
+
+    waiting = lab.wait(evaluation_id, lambda e: e.reason is not None)
+
+    assert waiting.state == "waiting"
+    assert "base" in str(waiting.reason)
