@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 T ?= tests
 
-.PHONY: help demo dev test lint fix check serve worker migrate screenshots clean
+.PHONY: help demo dev test lint fix check serve worker migrate bench-vera screenshots clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ worker: $(STAMP) ## an evaluation worker for the hub of this machine
 
 migrate: $(STAMP) ## bring the database of VERA_HUB_DATABASE_URL to this release's schema
 	@$(BIN)/vera-hub migrate
+
+bench-vera: $(STAMP) ## how fast the frozen matrices are drawn, beside torch
+	@$(BIN)/python -m tests.benchmarks.vera
 
 screenshots: $(STAMP) ## pictures of a running hub's pages (URL=http://127.0.0.1:8000) into docs/images
 	@$(BIN)/python tests/screenshots.py $(or $(URL),http://127.0.0.1:8000) docs/images
