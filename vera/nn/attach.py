@@ -85,7 +85,7 @@ def bank_of(model: nn.Module, proof: BaseProof) -> Bank:
     """The one bank of `model`, made at the first call."""
     bank = _BANKS.get(model)
     if bank is None:
-        bank = _BANKS[model] = Bank(live_modules(model, proof))
+        bank = _BANKS[model] = Bank(live_modules(model, proof), model)
     return bank
 
 

@@ -1,23 +1,31 @@
-"""Adapters on a live model: added, activated and detached without touching a weight of it.
+"""Adapters on a live model: added, activated, mixed and detached without touching a weight of it.
 
-The deltas hang on the model's own modules as forward hooks, so module names, `state_dict` and
-identity stay what they were, and after `detach` the model is the same object, bit for bit.
+The deltas hang on the model's own modules as their `forward`, so module names, `state_dict` and
+identity stay what they were, and after `detach` the model is the same object, bit for bit. A
+forward hook would be the usual place, but torch.compile reads hooks once and never looks again:
+a compiled model would silently go on with the adapter it was compiled with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.utils.hooks import RemovableHandle
 
 from vera.archive import Vectors
 from vera.errors import TargetError, VeraError
 from vera.manifest import AdaptedModule
-from vera.nn.layer import SharedProjection, VeraDelta
+from vera.nn.layer import AdaptedForward, Added, Delta, SharedProjection, VeraDelta
+from vera.nn.mixing import WeightedSum, per_row
 from vera.projection import Projection
 
 
@@ -25,22 +33,47 @@ from vera.projection import Projection
 class Slot:
     """One adapter in the bank: a delta per adapted module, and whatever its owner wants to keep with it."""
 
-    deltas: dict[str, nn.Module]
+    deltas: dict[str, Delta]
     label: Any = None
 
 
-@dataclass
 class Bank:
-    """The adapters on one model. `targets` maps module names of the base checkpoint to live modules.
+    """The adapters on one model. `targets` maps module names of the base checkpoint to live modules of `model`.
 
     It holds the modules and not the model, so that a model nobody else holds is freed.
+
+    What a pass goes through is set by `activate` (one adapter), `combine` (a weighted sum) or, for
+    the length of a block, `rows` (one adapter per row). A pass and its backward go through the
+    same: gradient checkpointing runs the forward again, through whatever is set by then.
     """
 
-    targets: Mapping[str, nn.Module]
-    slots: dict[str, Slot] = field(default_factory=dict)
-    active: str | None = None
-    _projections: dict[str, SharedProjection] = field(default_factory=dict)
-    _hooks: dict[str, RemovableHandle] = field(default_factory=dict)
+    def __init__(self, targets: Mapping[str, nn.Module], model: nn.Module) -> None:
+        self.targets = targets
+        self.slots: dict[str, Slot] = {}
+        self.weights: Mapping[str, float] = {}  # what every pass goes through: Σ weight · adapter
+        self.merged: str | None = None  # the adapter that vera.nn.merge folded into the weights
+        self.originals: dict[str, Tensor] = {}  # and those weights as they were, by module name
+        self._rows: tuple[str | None, ...] | None = None
+        self._projections: dict[tuple[str, torch.device], SharedProjection] = {}
+        self._hung: dict[str, _Hung] = {}
+        self._model = weakref.ref(model)
+
+    @property
+    def model(self) -> nn.Module:
+        """Raises VeraError (MODEL_GONE) when nobody holds the model any more."""
+        model = self._model()
+        if model is None:
+            raise VeraError("The model of these adapters is gone: keep a reference to it.", code="MODEL_GONE")
+        return model
+
+    @property
+    def active(self) -> str | None:
+        """The one adapter every pass goes through; None for the bare base, a combination, or rows."""
+        if self._rows is not None:
+            return None
+        if list(self.weights.values()) == [1.0]:
+            return next(iter(self.weights))
+        return self.merged
 
     def add_vera(
         self,
@@ -53,17 +86,19 @@ class Bank:
     ) -> Slot:
         """A new VeRA adapter `name` with untrained vectors. `projection` is called only when `digest` is new here.
 
-        Raises TargetError when a module is missing or has another size.
+        Raises TargetError when a module is missing, is no linear map or has another size.
         """
         self._check_new(name)
         modules = tuple(modules)
         for module in modules:
             self._check_target(module)
-        shared = self._shared(digest, projection)
-        deltas: dict[str, nn.Module] = {m.name: VeraDelta(shared, m.in_features, m.out_features) for m in modules}
+        deltas: dict[str, Delta] = {}
+        for module in modules:
+            shared = self._shared(digest, _device_of(self.targets[module.name]), projection)
+            deltas[module.name] = VeraDelta(shared, module.in_features, module.out_features)
         return self.add(name, deltas, label=label)
 
-    def add(self, name: str, deltas: Mapping[str, nn.Module], *, label: Any = None) -> Slot:
+    def add(self, name: str, deltas: Mapping[str, Delta], *, label: Any = None) -> Slot:
         """A new adapter `name` made of `deltas`, placed where the modules they stand beside are."""
         self._check_new(name)
         for module_name, delta in deltas.items():
@@ -71,55 +106,139 @@ class Bank:
         slot = self.slots[name] = Slot(dict(deltas), label)
         return slot
 
-    def activate(self, name: str | None) -> None:
-        """Make `name` the adapter every forward pass goes through; None is the bare base."""
-        if name is not None and name not in self.slots:
+    def slot(self, name: str) -> Slot:
+        """Raises VeraError (ADAPTER_NOT_LOADED) when no adapter is called `name`."""
+        if name not in self.slots:
             raise VeraError(
                 f"No adapter {name!r} is on this model (there are: {', '.join(self.slots) or 'none'}).",
                 code="ADAPTER_NOT_LOADED",
             )
-        for handle in self._hooks.values():
-            handle.remove()
-        self._hooks.clear()
-        self.active = name
-        if name is not None:
-            for module_name, delta in self.slots[name].deltas.items():
-                self._hooks[module_name] = self.targets[module_name].register_forward_hook(_adding(delta))
+        return self.slots[name]
+
+    def activate(self, name: str | None) -> None:
+        """Make `name` the adapter every forward pass goes through; None is the bare base."""
+        if name is None or name != self.merged:
+            self.combine({} if name is None else {name: 1.0})
 
     def ensure_active(self, name: str) -> None:
         """`activate(name)`, at no cost when it is active already."""
         if self.active != name:
             self.activate(name)
 
+    def combine(self, weights: Mapping[str, float]) -> None:
+        """Make every forward pass go through the sum of adapters, each delta times its weight.
+
+        Adapters of any seed, rank and targets can be summed. Their task heads are not.
+        """
+        self.check_free()
+        for name, weight in weights.items():
+            self.slot(name)
+            if not math.isfinite(weight):
+                raise VeraError(f"The weight of {name!r} is {weight}: give a finite number.", code="WEIGHT_INVALID")
+        self._hang(self._summed(weights))
+        self.weights = dict(weights)
+
+    @contextmanager
+    def rows(self, names: Sequence[str | None]) -> Iterator[None]:
+        """Within the block, row i of every batch goes through adapter `names[i]`, or through the bare base for None.
+
+        Each row gets what it gets alone: rows that share a projection share its two products, and
+        only the vectors differ. The batch must be the first dimension of what the adapted modules
+        are given, and as long as `names`; a pass raises VeraError (ROWS_MISMATCH) otherwise.
+        Adapters can be added within the block, and nothing else can be activated, removed or
+        detached; after it, what was active is active again.
+        """
+        self.check_free()
+        rows = {name: self.slot(name) for name in names if name is not None}
+        modules = {module for slot in rows.values() for module in slot.deltas}
+        mixed = {
+            module: per_row(
+                module, [rows[name].deltas.get(module) if name else None for name in names],
+                _device_of(self.targets[module]),
+            )
+            for module in sorted(modules)
+        }  # fmt: skip
+        self._hang(mixed)
+        self._rows = tuple(names)
+        try:
+            yield
+        finally:
+            self._rows = None
+            self._hang(self._summed(self.weights))
+
     def remove(self, name: str) -> None:
-        """Forget adapter `name`; the base becomes active when it was."""
-        if self.active == name:
+        """Forget adapter `name`; the base becomes active when it was, alone or in a combination."""
+        self.slot(name)
+        self.check_free()
+        if name in self.weights:
             self.activate(None)
-        del self.slots[name]
-        used = {id(shared) for slot in self.slots.values() for shared in _projections_of(slot)}
-        self._projections = {digest: shared for digest, shared in self._projections.items() if id(shared) in used}
+        removed = {id(shared) for shared in _projections_of(self.slots.pop(name))}
+        unused = removed - {id(shared) for slot in self.slots.values() for shared in _projections_of(slot)}
+        self._projections = {key: shared for key, shared in self._projections.items() if id(shared) not in unused}
 
     def detach(self) -> None:
-        """Forget every adapter. The model is what it was before the first one."""
+        """Forget every adapter, a merged one too. The model is what it was before the first one."""
+        if self.merged is not None:
+            self.restore()
         self.activate(None)
         self.slots.clear()
         self._projections.clear()
+
+    def restore(self) -> None:
+        """Copy the kept original weights back over the merged ones, bit for bit."""
+        with torch.no_grad():
+            for module_name, original in self.originals.items():
+                weight_of(self.targets[module_name]).copy_(original)
+        self.originals.clear()
+        self.merged = None
 
     def parameters(self, name: str) -> list[nn.Parameter]:
         return [parameter for delta in self.slots[name].deltas.values() for parameter in delta.parameters()]
 
     @property
     def size_bytes(self) -> int:
-        """Memory of all vectors and one pair per digest."""
-        tensors = [p for name in self.slots for p in self.parameters(name)]
-        tensors += [buffer for shared in self._projections.values() for buffer in shared.buffers()]  # type: ignore[misc]  # buffers are tensors
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        """Memory of all vectors, one pair per digest, and the original weights while an adapter is merged."""
+        vectors = sum(parameter.nbytes for name in self.slots for parameter in self.parameters(name))
+        pairs = sum(shared.size_bytes for shared in self._projections.values())
+        return vectors + pairs + sum(original.nbytes for original in self.originals.values())
 
-    def _shared(self, digest: str, projection: Callable[[], Projection]) -> SharedProjection:
-        if digest not in self._projections:
-            shared = SharedProjection(projection())
-            self._projections[digest] = shared.to(_device_of(next(iter(self.targets.values()))))
-        return self._projections[digest]
+    def check_free(self) -> None:
+        """Raises VeraError while what passes go through is fixed: within a `rows` block, or by a merge."""
+        if self._rows is not None:
+            raise VeraError(
+                "The rows of a batch go through adapters of their own here: leave the block of `rows` first.",
+                code="ROWS_ACTIVE",
+            )
+        if self.merged is not None:
+            raise VeraError(
+                f"Adapter {self.merged!r} is merged into the weights: unmerge it first.", code="ADAPTER_MERGED"
+            )
+
+    def _summed(self, weights: Mapping[str, float]) -> dict[str, Added]:
+        terms: dict[str, list[tuple[float, Delta]]] = {}
+        for name, weight in weights.items():
+            for module_name, delta in self.slots[name].deltas.items():
+                terms.setdefault(module_name, []).append((weight, delta))
+        return {
+            module_name: several[0][1] if len(several) == 1 and several[0][0] == 1 else WeightedSum(several)
+            for module_name, several in terms.items()
+        }
+
+    def _hang(self, added: Mapping[str, Added]) -> None:
+        """Let the modules of `added`, and no others, add it to their outputs."""
+        for module_name in added.keys() - self._hung.keys():
+            _check_unadapted(module_name, self.targets[module_name])
+        while self._hung:
+            self._hung.popitem()[1].take_down()
+        for module_name, what in added.items():
+            self._hung[module_name] = _Hung.on(self.targets[module_name], what)
+
+    def _shared(self, digest: str, device: torch.device, projection: Callable[[], Projection]) -> SharedProjection:
+        """The pair of `digest` on `device`: a model may be spread over several."""
+        key = (digest, device)
+        if key not in self._projections:
+            self._projections[key] = SharedProjection(projection()).to(device)
+        return self._projections[key]
 
     def _check_new(self, name: str) -> None:
         if name in self.slots:
@@ -165,33 +284,86 @@ def find_targets(model: nn.Module, suffixes: Sequence[str]) -> dict[str, nn.Modu
 
     Raises TargetError when a suffix matches nothing.
     """
-    found: dict[str, nn.Module] = {
-        name: m for name, m in model.named_modules() if isinstance(m, nn.Linear) and _ends(name, suffixes)
-    }
+    linear = {name: module for name, module in model.named_modules() if _is_linear(module)}
     for suffix in suffixes:
-        if not any(_ends(name, [suffix]) for name in found):
-            last = sorted({name.rsplit(".", 1)[-1] for name, m in model.named_modules() if isinstance(m, nn.Linear)})
+        if not any(_ends(name, [suffix]) for name in linear):
+            last = sorted({name.rsplit(".", 1)[-1] for name in linear})
             raise TargetError(
                 f"No linear module of this model ends with {suffix!r}: there are {', '.join(last)}.", target=suffix
             )
-    return found
+    return {name: module for name, module in linear.items() if _ends(name, suffixes)}
 
 
 def linear_size(module: nn.Module) -> tuple[int, int]:
     """(in_features, out_features) of a linear module."""
-    if not isinstance(module, nn.Linear):
+    if isinstance(module, NonDynamicallyQuantizableLinear):
         raise TargetError(
-            f"{type(module).__name__} is not a linear map and cannot be adapted.", code="TARGET_UNSUPPORTED"
+            "torch's MultiheadAttention reads the weight of its out_proj and never calls it, so an adapter on it "
+            "would do nothing: adapt other modules.",
+            code="TARGET_UNSUPPORTED",
         )
-    return module.in_features, module.out_features
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    if is_transposed(module):
+        in_features, out_features = weight_of(module).shape
+        return in_features, out_features
+    raise TargetError(f"{type(module).__name__} is not a linear map and cannot be adapted.", code="TARGET_UNSUPPORTED")
 
 
-def _adding(delta: nn.Module) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
-    def add_delta(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        added: Tensor = output + delta(inputs[0])
-        return added
+def is_transposed(module: nn.Module) -> bool:
+    """Whether `module` is a Conv1D of transformers (GPT-2): a linear map that keeps its weight as (in, out).
 
-    return add_delta
+    transformers is not imported for it: whoever has such a module has imported it.
+    """
+    pytorch_utils = sys.modules.get("transformers.pytorch_utils")
+    return pytorch_utils is not None and isinstance(module, pytorch_utils.Conv1D)
+
+
+def weight_of(module: nn.Module) -> Tensor:
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight
+
+
+@dataclass(frozen=True)
+class _Hung:
+    """An adapted forward on a live module, and how to take it down."""
+
+    module: nn.Module
+    own: Callable[..., Tensor] | None  # a forward that somebody (accelerate does) had put on this very module
+    marker: RemovableHandle
+
+    @classmethod
+    def on(cls, module: nn.Module, added: Added) -> _Hung:
+        own = vars(module).get("forward")
+        # torch's TransformerEncoderLayer reads the weights of its linears, and calls them only if one has a hook.
+        marker = module.register_forward_hook(_seen_by_fast_paths)
+        module.forward = AdaptedForward(module.forward, added)
+        return cls(module, own, marker)
+
+    def take_down(self) -> None:
+        self.marker.remove()
+        if self.own is None:
+            del self.module.forward
+        else:
+            self.module.forward = self.own
+
+
+def _seen_by_fast_paths(_module: nn.Module, _inputs: object, _output: object) -> None:
+    """Changes nothing."""
+
+
+def _check_unadapted(module_name: str, module: nn.Module) -> None:
+    if isinstance(module.forward, AdaptedForward):
+        raise VeraError(
+            f"{module_name} goes through an adapter of another bank already: detach that one first.",
+            code="TARGET_TAKEN",
+            module=module_name,
+        )
+
+
+def _is_linear(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or is_transposed(module)
 
 
 def _ends(name: str, suffixes: Sequence[str]) -> bool:
@@ -203,4 +375,4 @@ def _device_of(module: nn.Module) -> torch.device:
 
 
 def _projections_of(slot: Slot) -> list[SharedProjection]:
-    return [delta._shared[0] for delta in slot.deltas.values() if isinstance(delta, VeraDelta)]
+    return [delta.shared for delta in slot.deltas.values() if isinstance(delta, VeraDelta)]

@@ -71,7 +71,7 @@ def run(
     stage("proving the base")
     live = live_modules(base.model, prove_base(base.model, base.fingerprint))
     chosen = {id(module) for module in find_targets(base.model, targets).values()}
-    bank = Bank({name: module for name, module in live.items() if id(module) in chosen})
+    bank = Bank({name: module for name, module in live.items() if id(module) in chosen}, base.model)
     classifier = PooledClassifier(base.model, split.labels, pooling=pooling, max_length=recipe.max_length)
     stage("training the head alone on the frozen base")
     head_only = _head_accuracy(classifier, split, recipe, recipe.epochs)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vera.errors import VeraError
 from vera.nn.bank import Bank
 
 HEAD_WEIGHT, HEAD_BIAS = "classifier.weight", "classifier.bias"
@@ -61,12 +62,22 @@ class PooledClassifier(nn.Module):
         """Logits (batch, labels) for token ids and mask (batch, tokens)."""
         return self.classify_pooled(self.pool(input_ids, attention_mask))
 
+    @property
+    def adapter(self) -> tuple[Bank, str] | None:
+        """The bank and the name of the adapter every pass runs through."""
+        return self._adapter
+
     def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Pooled hidden states (batch, hidden)."""
         if self._adapter is not None:
             bank, name = self._adapter
             bank.ensure_active(name)
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        return self.pooled(
+            self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state, attention_mask
+        )
+
+    def pooled(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
+        """Hidden states (batch, tokens, hidden) as one per text (batch, hidden)."""
         if self.pooling == "cls":
             first: Tensor = hidden[:, 0]
             return first
@@ -97,6 +108,39 @@ class PooledClassifier(nn.Module):
         """Token ids of each text, cut at `max_length`."""
         encoded: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
         return encoded
+
+
+def logits_per_row(classifiers: Sequence[PooledClassifier], input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
+    """Logits of each row from the classifier of that row: one pass of the backbone, each row through its own
+    adapter and head. Row i has as many logits as `classifiers[i]` has labels.
+
+    Raises VeraError when they do not stand on one bank, or are not one per row (ROWS_MISMATCH).
+    """
+    if len(classifiers) != len(input_ids):
+        raise VeraError(
+            f"{len(classifiers)} classifiers were given for {len(input_ids)} texts: give one per text.",
+            code="ROWS_MISMATCH",
+        )
+    bank, names = _one_bank(classifiers)
+    with bank.rows(names):
+        hidden = classifiers[0].backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+    logits: list[Tensor] = []
+    for row, classifier in enumerate(classifiers):
+        pooled = classifier.pooled(hidden[row : row + 1], attention_mask[row : row + 1])
+        logits.append(classifier.classify_pooled(pooled)[0])
+    return logits
+
+
+def _one_bank(classifiers: Sequence[PooledClassifier]) -> tuple[Bank, list[str]]:
+    """The bank all of `classifiers` stand on, and the adapter of each."""
+    adapters = [classifier.adapter for classifier in classifiers]
+    banks = {id(adapter[0]) if adapter else None for adapter in adapters}
+    if len(banks) != 1 or adapters[0] is None:
+        raise VeraError(
+            "These classifiers do not share one base: put their adapters on the same live model.",
+            code="BANK_NOT_SHARED",
+        )
+    return adapters[0][0], [adapter[1] for adapter in adapters if adapter]
 
 
 def batches_by_length(

@@ -1,4 +1,4 @@
-"""The trained part of one linear map.
+"""The trained part of one linear map, and how a live module is made to add it.
 
     y = W x + λb ⊙ B (λd ⊙ (A x))        Kopiczko, Blankevoort, Asano 2024, equation 2
 
@@ -9,12 +9,18 @@ Nothing here touches W: the delta is computed beside the base module and added t
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vera.peft_format import LAMBDA_D_INITIAL
 from vera.projection import Projection
+
+# What is added to a module's output, computed from its input: a delta, or several of them mixed.
+Added = Callable[[Tensor], Tensor]
 
 
 class SharedProjection(nn.Module):
@@ -28,9 +34,40 @@ class SharedProjection(nn.Module):
         # A copy: the rebuilt arrays are read-only, and torch cannot mark a tensor so.
         self.register_buffer("A_RI", torch.from_numpy(pair.A.copy()), persistent=False)
         self.register_buffer("B_OR", torch.from_numpy(pair.B.copy()), persistent=False)
+        self._rounded: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
+
+    def in_dtype(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """(A, B) in `dtype`, rounded once and kept: a copy per module would stay alive until the backward pass."""
+        if dtype == self.A_RI.dtype or torch.compiler.is_compiling():
+            return self.A_RI.to(dtype), self.B_OR.to(dtype)
+        if dtype not in self._rounded:
+            with torch.inference_mode(False):  # a tensor made in inference mode could never be trained with
+                self._rounded[dtype] = self.A_RI.to(dtype), self.B_OR.to(dtype)
+        return self._rounded[dtype]
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory of the pair and its rounded copies."""
+        return sum(m.nbytes for pair in ((self.A_RI, self.B_OR), *self._rounded.values()) for m in pair)
 
 
-class VeraDelta(nn.Module):
+class Delta(nn.Module):
+    """What one adapter adds to one linear map: ΔW x, where ΔW is the product of two factors of low rank.
+
+    The delta of inputs (…, in_features) is (…, out_features), in their dtype or a wider one.
+    """
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """(rank x in_features) and (out_features x rank), float32: ΔW is the second times the first."""
+        raise NotImplementedError
+
+    def weight(self) -> Tensor:
+        """ΔW (out_features x in_features), float32."""
+        A_RI, B_OR = self.factors()
+        return B_OR @ A_RI
+
+
+class VeraDelta(Delta):
     """λb ⊙ B (λd ⊙ (A x)) for one module, with the leading columns of A and rows of B.
 
     λd starts at 0.1 and λb at 0, so a new delta adds exactly nothing. Both are float32, whatever
@@ -44,16 +81,21 @@ class VeraDelta(nn.Module):
         self.lambda_d = nn.Parameter(torch.full((shared.A_RI.shape[0],), LAMBDA_D_INITIAL, dtype=torch.float32))
         self.lambda_b = nn.Parameter(torch.zeros(out_features, dtype=torch.float32))
 
+    @property
+    def shared(self) -> SharedProjection:
+        return self._shared[0]
+
     def forward(self, x_BTI: Tensor) -> Tensor:
-        """The delta (…, out_features) for inputs (…, in_features), in the dtype of the input."""
-        shared, dtype = self._shared[0], x_BTI.dtype
-        A_RI = shared.A_RI[:, : self.in_features].to(dtype)
-        B_OR = shared.B_OR[: self.out_features].to(dtype)
-        h_BTR = functional.linear(x_BTI, A_RI) * self.lambda_d.to(dtype)
-        return functional.linear(h_BTR, B_OR) * self.lambda_b.to(dtype)
+        return scaled_projection(self.shared, x_BTI, self.lambda_d, self.lambda_b)
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """λd·A and λb·B: a VeRA adapter is a LoRA of its rank."""
+        A_RI = self.shared.A_RI[:, : self.in_features]
+        B_OR = self.shared.B_OR[: self.out_features]
+        return self.lambda_d[:, None] * A_RI, self.lambda_b[:, None] * B_OR
 
 
-class LoraDelta(nn.Module):
+class LoraDelta(Delta):
     """The delta of a LoRA (Hu et al. 2022, equation 3), to compare with: (α/r) · B A x.
 
     A is Kaiming-uniform from `generator` and B is zero, as in the reference implementation.
@@ -71,4 +113,36 @@ class LoraDelta(nn.Module):
         self.scaling = alpha / rank
 
     def forward(self, x_BTI: Tensor) -> Tensor:
-        return functional.linear(functional.linear(x_BTI, self.lora_A), self.lora_B) * self.scaling
+        h_BTR = functional.linear(x_BTI, self.lora_A.to(x_BTI.dtype))
+        return functional.linear(h_BTR, self.lora_B.to(x_BTI.dtype)) * self.scaling
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        return self.lora_A, self.lora_B * self.scaling
+
+
+def scaled_projection(shared: SharedProjection, x_BTI: Tensor, lambda_d: Tensor, lambda_b: Tensor) -> Tensor:
+    """λb ⊙ B (λd ⊙ (A x)), where the vectors are one per batch, (R,) and (O,), or one per row, (B, 1, R) and (B, 1, O).
+
+    The two products run in the dtype of x, as the base's own product does: on a bfloat16 base they
+    cost what bfloat16 costs. The vectors multiply in float32 and are never rounded, so neither are
+    their gradients.
+    """
+    A_RI, B_OR = shared.in_dtype(x_BTI.dtype)
+    h_BTR = functional.linear(x_BTI, A_RI[:, : x_BTI.shape[-1]]) * lambda_d
+    return functional.linear(h_BTR.to(x_BTI.dtype), B_OR[: lambda_b.shape[-1]]) * lambda_b
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptedForward:
+    """The `forward` of a live module that adds something to what its own `plain` forward gives.
+
+    The sum is rounded once, to the dtype of the base's output. Under autocast that is the dtype of
+    the base's product too, and so it is the delta's.
+    """
+
+    plain: Callable[..., Tensor]
+    added: Added
+
+    def __call__(self, x_BTI: Tensor) -> Tensor:
+        y_BTO = self.plain(x_BTI)
+        return (y_BTO + self.added(x_BTI.to(y_BTO.dtype))).to(y_BTO.dtype)

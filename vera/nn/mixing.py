@@ -1,0 +1,102 @@
+"""Several deltas of one module at once: a weighted sum of them, or one for each row of a batch."""
+
+# B batch, T tokens, I in_features, O out_features, R rank
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vera.errors import VeraError
+from vera.nn.layer import Added, Delta, VeraDelta, scaled_projection
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedSum:
+    """Σ weight · delta."""
+
+    terms: Sequence[tuple[float, Delta]]
+
+    def __call__(self, x_BTI: Tensor) -> Tensor:
+        return sum((weight * delta(x_BTI) for weight, delta in self.terms), start=x_BTI.new_zeros(()))
+
+
+@dataclass(frozen=True, eq=False)
+class VeraRows:
+    """Deltas of one projection, one per row: two dense products for all of them, and two vectors for each."""
+
+    deltas: Sequence[VeraDelta]
+
+    def __call__(self, x_BTI: Tensor) -> Tensor:
+        # Stacked at every pass, so that a step of an optimiser between two passes is seen.
+        lambda_d_BR = torch.stack([delta.lambda_d for delta in self.deltas])
+        lambda_b_BO = torch.stack([delta.lambda_b for delta in self.deltas])
+        beside_tokens = (len(self.deltas), *[1] * (x_BTI.dim() - 2), -1)
+        return scaled_projection(
+            self.deltas[0].shared, x_BTI, lambda_d_BR.view(beside_tokens), lambda_b_BO.view(beside_tokens)
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PerRow:
+    """Row i of a batch through delta i of `module`, or through none.
+
+    `groups` are what rows share, with the numbers of those rows; `order[i]` is where row i stands
+    when the groups and then the `bare` rows are laid one after the other.
+    """
+
+    module: str
+    groups: Sequence[tuple[Tensor, Added]]
+    bare: int
+    order: Tensor
+
+    def __call__(self, x_BTI: Tensor) -> Tensor:
+        self._check(x_BTI)
+        if len(self.groups) == 1 and not self.bare:
+            return self.groups[0][1](x_BTI)
+        parts = [added(x_BTI[rows]) for rows, added in self.groups]
+        nothing = parts[0].new_zeros(self.bare, *parts[0].shape[1:])
+        return torch.cat([*parts, nothing])[self.order]
+
+    def _check(self, x_BTI: Tensor) -> None:
+        rows = len(self.order)
+        if x_BTI.dim() < 2 or x_BTI.shape[0] != rows:
+            raise VeraError(
+                f"{self.module} was given inputs of shape {tuple(x_BTI.shape)}, and adapters were set for {rows} rows: "
+                f"set one per row of the batch, which must be the first dimension inside the model too.",
+                code="ROWS_MISMATCH",
+                module=self.module,
+                rows=rows,
+                shape=list(x_BTI.shape),
+            )
+
+
+def per_row(module: str, deltas: Sequence[Delta | None], device: torch.device) -> PerRow:
+    """What `module` adds to a batch whose row i goes through `deltas[i]`; at least one is not None."""
+    grouped = _by_projection(deltas)
+    bare = [row for row, delta in enumerate(deltas) if delta is None]
+    laid_out = [row for members in grouped for row in members] + bare
+    return PerRow(
+        module,
+        [(torch.tensor(list(members), device=device), _together(list(members.values()))) for members in grouped],
+        len(bare),
+        torch.tensor(laid_out, device=device).argsort(),
+    )
+
+
+def _by_projection(deltas: Sequence[Delta | None]) -> Sequence[Mapping[int, Delta]]:
+    """Deltas by row number, together when they share a projection. One that is no VeRA shares with itself alone."""
+    grouped: dict[int, dict[int, Delta]] = {}
+    for row, delta in enumerate(deltas):
+        if delta is not None:
+            shared = delta.shared if isinstance(delta, VeraDelta) else delta
+            grouped.setdefault(id(shared), {})[row] = delta
+    return list(grouped.values())
+
+
+def _together(deltas: Sequence[Delta]) -> Added:
+    vera = [delta for delta in deltas if isinstance(delta, VeraDelta)]
+    return VeraRows(vera) if vera else deltas[0]
