@@ -10,6 +10,7 @@ import click
 
 from sdk import bases
 from sdk.cli import terminal
+from vera.projection import STREAMS
 
 if TYPE_CHECKING:
     from sdk.config import Config
@@ -27,6 +28,13 @@ LORA_DEFAULTS = {"rank": 8, "learning_rate": 1e-3}
 @click.option("--text", "text_column", default="text", show_default=True, help="The column of texts.")
 @click.option("--label", "label_column", default="label", show_default=True, help="The column of labels.")
 @click.option("--method", type=click.Choice(["vera", "lora"]), default="vera", show_default=True)
+@click.option(
+    "--stream",
+    type=click.Choice(STREAMS),
+    default=STREAMS[0],
+    show_default=True,
+    help="Generator of the frozen matrices; PEFT can load the first.",
+)
 @click.option("--rank", type=click.IntRange(1, 4096), help="Default: 256 for VeRA, 8 for LoRA.")
 @click.option("--epochs", type=click.IntRange(1, 10_000), help="Passes over the training texts.")
 @click.option("--batch-size", type=click.IntRange(1, 4096), help="Texts per step.")

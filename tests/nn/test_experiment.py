@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vera.nn import experiment
 from vera.nn.attach import attach
 from vera.nn.experiment import Base, Outcome
 from vera.nn.training import Recipe
+from vera.streams import PHILOX
 
 RECIPE = Recipe(rank=16, epochs=8, batch_size=8, learning_rate=5e-2, head_learning_rate=2e-2)
 
@@ -65,10 +67,24 @@ def test_training_ignores_and_leaves_the_global_generator(
     assert first.files == second.files
 
 
+def test_an_adapter_of_the_counter_based_stream_is_trained_and_loads(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split
+) -> None:
+    outcome = train(tiny_folder, tiny_base, split, replace(RECIPE, stream=PHILOX))
+    assert outcome.archive is not None
+    assert outcome.archive.manifest.recipe.stream == PHILOX
+    loaded = attach(load_tiny_bert(tiny_folder), outcome.archive, tiny_base)
+    right = [split.labels[target] for target in split.heldout.targets]
+    answers = loaded.classify(split.heldout.texts)
+    assert sum(a == b for a, b in zip(answers, right, strict=True)) / len(right) == pytest.approx(
+        outcome.scores.adapter
+    )
+
+
 def test_another_seed_gives_another_adapter(tiny_folder: Path, tiny_base: BaseFingerprint, split: Split) -> None:
     first, second = (
         train(tiny_folder, tiny_base, split),
-        train(tiny_folder, tiny_base, split, Recipe(**{**RECIPE.to_dict(), "seed": 1})),
+        train(tiny_folder, tiny_base, split, replace(RECIPE, seed=1)),
     )
     assert first.archive is not None
     assert second.archive is not None

@@ -21,7 +21,6 @@ from vera.nn.layer import LoraDelta
 from vera.nn.packaging import Scores
 from vera.nn.training import Recipe, Report, Step
 from vera.projection import ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937
 
 _TRAINED = "trained"
 
@@ -118,7 +117,7 @@ def _add_adapter(bank: Bank, recipe: Recipe) -> tuple[ProjectionRecipe, str] | N
         bank.add(_TRAINED, deltas)
         return None
     projection = ProjectionRecipe(
-        PEFT_MT19937,
+        recipe.stream,
         recipe.seed,
         recipe.rank,
         max(m.in_features for m in modules),

@@ -20,6 +20,7 @@ from vera.data import Examples, Split
 from vera.errors import VeraError
 from vera.nn.bank import Bank
 from vera.nn.heads import PooledClassifier, batches_by_length, padded
+from vera.streams import PEFT_MT19937
 
 METHODS = ("vera", "lora")
 _POOL = 8  # batches a pool of texts is cut into
@@ -34,6 +35,7 @@ class Recipe:
     """
 
     method: str = "vera"
+    stream: str = PEFT_MT19937  # what PEFT can rebuild too
     rank: int = 256
     epochs: int = 6
     batch_size: int = 16
