@@ -86,10 +86,11 @@ _MULTIPLIERS = np.array([[_M0], [_M1]])
 _SIGN_BITS = np.uint64(0x80000000_80000000)
 # Where the high half of a 64-bit integer lies when its memory is read as two 32-bit ones.
 _HIGH = 1 if sys.byteorder == "little" else 0
-# Blocks of four values per tile: its two buffers, 32 bytes a block, stay in a core's L2 cache, and
-# one operation on them is long enough for another thread to start the next.
-_TILE_BLOCKS = 1 << 14
-_MAX_THREADS = 8
+# Blocks of four values per tile: its two buffers, 32 bytes a block, stay near a core, and one
+# operation on them takes longer than a thread waits for Python's lock. With half of it two threads
+# are slower than one, with twice as much one thread is (docs/performance.md); more than four gain nothing.
+_TILE_BLOCKS = 1 << 15
+_MAX_THREADS = 4
 
 
 class Philox4x32:
@@ -173,17 +174,24 @@ def _run_rounds(tile: _Tile, matrix: int, key: Key, state: Words, spare: Words) 
     """All rounds for the n blocks of `tile`, left in `state` (2·n); `spare` is as large.
 
     A 64-bit integer of `state` packs two of a block's words: c0 and c1 in the first half, c2 and
-    c3 in the second. So a round is one product, two shifts and two xors, all in place.
+    c3 in the second. So a round is one product, two shifts and a xor, all in place, and its key
+    is one more, for two rounds at once: a lower half goes up in the next round, and does nothing before.
     """
     keys = list(round_keys(key))
     _begin(tile, matrix, keys[:2], state)
     state, spare = state.reshape(2, -1), spare.reshape(2, -1)
-    for k0, k1 in keys[2:]:
-        np.right_shift(state, _HALF, out=spare)
-        np.multiply(spare, _MULTIPLIERS, out=spare)
-        np.left_shift(state, _HALF, out=state)
-        np.bitwise_xor(state, spare[::-1], out=state)
-        np.bitwise_xor(state, np.array([[k0 << 32], [k1 << 32]], np.uint64), out=state)
+    for (k0, k1), (next_k0, next_k1) in zip(keys[2::2], keys[3::2], strict=True):
+        _mix(state, spare)
+        np.bitwise_xor(state, np.array([[k0 << 32 | next_k0], [k1 << 32 | next_k1]], np.uint64), out=state)
+        _mix(state, spare)
+
+
+def _mix(state: Words, spare: Words) -> None:
+    """A round without its key."""
+    np.right_shift(state, _HALF, out=spare)
+    np.multiply(spare, _MULTIPLIERS, out=spare)
+    np.left_shift(state, _HALF, out=state)
+    np.bitwise_xor(state, spare[::-1], out=state)
 
 
 def _begin(tile: _Tile, matrix: int, keys: Sequence[Key], state: Words) -> None:
