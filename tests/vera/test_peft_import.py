@@ -157,18 +157,28 @@ def test_modules_are_found_under_the_names_of_the_base_checkpoint(checkpoints: d
     ]
 
 
-def test_layers_that_store_their_weight_the_other_way_round_have_their_own_sizes(tmp_path: Path) -> None:
-    model = GPT2LMHeadModel(GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=40, n_positions=16))
-    model.save_pretrained(tmp_path / "base")
-    adapted_by_peft(model, VeraConfig(r=RANK, target_modules=["c_attn", "mlp.c_proj"])).save_pretrained(tmp_path / "p")
+def test_layers_that_store_their_weight_the_other_way_round_are_adapted_alike(tmp_path: Path) -> None:
+    config = GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=40, n_positions=16, embd_pdrop=0, attn_pdrop=0)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
+    base, targets = fingerprint.of_files(tmp_path / "base"), ["c_attn", "mlp.c_proj"]
+    theirs = adapted_by_peft(
+        GPT2LMHeadModel.from_pretrained(tmp_path / "base"), VeraConfig(r=RANK, target_modules=targets)
+    )
+    theirs.save_pretrained(tmp_path / "theirs")
 
-    imported = read(tmp_path / "p", fingerprint.of_files(tmp_path / "base"))
+    imported = read(tmp_path / "theirs", base)
+    model = GPT2LMHeadModel.from_pretrained(tmp_path / "base").eval()
+    attach(model, imported.archive, base)
 
     assert imported.evidence == DRAWN_HERE
     assert imported.archive.manifest.modules == (
         AdaptedModule("transformer.h.0.attn.c_attn", 32, 96),
         AdaptedModule("transformer.h.0.mlp.c_proj", 128, 32),
     )
+    ids = torch.arange(12).reshape(2, 6)
+    with torch.no_grad():
+        # Logits of order 1 from float32 sums of up to 128 products, possibly in another order.
+        torch.testing.assert_close(model(ids).logits, theirs(ids).logits, rtol=1e-4, atol=1e-4)
 
 
 # -- The recipe -----------------------------------------------------------------------------------
