@@ -154,7 +154,7 @@ def test_without_fused_multiply_add_torch_is_at_most_one_unit_of_the_bound_away(
     ],
 )
 def test_the_reference_generator_is_philox(counter: philox.Words, key: tuple[int, int], words: str) -> None:
-    """The known answers of Random123 1.14 for philox4x32-10 (tests/kat_vectors)."""
+    """The known answers for philox4x32-10 in the `kat_vectors` of Random123."""
     assert " ".join(f"{word:08x}" for word in philox.philox4x32(counter, key)) == words
 
 
