@@ -77,9 +77,15 @@ def _open(base: str | Path, manifest: Manifest, verify: str, config: Config) -> 
         raise BaseUnreadable(
             "Loading a model needs torch and transformers: pip install 'vera-hub[torch]'.", code="TORCH_MISSING"
         ) from error
-    is_encoder = manifest.task is not None and manifest.task.pooling is not None
-    kind = transformers.AutoModel if is_encoder else transformers.AutoModelForCausalLM
+    has_own_head = manifest.task is not None and manifest.task.pooling is not None
+    is_generator = not has_own_head and _generates(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
+    kind = transformers.AutoModelForCausalLM if is_generator else transformers.AutoModel
     return kind.from_pretrained(path, local_files_only=True).eval()
+
+
+def _generates(config: Any) -> bool:
+    """Whether the checkpoint was saved with a language-modelling head of a decoder."""
+    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or ())
 
 
 def _check_files(path: Path, manifest: Manifest, config: Config) -> None:

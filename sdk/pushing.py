@@ -93,7 +93,8 @@ def _explain_foreign_folder(folder: Path) -> None:
     if kind is None:
         return
     why = (
-        "it has no vera.json, which proves the base and the matrices it was trained with: train it with `vera-hub train`"
+        "it has no vera.json, which proves the base and the matrices it was trained with: "
+        f"`vera-hub import {folder} OUT --base BASE` makes one"
         if kind == "VERA"
         else "the hub keeps VeRA adapters: `vera-hub train --method vera` makes one from the same data"
     )

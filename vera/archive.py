@@ -35,6 +35,9 @@ from vera.manifest import (
 )
 from vera.projection import round_to_bfloat16
 
+# What `vera-hub train` leaves beside what it trained, whatever the method.
+TRAINING_LOG = "training.jsonl"
+
 MAX_WEIGHTS_BYTES = 64 << 20
 MAX_BYTES = {
     MANIFEST_FILE: MAX_MANIFEST_BYTES,
@@ -170,7 +173,11 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
 
 
 def is_adapter_folder(folder: Path) -> bool:
-    return (folder / MANIFEST_FILE).is_file() or (folder / CONFIG_FILE).is_file()
+    """Whether `folder` is one this project wrote: an adapter, or a training run of any method.
+
+    A checkpoint of PEFT is somebody else's, and may hold matrices that exist nowhere else.
+    """
+    return (folder / MANIFEST_FILE).is_file() or (folder / TRAINING_LOG).is_file()
 
 
 def relabel(archive: Archive, card: str) -> Archive:

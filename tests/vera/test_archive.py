@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.builders import flip_byte, make_archive, spoil
 from vera.archive import (
+    TRAINING_LOG,
     Vectors,
     check_replaceable,
     inspect,
@@ -205,12 +206,21 @@ def test_writing_again_replaces_the_adapter(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "files", [{MANIFEST_FILE: b"{}"}, {CONFIG_FILE: b"{}", WEIGHTS_FILE: b""}], ids=["unsealed", "PEFT's"]
+    "files",
+    [{MANIFEST_FILE: b"{}"}, {CONFIG_FILE: b"{}", WEIGHTS_FILE: b"", TRAINING_LOG: b""}],
+    ids=["unsealed", "a LoRA of vera-hub train"],
 )
-def test_an_adapter_of_any_make_is_replaced(tmp_path: Path, files: dict[str, bytes]) -> None:
+def test_what_this_project_wrote_is_replaced(tmp_path: Path, files: dict[str, bytes]) -> None:
     write_files(files, tmp_path / "a")
-    write_folder(ADAPTER, tmp_path / "a")
+    write_files({**ADAPTER.files, TRAINING_LOG: b""}, tmp_path / "a")
     assert read_folder(tmp_path / "a") == ADAPTER
+
+
+def test_a_checkpoint_of_peft_is_not_replaced(tmp_path: Path) -> None:
+    write_files({CONFIG_FILE: b"{}", WEIGHTS_FILE: b"matrices that exist nowhere else"}, tmp_path / "a")
+    with pytest.raises(ArchiveError, match="choose another place"):
+        write_folder(ADAPTER, tmp_path / "a")
+    assert (tmp_path / "a" / WEIGHTS_FILE).read_bytes() == b"matrices that exist nowhere else"
 
 
 def test_an_empty_folder_is_filled(tmp_path: Path) -> None:

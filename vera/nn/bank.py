@@ -53,7 +53,7 @@ class Bank:
         self.weights: Mapping[str, float] = {}  # what every pass goes through: Σ weight · adapter
         self.merged: str | None = None  # the adapter that vera.nn.merge folded into the weights
         self.originals: dict[str, Tensor] = {}  # and those weights as they were, by module name
-        self._rows: tuple[str | None, ...] | None = None
+        self._in_rows = False
         self._projections: dict[tuple[str, torch.device], SharedProjection] = {}
         self._hung: dict[str, _Hung] = {}
         self._model = weakref.ref(model)
@@ -69,7 +69,7 @@ class Bank:
     @property
     def active(self) -> str | None:
         """The one adapter every pass goes through; None for the bare base, a combination, or rows."""
-        if self._rows is not None:
+        if self._in_rows:
             return None
         if list(self.weights.values()) == [1.0]:
             return next(iter(self.weights))
@@ -159,11 +159,11 @@ class Bank:
             for module in sorted(modules)
         }  # fmt: skip
         self._hang(mixed)
-        self._rows = tuple(names)
+        self._in_rows = True
         try:
             yield
         finally:
-            self._rows = None
+            self._in_rows = False
             self._hang(self._summed(self.weights))
 
     def remove(self, name: str) -> None:
@@ -204,7 +204,7 @@ class Bank:
 
     def check_free(self) -> None:
         """Raises VeraError while what passes go through is fixed: within a `rows` block, or by a merge."""
-        if self._rows is not None:
+        if self._in_rows:
             raise VeraError(
                 "The rows of a batch go through adapters of their own here: leave the block of `rows` first.",
                 code="ROWS_ACTIVE",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from vera.archive import Archive
+from vera.archive import TRAINING_LOG, Archive
 from vera.data import Split
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import AdaptedModule, BaseIdentity
@@ -97,7 +97,7 @@ def run(
         bank.detach()
     head_parameters = sum(p.numel() for p in classifier.classifier.parameters())
     log = packaging.training_log(history)
-    return Outcome(archive, {**files, packaging.LOG_FILE: log}, scores, parameters, head_parameters)
+    return Outcome(archive, {**files, TRAINING_LOG: log}, scores, parameters, head_parameters)
 
 
 def _head_accuracy(classifier: PooledClassifier, split: Split, recipe: Recipe, epochs: int) -> float:

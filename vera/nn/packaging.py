@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from vera import archive as archives
-from vera.archive import Archive, Vectors
+from vera.archive import TRAINING_LOG, Archive, Vectors
 from vera.data import Split
 from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
 from vera.nn.bank import Bank, read
@@ -22,10 +22,9 @@ from vera.projection import ProjectionRecipe
 from vera.tensorfile import serialize
 
 TASK = "text-classification"
-LOG_FILE = "training.jsonl"
 SUMMARY_FILE = "training.json"
 # What a training run may write into its folder, whatever the method.
-FOLDER_FILES = (LOG_FILE, SUMMARY_FILE)
+FOLDER_FILES = (TRAINING_LOG, SUMMARY_FILE)
 
 
 @dataclass(frozen=True)
