@@ -70,12 +70,14 @@ class Fetched:
         return self.resolved.version_ref
 
 
-def pull(ref: str | AdapterRef, *, to: Path | str | None = None, config: Config | None = None) -> Fetched:
+def pull(
+    ref: str | AdapterRef, *, to: Path | str | None = None, config: Config | None = None, hub: Hub | None = None
+) -> Fetched:
     """Fetches the adapter `ref` and writes it as the folder `to`; its name, here, when `to` is None.
 
     The folder is written whole or not at all, and only over another adapter. Raises HubError and VeraError.
     """
-    fetched = fetch(ref, config=config)
+    fetched = fetch(ref, config=config, hub=hub)
     folder = Path(to) if to is not None else Path(fetched.resolved.ref.name)
     archive.write_folder(fetched.archive, folder)
     return replace(fetched, folder=folder)

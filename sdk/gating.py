@@ -39,7 +39,9 @@ class Minimum:
         """Raises ValueError with a sentence."""
         parts = re.fullmatch(r"\s*([a-z][a-z0-9_-]*)\s*>=\s*(-?[0-9]*\.?[0-9]+)\s*", text)
         if parts is None:
-            raise ValueError(f"{text!r} is not a floor: write it as metric>=number, for instance accuracy>=0.8")
+            raise ValueError(
+                f"{text!r} is not a floor: write it as metric>=number in quotes, because the shell takes > for itself: 'accuracy>=0.8'"
+            )
         return cls(parts[1], float(parts[2]))
 
     def __str__(self) -> str:
@@ -66,7 +68,10 @@ def judge_regression(comparison: Comparison, margin: float, *, against: str) -> 
 
     Fails on a proven regression: the paired interval of the difference lies wholly below -margin or,
     with no margin, the loss is significant. Inconclusive when the interval reaches below -margin.
+    Raises ValueError for a margin that is no share.
     """
+    if not 0 <= margin <= 1:
+        raise ValueError(f"the margin is a share of the score, from 0 to 1, and not {margin:g}")
     low, high = comparison.interval
     is_significant_loss = comparison.delta < 0 and comparison.p_value < SIGNIFICANCE
     if high < -margin or (margin == 0 and is_significant_loss):

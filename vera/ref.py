@@ -172,7 +172,7 @@ def _split_id(adapter_id: str, default_namespace: str | None, text: str) -> tupl
         parts = [default_namespace, *parts]
     if len(parts) != 2:
         raise RefError(
-            f"{text!r} is not a reference: write it as owner/name, owner/name@v3 or owner/name@alias.",
+            f"{text!r} is not a reference: write it as owner/name or owner/name@v3.",
             ref=text,
         )
     check_adapter_id(*parts)

@@ -109,7 +109,7 @@ def find_version(session: Session, ref: AdapterRef) -> Version:
     version = _select(session, adapter, ref)
     if version is None:
         raise NotFound(
-            f"{ref.adapter_id} has no version {ref.selector or ref.digest}: `vera-hub info {ref.adapter_id}` lists them.",
+            f"{ref.adapter_id} has no version {ref.selector or ref.digest}: its page lists those there are.",
             code="VERSION_UNKNOWN",
             ref=str(ref),
         )

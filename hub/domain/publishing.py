@@ -69,8 +69,13 @@ def check_upload(files: Mapping[str, bytes], message: str | None = None) -> Uplo
                 code="FILE_MISSING",
                 path=path,
             )
-    if message is not None and (len(message) > MAX_MESSAGE or "\0" in message):
-        raise Invalid(f"The message may have {MAX_MESSAGE} characters of text.", code="MESSAGE_INVALID")
+    if message is not None and (
+        len(message) > MAX_MESSAGE or not message.replace("\n", "").replace("\t", "").isprintable()
+    ):
+        raise Invalid(
+            f"The message may have {MAX_MESSAGE} characters of text, none of them a control character.",
+            code="MESSAGE_INVALID",
+        )
     return Upload(checked, render_card(checked.card), message or None)
 
 

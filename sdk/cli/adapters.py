@@ -49,8 +49,8 @@ def pull(app: App, ref: str, *, to: Path | None) -> None:
     """Fetch an adapter, check it and write it as a folder."""
     from sdk import fetching
 
-    with terminal.spinner(f"Fetching {clean(ref)}"):
-        fetched = fetching.pull(ref, to=to, config=app.config)
+    with terminal.spinner(f"Fetching {clean(ref)}"), app.hub() as hub:
+        fetched = fetching.pull(ref, to=to, hub=hub)
     origin = f"{fetched.downloaded_bytes:,} bytes fetched" if fetched.downloaded_bytes else "from the cache"
     terminal.say(f"{fetched.version_ref} → {fetched.folder}  ({origin}, every file verified)")
     terminal.say(f"  {fetched.resolved.digest}")
@@ -98,8 +98,8 @@ def info(app: App, ref_or_path: str, *, as_json: bool) -> None:
     if _is_path(ref_or_path):
         archive, title = read_adapter(Path(ref_or_path)), ref_or_path
     else:
-        with terminal.spinner(f"Fetching {clean(ref_or_path)}"):
-            fetched = fetch(ref_or_path, config=app.config)
+        with terminal.spinner(f"Fetching {clean(ref_or_path)}"), app.hub() as hub:
+            fetched = fetch(ref_or_path, hub=hub)
         archive, title = fetched.archive, fetched.version_ref
         if fetched.resolved.answer:
             evaluations = fetched.resolved.answer.evaluations

@@ -30,6 +30,7 @@ def add(app: App, path_or_id: str, *, name: str | None, revision: str | None) ->
     chosen, revision = name or suggested_name, suggested_revision or revision
     with terminal.bytes_progress(f"Fingerprinting {clean(chosen)}") as progress:
         table = bases.fingerprint_of(path, config=app.config, progress=progress)
+    _check_name(app, chosen, table.value)
     with app.hub() as hub:
         registered = hub.register_base(chosen, table.to_rows(), revision=revision)
     bases.remember(bases.KnownBase(chosen, path.resolve(), table.value, revision), config=app.config)
@@ -39,6 +40,18 @@ def add(app: App, path_or_id: str, *, name: str | None, revision: str | None) ->
     )
     if registered.name != chosen:
         terminal.say(f"  the hub knows it as {clean(registered.name)}; here it is also {clean(chosen)}")
+
+
+def _check_name(app: App, name: str, fingerprint: str) -> None:
+    """A name that means one base must not come to mean another in silence."""
+    from sdk.bases import list_known
+
+    for known in list_known(app.config):
+        if known.name == name and known.fingerprint != fingerprint:
+            terminal.fail(
+                f"{clean(name)} is the base {known.fingerprint} at {known.path}, and this one is {fingerprint}: "
+                "call it something else with --name."
+            )
 
 
 @base.command(name="list")

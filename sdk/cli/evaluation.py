@@ -6,6 +6,7 @@ not get there (or not in time), 4 the command itself is wrong.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ import click
 
 from sdk.cli import reports, terminal
 from sdk.cli.terminal import App, Failure, clean, pass_app
-from sdk.errors import DigestMismatch, Forbidden, HubError, NotFound, Refused, Unauthorized, Unavailable
+from sdk.errors import DigestMismatch, Forbidden, HubError, Misconfigured, NotFound, Refused, Unauthorized, Unavailable
 from sdk.gating import Finding, Minimum, Verdict, judge_minimum, judge_regression, overall
 from vera.errors import VeraError
 from vera.ref import AdapterRef
@@ -85,7 +86,7 @@ class Gates:
 @click.option(
     "--no-regression-vs", "against", metavar="REF", help="Gate: not worse than REF; @v1 is of the same adapter."
 )
-@click.option("--margin", type=click.FloatRange(min=0), help="The loss that --no-regression-vs allows. Default: 0.")
+@click.option("--margin", type=float, help="The loss that --no-regression-vs allows. Default: 0.")
 @click.option("--strict", is_flag=True, help="Inconclusive is exit status 2 and not 0.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here.")
 @click.option("--summary", type=click.Path(path_type=Path, dir_okay=False), help="Write a Markdown summary here.")
@@ -106,7 +107,10 @@ def evaluate(
     3 infrastructure or timeout, 4 usage.
     """
     candidate, gates = AdapterRef.parse(ref), _parse_gates(ref, minimum, against, margin)
+    if not math.isfinite(timeout_s):
+        raise _usage("--timeout is a number of seconds.")
     files = reports.Files(junit, summary, _path(os.environ.get("GITHUB_STEP_SUMMARY")))
+    _check_folders(junit, summary)
     with files.reporting_errors(f"{candidate} on {suite}"), app.hub() as hub:
         outcome = _run(hub, candidate, suite, gates, timeout_s=timeout_s if wait or gates.are_set else None)
     status = _exit_status(outcome.verdict, strict=strict)
@@ -119,7 +123,16 @@ def evaluate(
         raise click.exceptions.Exit(status)
 
 
+def _check_folders(*reports_to_write: Path | None) -> None:
+    """Before anything is waited for: a report that cannot be written must not cost the verdict."""
+    for path in reports_to_write:
+        if path is not None and not path.absolute().parent.is_dir():
+            raise _usage(f"{path} cannot be written: there is no folder {path.absolute().parent}.")
+
+
 def _parse_gates(ref: str, minimum: str | None, against: str | None, margin: float | None) -> Gates:
+    if margin is not None and not 0 <= margin <= 1:
+        raise _usage(f"--margin is a share of the score, from 0 to 1 (0.02 is two points), and not {margin:g}.")
     if margin is not None and against is None:
         raise _usage("--margin says how much worse than the incumbent is allowed: add --no-regression-vs.")
     incumbent = None
@@ -242,7 +255,7 @@ def _exit_status(verdict: Verdict, *, strict: bool) -> int:
 
 def _status_of(error: Exception) -> int:
     """Whose fault it is: the command's (4), or something else's (3)."""
-    is_usage = isinstance(error, VeraError | NotFound | Refused | Unauthorized | Forbidden)
+    is_usage = isinstance(error, VeraError | NotFound | Refused | Unauthorized | Forbidden | Misconfigured)
     is_usage = is_usage or (isinstance(error, HubError) and error.code == "SPEC_MISMATCH")
     return USAGE if is_usage else INFRASTRUCTURE
 

@@ -109,14 +109,15 @@ def _load_base(base: str, config: Config) -> Base:
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers
         model = AutoModel.from_pretrained(path, local_files_only=True)
-    name, revision = _name_of(fingerprint.value, path, config)
+    name, revision = _name_of(base, fingerprint.value, path, config)
     return Base(model, fingerprint, name, revision)
 
 
-def _name_of(fingerprint: str, path: Path, config: Config) -> tuple[str, str | None]:
-    for known in bases.list_known(config):
-        if known.fingerprint == fingerprint:
-            return known.name, known.revision
+def _name_of(typed: str, fingerprint: str, path: Path, config: Config) -> tuple[str, str | None]:
+    """The name and revision of the base: as it was typed when that is a known name, else a known one."""
+    known = [base for base in bases.list_known(config) if base.fingerprint == fingerprint]
+    for base in sorted(known, key=lambda base: base.name != typed):
+        return base.name, base.revision
     return bases.name_of(path)
 
 
@@ -157,12 +158,12 @@ def _say_outcome(outcome: Outcome, folder: Path) -> None:
         (f"{'VeRA' if is_vera else 'LoRA'} + head", scores.adapter, outcome.parameters),
         ("head alone, the same training", scores.head_only, 0),
         ("head alone, until it converges", scores.probe, 0),
-        ("always the most common label", scores.majority, 0),
+        ("always the commonest in training", scores.majority, 0),
     ]
     terminal.say(f"\nHeld-out accuracy ({scores.items} texts):")
     for what, score, parameters in rows:
         size = f"   {parameters:,} parameters = {parameters * 4:,} bytes in float32" if parameters else ""
-        terminal.say(f"  {what:<31} {score:6.1%}{size}")
+        terminal.say(f"  {what:<32} {score:6.1%}{size}")
     following = (
         f"push it with: vera-hub push {folder}" if is_vera else "a LoRA, to compare with: the hub keeps VeRA adapters"
     )

@@ -58,11 +58,24 @@ def test_a_file_of_texts_and_labels_is_read(tmp_path: Path, name: str, text: str
     ("rows.jsonl", "hello\n", "Line 1"),
     ("rows.jsonl", "[1]\n", "not a JSON object"),
     ("rows.txt", "hello\n", "not a .csv or .jsonl"),
+    ("rows.csv", "", "no rows"),
 ])  # fmt: skip
 def test_a_file_that_cannot_be_used_is_a_sentence(tmp_path: Path, name: str, text: str, sentence: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(DataError, match=sentence):
         data.load(str(tmp_path / name))
+
+
+def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    rows = "".join(f"one {i},a\ntwo {i},b\n" for i in range(20))
+    (tmp_path / "rows.csv").write_text(f"text,label\n{rows}", encoding="utf-8-sig")
+    assert data.load(str(tmp_path / "rows.csv")).labels == ("a", "b")
+
+
+def test_bytes_that_are_not_utf8_are_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes(b"text,label\ncaf\xe9,a\n")
+    with pytest.raises(DataError, match="UTF-8"):
+        data.load(str(tmp_path / "rows.csv"))
 
 
 def test_an_unknown_source_names_the_built_in_ones() -> None:

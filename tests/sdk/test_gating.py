@@ -83,3 +83,9 @@ def test_a_floor_for_another_metric_is_refused() -> None:
 )
 def test_the_worst_finding_decides(verdicts: list[Verdict], worst: Verdict) -> None:
     assert overall([Finding("gate", verdict, "") for verdict in verdicts]) is worst
+
+
+@pytest.mark.parametrize("margin", [float("nan"), float("inf"), -0.1, 5.0])
+def test_a_margin_that_is_no_share_never_opens_the_gate(margin: float) -> None:
+    with pytest.raises(ValueError, match="share of the score"):
+        judge_regression(comparison(-0.85, -0.9, -0.8, 1e-30), margin, against="demo/a@v1")

@@ -27,7 +27,12 @@ def load(source: str, *, text_column: str = "text", label_column: str = "label",
         raise DataError(
             f"{source!r} is neither a file nor a built-in set ({', '.join(sorted(BUILT_IN))}): give a .csv or .jsonl file."
         )
-    rows = [(row.get(text_column), row.get(label_column)) for row in _rows(path)]
+    try:
+        rows = [(row.get(text_column), row.get(label_column)) for row in _rows(path)]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: save it as UTF-8.") from error
+    if not rows:
+        raise DataError(f"{path} has no rows.")
     bad = next((number for number, row in enumerate(rows, 1) if None in row), None)
     if bad is not None:
         raise DataError(
@@ -38,7 +43,7 @@ def load(source: str, *, text_column: str = "text", label_column: str = "label",
 
 def _rows(path: Path) -> Iterator[dict[str, object]]:
     if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             yield from csv.DictReader(file)
     elif path.suffix in (".jsonl", ".ndjson"):
         yield from _json_lines(path)
@@ -47,7 +52,7 @@ def _rows(path: Path) -> Iterator[dict[str, object]]:
 
 
 def _json_lines(path: Path) -> Iterator[dict[str, object]]:
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue

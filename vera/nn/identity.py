@@ -46,7 +46,7 @@ class BaseProof:
     def __str__(self) -> str:
         if self.kind == "none":
             return f"base {self.fingerprint}: not verified"
-        return f"base {self.fingerprint}: {self.tensors} tensors, every byte equal"
+        return f"base {self.fingerprint}: {self.tensors} float tensors, every byte equal"
 
     def module(self, name: str) -> str | None:
         """The live name of the checkpoint's module `name`."""
