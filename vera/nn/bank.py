@@ -40,7 +40,8 @@ class Slot:
 class Bank:
     """The adapters on one model. `targets` maps module names of the base checkpoint to live modules of `model`.
 
-    It holds the modules and not the model, so that a model nobody else holds is freed.
+    It holds the modules and not the model, so that a model nobody else holds is freed (modules with an
+    adapter on them at the next garbage collection).
 
     What a pass goes through is set by `activate` (one adapter), `combine` (a weighted sum) or, for
     the length of a block, `rows` (one adapter per row). A pass and its backward go through the
