@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import rfc8785
 
 from vera.archive import Archive, Vectors, pack, seal
 from vera.fingerprint import BaseFingerprint, TensorRecord
-from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
+from vera.manifest import DVORA, MANIFEST_FILE, VERA, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
 from vera.projection import ProjectionRecipe, digest_of, rebuild
 from vera.streams import PEFT_MT19937
 
@@ -61,6 +62,7 @@ def make_archive(
     dtype: str = "float32",
     head: bool = True,
     training: Mapping[str, object] | None = None,
+    method: str = VERA,
 ) -> Archive:
     """A sealed, valid adapter. Another `seed` gives other vectors over the same projection.
 
@@ -71,7 +73,11 @@ def make_archive(
     recipe = ProjectionRecipe(
         PEFT_MT19937, 0, rank, max(width for _, width, _ in modules), max(height for *_, height in modules)
     )
-    weights, sizes, head_tensors = pack(_vectors(rank, modules, labels if head else (), seed, scale), dtype=dtype)
+    vectors = _vectors(rank, modules, labels if head else (), seed, scale)
+    if method == DVORA:
+        ones = {name: np.ones(height, np.float32) for name, _, height in modules}
+        vectors = replace(vectors, magnitude=ones)
+    weights, sizes, head_tensors = pack(vectors, dtype=dtype)
     base = base or make_base(modules)
     manifest = Manifest(
         base=BaseIdentity(base_name, base.value, base.dtype),
@@ -79,6 +85,7 @@ def make_archive(
         projection_digest=digest_of(rebuild(recipe)),
         modules=tuple(AdaptedModule(*module) for module in modules),
         weights=sizes,
+        method=method,
         head=head_tensors,
         task=Task("text-classification", tuple(labels), "mean", 128) if labels else None,
         training=dict(training or {}),

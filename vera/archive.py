@@ -11,7 +11,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +69,15 @@ class Archive:
 
 @dataclass(frozen=True)
 class Vectors:
-    """What was learned, in float32: per module λb (out_features) and λd (rank), and the head tensors."""
+    """What was learned, in float32: per module λb (out_features) and λd (rank), and the head tensors.
+
+    DVoRA has a magnitude (out_features) per module too, VeRA none.
+    """
 
     lambda_b: Mapping[str, Array]
     lambda_d: Mapping[str, Array]
     head: Mapping[str, Array]
+    magnitude: Mapping[str, Array] = field(default_factory=dict)
 
 
 def inspect(files: Mapping[str, bytes], *, sealed: bool = True) -> Archive:
@@ -119,6 +123,7 @@ def pack(vectors: Vectors, *, dtype: str = "float32") -> tuple[bytes, Weights, t
     for module, lambda_b in vectors.lambda_b.items():
         key_b, key_d = peft_format.vector_keys(module)
         tensors[key_b], tensors[key_d] = lambda_b, vectors.lambda_d[module]
+    tensors |= {peft_format.magnitude_key(module): magnitude for module, magnitude in vectors.magnitude.items()}
     vector_items = sum(array.size for array in tensors.values())
     tensors |= {peft_format.head_key(name): array for name, array in vectors.head.items()}
     head_items = sum(array.size for array in vectors.head.values())
@@ -137,6 +142,9 @@ def vectors_of(archive: Archive) -> Vectors:
         lambda_b={module: _decode(tensors[key_b]) for module, (key_b, _) in keys.items()},
         lambda_d={module: _decode(tensors[key_d]) for module, (_, key_d) in keys.items()},
         head={t.name: _decode(tensors[peft_format.head_key(t.name)]) for t in archive.manifest.head},
+        magnitude={module: _decode(tensors[peft_format.magnitude_key(module)]) for module in keys}
+        if archive.manifest.has_magnitude
+        else {},
     )
 
 
@@ -277,6 +285,8 @@ def _expected_shapes(manifest: Manifest) -> dict[str, tuple[int, ...]]:
     for module in manifest.modules:
         key_b, key_d = peft_format.vector_keys(module.name)
         vectors[key_b], vectors[key_d] = (module.out_features,), (manifest.recipe.rank,)
+        if manifest.has_magnitude:
+            vectors[peft_format.magnitude_key(module.name)] = (module.out_features,)
     heads = {peft_format.head_key(tensor.name): tensor.shape for tensor in manifest.head}
     if both := sorted(vectors.keys() & heads.keys()):
         raise ArchiveError(

@@ -21,6 +21,9 @@ from vera.projection import ProjectionRecipe
 from vera.tensorfile import ADAPTER_LIMITS, PREFIX_BYTES
 
 SCHEMA = "vera-adapter/1"
+VERA = "vera"  # Kopiczko et al. 2024
+DVORA = "dvora"  # the same as the direction of DoRA (Liu et al. 2024), with a learned magnitude per output
+METHODS = (VERA, DVORA)
 MANIFEST_FILE = "vera.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 CONFIG_FILE = "adapter_config.json"
@@ -30,7 +33,7 @@ EXTRA_FILES = (CONFIG_FILE, CARD_FILE)
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_EXTRA_BYTES = 1 << 20  # each of EXTRA_FILES
 MAX_TRAINING_BYTES = 16 * 1024
-MAX_MODULES = ADAPTER_LIMITS.max_tensors // 2  # each has a λb and a λd
+MAX_MODULES = {VERA: ADAPTER_LIMITS.max_tensors // 2, DVORA: ADAPTER_LIMITS.max_tensors // 3}  # λb, λd, magnitude
 MAX_LABELS = 10_000
 MAX_TEXT = 200
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -113,6 +116,7 @@ class Manifest:
     projection_digest: str
     modules: tuple[AdaptedModule, ...]
     weights: Weights
+    method: str = VERA
     head: tuple[HeadTensor, ...] = ()
     task: Task | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -153,8 +157,14 @@ class Manifest:
 
     @property
     def parameters(self) -> int:
-        """Trained vector elements: Σ(out_features + rank), heads not counted."""
-        return sum(module.out_features + self.recipe.rank for module in self.modules)
+        """Trained vector elements, heads not counted: Σ(out_features + rank), and for DVoRA Σ out_features more."""
+        per_output = 2 if self.has_magnitude else 1
+        return sum(per_output * module.out_features + self.recipe.rank for module in self.modules)
+
+    @property
+    def has_magnitude(self) -> bool:
+        """Whether each module has a learned magnitude (out_features) beside λb and λd."""
+        return self.method == DVORA
 
     def lora_bytes(self, rank: int = 8) -> int:
         """Bytes of the float32 factors of a LoRA of `rank` on the same modules."""
@@ -166,11 +176,12 @@ class Manifest:
 
 
 def _check(manifest: Manifest) -> None:
+    _check_method(manifest.method)
     _check_base(manifest.base)
     _require(
         _PROJECTION_DIGEST.fullmatch(manifest.projection_digest), "projection.digest is not sha256: and 64 hex digits"
     )
-    _check_modules(manifest.modules, manifest.recipe)
+    _check_modules(manifest.modules, manifest.recipe, MAX_MODULES[manifest.method])
     _check_weights(manifest)
     _check_task(manifest.task)
     _check_training(manifest.training)
@@ -179,6 +190,16 @@ def _check(manifest: Manifest) -> None:
     _require(set(manifest.files) <= set(EXTRA_FILES), f"files may only name {', '.join(EXTRA_FILES)}")
     for path, entry in manifest.files.items():
         _require(0 <= entry.size_bytes <= MAX_EXTRA_BYTES, f"{path} cannot have {entry.size_bytes} bytes")
+
+
+def _check_method(method: str) -> None:
+    if method not in METHODS:
+        raise ManifestError(
+            f"The method {str(method)[:80]!r} is not supported here (supported: {', '.join(METHODS)}): "
+            "a newer vera-hub may know it.",
+            code="METHOD_UNSUPPORTED",
+            supported=list(METHODS),
+        )
 
 
 def _check_base(base: BaseIdentity) -> None:
@@ -192,8 +213,8 @@ def _check_base(base: BaseIdentity) -> None:
     _require(_DTYPE_NAME.fullmatch(base.dtype), f"base.dtype {base.dtype[:80]!r} is no dtype")
 
 
-def _check_modules(modules: tuple[AdaptedModule, ...], recipe: ProjectionRecipe) -> None:
-    _require(0 < len(modules) <= MAX_MODULES, f"it must adapt 1 to {MAX_MODULES} modules and adapts {len(modules)}")
+def _check_modules(modules: tuple[AdaptedModule, ...], recipe: ProjectionRecipe, most: int) -> None:
+    _require(0 < len(modules) <= most, f"it must adapt 1 to {most} modules and adapts {len(modules)}")
     names = [module.name for module in modules]
     _require(names == sorted(set(names)), "modules must be sorted by name, each once")
     for module in modules:
@@ -296,6 +317,7 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
     base, weights, task = manifest.base, manifest.weights, manifest.task
     return {
         "schema": SCHEMA,
+        "method": manifest.method,
         "base": {"name": base.name, "revision": base.revision, "fingerprint": base.fingerprint, "dtype": base.dtype},
         "projection": {**manifest.recipe.to_dict(), "digest": manifest.projection_digest},
         "modules": [
@@ -327,6 +349,8 @@ def _parse(value: object) -> Manifest:
         )
     top = _Reader(value, "the manifest")
     top.string("schema")
+    method = top.string("method")
+    _check_method(method)  # first: a newer method may have fields of its own
     recipe, projection_digest = _parse_projection(top.object("projection"))
     manifest = Manifest(
         base=_parse_base(top.object("base")),
@@ -334,6 +358,7 @@ def _parse(value: object) -> Manifest:
         projection_digest=projection_digest,
         modules=tuple(_parse_module(m) for m in top.objects("modules")),
         weights=_parse_weights(top.object("weights")),
+        method=method,
         head=tuple(_parse_head(h) for h in top.objects("head")),
         task=_parse_task(task) if (task := top.optional_object("task")) else None,
         training=top.object("training").rest(),

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 
-from vera.manifest import Manifest
+from vera.manifest import VERA, Manifest
 from vera.streams import PEFT_MT19937
 
 KEY_PREFIX = "base_model.model."
 LAMBDA_B = "vera_lambda_b"
 LAMBDA_D = "vera_lambda_d"
+MAGNITUDE = "vera_magnitude_vector"  # no key of PEFT, which has no DVoRA; after its lora_magnitude_vector
 LAMBDA_D_INITIAL = 0.1  # Kopiczko et al. 2024, Table 8
 
 
 def vector_keys(module: str) -> tuple[str, str]:
     """The keys of λb (out_features) and λd (rank) of `module` in the tensor file."""
     return f"{KEY_PREFIX}{module}.{LAMBDA_B}", f"{KEY_PREFIX}{module}.{LAMBDA_D}"
+
+
+def magnitude_key(module: str) -> str:
+    """The key of DVoRA's magnitude (out_features) of `module`."""
+    return f"{KEY_PREFIX}{module}.{MAGNITUDE}"
 
 
 def head_key(tensor: str) -> str:
@@ -26,13 +32,14 @@ def config_of(manifest: Manifest) -> bytes:
     """`adapter_config.json`: PEFT's VeraConfig, every field chosen here and none copied from a stranger.
 
     Target modules are whole names, so that PEFT adapts exactly the modules that were trained.
-    PEFT has one way to draw the matrices. For an adapter with others it must not find a seed to
-    draw wrong ones from, and so refuses before it touches a model; where somebody fills one in, it
-    still asks for the matrices of training, which are in no file.
+    PEFT has one way to draw the matrices, and no DVoRA. For an adapter with other matrices, or with
+    magnitudes that it would leave out, it must not find a seed to draw from, and so refuses before
+    it touches a model; where somebody fills one in, it still asks for the matrices of training,
+    which are in no file.
     The bytes are part of the schema: an archive whose configuration differs is refused, so other
     bytes here would make every version published so far invalid.
     """
-    drawn_by_peft = manifest.recipe.stream == PEFT_MT19937
+    peft_can_load = manifest.recipe.stream == PEFT_MT19937 and manifest.method == VERA
     fields = {
         "base_model_name_or_path": manifest.base.name,
         "bias": "none",
@@ -44,10 +51,10 @@ def config_of(manifest: Manifest) -> bytes:
         "layers_to_transform": None,
         "modules_to_save": None,
         "peft_type": "VERA",
-        "projection_prng_key": manifest.recipe.seed if drawn_by_peft else None,
+        "projection_prng_key": manifest.recipe.seed if peft_can_load else None,
         "r": manifest.recipe.rank,
         "revision": manifest.base.revision,
-        "save_projection": not drawn_by_peft,
+        "save_projection": not peft_can_load,
         "target_modules": [module.name for module in manifest.modules],
         "task_type": None,
         "vera_dropout": 0.0,

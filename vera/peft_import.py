@@ -27,6 +27,7 @@ from vera.manifest import (
     DTYPES,
     MAX_EXTRA_BYTES,
     MAX_MODULES,
+    VERA,
     WEIGHTS_FILE,
     AdaptedModule,
     BaseIdentity,
@@ -48,7 +49,7 @@ from vera.streams import PEFT_MT19937, kaiming_bound
 SAVED_A, SAVED_B = "base_model.vera_A", "base_model.vera_B"
 # An adapter's own tensors, and the pair a load allows by default.
 MAX_CHECKPOINT_BYTES = archives.MAX_WEIGHTS_BYTES + DEFAULT_BUDGET_BYTES
-LIMITS = replace(tensorfile.ADAPTER_LIMITS, max_tensors=2 * MAX_MODULES + 2)
+LIMITS = replace(tensorfile.ADAPTER_LIMITS, max_tensors=2 * MAX_MODULES[VERA] + 2)
 
 # Matrices are compared in runs of this many values: the first run that differs ends it, and none is held twice.
 _RUN = 1 << 16

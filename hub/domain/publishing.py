@@ -225,7 +225,8 @@ def warnings_for(upload: Upload, registered_base: str) -> list[str]:
     if manifest.base.name != registered_base:
         found.append(f"The manifest calls its base {manifest.base.name}; it is registered here as {registered_base}.")
     lambda_b = archive.vectors_of(upload.archive).lambda_b.values()
-    if not any(np.any(vector) for vector in lambda_b):
+    # DVoRA's magnitudes change the model without any λb.
+    if not manifest.has_magnitude and not any(np.any(vector) for vector in lambda_b):
         found.append("Every λb is zero: this adapter changes nothing. Was it trained?")
     if len(upload.archive.card) > MAX_RENDERED:
         found.append(f"The card is long: its page shows the first {MAX_RENDERED:,} characters.")

@@ -15,8 +15,19 @@ from tests.builders import make_archive, make_base
 from vera import tensorfile
 from vera.archive import MAX_BYTES, Archive, Vectors, inspect, pack, relabel, seal, vectors_of
 from vera.errors import ArchiveError, ManifestError, VeraError
-from vera.manifest import CARD_FILE, CONFIG_FILE, DTYPES, MANIFEST_FILE, WEIGHTS_FILE, FileEntry, HeadTensor, Manifest
-from vera.peft_format import head_key, vector_keys
+from vera.manifest import (
+    CARD_FILE,
+    CONFIG_FILE,
+    DTYPES,
+    DVORA,
+    MANIFEST_FILE,
+    VERA,
+    WEIGHTS_FILE,
+    FileEntry,
+    HeadTensor,
+    Manifest,
+)
+from vera.peft_format import head_key, magnitude_key, vector_keys
 
 ADAPTER = make_archive()
 QUERY = "encoder.layer.0.attention.self.query"
@@ -136,6 +147,40 @@ def ones(*shape: int) -> np.ndarray:
 )  # fmt: skip
 def test_t16_tensors_that_are_not_the_ones_promised(change: Mapping[str, np.ndarray | None], code: str) -> None:
     refused_with(code, ADAPTER.manifest, spoiled_tensors(change))
+
+
+def with_method(adapter: Archive, method: str) -> Manifest:
+    """The manifest of `adapter` calling itself `method`, with sizes that add up for it."""
+    per_output = {VERA: 1, DVORA: 2}[method]
+    vector_bytes = 4 * sum(per_output * module.out_features + 8 for module in adapter.manifest.modules)
+    weights = adapter.manifest.weights
+    size_bytes = weights.size_bytes - weights.vector_bytes + vector_bytes
+    weights = dataclasses.replace(weights, vector_bytes=vector_bytes, size_bytes=size_bytes)
+    return dataclasses.replace(adapter.manifest, method=method, weights=weights)
+
+
+def padded_to(size: int, data: bytes) -> bytes:
+    """`data` with spaces at the end of the tensor header until it has `size` bytes."""
+    (length,) = struct.unpack("<Q", data[:8])
+    pad = max(0, size - len(data))
+    return struct.pack("<Q", length + pad) + data[8 : 8 + length] + b" " * pad + data[8 + length :]
+
+
+def test_t16_a_magnitude_is_there_exactly_when_the_method_has_one() -> None:
+    """Left out, DVoRA would be computed as VeRA; unexpected, VeRA would be computed without it."""
+    dvora = make_archive(method=DVORA)
+    for adapter, claimed in ((ADAPTER, DVORA), (dvora, VERA)):
+        manifest = with_method(adapter, claimed)
+        weights = padded_to(manifest.weights.size_bytes, adapter.files[WEIGHTS_FILE])
+        error = refused_with("TENSOR_SET", manifest, weights)
+        assert magnitude_key(QUERY) in str(error)
+
+
+def test_t16_a_magnitude_of_another_size_is_refused() -> None:
+    dvora = make_archive(method=DVORA)
+    tensors = {**tensorfile.parse(dvora.files[WEIGHTS_FILE]), magnitude_key(QUERY): ones(11)}
+    error = refused_with("DIMS_MISMATCH", dvora.manifest, tensorfile.serialize(tensors, "F32"))
+    assert error.facts["expected"] == [12]
 
 
 def test_t16_a_head_tensor_cannot_pose_as_a_vector() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from vera.manifest import (
+    DVORA,
+    METHODS,
     AdaptedModule,
     BaseIdentity,
     FileEntry,
@@ -67,6 +69,7 @@ FILES = st.dictionaries(
 def manifests(draw: st.DrawFn) -> Manifest:
     modules = sorted(draw(MODULES), key=lambda module: module.name)
     head = sorted(draw(HEADS), key=lambda tensor: tensor.name)
+    method = draw(st.sampled_from(METHODS))
     recipe = ProjectionRecipe(
         draw(st.sampled_from(STREAMS)),
         seed=draw(st.integers(0, 2**53 - 1)),
@@ -88,7 +91,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
         recipe=recipe,
         projection_digest=f"sha256:{draw(HEX64)}",
         modules=tuple(modules),
-        weights=draw(_weights(modules, head, recipe.rank)),
+        weights=draw(_weights(modules, head, recipe.rank, method)),
+        method=method,
         head=tuple(head),
         task=draw(st.none() | TASKS),
         training=draw(TRAINING),
@@ -98,10 +102,10 @@ def manifests(draw: st.DrawFn) -> Manifest:
 
 
 @st.composite
-def _weights(draw: st.DrawFn, modules: list[AdaptedModule], head: list[HeadTensor], rank: int) -> Weights:
+def _weights(draw: st.DrawFn, modules: list[AdaptedModule], head: list[HeadTensor], rank: int, method: str) -> Weights:
     dtype = draw(st.sampled_from(["float32", "float16", "bfloat16"]))
     item = 4 if dtype == "float32" else 2
-    vector_bytes = item * sum(module.out_features + rank for module in modules)
+    vector_bytes = item * sum((1 + (method == DVORA)) * module.out_features + rank for module in modules)
     head_bytes = item * sum(math.prod(tensor.shape) for tensor in head)
     header = draw(st.integers(2, 512 * 1024))
     return Weights(draw(HEX64), 8 + header + vector_bytes + head_bytes, vector_bytes, head_bytes, dtype)

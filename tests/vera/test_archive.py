@@ -27,7 +27,7 @@ from vera.archive import (
     write_folder,
 )
 from vera.errors import ArchiveError, VeraError
-from vera.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE
+from vera.manifest import CARD_FILE, CONFIG_FILE, DVORA, MANIFEST_FILE, WEIGHTS_FILE
 
 ADAPTER = make_archive()
 DTYPES = ["float32", "float16", "bfloat16"]
@@ -102,16 +102,18 @@ def test_float32_vectors_come_back_bit_for_bit() -> None:
         lambda_b={wide: draw.standard_normal(12, np.float32), narrow: draw.standard_normal(20, np.float32)},
         lambda_d={name: draw.standard_normal(rank, np.float32) for name in (wide, narrow)},
         head={"head.weight": draw.standard_normal((2, 5), np.float32)},
+        magnitude={wide: draw.standard_normal(12, np.float32), narrow: draw.standard_normal(20, np.float32)},
     )
 
     data, weights, head = pack(vectors)
-    read = vectors_of(seal(dataclasses.replace(ADAPTER.manifest, weights=weights, head=head), data, "# Mine"))
+    manifest = dataclasses.replace(ADAPTER.manifest, method=DVORA, weights=weights, head=head)
+    read = vectors_of(seal(manifest, data, "# Mine"))
 
     for given_part, read_part in zip(vars(vectors).values(), vars(read).values(), strict=True):
         assert {name: array.tobytes() for name, array in given_part.items()} == {
             name: array.tobytes() for name, array in read_part.items()
         }
-    assert (weights.vector_bytes, weights.head_bytes) == (4 * (12 + 20 + 2 * rank), 4 * 2 * 5)
+    assert (weights.vector_bytes, weights.head_bytes) == (4 * (2 * (12 + 20) + 2 * rank), 4 * 2 * 5)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 2**-11), ("bfloat16", 2**-8)])

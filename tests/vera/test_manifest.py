@@ -19,7 +19,7 @@ from tests.builders import make_archive
 from tests.vera import golden
 from tests.vera.strategies import manifests, objects_in
 from vera.errors import ManifestError, RecipeError
-from vera.manifest import MAX_MODULES, AdaptedModule, FileEntry, HeadTensor, Manifest, Task
+from vera.manifest import DVORA, MAX_MODULES, VERA, AdaptedModule, FileEntry, HeadTensor, Manifest, Task
 
 Path = tuple[Any, ...]
 
@@ -189,6 +189,10 @@ def test_people_may_write_in_their_own_language(path: Path, text: str) -> None:
     [
         (("schema",), "vera-adapter/2", "SCHEMA_UNSUPPORTED"),
         (("schema",), ["vera-adapter/1"], "SCHEMA_UNSUPPORTED"),
+        (("method",), "lora", "METHOD_UNSUPPORTED"),
+        (("method",), "VeRA", "METHOD_UNSUPPORTED"),
+        (("method",), ["vera"], "MANIFEST_INVALID"),
+        (("method",), "dvora", "MANIFEST_INVALID"),  # the sizes say that there are no magnitudes
         (("projection", "stream"), "torch", "STREAM_UNKNOWN"),
         (("projection", "rank"), 1_000_000, "RANK_INVALID"),
         (("projection", "digest"), "sha256:" + "0" * 63, "MANIFEST_INVALID"),
@@ -308,6 +312,19 @@ def test_a_newer_schema_is_met_with_the_ones_that_are_known() -> None:
     assert refused.value.facts == {"supported": ["vera-adapter/1"]}
 
 
+def test_a_newer_method_is_met_before_the_fields_it_may_bring() -> None:
+    newer = spoiled((), lambda value: value.update(method="gvera", groups=4))
+    with pytest.raises(ManifestError, match="newer vera-hub") as refused:
+        Manifest.from_bytes(newer)
+    assert (refused.value.code, refused.value.facts) == ("METHOD_UNSUPPORTED", {"supported": ["vera", "dvora"]})
+
+
+def test_dvora_learns_a_magnitude_per_output_more() -> None:
+    dvora = make_archive(method=DVORA).manifest
+    assert dvora.parameters - MANIFEST.parameters == 12 + 20
+    assert dvora.weights.vector_bytes - MANIFEST.weights.vector_bytes == 4 * (12 + 20)
+
+
 @pytest.mark.parametrize(
     "training",
     [
@@ -383,12 +400,14 @@ def test_what_adds_up_and_is_no_lie_is_a_manifest() -> None:
     consistent(MANIFEST.modules, tuple(HeadTensor(f"h{i:02}", (1, 3)) for i in range(64)))
 
 
-def test_more_modules_than_a_tensor_file_can_hold_are_refused() -> None:
-    most = tuple(AdaptedModule(f"m{i:04}", 12, 20) for i in range(MAX_MODULES))
-    vector_bytes = 4 * MAX_MODULES * (20 + 8)
+@pytest.mark.parametrize(("method", "limit", "vector_items"), [(VERA, 2048, 20 + 8), (DVORA, 1365, 2 * 20 + 8)])
+def test_more_modules_than_a_tensor_file_can_hold_are_refused(method: str, limit: int, vector_items: int) -> None:
+    assert MAX_MODULES[method] == limit
+    most = tuple(AdaptedModule(f"m{i:04}", 12, 20) for i in range(limit))
+    vector_bytes = 4 * limit * vector_items
     weights = dataclasses.replace(
         MANIFEST.weights, vector_bytes=vector_bytes, size_bytes=vector_bytes + MANIFEST.weights.head_bytes + 500_000
     )
-    assert len(dataclasses.replace(MANIFEST, modules=most, weights=weights).modules) == 2048
-    with pytest.raises(ManifestError, match="2048"):
-        dataclasses.replace(MANIFEST, modules=(*most, AdaptedModule("n", 12, 20)), weights=weights)
+    full = dataclasses.replace(MANIFEST, method=method, modules=most, weights=weights)
+    with pytest.raises(ManifestError, match=str(limit)):
+        dataclasses.replace(full, modules=(*most, AdaptedModule("n", 12, 20)))

@@ -21,7 +21,7 @@ from tests.builders import make_archive
 from tests.vera import torch_draw
 from vera.archive import Archive, Vectors, pack, seal, vectors_of, write_folder
 from vera.fingerprint import SINGLE_FILE, of_files
-from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest
+from vera.manifest import CONFIG_FILE, DVORA, VERA, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest
 from vera.peft_format import vector_keys
 from vera.projection import Projection, ProjectionRecipe, digest_of, rebuild
 from vera.streams import PEFT_MT19937, PHILOX, kaiming_bound
@@ -67,7 +67,7 @@ def adapter(base: BertModel, tmp_path: Path) -> Archive:
     return sealed_for(base, tmp_path, RECIPE)
 
 
-def sealed_for(base: BertModel, folder: Path, recipe: ProjectionRecipe) -> Archive:
+def sealed_for(base: BertModel, folder: Path, recipe: ProjectionRecipe, method: str = VERA) -> Archive:
     """A sealed adapter for `base` with vectors that leave no layer's output alone."""
     save_file(base.state_dict(), folder / SINGLE_FILE)
     draw = np.random.Generator(np.random.PCG64(1))
@@ -75,6 +75,7 @@ def sealed_for(base: BertModel, folder: Path, recipe: ProjectionRecipe) -> Archi
         lambda_b={name: draw.standard_normal(out, np.float32) for name, _, out in MODULES},
         lambda_d={name: draw.standard_normal(RANK, np.float32) for name, *_ in MODULES},
         head={},
+        magnitude={name: draw.random(out, np.float32) for name, _, out in MODULES} if method == DVORA else {},
     )
     weights, sizes, _ = pack(vectors)
     manifest = Manifest(
@@ -83,6 +84,7 @@ def sealed_for(base: BertModel, folder: Path, recipe: ProjectionRecipe) -> Archi
         projection_digest=digest_of(rebuild(recipe)),
         modules=tuple(AdaptedModule(*module) for module in sorted(MODULES)),
         weights=sizes,
+        method=method,
     )
     return seal(manifest, weights, "# Tiny\n")
 
@@ -194,6 +196,14 @@ def test_peft_refuses_an_adapter_whose_matrices_it_cannot_draw(
         PeftModel.from_pretrained(base, str(tmp_path / "adapter"), low_cpu_mem_usage=low_memory)
 
     assert list(base.modules()) == modules  # it refuses before it touches the model
+
+
+def test_peft_refuses_magnitudes_it_would_leave_out(base: BertModel, tmp_path: Path) -> None:
+    """Its matrices PEFT could draw; without m it would compute another model, with a warning at most."""
+    write_folder(sealed_for(base, tmp_path, RECIPE, DVORA), tmp_path / "adapter")
+
+    with pytest.raises(RuntimeError, match="manual_seed expected a long, but got NoneType"):
+        PeftModel.from_pretrained(base, str(tmp_path / "adapter"))
 
 
 def test_peft_refuses_it_as_a_second_adapter_too(base: BertModel, adapter: Archive, tmp_path: Path) -> None:
