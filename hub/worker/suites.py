@@ -32,7 +32,7 @@ class TextClassification:
 
     def grade(self, outputs: Sequence[str]) -> list[int]:
         """Credit per item for the labels `outputs`."""
-        right = [self.split.labels[target] for target in self.split.heldout.targets]
+        right = [self.split.labels[target] for target in self.split.heldout.classes]
         return [int(output == answer) for output, answer in zip(outputs, right, strict=True)]
 
     def declaration(self) -> dict[str, Any]:

