@@ -36,6 +36,7 @@ MAX_TRAINING_BYTES = 16 * 1024
 MAX_MODULES = {VERA: ADAPTER_LIMITS.max_tensors // 2, DVORA: ADAPTER_LIMITS.max_tensors // 3}  # λb, λd, magnitude
 MAX_LABELS = 10_000
 MAX_TEXT = 200
+MAX_TENSOR_NAME = 200
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 POOLINGS = ("mean", "cls")
 
@@ -61,11 +62,21 @@ class BaseIdentity:
 
 @dataclass(frozen=True)
 class AdaptedModule:
-    """One adapted linear map, by its name in the base checkpoint."""
+    """One adapted linear map, by its name in the base checkpoint.
+
+    A module that has no weight of its own there, such as a language model's head tied to the
+    embedding, goes by its name in the model, and `tensor` is the checkpoint's tensor it shares.
+    """
 
     name: str
     in_features: int
     out_features: int
+    tensor: str | None = None
+
+    @property
+    def weight(self) -> str:
+        """The checkpoint's tensor that holds its weight."""
+        return self.tensor or f"{self.name}.weight"
 
 
 @dataclass(frozen=True)
@@ -222,6 +233,8 @@ def _check_modules(modules: tuple[AdaptedModule, ...], recipe: ProjectionRecipe,
             len(module.name) <= 160 and _MODULE_NAME.fullmatch(module.name), f"{module.name[:80]!r} is no module name"
         )
         _require(module.in_features >= 1 and module.out_features >= 1, f"{module.name} has no size")
+        if module.tensor is not None:
+            _check_shared_tensor(module.name, module.tensor)
     widest = max(m.in_features for m in modules), max(m.out_features for m in modules)
     if widest != (recipe.in_features, recipe.out_features):
         raise ManifestError(
@@ -229,6 +242,13 @@ def _check_modules(modules: tuple[AdaptedModule, ...], recipe: ProjectionRecipe,
             f"{widest[0]} x {widest[1]}: the matrices would not be those of training.",
             code="DIMS_MISMATCH",
         )
+
+
+def _check_shared_tensor(module: str, tensor: str) -> None:
+    _require(
+        len(tensor) <= MAX_TENSOR_NAME and _MODULE_NAME.fullmatch(tensor), f"{tensor[:80]!r} is no name of a tensor"
+    )
+    _require(tensor != f"{module}.weight", f"the tensor of {module} is its own, which null says")
 
 
 def _check_weights(manifest: Manifest) -> None:
@@ -321,7 +341,8 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "base": {"name": base.name, "revision": base.revision, "fingerprint": base.fingerprint, "dtype": base.dtype},
         "projection": {**manifest.recipe.to_dict(), "digest": manifest.projection_digest},
         "modules": [
-            {"name": m.name, "in_features": m.in_features, "out_features": m.out_features} for m in manifest.modules
+            {"name": m.name, "in_features": m.in_features, "out_features": m.out_features, "tensor": m.tensor}
+            for m in manifest.modules
         ],
         "weights": {
             "sha256": weights.sha256,
@@ -391,7 +412,12 @@ def _parse_projection(projection: _Reader) -> tuple[ProjectionRecipe, str]:
 
 
 def _parse_module(module: _Reader) -> AdaptedModule:
-    parsed = AdaptedModule(module.string("name"), module.integer("in_features"), module.integer("out_features"))
+    parsed = AdaptedModule(
+        module.string("name"),
+        module.integer("in_features"),
+        module.integer("out_features"),
+        module.optional_string("tensor"),
+    )
     module.end()
     return parsed
 

@@ -129,16 +129,16 @@ def publish_version(session: Session, principal: Principal, upload: Upload, *, n
 
 
 def _check_target(module: AdaptedModule, shapes: Mapping[str, tuple[int, ...]], base: str) -> None:
-    shape = shapes.get(f"{module.name}.weight")
+    shape = shapes.get(module.weight)
     if shape is None:
         raise Invalid(
-            f"{base} has no module {module.name}, which the adapter adapts: is it an adapter of this base?",
+            f"{base} has no tensor {module.weight}, and the adapter adapts {module.name}: is it an adapter of this base?",
             code="TARGET_UNKNOWN",
             module=module.name,
             base=base,
         )
     expected = (module.out_features, module.in_features)
-    # A Conv1D layer, as GPT-2 has them, keeps its weight as (in, out).
+    # A Conv1D layer, as GPT-2 has them, keeps its weight as (in, out), and so does an embedding.
     if shape not in (expected, expected[::-1]):
         raise Invalid(
             f"{module.name} is {expected} (out, in) in the adapter and {shape} in {base}: "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ from tests.builders import (
     spoil,
 )
 from tests.hub.harness import Hub, code_of, sha256_of
-from vera.archive import Archive
-from vera.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE
+from vera.archive import Archive, seal
+from vera.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, AdaptedModule
 
 NOTHING = {"adapters": 0, "versions": 0, "blobs": 0, "evaluations": 0}
 
@@ -223,6 +224,20 @@ def test_a_module_that_the_base_has_not_is_named(sqlite_hub: Hub) -> None:
 
     assert code_of(answer) == (422, "TARGET_UNKNOWN")
     assert answer.json()["facts"]["module"] == "decoder.query"
+
+
+@pytest.mark.parametrize(("tensor", "code"), [("embeddings.word_embeddings.weight", 201), ("embeddings.weight", 422)])
+def test_a_head_tied_to_the_embedding_is_checked_by_the_tensor_it_shares(
+    sqlite_hub: Hub, tensor: str, code: int
+) -> None:
+    base = make_base()
+    sqlite_hub.register_base(base)
+    archive = make_archive(modules=[("lm_head", 12, 32)], base=base, labels=())
+    tied = replace(archive.manifest, modules=(AdaptedModule("lm_head", 12, 32, tensor),), files={})
+
+    answer = sqlite_hub.push(seal(tied, archive.files[WEIGHTS_FILE], archive.card))
+
+    assert answer.status_code == code, answer.text
 
 
 def _set(*path: str, value: object) -> Callable[[Archive], Mapping[str, bytes]]:

@@ -46,7 +46,10 @@ def depth_of(value: object) -> int:
 
 TRAINING = st.dictionaries(LINE, JSON, max_size=4).filter(lambda value: depth_of(value) <= 7)
 MODULES = st.lists(
-    st.builds(AdaptedModule, DOTTED, SMALL, SMALL), min_size=1, max_size=4, unique_by=lambda module: module.name
+    st.builds(AdaptedModule, DOTTED, SMALL, SMALL, st.none() | DOTTED.map("{}.shared".format)),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda module: module.name,
 )
 HEADS = st.lists(
     st.builds(HeadTensor, DOTTED, st.lists(SMALL, min_size=1, max_size=2).map(tuple)),

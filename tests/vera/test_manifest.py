@@ -211,6 +211,9 @@ def test_people_may_write_in_their_own_language(path: Path, text: str) -> None:
         (("modules", 0, "name"), "a" * 161, "MANIFEST_INVALID"),
         (("modules", 0, "name"), "zzz", "MANIFEST_INVALID"),  # out of order
         (("modules", 0, "name"), VALUE["modules"][1]["name"], "MANIFEST_INVALID"),
+        (("modules", 0, "tensor"), "embeddings.word_embeddings.weight", None),
+        (("modules", 0, "tensor"), "a tensor", "MANIFEST_INVALID"),
+        (("modules", 0, "tensor"), VALUE["modules"][0]["name"] + ".weight", "MANIFEST_INVALID"),  # null says that
         (("modules",), [], "MANIFEST_INVALID"),
         (("weights", "vector_bytes"), VALUE["weights"]["vector_bytes"] + 4, "MANIFEST_INVALID"),
         (("weights", "head_bytes"), 0, "MANIFEST_INVALID"),
@@ -255,6 +258,7 @@ NOTES_BYTES = len('{"accuracy":0.5,"notes":"","seed":1}')
     ("path", "last_good", "first_bad"),
     [
         (("modules", 1, "name"), "f" * 160, "f" * 161),
+        (("modules", 1, "tensor"), "t" * 200, "t" * 201),
         (("head", 1, "name"), "d" * 160, "d" * 161),
         (("task", "kind"), "k" * 64, "k" * 65),
         (("task", "max_length"), 1, 0),
