@@ -19,7 +19,7 @@ import rfc8785
 from vera.archive import Archive, Vectors, pack, seal
 from vera.fingerprint import BaseFingerprint, TensorRecord
 from vera.manifest import DVORA, MANIFEST_FILE, VERA, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
-from vera.projection import ProjectionRecipe, digest_of, rebuild
+from vera.projection import STORED, Projection, ProjectionRecipe, digest_of, rebuild
 from vera.streams import PEFT_MT19937
 
 BASE_NAME = "tests/tiny-encoder"
@@ -92,6 +92,25 @@ def make_archive(
         license="apache-2.0",
     )
     return seal(manifest, weights, card)
+
+
+def make_stored(seed: int = 0, *, pair_seed: int = 0, card: str = "# A tiny adapter\n") -> Archive:
+    """An adapter like `make_archive` gives, whose pair follows no recipe: it is at hand as `projection`.
+
+    Another `pair_seed` gives another pair, another `seed` other vectors over the same one.
+    """
+    drawn = make_archive(seed=seed, card=card)
+    old, draw = drawn.manifest.recipe, np.random.Generator(np.random.PCG64(pair_seed))
+    pair = Projection(
+        draw.standard_normal((old.rank, old.in_features), np.float32),
+        draw.standard_normal((old.out_features, old.rank), np.float32),
+    )
+    manifest = replace(
+        drawn.manifest,
+        recipe=ProjectionRecipe(STORED, None, old.rank, old.in_features, old.out_features),
+        projection_digest=digest_of(pair),
+    )
+    return replace(seal(manifest, drawn.files[WEIGHTS_FILE], card), projection=pair)
 
 
 def make_suite(

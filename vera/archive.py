@@ -5,13 +5,12 @@ Everything is decided from bytes already in memory: what was checked is what is 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
-import stat
+import shutil
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,9 @@ from vera.manifest import (
     Manifest,
     Weights,
 )
-from vera.projection import round_to_bfloat16
+from vera.plain_files import open_plain, read_plain
+from vera.projection import PairSource, canonical_bytes, missing_pair, round_to_bfloat16
+from vera.stored import PROJECTION_FILE, RUN_BYTES
 
 # What `vera-hub train` leaves beside what it trained, whatever the method.
 TRAINING_LOG = "training.jsonl"
@@ -53,10 +54,15 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Archive:
-    """A checked adapter: its manifest and the bytes of every file."""
+    """A checked adapter: its manifest and the bytes of every file.
+
+    `projection` is where its stored pair is, None where the pair is drawn or not at hand. It is no
+    file of the version: the manifest's digest of it decides, when the pair is used (`vera.projection.prove`).
+    """
 
     manifest: Manifest
     files: Mapping[str, bytes]
+    projection: PairSource | None = field(default=None, compare=False, repr=False)
 
     @property
     def size_bytes(self) -> int:
@@ -151,20 +157,30 @@ def vectors_of(archive: Archive) -> Vectors:
 def read_folder(folder: Path) -> Archive:
     """The adapter in `folder`, its card as it stands now and its configuration written anew.
 
-    Follows no link and opens nothing but regular files of bounded size. Raises ArchiveError.
+    Follows no link and opens nothing but regular files of bounded size; a stored pair beside it is
+    left unread. Raises ArchiveError.
     """
-    files = {path: _read_regular(folder, path) for path in (MANIFEST_FILE, WEIGHTS_FILE)}
+    files = {path: _read_own(folder, path) for path in (MANIFEST_FILE, WEIGHTS_FILE)}
     inspected = inspect(files, sealed=False)
-    return seal(inspected.manifest, files[WEIGHTS_FILE], _read_card(folder))
+    sealed = seal(inspected.manifest, files[WEIGHTS_FILE], _read_card(folder))
+    pair = folder / PROJECTION_FILE
+    is_beside = sealed.manifest.recipe.is_stored and os.path.lexists(pair)
+    return replace(sealed, projection=pair if is_beside else None)
 
 
 def write_folder(archive: Archive, folder: Path) -> None:
-    """`archive` as `folder`: all of it or nothing. See `write_files`."""
-    write_files(archive.files, folder)
+    """`archive` as `folder`, its stored pair beside it: all of it or nothing. See `write_files`.
+
+    Raises ProjectionMissing for a stored pair that is not at hand.
+    """
+    manifest = archive.manifest
+    if manifest.recipe.is_stored and archive.projection is None:
+        raise missing_pair(manifest.recipe, manifest.projection_digest)
+    write_files(archive.files, folder, projection=archive.projection)
 
 
-def write_files(files: Mapping[str, bytes], folder: Path) -> None:
-    """`files` (name → bytes) as `folder`: all of them or nothing.
+def write_files(files: Mapping[str, bytes], folder: Path, *, projection: PairSource | None = None) -> None:
+    """`files` (name → bytes) as `folder`, and a stored pair beside them: all of them or nothing.
 
     An empty folder, or an adapter that stands there, is replaced; a place that holds anything
     else, an adapter with somebody's notes beside it included, is left alone with ArchiveError.
@@ -177,6 +193,8 @@ def write_files(files: Mapping[str, bytes], folder: Path) -> None:
         fresh.mkdir()
         for name, data in files.items():
             (fresh / name).write_bytes(data)
+        if projection is not None:
+            _write_pair(projection, fresh / PROJECTION_FILE)
         _swap(fresh, folder, aside=Path(staging) / "old")
 
 
@@ -190,7 +208,7 @@ def is_adapter_folder(folder: Path) -> bool:
 
 def relabel(archive: Archive, card: str) -> Archive:
     """The same adapter with another card: a new version digest, the same weights digest."""
-    return seal(archive.manifest, archive.files[WEIGHTS_FILE], card)
+    return replace(seal(archive.manifest, archive.files[WEIGHTS_FILE], card), projection=archive.projection)
 
 
 def _check_sizes(files: Mapping[str, bytes]) -> None:
@@ -317,7 +335,7 @@ def _decode_card(data: bytes) -> str:
 
 def _read_card(folder: Path) -> str:
     try:
-        return _decode_card(_read_regular(folder, CARD_FILE))
+        return _decode_card(_read_own(folder, CARD_FILE))
     except ArchiveError as error:
         if error.code != "FILE_MISSING":
             raise
@@ -334,13 +352,23 @@ def check_replaceable(folder: Path, files: Collection[str]) -> None:
         raise ArchiveError(
             f"{folder} exists and is not an adapter: choose another place.", code="FOLDER_TAKEN", path=str(folder)
         )
-    if strangers := sorted(entries - {*MAX_BYTES, *files}):
+    if strangers := sorted(entries - {*MAX_BYTES, PROJECTION_FILE, *files}):
         raise ArchiveError(
             f"{folder} holds {strangers[0]!r}, which would be lost: move it away or choose another place.",
             code="FOLDER_TAKEN",
             path=str(folder),
             found=strangers[:20],
         )
+
+
+def _write_pair(pair: PairSource, path: Path) -> None:
+    if isinstance(pair, Path):
+        with open_plain(pair) as (source, _), path.open("wb") as target:
+            shutil.copyfileobj(source, target, RUN_BYTES)
+        return
+    with path.open("wb") as target:
+        for run in canonical_bytes(pair):
+            target.write(run)
 
 
 def _swap(fresh: Path, folder: Path, *, aside: Path) -> None:
@@ -356,32 +384,13 @@ def _swap(fresh: Path, folder: Path, *, aside: Path) -> None:
         raise
 
 
-def _read_regular(folder: Path, name: str) -> bytes:
-    """The bytes of a regular file in `folder`: no link, no pipe (O_NONBLOCK: opening one must not hang)."""
-    path = folder / name
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise ArchiveError(
-            f"{folder} holds no adapter: there is no {name} in it. `vera-hub train` writes such a folder.",
-            code="FILE_MISSING",
-            path=str(path),
-        ) from error
-    except OSError as error:
-        what = "is a link" if error.errno == errno.ELOOP else f"cannot be opened ({error.strerror})"
-        raise ArchiveError(
-            f"{path} {what}: an adapter is made of plain files.", code="SOURCE_UNSAFE", path=str(path)
-        ) from error
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(fd)
-        raise ArchiveError(f"{path} is not a plain file.", code="SOURCE_UNSAFE", path=str(path))
-    with os.fdopen(fd, "rb") as file:
-        # The size is looked at first, and the reading bounded all the same: a file can grow meanwhile.
-        data = file.read(MAX_BYTES[name] + 1) if status.st_size <= MAX_BYTES[name] else None
-    if data is None or len(data) > MAX_BYTES[name]:
-        raise _too_large(name, str(path))
-    return data
+def _read_own(folder: Path, name: str) -> bytes:
+    """The bytes of one of the files of an adapter's folder."""
+    return read_plain(
+        folder / name,
+        MAX_BYTES[name],
+        missing=f"{folder} holds no adapter: there is no {name} in it. `vera-hub train` writes such a folder.",
+    )
 
 
 def _too_large(name: str, path: str) -> ArchiveError:

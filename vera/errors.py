@@ -6,6 +6,7 @@ VeraError
 ├── ArchiveError            the files of an adapter are not what the manifest promises
 ├── RecipeError             a projection recipe cannot be followed
 ├── ProjectionMismatch      the rebuilt matrices are not the ones of the manifest
+├── ProjectionMissing       the matrices follow no recipe, and the file that holds them is not here
 ├── AdapterTooLarge         the matrices would not fit the memory budget
 ├── BaseUnreadable          a base checkpoint cannot be read
 ├── BaseMismatch            the base is not the one the adapter was trained on
@@ -49,6 +50,10 @@ class RecipeError(VeraError):
 
 class ProjectionMismatch(VeraError):
     code = "PROJECTION_MISMATCH"
+
+
+class ProjectionMissing(VeraError):
+    code = "PROJECTION_MISSING"
 
 
 class AdapterTooLarge(VeraError):

@@ -7,8 +7,6 @@ table gives the sizes, and saved matrices prove the recipe: they are recognised 
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -34,6 +32,7 @@ from vera.manifest import (
     Manifest,
 )
 from vera.peft_format import KEY_PREFIX, LAMBDA_B, LAMBDA_D
+from vera.plain_files import read_plain
 from vera.projection import (
     DEFAULT_BUDGET_BYTES,
     MAX_SEED,
@@ -147,8 +146,8 @@ class _Checkpoint:
 
 
 def _read_checkpoint(folder: Path) -> _Checkpoint:
-    config = _parse_config(_read_plain(folder, CONFIG_FILE, MAX_EXTRA_BYTES))
-    data = _read_plain(folder, WEIGHTS_FILE, MAX_CHECKPOINT_BYTES)
+    config = _parse_config(_read_theirs(folder, CONFIG_FILE, MAX_EXTRA_BYTES))
+    data = _read_theirs(folder, WEIGHTS_FILE, MAX_CHECKPOINT_BYTES)
     tensors = tensorfile.parse(data, LIMITS)
     matrices = {name: tensors.pop(name) for name in (SAVED_A, SAVED_B) if name in tensors}
     lambda_b, lambda_d = _take_vectors(tensors, LAMBDA_B), _take_vectors(tensors, LAMBDA_D)
@@ -254,33 +253,13 @@ def _dtype_of(tensor: NDArray[np.generic]) -> str:
     return "bfloat16" if tensor.dtype == np.uint16 else tensor.dtype.name
 
 
-def _read_plain(folder: Path, name: str, max_bytes: int) -> bytes:
-    """The bytes of a regular file: no link, no pipe (O_NONBLOCK: opening one must not hang), bounded."""
-    path = folder / name
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise ArchiveError(
-            f"{folder} holds no PEFT adapter that can be imported: there is no {name} in it. PEFT's save_pretrained "
-            "writes it; older pickles (adapter_model.bin) can run code and are not read.",
-            code="FILE_MISSING",
-            path=str(path),
-        ) from error
-    except OSError as error:
-        raise ArchiveError(
-            f"{path} cannot be opened as a plain file ({error.strerror}).", code="SOURCE_UNSAFE", path=str(path)
-        ) from error
-    with os.fdopen(fd, "rb") as file:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise ArchiveError(f"{path} is not a plain file.", code="SOURCE_UNSAFE", path=str(path))
-        # The size is looked at first, and the reading bounded all the same: a file can grow meanwhile.
-        data = file.read(max_bytes + 1) if status.st_size <= max_bytes else None
-    if data is None or len(data) > max_bytes:
-        raise ArchiveError(
-            f"{path} is larger than the {max_bytes:,} bytes that are read.", code="FILE_TOO_LARGE", path=str(path)
-        )
-    return data
+def _read_theirs(folder: Path, name: str, max_bytes: int) -> bytes:
+    return read_plain(
+        folder / name,
+        max_bytes,
+        missing=f"{folder} holds no PEFT adapter that can be imported: there is no {name} in it. PEFT's save_pretrained "
+        "writes it; older pickles (adapter_model.bin) can run code and are not read.",
+    )
 
 
 # -- Its modules, in the base ---------------------------------------------------------------------
@@ -447,7 +426,7 @@ def _card(manifest: Manifest, evidence: Evidence) -> str:
 Imported from a PEFT checkpoint.
 
 - vectors: {weights.vector_bytes:,} bytes ({manifest.parameters:,} parameters) on {len(manifest.modules)} modules
-- projection: `{recipe.stream}`, seed {recipe.seed}, rank {recipe.rank}, rounded to {recipe.rounding}
+- projection: {recipe}
 - what says so: {evidence}
 """
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vera.errors import AdapterTooLarge, ProjectionMismatch, RecipeError
+from vera import stored
+from vera.errors import AdapterTooLarge, ProjectionMismatch, ProjectionMissing, RecipeError
 from vera.streams import MATRIX_A, MATRIX_B, PEFT_MT19937, PHILOX, PeftMt19937, Philox4x32, kaiming_bound
 
 MAX_RANK = 4096
 MAX_FEATURES = 1 << 20
 # RFC 8785 writes every number as a double, so an integer beyond this has no canonical form.
 MAX_SEED = (1 << 53) - 1
-STREAMS = (PEFT_MT19937, PHILOX)
+STREAMS = (PEFT_MT19937, PHILOX)  # those that matrices are drawn from
+STORED = "stored"  # no recipe gives them: their bytes are kept, and named by their digest
 ROUNDINGS = ("float32", "bfloat16", "float16")
 DEFAULT_BUDGET_BYTES = 1 << 30
 
@@ -36,26 +39,30 @@ class Projection(NamedTuple):
     B: NDArray[np.float32]
 
 
+# Where a stored pair is: a file of its canonical bytes, or the pair itself.
+PairSource: TypeAlias = Path | Projection
+
+
 @dataclass(frozen=True)
 class ProjectionRecipe:
     """Everything A and B depend on. Valid by construction: RecipeError otherwise.
 
     `in_features` and `out_features` are those of the widest adapted module; narrower modules use
     the leading columns of A and the leading rows of B. `rounding` is the dtype the draw was
-    rounded to before use.
+    rounded to before use. A stored pair has no seed, and its bytes are what they are.
     """
 
     stream: str
-    seed: int
+    seed: int | None
     rank: int
     in_features: int
     out_features: int
     rounding: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.stream not in STREAMS:
+        if self.stream not in (*STREAMS, STORED):
             raise RecipeError(
-                f"The stream {str(self.stream)[:80]!r} is not known here (known: {', '.join(STREAMS)}): "
+                f"The stream {str(self.stream)[:80]!r} is not known here (known: {', '.join((*STREAMS, STORED))}): "
                 "a newer vera-hub may know it.",
                 code="STREAM_UNKNOWN",
                 stream=str(self.stream)[:80],
@@ -65,26 +72,44 @@ class ProjectionRecipe:
                 f"The rounding {str(self.rounding)[:80]!r} is none of {', '.join(ROUNDINGS)}.",
                 rounding=str(self.rounding)[:80],
             )
-        _check_int("seed", self.seed, 0, MAX_SEED, "SEED_INVALID")
+        if self.is_stored:
+            _check_nothing_is_drawn(self)
+        else:
+            _check_int("seed", self.seed, 0, MAX_SEED, "SEED_INVALID")
         _check_int("rank", self.rank, 1, MAX_RANK, "RANK_INVALID")
         _check_int("in_features", self.in_features, 1, MAX_FEATURES, "DIMS_INVALID")
         _check_int("out_features", self.out_features, 1, MAX_FEATURES, "DIMS_INVALID")
 
+    def __str__(self) -> str:
+        drawn = "" if self.is_stored else f", seed {self.seed}, rounded to {self.rounding}"
+        return f"{self.stream}{drawn}, rank {self.rank}, {self.in_features} × {self.out_features}"
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the pair follows no recipe: its bytes are kept beside the adapters that use it."""
+        return self.stream == STORED
+
     @property
     def size_bytes(self) -> int:
-        """Bytes of the rebuilt pair in float32."""
+        """Bytes of the pair in float32, and of its file when it is stored."""
         return 4 * self.rank * (self.in_features + self.out_features)
 
     def to_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
-def rebuild(recipe: ProjectionRecipe, *, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> Projection:
+def rebuild(
+    recipe: ProjectionRecipe, *, budget_bytes: int = DEFAULT_BUDGET_BYTES, source: PairSource | None = None
+) -> Projection:
     """The pair (A, B) that `recipe` describes. Deterministic and the same on every machine.
 
-    Raises AdapterTooLarge, before allocating anything, when the pair exceeds `budget_bytes`.
+    A stored pair is read from `source`, which nothing else needs; whether it is the right one, `prove`
+    tells. Raises AdapterTooLarge, before allocating anything, when the pair exceeds `budget_bytes`,
+    and ProjectionMissing for a stored pair without a source.
     """
     check_budget(recipe, budget_bytes)
+    if recipe.is_stored:
+        return _read_stored(recipe, source)
     pair = _DRAWS[recipe.stream](recipe)
     for matrix in pair:
         _round_in_place(matrix, recipe.rounding)
@@ -103,30 +128,54 @@ def check_budget(recipe: ProjectionRecipe, budget_bytes: int) -> None:
         )
 
 
-def prove(recipe: ProjectionRecipe, digest: str, *, budget_bytes: int = DEFAULT_BUDGET_BYTES) -> Projection:
-    """The pair of `recipe`, proven to be the one `digest` names.
+def prove(
+    recipe: ProjectionRecipe,
+    digest: str,
+    *,
+    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    source: PairSource | None = None,
+) -> Projection:
+    """The pair of `recipe`, proven to be the one `digest` names: what was hashed is what is returned.
 
-    Raises ProjectionMismatch with both digests when it is another one.
+    Raises ProjectionMismatch with both digests when it is another one, and as `rebuild` does.
     """
-    pair = rebuild(recipe, budget_bytes=budget_bytes)
-    rebuilt = digest_of(pair)
-    if rebuilt != digest:
-        raise ProjectionMismatch(
-            f"The recipe (seed {recipe.seed}, rank {recipe.rank}, {recipe.in_features} x {recipe.out_features}, "
-            f"{recipe.stream}) rebuilds the projection {rebuilt}, but the adapter was trained with {digest}. "
-            "The recipe in its manifest was changed after training: ask its author for the original.",
-            expected=digest,
-            got=rebuilt,
-        )
+    if recipe.is_stored and source is None:
+        raise missing_pair(recipe, digest)
+    pair = rebuild(recipe, budget_bytes=budget_bytes, source=source)
+    _check_digest(recipe, digest, digest_of(pair))
     return pair
+
+
+def check_file(recipe: ProjectionRecipe, digest: str, path: Path) -> None:
+    """Raises ProjectionMismatch unless the file `path` is the stored pair that `digest` names, and ArchiveError
+    for what is no plain file. Reads it once and holds none of it."""
+    _check_digest(recipe, digest, stored.digest_of_file(path, recipe.size_bytes))
+
+
+def missing_pair(recipe: ProjectionRecipe, digest: str) -> ProjectionMissing:
+    return ProjectionMissing(
+        f"The matrices of this adapter follow no recipe: they are the file {digest} of {recipe.size_bytes:,} bytes, which "
+        f"is not here. Fetch the adapter from its hub with `vera-hub pull`, which puts it beside the adapter as "
+        f"{stored.PROJECTION_FILE}.",
+        digest=digest,
+        size_bytes=recipe.size_bytes,
+    )
 
 
 def digest_of(pair: Projection) -> str:
     """`sha256:…` over the little-endian float32 bytes of A, then B, row-major."""
     hasher = hashlib.sha256()
-    for run in _canonical_bytes(pair):
+    for run in canonical_bytes(pair):
         hasher.update(run)
     return f"sha256:{hasher.hexdigest()}"
+
+
+def canonical_bytes(pair: Projection) -> Iterator[memoryview]:
+    """The little-endian float32 bytes of A, then B, row-major, in runs: the content of a stored pair's file."""
+    for matrix in pair:
+        flat = np.ascontiguousarray(matrix, dtype="<f4").reshape(-1)
+        for start in range(0, flat.size, _RUN):
+            yield flat[start : start + _RUN].data.cast("B")
 
 
 def round_to(values: NDArray[np.float32], rounding: str) -> NDArray[np.float32]:
@@ -150,17 +199,22 @@ def round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _draw_peft_mt19937(recipe: ProjectionRecipe) -> Projection:
-    draw = PeftMt19937(recipe.seed).uniform  # one stream: A first, then B
+    draw = PeftMt19937(_seed(recipe)).uniform  # one stream: A first, then B
     a = draw((recipe.rank, recipe.in_features), kaiming_bound(recipe.in_features))
     b = draw((recipe.out_features, recipe.rank), kaiming_bound(recipe.rank))
     return Projection(a, b)
 
 
 def _draw_philox(recipe: ProjectionRecipe) -> Projection:
-    draw = Philox4x32(recipe.seed).uniform
+    draw = Philox4x32(_seed(recipe)).uniform
     a = draw(MATRIX_A, (recipe.rank, recipe.in_features), kaiming_bound(recipe.in_features))
     b = draw(MATRIX_B, (recipe.out_features, recipe.rank), kaiming_bound(recipe.rank))
     return Projection(a, b)
+
+
+def _seed(recipe: ProjectionRecipe) -> int:
+    assert recipe.seed is not None  # a stored pair is never drawn
+    return recipe.seed
 
 
 _DRAWS = {PEFT_MT19937: _draw_peft_mt19937, PHILOX: _draw_philox}
@@ -172,11 +226,46 @@ def _round_in_place(matrix: NDArray[np.float32], rounding: str) -> None:
         flat[start : start + _RUN] = round_to(flat[start : start + _RUN], rounding)
 
 
-def _canonical_bytes(pair: Projection) -> Iterator[memoryview]:
+def _read_stored(recipe: ProjectionRecipe, source: PairSource | None) -> Projection:
+    shapes = (recipe.rank, recipe.in_features), (recipe.out_features, recipe.rank)
+    if source is None:
+        raise ProjectionMissing("A stored pair cannot be drawn from its recipe: say where its bytes are.")
+    pair = Projection(*stored.read_matrices(source, shapes)) if isinstance(source, Path) else source
+    if (pair.A.shape, pair.B.shape) != shapes:
+        raise ProjectionMismatch(
+            f"The matrices are {pair.A.shape} and {pair.B.shape}, and the recipe says {shapes[0]} and {shapes[1]}."
+        )
     for matrix in pair:
-        flat = np.ascontiguousarray(matrix, dtype="<f4").reshape(-1)
-        for start in range(0, flat.size, _RUN):
-            yield flat[start : start + _RUN].data
+        stored.check_values(matrix)
+    return pair
+
+
+def _check_digest(recipe: ProjectionRecipe, expected: str, got: str) -> None:
+    if got == expected:
+        return
+    if recipe.is_stored:
+        raise ProjectionMismatch(
+            f"The stored matrices are {got}, and the adapter was trained with {expected}: the file was changed or "
+            "damaged. Remove it, and fetch the adapter again from its hub.",
+            expected=expected,
+            got=got,
+        )
+    raise ProjectionMismatch(
+        f"The recipe (seed {recipe.seed}, rank {recipe.rank}, {recipe.in_features} x {recipe.out_features}, "
+        f"{recipe.stream}) rebuilds the projection {got}, but the adapter was trained with {expected}. "
+        "The recipe in its manifest was changed after training: ask its author for the original.",
+        expected=expected,
+        got=got,
+    )
+
+
+def _check_nothing_is_drawn(recipe: ProjectionRecipe) -> None:
+    if recipe.seed is not None:
+        raise RecipeError(
+            "A stored pair is not drawn, so its seed must be null.", code="SEED_INVALID", got=repr(recipe.seed)[:40]
+        )
+    if recipe.rounding != "float32":
+        raise RecipeError("The bytes of a stored pair are what they are: its rounding must be float32.")
 
 
 def _check_int(name: str, value: object, low: int, high: int, code: str) -> None:

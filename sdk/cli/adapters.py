@@ -157,10 +157,7 @@ def _say_description(title: str, archive: Archive, evaluations: tuple[Evaluation
         ("", ""),
         ("base", f"{clean(base.name)}{f' @ {clean(base.revision)}' if base.revision else ''} ({base.dtype})"),
         ("", base.fingerprint),
-        (
-            "projection",
-            f"{recipe.stream}, seed {recipe.seed}, {recipe.in_features} × {recipe.out_features}, {recipe.rounding}",
-        ),
+        ("projection", str(recipe)),
         ("", manifest.projection_digest),
         ("version", manifest.digest),
         ("weights", f"sha256:{weights.sha256}"),

@@ -65,7 +65,7 @@ def _say(imported: Imported, out: Path) -> None:
     terminal.say(
         f"  modules     {len(manifest.modules)}, {manifest.parameters:,} parameters ({manifest.weights.dtype})"
     )
-    terminal.say(f"  projection  {recipe.stream}, seed {recipe.seed}, rank {recipe.rank}, rounded to {recipe.rounding}")
+    terminal.say(f"  projection  {recipe}")
     terminal.say(f"              from {imported.evidence}")
     saved = f", {imported.matrix_bytes:,} of them matrices that need not be kept" if imported.matrix_bytes else ""
     terminal.say(f"  size        {size_bytes:,} bytes; PEFT's tensors were {imported.checkpoint_bytes:,}{saved}")

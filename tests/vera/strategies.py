@@ -19,7 +19,7 @@ from vera.manifest import (
     Task,
     Weights,
 )
-from vera.projection import ROUNDINGS, STREAMS, ProjectionRecipe
+from vera.projection import ROUNDINGS, STORED, STREAMS, ProjectionRecipe
 
 HEX64 = st.from_regex(r"[0-9a-f]{64}", fullmatch=True)
 DOTTED = st.from_regex(r"[A-Za-z0-9_]{1,12}(\.[A-Za-z0-9_]{1,12}){0,3}", fullmatch=True)
@@ -73,13 +73,14 @@ def manifests(draw: st.DrawFn) -> Manifest:
     modules = sorted(draw(MODULES), key=lambda module: module.name)
     head = sorted(draw(HEADS), key=lambda tensor: tensor.name)
     method = draw(st.sampled_from(METHODS))
+    stream = draw(st.sampled_from((*STREAMS, STORED)))
     recipe = ProjectionRecipe(
-        draw(st.sampled_from(STREAMS)),
-        seed=draw(st.integers(0, 2**53 - 1)),
+        stream,
+        seed=None if stream == STORED else draw(st.integers(0, 2**53 - 1)),
         rank=draw(st.integers(1, 4096)),
         in_features=max(module.in_features for module in modules),
         out_features=max(module.out_features for module in modules),
-        rounding=draw(st.sampled_from(ROUNDINGS)),
+        rounding="float32" if stream == STORED else draw(st.sampled_from(ROUNDINGS)),
     )
     return Manifest(
         base=draw(

@@ -14,7 +14,7 @@ from tests.vera import golden, philox
 from vera import errors
 from vera.manifest import Manifest
 from vera.peft_format import config_of
-from vera.projection import MAX_SEED, STREAMS, ProjectionRecipe
+from vera.projection import MAX_SEED, STORED, STREAMS, ProjectionRecipe, prove
 from vera.ref import RESERVED_NAMESPACES
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +90,14 @@ def test_the_known_answers_are_those_of_the_generator() -> None:
     assert len(rows) == 3
     for counter, key, output in rows:
         assert list(philox.philox4x32(tuple(counter), tuple(key))) == output
+
+
+def test_the_stored_pair_is_one_that_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "projection.bin"
+    file.write_bytes(bytes.fromhex(example("stored")))
+    [digest] = re.findall(r"has the digest `(sha256:\w+)`\.\n\n- In a folder", TEXT)
+    pair = prove(ProjectionRecipe(STORED, None, 1, 2, 1), digest, source=file)
+    assert (pair.A.tolist(), pair.B.tolist()) == ([[1.0, -0.5]], [[0.25]])
 
 
 def test_the_reserved_words_are_listed() -> None:

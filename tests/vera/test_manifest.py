@@ -198,6 +198,8 @@ def test_people_may_write_in_their_own_language(path: Path, text: str) -> None:
         (("projection", "digest"), "sha256:" + "0" * 63, "MANIFEST_INVALID"),
         (("projection", "digest"), "0" * 64, "MANIFEST_INVALID"),
         (("projection", "seed"), 2**53 - 1, None),
+        (("projection", "seed"), None, "SEED_INVALID"),
+        (("projection", "stream"), "stored", "SEED_INVALID"),  # and a seed beside it
         (("projection", "seed"), True, "SEED_INVALID"),
         (("projection", "seed"), "0", "SEED_INVALID"),
         (("projection", "seed"), 0.5, "SEED_INVALID"),

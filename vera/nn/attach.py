@@ -33,10 +33,11 @@ class Attached:
 
     def __str__(self) -> str:
         recipe = self.manifest.recipe
+        origin = "read from its file" if recipe.is_stored else f"rebuilt from seed {recipe.seed}, rank {recipe.rank},"
         return (
             f"{self.ref or self.name}\n"
             f"  {self.base}\n"
-            f"  projection {self.manifest.projection_digest}: rebuilt from seed {recipe.seed}, rank {recipe.rank}, and equal"
+            f"  projection {self.manifest.projection_digest}: {origin} and equal"
         )
 
 
@@ -73,7 +74,12 @@ def attach(
             name,
             manifest.modules,
             manifest.projection_digest,
-            lambda: prove(manifest.recipe, manifest.projection_digest, budget_bytes=budget_bytes),
+            lambda: prove(
+                manifest.recipe,
+                manifest.projection_digest,
+                budget_bytes=budget_bytes,
+                source=archive.projection,
+            ),
         )
         fill(slot, vectors)
     bank.activate(name)

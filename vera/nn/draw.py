@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vera.projection import DEFAULT_BUDGET_BYTES, ProjectionRecipe, check_budget, rebuild
+from vera.projection import DEFAULT_BUDGET_BYTES, PairSource, ProjectionRecipe, check_budget, rebuild
 from vera.streams import MATRIX_A, MATRIX_B, PHILOX, PHILOX_MULTIPLIERS, kaiming_bound, key_of, round_keys
 
 _LOW = 0xFFFFFFFF
@@ -19,16 +19,21 @@ _RUN_BLOCKS = 1 << 20
 
 
 def draw_projection(
-    recipe: ProjectionRecipe, device: torch.device | str, *, budget_bytes: int = DEFAULT_BUDGET_BYTES
+    recipe: ProjectionRecipe,
+    device: torch.device | str,
+    *,
+    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    source: PairSource | None = None,
 ) -> tuple[Tensor, Tensor]:
     """(A, B) of `recipe`, float32 on `device`, bit for bit those of `vera.projection.rebuild`.
 
     A Philox recipe is drawn on the device; a stream that can only be drawn in order is drawn on the
-    CPU and copied. Raises AdapterTooLarge, before allocating anything, as `rebuild` does.
+    CPU and copied, and so is a stored pair from `source`. Raises AdapterTooLarge, before allocating anything, as
+    `rebuild` does.
     """
     check_budget(recipe, budget_bytes)
-    if recipe.stream != PHILOX:
-        pair = rebuild(recipe, budget_bytes=budget_bytes)
+    if recipe.stream != PHILOX or recipe.seed is None:
+        pair = rebuild(recipe, budget_bytes=budget_bytes, source=source)
         return torch.from_numpy(pair.A.copy()).to(device), torch.from_numpy(pair.B.copy()).to(device)
     A_shape, B_shape = (recipe.rank, recipe.in_features), (recipe.out_features, recipe.rank)
     A_RI = draw_uniform(recipe.seed, MATRIX_A, A_shape, kaiming_bound(recipe.in_features), device)

@@ -148,7 +148,7 @@ Self-reported at training; the hub's own evaluation stands beside it on the adap
 
 - vectors: {manifest.weights.vector_bytes:,} bytes ({manifest.parameters:,} parameters) on {len(manifest.modules)} modules; head: {manifest.weights.head_bytes:,} bytes
 - a rank-8 LoRA of the same modules: {manifest.lora_bytes():,} bytes
-- projection: `{recipe.stream}`, seed {recipe.seed}, rank {recipe.rank}
+- projection: {recipe}
 {notes}
 ## Use it
 
