@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from vera.archive import Archive, Vectors, pack, seal
 from vera.fingerprint import BaseFingerprint
-from vera.manifest import AdaptedModule, BaseIdentity, Manifest, Task
-from vera.projection import ProjectionRecipe, digest_of, rebuild
+from vera.manifest import WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
+from vera.projection import STORED, ProjectionRecipe, digest_of, rebuild
 from vera.streams import PEFT_MT19937
 
 QUERY = "encoder.layer.0.attention.self.query"
@@ -52,3 +53,12 @@ def make_tiny(
 
 def _normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.normal(size=shape).astype(np.float32)
+
+
+def with_stored_pair(drawn: Archive) -> Archive:
+    """The same adapter, its pair not drawn but stored: it must answer alike."""
+    manifest = drawn.manifest
+    old, pair = manifest.recipe, rebuild(manifest.recipe)
+    recipe = ProjectionRecipe(STORED, None, old.rank, old.in_features, old.out_features)
+    archive = seal(replace(manifest, recipe=recipe), drawn.files[WEIGHTS_FILE], drawn.card)
+    return replace(archive, projection=pair)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.tiny import load_tiny_bert, write_tiny_bert
-from tests.tiny_adapters import QUERY, RANK, WIDE, make_tiny
+from tests.tiny_adapters import QUERY, RANK, WIDE, make_tiny, with_stored_pair
 from vera import archive as archives
 from vera.errors import AdapterTooLarge, BaseMismatch, ProjectionMismatch, TargetError, VeraError
 from vera.fingerprint import BaseFingerprint
@@ -39,6 +39,28 @@ def test_the_adapted_module_computes_equation_2(tiny_model: Any, tiny_base: Base
     expected = plain.detach().double().numpy() + (h @ B[:64].T) * vectors.lambda_b[WIDE]
     # float32 sums of 32 and 8 products: a few units in the last place of values of order 1
     np.testing.assert_allclose(module(x).detach().numpy(), expected, rtol=2e-5, atol=2e-5)
+
+
+def test_a_stored_pair_answers_as_the_drawn_one(tiny_model: Any, tiny_base: BaseFingerprint, tmp_path: Path) -> None:
+    drawn = make_tiny(tiny_base)
+    attach(tiny_model, drawn, tiny_base)
+    expected = output_of(tiny_model)
+    tiny_model.vera.bank.detach()
+    archives.write_folder(with_stored_pair(drawn), tmp_path / "a")
+
+    adapted = attach(tiny_model, archives.read_folder(tmp_path / "a"), tiny_base)
+
+    assert torch.equal(output_of(tiny_model), expected)
+    assert "read from its file" in str(adapted.vera)
+
+
+def test_a_stored_pair_that_is_another_one_is_refused_and_changes_nothing(
+    tiny_model: Any, tiny_base: BaseFingerprint
+) -> None:
+    before, stored = output_of(tiny_model), with_stored_pair(make_tiny(tiny_base))
+    with pytest.raises(ProjectionMismatch):
+        attach(tiny_model, replace(stored, projection=rebuild(make_tiny(tiny_base, seed=5).manifest.recipe)), tiny_base)
+    assert torch.equal(output_of(tiny_model), before)
 
 
 def test_detaching_gives_the_model_back_bit_for_bit(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
