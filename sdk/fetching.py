@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,14 +18,17 @@ from typing import TYPE_CHECKING
 from sdk.cache import Cache, Resolution, selector_of
 from sdk.config import Config
 from sdk.errors import BadAnswer, DigestMismatch, HubWarning, Offline
-from vera import archive
+from vera import archive, peft_format
 from vera.archive import Archive
-from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest
+from vera.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest
 from vera.ref import AdapterRef, SelectorKind
 
 if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.models import Version
+
+# References that are fetched at the same time: a round trip is waited for, and a hub is not flooded.
+_FETCHES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,14 @@ def fetch(ref: str | AdapterRef, *, config: Config | None = None, hub: Hub | Non
         resolved = _resolve(parsed, door)
         files, downloaded_bytes = _fetch_files(resolved, door)
     return Fetched(resolved, archive.inspect(files), downloaded_bytes)
+
+
+def fetch_many(refs: Sequence[str | AdapterRef], *, hub: Hub) -> list[Fetched]:
+    """`fetch` of each of `refs`, in their order, several at a time. Raises what the first that fails raises."""
+    if len(refs) == 1:
+        return [fetch(refs[0], hub=hub)]
+    with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:
+        return list(pool.map(lambda ref: fetch(ref, hub=hub), refs))
 
 
 def resolve(ref: str | AdapterRef, *, config: Config | None = None, hub: Hub | None = None) -> Resolved:
@@ -190,24 +202,63 @@ def _warn_of_memory(ref: AdapterRef, known: Resolution) -> None:
 def _fetch_files(resolved: Resolved, hub: Hub) -> tuple[dict[str, bytes], int]:
     """The bytes of every file of the version, and how many of them were downloaded."""
     source = _Files(resolved.ref, hub)
-    manifest_bytes = source.get(MANIFEST_FILE, resolved.digest.removeprefix("sha256:"))
+    manifest_bytes = source.get(MANIFEST_FILE, resolved.digest.removeprefix("sha256:"), at_hand=_manifest_in(resolved))
     manifest = Manifest.from_bytes(manifest_bytes)
-    files = {MANIFEST_FILE: manifest_bytes, WEIGHTS_FILE: source.get(WEIGHTS_FILE, manifest.weights.sha256)}
-    for path, entry in manifest.files.items():
-        files[path] = source.get(path, entry.sha256)
-    return files, source.downloaded_bytes
+    promised = {WEIGHTS_FILE: manifest.weights.sha256, **{path: f.sha256 for path, f in manifest.files.items()}}
+    files = source.get_all(promised, at_hand={CONFIG_FILE: peft_format.config_of(manifest)})
+    return {MANIFEST_FILE: manifest_bytes, **files}, source.downloaded_bytes
+
+
+def _manifest_in(resolved: Resolved) -> bytes | None:
+    """The manifest as the hub's answer spells it: canonical JSON has one form, so its hash decides whether it is it."""
+    if resolved.answer is None:
+        return None
+    import rfc8785
+
+    try:
+        return rfc8785.dumps(dict(resolved.answer.manifest))
+    except (rfc8785.CanonicalizationError, ValueError, RecursionError):
+        return None
 
 
 class _Files:
-    """Files of one adapter by hash, from the cache or from the hub, verified either way."""
+    """Files of one adapter by hash, from the cache or from the hub, verified either way.
+
+    What follows from something that was fetched already is `at_hand`: it is taken when its hash is
+    the promised one, which saves the request.
+    """
 
     def __init__(self, ref: AdapterRef, hub: Hub) -> None:
         self._ref, self._hub, self._cache = ref, hub, Cache(hub.config.cache)
         self.downloaded_bytes = 0
 
-    def get(self, path: str, sha256: str) -> bytes:
+    def get(self, path: str, sha256: str, *, at_hand: bytes | None = None) -> bytes:
+        data = self._near(sha256, at_hand)
+        return data if data is not None else self._count(self._download(path, sha256))
+
+    def get_all(self, promised: Mapping[str, str], *, at_hand: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The files `promised` (path → sha256); what has to be downloaded is downloaded at the same time."""
+        near = {path: self._near(sha256, at_hand.get(path)) for path, sha256 in promised.items()}
+        missing = [path for path, data in near.items() if data is None]
+        files = {path: data for path, data in near.items() if data is not None}
+        if len(missing) == 1:
+            return {**files, missing[0]: self._count(self._download(missing[0], promised[missing[0]]))}
+        if missing:
+            with ThreadPoolExecutor(len(missing)) as pool:
+                downloads = pool.map(lambda path: self._download(path, promised[path]), missing)
+                files |= {path: self._count(data) for path, data in zip(missing, downloads, strict=True)}
+        return files
+
+    def _near(self, sha256: str, at_hand: bytes | None) -> bytes | None:
         data = self._cache.get_blob(sha256)
-        return data if data is not None else self._download(path, sha256)
+        if data is None and at_hand is not None and hashlib.sha256(at_hand).hexdigest() == sha256:
+            self._cache.keep_blob(at_hand)
+            return at_hand
+        return data
+
+    def _count(self, data: bytes) -> bytes:
+        self.downloaded_bytes += len(data)
+        return data
 
     def _download(self, path: str, sha256: str) -> bytes:
         if self._hub.config.offline:
@@ -224,6 +275,5 @@ class _Files:
                 "Try again, and tell the hub's operator if it stays so.",
                 facts={"path": path, "expected": sha256, "got": got},
             )
-        self.downloaded_bytes += len(data)
         self._cache.keep_blob(data)
         return data

@@ -11,13 +11,13 @@ import pytest
 from sdk.client import Hub
 from sdk.config import Config, Login, Profile
 from sdk.errors import BadAnswer, DigestMismatch, HubError, NotFound, Offline
-from sdk.fetching import fetch, pull, resolve
+from sdk.fetching import fetch, fetch_many, pull, resolve
 from sdk.pushing import push_archive
 from tests.builders import flip_byte, make_archive
 from tests.sdk.fakes import FakeHub, answer, hub_for, version_json
 from vera import archive as archives
 from vera.errors import ArchiveError, ManifestError, RefError
-from vera.manifest import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE
+from vera.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE
 from vera.ref import AdapterRef
 
 FIRST, SECOND = make_archive(seed=1), make_archive(seed=2)
@@ -45,7 +45,38 @@ def test_no_selector_gives_the_latest_version_whole(two: FakeHub, hub: Hub) -> N
 
     assert fetched.version_ref == "demo/a@v2"
     assert fetched.archive == SECOND
-    assert fetched.downloaded_bytes == SECOND.size_bytes
+    assert fetched.downloaded_bytes == sum(len(SECOND.files[path]) for path in (WEIGHTS_FILE, CARD_FILE))
+
+
+def test_a_fresh_adapter_takes_one_request_for_the_version_and_two_side_by_side(two: FakeHub, hub: Hub) -> None:
+    """The manifest is in the version's answer and PEFT's configuration follows from it: only their hashes decide."""
+    fetch("demo/a@v1", hub=hub)
+
+    assert [path.rpartition("/")[0] for path in two.paths] == [
+        "GET /api/v1/adapters/demo/a/versions",
+        "GET /api/v1/adapters/demo/a/blobs",
+        "GET /api/v1/adapters/demo/a/blobs",
+    ]
+
+
+@pytest.mark.parametrize("manifest", [{}, {"schema": "vera-adapter/1"}, {"x": float(1 << 60)}, {"x": [[]] * 9}])
+def test_a_version_that_misquotes_its_manifest_is_asked_for_the_manifest_itself(
+    two: FakeHub, hub: Hub, manifest: dict[str, object]
+) -> None:
+    two.change_version = lambda version: version.update(manifest=manifest)
+
+    assert fetch("demo/a@v1", hub=hub).archive == FIRST
+    assert len(two.requests) == 4
+
+
+def test_many_are_fetched_in_their_order_and_again_without_a_request(two: FakeHub, hub: Hub) -> None:
+    refs = ["demo/a@v2", "demo/a@v1", "demo/a@v2"]
+    fetched = fetch_many(refs, hub=hub)
+    two.requests.clear()
+
+    assert [each.archive for each in fetched] == [SECOND, FIRST, SECOND]
+    assert [each.archive for each in fetch_many(refs, hub=hub)] == [SECOND, FIRST, SECOND]
+    assert two.requests == []
 
 
 @pytest.mark.parametrize("pin", ["@v1", "@prod", f"@{FIRST.manifest.digest}", f"@v1@{FIRST.manifest.digest}"])
@@ -74,7 +105,6 @@ def test_latest_always_asks_and_downloads_only_what_is_new(two: FakeHub, hub: Hu
     assert fetched.version_ref == "demo/a@v3"
     assert [path.rpartition("/")[0] for path in two.paths] == [
         "GET /api/v1/adapters/demo/a/versions",
-        "GET /api/v1/adapters/demo/a/blobs",
         "GET /api/v1/adapters/demo/a/blobs",
     ]
 
@@ -154,6 +184,7 @@ def test_bytes_that_are_not_the_promised_ones_are_refused_and_not_kept(
 ) -> None:
     data = FIRST.files[path]
     two.blobs[hashlib.sha256(data).hexdigest()] = flip_byte(data)
+    two.change_version = lambda version: version.update(manifest={})
 
     with pytest.raises(DigestMismatch, match=path):
         fetch("demo/a@v1", hub=hub)
@@ -199,7 +230,7 @@ def test_an_endless_file_is_cut_off(fake: FakeHub, hub: Hub) -> None:
             sent += 1 << 16
             yield b"x" * (1 << 16)
 
-    resolved = answer(version_json("demo/a", 1, FIRST))
+    resolved = answer({**version_json("demo/a", 1, FIRST), "manifest": {}})
     fake.first = [resolved, httpx2.Response(200, content=endless())]
 
     with pytest.raises(BadAnswer, match="longer than"):
@@ -260,16 +291,17 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(two: FakeHub, hub: Hub, co
 
     fetched = fetch("demo/a@v1", hub=hub)
 
+    is_at_hand = path == CONFIG_FILE  # it follows from the manifest
     assert fetched.archive == FIRST
-    assert fetched.downloaded_bytes == len(FIRST.files[path])
-    assert len(two.requests) == 1
+    assert fetched.downloaded_bytes == (0 if is_at_hand else len(FIRST.files[path]))
+    assert len(two.requests) == (0 if is_at_hand else 1)
     assert cached.read_bytes() == FIRST.files[path]
 
 
 def test_a_download_that_breaks_off_leaves_nothing_and_the_next_one_works(
     two: FakeHub, hub: Hub, config: Config
 ) -> None:
-    resolved = answer(version_json("demo/a", 1, FIRST))
+    resolved = answer({**version_json("demo/a", 1, FIRST), "manifest": {}})
     broken = httpx2.ReadError("the line is dead")
     two.first = [resolved, broken, broken, broken, broken]
 
