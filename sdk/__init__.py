@@ -3,10 +3,20 @@
     import sdk
 
     model = sdk.load(base, "org/adapter@v3")
+    print(sdk.verify(base, "org/adapter@v3"))
     sdk.push("my-adapter")
     sdk.pull("org/adapter@prod", to="adapter")
 
-`import sdk` costs nothing: each name is imported when it is first used, and only `load` needs torch.
+Several adapters on one model:
+
+    sdk.load_many(model, ["org/a", "org/b@v2"])
+    sdk.activate(model, "org/a")
+    with sdk.rows(model, ["org/a", "org/b@v2", None]):
+        ...
+    sdk.unload(model, "org/a")
+
+`import sdk` costs nothing: each name is imported when it is first used, and only what works on a
+live model needs torch.
 """
 
 from __future__ import annotations
@@ -17,17 +27,37 @@ if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.config import Config
     from sdk.fetching import pull
-    from sdk.loading import load
+    from sdk.live import activate, rows, unload
+    from sdk.loading import load, load_many
     from sdk.pushing import push
+    from sdk.verifying import Verification, verify
 
-__all__ = ["Config", "Hub", "load", "pull", "push"]
+__all__ = [
+    "Config",
+    "Hub",
+    "Verification",
+    "activate",
+    "load",
+    "load_many",
+    "pull",
+    "push",
+    "rows",
+    "unload",
+    "verify",
+]
 
 _ROOMS = {
     "Config": "sdk.config",
     "Hub": "sdk.client",
+    "Verification": "sdk.verifying",
+    "activate": "sdk.live",
     "load": "sdk.loading",
+    "load_many": "sdk.loading",
     "pull": "sdk.fetching",
     "push": "sdk.pushing",
+    "rows": "sdk.live",
+    "unload": "sdk.live",
+    "verify": "sdk.verifying",
 }
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk import bases, fetching
+from sdk import bases, fetching, progress
 from sdk.config import Config
 from vera.errors import BaseMismatch, BaseUnreadable
-from vera.projection import DEFAULT_BUDGET_BYTES
+from vera.projection import DEFAULT_BUDGET_BYTES, check_budget
 from vera.ref import AdapterRef
 
 if TYPE_CHECKING:
     from sdk.client import Hub
-    from vera.fingerprint import Progress
+    from sdk.fetching import Fetched
+    from vera.fingerprint import BaseFingerprint, Progress
     from vera.manifest import Manifest
 
 
@@ -29,58 +32,141 @@ def load(
 ) -> Any:
     """The model `base` with the adapter `ref` active, after proof that both are what they say.
 
-    `base` is a live model (a torch module), a folder, a name given to `vera-hub base add`, or a
-    Hugging Face id. A classifier comes back as a module with `.classify(texts)`; anything else as
-    the model itself. What was proven is `model.vera`. Load again to add another adapter.
+    `base` is a live model (a torch module, or what `load` gave before), a folder, a name given to
+    `vera-hub base add`, or a Hugging Face id, which is downloaded at the revision the adapter
+    names. A classifier comes back as a module with `.classify(texts)`; anything else as the model
+    itself. What was proven is `model.vera`. Load again to add another adapter: `sdk.activate`,
+    `sdk.unload` and `sdk.rows` tell them apart by the same references.
 
     `verify` is "strict", "warn" (a wrong base is a warning) or "off" (nobody looks at the base).
-    `budget_bytes` bounds the memory of the rebuilt matrices. Asks the hub only for what is not in
-    the cache. Raises HubError, and VeraError: BaseMismatch, ProjectionMismatch, AdapterTooLarge.
+    `budget_bytes` bounds the memory of the rebuilt matrices. `progress` is called with (bytes done,
+    bytes in all) while the base is read, instead of a bar. Asks the hub only for what is not in the
+    cache. Raises HubError, and VeraError: BaseMismatch, ProjectionMismatch, AdapterTooLarge.
     """
+    (model,) = load_many(
+        base, [ref], verify=verify, budget_bytes=budget_bytes, config=config, hub=hub, progress=progress
+    )
+    return model
+
+
+def load_many(
+    base: Any,
+    refs: Sequence[str],
+    *,
+    verify: str = "strict",
+    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    config: Config | None = None,
+    hub: Hub | None = None,
+    progress: Progress | None = None,
+) -> list[Any]:
+    """What `load` gives for each of `refs`, in their order, all on one model. The last one is active.
+
+    They are fetched at the same time, and all of them before the first is attached. When one is
+    refused, none is added. Arguments and errors are those of `load`.
+    """
+    parsed = [AdapterRef.parse(ref) for ref in refs]
+    if not parsed:
+        return []
+    with door_to(parsed, config, hub) as door:
+        found = fetching.fetch_many(parsed, hub=door)
+        for each in found:
+            check_budget(each.archive.manifest.recipe, budget_bytes)
+        tables = _tables_of(found, door)
+        with reporting(progress) as report:
+            model = base if is_live(base) else _open(base, found[0].archive.manifest, verify, door.config, report)
+            return _attach_all(model, list(zip(parsed, found, tables, strict=True)), verify, budget_bytes, report)
+
+
+@contextmanager
+def door_to(refs: Sequence[AdapterRef], config: Config | None, hub: Hub | None) -> Iterator[Hub]:
+    """The hub of the first reference; references to other hosts are fetched from theirs."""
+    if hub is not None:
+        yield hub
+        return
     from sdk.client import Hub as HubClient
 
-    parsed = AdapterRef.parse(ref)
-    door = hub or HubClient((config or Config.resolve()).at_host(parsed.host))
-    try:
-        fetched = fetching.fetch(parsed, hub=door)
-        manifest = fetched.archive.manifest
-        table = bases.table_of(manifest.base.fingerprint, hub=door)
-        model = base if _is_live(base) else _open(base, manifest, verify, door.config)
-    finally:
-        if hub is None:
-            door.close()
-    from vera.nn.attach import attach
-
-    return attach(
-        model,
-        fetched.archive,
-        table,
-        ref=fetched.version_ref,
-        verify=verify,
-        budget_bytes=budget_bytes,
-        progress=progress,
-    )
+    with HubClient((config or Config.resolve()).at_host(refs[0].host)) as opened:
+        yield opened
 
 
-def _is_live(base: Any) -> bool:
+@contextmanager
+def reporting(given: Progress | None) -> Iterator[Progress]:
+    if given is not None:
+        yield given
+        return
+    with progress.shown("Reading the base") as report:
+        yield report
+
+
+def _tables_of(found: Sequence[Fetched], door: Hub) -> list[BaseFingerprint]:
+    """The table of the base each adapter names; of one base, once."""
+    wanted = [each.archive.manifest.base.fingerprint for each in found]
+    tables = {value: bases.table_of(value, hub=door) for value in dict.fromkeys(wanted)}
+    return [tables[value] for value in wanted]
+
+
+def _attach_all(
+    model: Any,
+    wanted: Sequence[tuple[AdapterRef, Fetched, BaseFingerprint]],
+    verify: str,
+    budget_bytes: int,
+    report: Progress,
+) -> list[Any]:
+    from sdk import live
+
+    with live.all_or_none(model):
+        return [
+            live.add(
+                model, fetched.archive, table,
+                asked=ref, resolved=fetched.resolved, verify=verify, budget_bytes=budget_bytes, progress=report,
+            )
+            for ref, fetched, table in wanted
+        ]  # fmt: skip
+
+
+def is_live(base: Any) -> bool:
+    """Whether `base` is a model in memory and not the name of one."""
     return not isinstance(base, str | Path)
 
 
-def _open(base: str | Path, manifest: Manifest, verify: str, config: Config) -> Any:
+def _open(base: str | Path, manifest: Manifest, verify: str, config: Config, report: Progress) -> Any:
     """The model in the checkpoint `base`, refused before it is built when its files are another base."""
-    path = bases.locate(base, config=config, revision=manifest.base.revision)
+    path = locate_for(base, manifest, config)
     if verify == "strict":
-        _check_files(path, manifest, config)
+        check_files(path, manifest, config, report)
     try:
         import transformers
     except ImportError as error:
         raise BaseUnreadable(
             "Loading a model needs torch and transformers: pip install 'vera-hub[torch]'.", code="TORCH_MISSING"
         ) from error
-    has_own_head = manifest.task is not None and manifest.task.pooling is not None
-    is_generator = not has_own_head and _generates(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
-    kind = transformers.AutoModelForCausalLM if is_generator else transformers.AutoModel
-    return kind.from_pretrained(path, local_files_only=True).eval()
+    with _quiet(transformers):
+        has_own_head = manifest.task is not None and manifest.task.pooling is not None
+        is_generator = not has_own_head and _generates(
+            transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+        )
+        kind = transformers.AutoModelForCausalLM if is_generator else transformers.AutoModel
+        return kind.from_pretrained(path, local_files_only=True).eval()
+
+
+def locate_for(base: str | Path, manifest: Manifest, config: Config) -> Path:
+    """Where the checkpoint of `base` lies. A Hugging Face id is downloaded at the commit the adapter was trained on;
+    another id than the adapter's has commits of its own, and gives its newest."""
+    revision = manifest.base.revision if str(base) == manifest.base.name else None
+    return bases.locate(base, config=config, revision=revision)
+
+
+@contextmanager
+def _quiet(transformers: Any) -> Iterator[None]:
+    """Without the bars of transformers, which count tensors: the reading has been shown."""
+    logging = transformers.utils.logging
+    was_enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            logging.enable_progress_bar()
 
 
 def _generates(config: Any) -> bool:
@@ -88,8 +174,9 @@ def _generates(config: Any) -> bool:
     return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or ())
 
 
-def _check_files(path: Path, manifest: Manifest, config: Config) -> None:
-    found = bases.fingerprint_of(path, config=config)
+def check_files(path: Path, manifest: Manifest, config: Config, report: Progress | None = None) -> BaseFingerprint:
+    """The table of the checkpoint at `path`. Raises BaseMismatch when it is not the adapter's base."""
+    found = bases.fingerprint_of(path, config=config, progress=report)
     if found.value != manifest.base.fingerprint:
         raise BaseMismatch(
             f"{path} is the base {found.value}, and the adapter was trained on {manifest.base.fingerprint} "
@@ -97,3 +184,4 @@ def _check_files(path: Path, manifest: Manifest, config: Config) -> None:
             expected=manifest.base.fingerprint,
             got=found.value,
         )
+    return found

@@ -16,6 +16,7 @@ from vera.manifest import Manifest
 from vera.nn.bank import Bank, fill
 from vera.nn.heads import HEAD_BIAS, HEAD_WEIGHT, PooledClassifier
 from vera.nn.identity import BaseProof, Progress, prove_base, trust_base
+from vera.notebook import html_card
 from vera.projection import DEFAULT_BUDGET_BYTES, prove
 
 VERIFY = ("strict", "warn", "off")
@@ -39,6 +40,12 @@ class Attached:
             f"  {self.base}\n"
             f"  projection {self.manifest.projection_digest}: {origin} and equal"
         )
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        title, *proofs = str(self).splitlines()
+        rows = [(what, rest) for what, _, rest in (proof.strip().partition(" ") for proof in proofs)]
+        return html_card(f"{title} ({'active' if self.bank.active == self.name else 'loaded, not active'})", rows)
 
 
 def attach(
@@ -94,6 +101,26 @@ def bank_of(model: nn.Module, proof: BaseProof) -> Bank:
     bank = _BANKS.get(model)
     if bank is None:
         bank = _BANKS[model] = Bank(live_modules(model, proof), model)
+    return bank
+
+
+def backbone_of(model: Any) -> Any:
+    """The live base in what `attach` gave: a classifier's backbone, or the model itself."""
+    return model.backbone if isinstance(model, PooledClassifier) else model
+
+
+def find_bank(model: Any) -> Bank | None:
+    """The bank of `model`, or of the classifier's backbone; None before the first adapter."""
+    return _BANKS.get(backbone_of(model))
+
+
+def bank_on(model: Any) -> Bank:
+    """The bank of `model`. Raises VeraError (ADAPTER_NOT_LOADED) before the first adapter."""
+    bank = find_bank(model)
+    if bank is None:
+        raise VeraError(
+            f"No adapter was ever loaded on this {type(model).__name__}: load one first.", code="ADAPTER_NOT_LOADED"
+        )
     return bank
 
 

@@ -1,0 +1,174 @@
+"""The adapters on a live model, by the references they were loaded under.
+
+A name here needs no network: `org/adapter@v3`, a commit and a digest name that version; an alias
+or `latest` means what it meant when it was last loaded onto this model; `org/adapter` alone is
+enough while one version of it is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sdk.cache import selector_of
+from vera.errors import VeraError
+from vera.nn.attach import Attached, attach, backbone_of, bank_on, find_bank
+from vera.ref import LATEST, AdapterRef
+
+if TYPE_CHECKING:
+    from sdk.fetching import Resolved
+    from vera.archive import Archive
+    from vera.fingerprint import BaseFingerprint, Progress
+    from vera.nn.bank import Bank
+
+
+@dataclass
+class Held:
+    """What is kept of a loaded adapter, as the label of its slot. It knows no model, so that one can be freed."""
+
+    attached: Attached
+    archive: Archive
+    base: BaseFingerprint
+    verify: str
+    refs: set[str] = field(default_factory=set)  # as they were asked for, without a host
+
+
+def add(
+    model: Any,
+    archive: Archive,
+    base: BaseFingerprint,
+    *,
+    asked: AdapterRef,
+    resolved: Resolved,
+    verify: str,
+    budget_bytes: int,
+    progress: Progress | None,
+) -> Any:
+    """`attach`, and the adapter answers to `asked` and to every name of its version from now on."""
+    model = backbone_of(model)
+    adapted = attach(
+        model, archive, base, ref=resolved.version_ref, verify=verify, budget_bytes=budget_bytes, progress=progress
+    )
+    attached: Attached = adapted.vera
+    names = {_spelled(asked), *(f"{asked.adapter_id}@{selector}" for selector in resolved.resolution.selectors)}
+    for held in _held_on(attached.bank).values():
+        held.refs -= names  # an alias means one version: the one it was loaded as last
+    slot = attached.bank.slot(attached.name)
+    before = slot.label.refs if isinstance(slot.label, Held) else set()
+    slot.label = Held(attached, archive, base, verify, before | names)
+    return adapted
+
+
+def activate(model: Any, ref: str | None) -> Any:
+    """Every pass of `model` goes through the loaded adapter `ref` from now on, or through the bare base for None.
+
+    Gives the model that answers as `ref`: `model` itself or, for a classifier, the module with its
+    head. Reads nothing and asks nobody. Raises VeraError: ADAPTER_NOT_LOADED, ADAPTER_AMBIGUOUS.
+    """
+    bank, backbone = bank_on(model), backbone_of(model)
+    if ref is None:
+        bank.activate(None)
+        return backbone
+    held = _held(bank, ref)
+    if held.archive.manifest.head:
+        adapted = attach(backbone, held.archive, held.base, ref=held.attached.ref, verify=held.verify)
+        held.attached = adapted.vera
+        return adapted
+    bank.activate(held.attached.name)
+    backbone.vera = held.attached
+    return backbone
+
+
+def unload(model: Any, ref: str) -> None:
+    """Forgets the loaded adapter `ref` and frees what only it used. After the last one the model is what it was.
+
+    When it was active, the bare base is. Raises VeraError: ADAPTER_NOT_LOADED, ADAPTER_AMBIGUOUS,
+    and ROWS_ACTIVE or ADAPTER_MERGED while it is in use.
+    """
+    bank, backbone = bank_on(model), backbone_of(model)
+    name = _held(bank, ref).attached.name
+    bank.remove(name)
+    for each in (model, backbone):
+        if isinstance(vars(each).get("vera"), Attached) and each.vera.name == name:
+            del each.vera
+
+
+def rows(model: Any, refs: Sequence[str | None]) -> AbstractContextManager[None]:
+    """Within the block, row i of every batch goes through the loaded adapter `refs[i]`; None is the bare base.
+
+    Each row gets what it gets alone. Raises VeraError: ADAPTER_NOT_LOADED, and ROWS_MISMATCH in a
+    pass whose batch has another number of rows.
+    """
+    bank = bank_on(model)
+    return bank.rows([None if ref is None else _held(bank, ref).attached.name for ref in refs])
+
+
+@contextmanager
+def all_or_none(model: Any) -> Iterator[None]:
+    """When the block fails, the adapters it added are forgotten and what was active is active again.
+
+    Raises VeraError at once (ROWS_ACTIVE, ADAPTER_MERGED) when nothing can be activated now.
+    """
+    bank, backbone = find_bank(model), backbone_of(model)
+    if bank is not None:
+        bank.check_free()
+    before, weights = (set(bank.slots), dict(bank.weights)) if bank else (set(), {})
+    shown = vars(backbone).get("vera")
+    try:
+        yield
+    except BaseException:
+        _restore(find_bank(model), before, weights)
+        if shown is not None:
+            backbone.vera = shown
+        elif isinstance(vars(backbone).get("vera"), Attached):
+            del backbone.vera
+        raise
+
+
+def _restore(bank: Bank | None, slots: Set[str], weights: Mapping[str, float]) -> None:
+    if bank is None:
+        return
+    for name in bank.slots.keys() - slots:
+        bank.remove(name)
+    if dict(bank.weights) != weights:
+        bank.combine(weights)
+
+
+def _held(bank: Bank, ref: str) -> Held:
+    parsed = AdapterRef.parse(ref)
+    loaded = _held_on(bank)
+    found = _found(parsed, loaded)
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(str(held.attached.ref) for held in loaded.values()) or "none"
+    if not found:
+        raise VeraError(
+            f"{ref} is not loaded on this model (there are: {names}): load it with sdk.load(model, {ref!r}).",
+            code="ADAPTER_NOT_LOADED",
+            ref=ref,
+        )
+    raise VeraError(
+        f"{ref} may be any of {', '.join(str(held.attached.ref) for held in found)}: say which version.",
+        code="ADAPTER_AMBIGUOUS",
+        ref=ref,
+    )
+
+
+def _held_on(bank: Bank) -> dict[str, Held]:
+    return {name: slot.label for name, slot in bank.slots.items() if isinstance(slot.label, Held)}
+
+
+def _found(ref: AdapterRef, loaded: Mapping[str, Held]) -> list[Held]:
+    """What `ref` names: what was loaded under that very name or, for an id alone, any version of the adapter."""
+    pinned = {name: held for name, held in loaded.items() if ref.digest in (None, name)}
+    named = [held for held in pinned.values() if _spelled(ref) in held.refs]
+    if named or _spelled(ref) != ref.adapter_id:
+        return named
+    return [held for held in pinned.values() if any(each.partition("@")[0] == ref.adapter_id for each in held.refs)]
+
+
+def _spelled(ref: AdapterRef) -> str:
+    selector = selector_of(ref)
+    return ref.adapter_id if selector == LATEST else f"{ref.adapter_id}@{selector}"

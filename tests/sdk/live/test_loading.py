@@ -1,0 +1,317 @@
+"""`sdk.load` and what comes after it, on a real model that is tiny and a hub that is in memory."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import sdk
+from sdk.client import Hub
+from sdk.config import Config
+from sdk.errors import NotFound, Offline
+from sdk.fetching import resolve
+from tests.sdk.fakes import FakeHub, hub_for
+from tests.sdk.live.published import REFS, output_of, serve_base
+from tests.tiny import load_tiny_bert, write_tiny_bert
+from tests.tiny_adapters import make_tiny
+from vera import fingerprint
+from vera.errors import AdapterTooLarge, BaseMismatch, VeraError
+from vera.fingerprint import BaseFingerprint
+
+
+def alone(folder: Path, ref: str, hub: Hub) -> torch.Tensor:
+    """What `ref` gives on a model of its own."""
+    return output_of(sdk.load(load_tiny_bert(folder), ref, hub=hub))
+
+
+# -- What a base can be ---------------------------------------------------------------------------
+
+
+def test_a_live_model_comes_back_as_itself_with_the_adapter_active(model: Any, hub: Hub) -> None:
+    plain, keys = output_of(model), list(model.state_dict())
+
+    loaded = sdk.load(model, "demo/a@v1", hub=hub)
+
+    assert loaded is model
+    assert model.vera.ref == "demo/a@v1"
+    assert list(model.state_dict()) == keys
+    assert not torch.equal(output_of(model), plain)
+
+
+def test_a_folder_is_opened_quietly_and_gives_what_the_live_model_gives(
+    tiny_folder: Path, hub: Hub, capfd: pytest.CaptureFixture[str]
+) -> None:
+    expected = alone(tiny_folder, "demo/a@v1", hub)
+    capfd.readouterr()
+
+    loaded = sdk.load(tiny_folder, "demo/a@v1", hub=hub)
+
+    assert capfd.readouterr() == ("", "")
+    assert torch.equal(output_of(loaded), expected)
+
+
+def test_the_bars_of_transformers_are_as_they_were_afterwards(tiny_folder: Path, hub: Hub) -> None:
+    from transformers.utils import logging
+
+    for switch in (logging.enable_progress_bar, logging.disable_progress_bar):
+        switch()
+        was = logging.is_progress_bar_enabled()
+        sdk.load(tiny_folder, "demo/a@v1", hub=hub)
+        assert logging.is_progress_bar_enabled() == was
+    logging.enable_progress_bar()
+
+
+def test_a_hugging_face_id_is_downloaded_at_the_commit_the_adapter_names(
+    tiny_folder: Path, tiny_base: BaseFingerprint, fake: FakeHub, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    asked = []
+
+    def snapshot_download(repo: str, *, revision: str | None, **_: object) -> str:
+        asked.append((repo, revision))
+        return str(tiny_folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    archive = make_tiny(tiny_base)
+    from vera import archive as archives
+    from vera.manifest import WEIGHTS_FILE
+
+    base = replace(archive.manifest.base, revision="c" * 40)
+    fake.publish("demo/pinned", archives.seal(replace(archive.manifest, base=base), archive.files[WEIGHTS_FILE], ""))
+
+    sdk.load("tests/tiny-bert", "demo/pinned", hub=hub)
+    sdk.load("mirror/tiny-bert", "demo/pinned", hub=hub)
+
+    assert asked == [("tests/tiny-bert", "c" * 40), ("mirror/tiny-bert", None)]
+
+
+def test_the_progress_of_reading_the_base_is_reported(model: Any, hub: Hub) -> None:
+    reported: list[tuple[int, int]] = []
+
+    sdk.load(model, "demo/a@v1", hub=hub, progress=lambda done, total: reported.append((done, total)))
+
+    assert reported[-1][0] == reported[-1][1] > 0
+
+
+# -- Several on one model -------------------------------------------------------------------------
+
+
+def test_loading_again_adds_and_each_is_activated_by_its_reference(model: Any, tiny_folder: Path, hub: Hub) -> None:
+    plain = output_of(model)
+    for ref in REFS:
+        model = sdk.load(model, ref, hub=hub)
+
+    for ref in REFS:
+        assert torch.equal(output_of(sdk.activate(model, ref)), alone(tiny_folder, ref, hub))
+        assert model.vera.ref == ref
+    assert torch.equal(output_of(sdk.activate(model, None)), plain)
+
+
+def test_many_load_as_one_after_the_other_would(model: Any, tiny_folder: Path, hub: Hub) -> None:
+    models = sdk.load_many(model, REFS, hub=hub)
+
+    assert models == [model] * 3
+    assert torch.equal(output_of(model), alone(tiny_folder, REFS[2], hub))
+    assert sdk.load_many(model, [], hub=hub) == []
+
+
+def test_many_that_were_fetched_before_take_no_request(model: Any, hub: Hub, published: FakeHub) -> None:
+    sdk.load_many(model, REFS, hub=hub)
+    published.requests.clear()
+
+    sdk.load_many(model, REFS, hub=hub)
+
+    assert published.requests == []
+
+
+def test_many_moving_references_take_one_request_each_once_they_are_cached(
+    model: Any, hub: Hub, published: FakeHub
+) -> None:
+    moving = ["demo/a", "demo/a@prod", "demo/b"]
+    sdk.load_many(model, moving, hub=hub)
+    published.requests.clear()
+
+    sdk.load_many(model, moving, hub=hub)
+
+    assert len(published.requests) == len(moving)
+
+
+def test_when_one_of_many_is_refused_none_is_added_and_what_was_active_stays(
+    model: Any, hub: Hub, fake: FakeHub, tmp_path: Path
+) -> None:
+    other = fingerprint.of_files(write_tiny_bert(tmp_path / "other", seed=1))
+    fake.publish("demo/foreign", make_tiny(other))
+    serve_base(fake, other)
+    sdk.load(model, "demo/a@v1", hub=hub)
+    before = output_of(model)
+
+    for last, error in (("demo/nowhere", NotFound), ("demo/foreign", BaseMismatch)):
+        with pytest.raises(error):
+            sdk.load_many(model, ["demo/b", last], hub=hub)
+
+    assert list(model.vera.bank.slots) == [model.vera.name]
+    assert model.vera.ref == "demo/a@v1"
+    assert torch.equal(output_of(model), before)
+
+
+def test_a_first_load_that_is_refused_leaves_nothing_on_the_model(model: Any, hub: Hub, fake: FakeHub) -> None:
+    other = make_tiny(fingerprint.BaseFingerprint.of_records([]))
+    fake.publish("demo/foreign", other)
+    plain = output_of(model)
+
+    with pytest.raises(NotFound):
+        sdk.load_many(model, ["demo/a@v1", "demo/foreign"], hub=hub)
+
+    assert not hasattr(model, "vera")
+    assert torch.equal(output_of(model), plain)
+
+
+def test_rows_go_through_adapters_of_their_own(model: Any, tiny_folder: Path, hub: Hub) -> None:
+    plain = output_of(model)
+    sdk.load_many(model, REFS[:2], hub=hub)
+
+    with sdk.rows(model, ["demo/a@v1", None]):
+        first = output_of(model)
+    with sdk.rows(model, [None, "demo/a@v2"]):
+        second = output_of(model)
+
+    # One row at a time instead of two: a few units in the last place of values of order 1.
+    close = {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(first[0], alone(tiny_folder, "demo/a@v1", hub)[0], **close)
+    torch.testing.assert_close(first[1], plain[1], **close)
+    torch.testing.assert_close(second[1], alone(tiny_folder, "demo/a@v2", hub)[1], **close)
+
+
+def test_unloading_gives_the_base_back_bit_for_bit(model: Any, hub: Hub) -> None:
+    plain = output_of(model)
+    sdk.load_many(model, REFS[:2], hub=hub)
+
+    sdk.unload(model, "demo/a@v2")
+    assert torch.equal(output_of(model), plain)
+    sdk.activate(model, "demo/a@v1")
+    sdk.unload(model, "demo/a@v1")
+
+    assert torch.equal(output_of(model), plain)
+    assert not hasattr(model, "vera")
+    with pytest.raises(VeraError) as caught:
+        sdk.activate(model, "demo/a@v1")
+    assert caught.value.code == "ADAPTER_NOT_LOADED"
+
+
+def test_a_model_with_adapters_on_it_is_freed(tiny_folder: Path, hub: Hub) -> None:
+    model = sdk.load(load_tiny_bert(tiny_folder), "demo/a@v1", hub=hub)
+    gone = weakref.ref(model)
+
+    del model
+    gc.collect()
+
+    assert gone() is None
+
+
+# -- What a reference means on a model ------------------------------------------------------------
+
+
+def test_an_id_alone_means_the_one_version_that_is_loaded(model: Any, hub: Hub) -> None:
+    sdk.load(model, "demo/a@v1", hub=hub)
+    assert sdk.activate(model, "demo/a").vera.ref == "demo/a@v1"
+
+    sdk.load(model, "demo/a@v2", hub=hub)
+    with pytest.raises(VeraError, match=r"demo/a@v1, demo/a@v2: say which version") as caught:
+        sdk.activate(model, "demo/a")
+    assert caught.value.code == "ADAPTER_AMBIGUOUS"
+
+
+def test_a_moving_reference_means_what_it_meant_when_it_was_loaded(model: Any, hub: Hub, published: FakeHub) -> None:
+    sdk.load(model, "demo/a@prod", hub=hub)
+    sdk.load(model, "demo/a", hub=hub)
+    published.aliases["prod"] = 2
+    assert sdk.activate(model, "demo/a@prod").vera.ref == "demo/a@v1"
+    assert sdk.activate(model, "demo/a@latest").vera.ref == "demo/a@v2"
+
+    sdk.load(model, "demo/a@prod", hub=hub)
+
+    assert sdk.activate(model, "demo/a@prod").vera.ref == "demo/a@v2"
+    assert sdk.activate(model, "demo/a@v1").vera.ref == "demo/a@v1"
+
+
+def test_every_fixed_name_of_the_version_names_it(model: Any, hub: Hub, published: FakeHub) -> None:
+    sdk.load(model, "demo/b", hub=hub)
+    digest, commit = published.versions["demo/b"][0].manifest.digest, resolve("demo/b", hub=hub).commit
+
+    for name in ("demo/b@v1", f"demo/b@{digest}", f"demo/b@v1@{digest}", f"demo/b@{commit}"):
+        assert sdk.activate(model, name).vera.name == digest
+    for name in ("demo/b@v2", f"demo/b@v1@sha256:{'0' * 64}", "demo/a"):
+        with pytest.raises(VeraError, match=r"there are: demo/b@v1"):
+            sdk.activate(model, name)
+
+
+def test_a_model_without_adapters_says_so(model: Any) -> None:
+    for use in (lambda: sdk.activate(model, "a/b"), lambda: sdk.unload(model, "a/b"), lambda: sdk.rows(model, ["a/b"])):
+        with pytest.raises(VeraError, match="No adapter was ever loaded on this BertModel") as caught:
+            use()
+        assert caught.value.code == "ADAPTER_NOT_LOADED"
+
+
+def test_nothing_is_loaded_into_a_block_of_rows(model: Any, hub: Hub) -> None:
+    sdk.load(model, "demo/a@v1", hub=hub)
+
+    with sdk.rows(model, ["demo/a@v1", None]), pytest.raises(VeraError) as caught:
+        sdk.load(model, "demo/b", hub=hub)
+
+    assert caught.value.code == "ROWS_ACTIVE"
+    assert len(model.vera.bank.slots) == 1
+
+
+# -- Classifiers ----------------------------------------------------------------------------------
+
+
+def test_each_classifier_answers_with_its_own_head_and_adapter(model: Any, hub: Hub) -> None:
+    ids, mask = torch.arange(2, 14).reshape(2, 6), torch.ones(2, 6, dtype=torch.long)
+    first = sdk.load(model, "demo/c", hub=hub)
+    expected = first(ids, mask)
+
+    second = sdk.load(first, "demo/d", hub=hub)
+
+    assert second.backbone is first.backbone is model
+    assert not torch.equal(second(ids, mask), expected)
+    assert torch.equal(sdk.activate(second, "demo/c")(ids, mask), expected)
+    assert sdk.activate(second, None) is model
+
+
+def test_a_classifier_that_is_unloaded_says_so_instead_of_answering(model: Any, hub: Hub) -> None:
+    classifier = sdk.load(model, "demo/c", hub=hub)
+    sdk.unload(classifier, "demo/c")
+
+    with pytest.raises(VeraError) as caught:
+        classifier.classify(["the cat"])
+
+    assert caught.value.code == "ADAPTER_NOT_LOADED"
+
+
+# -- Refusals -------------------------------------------------------------------------------------
+
+
+def test_matrices_beyond_the_budget_are_refused_before_the_base_is_even_opened(tmp_path: Path, hub: Hub) -> None:
+    with pytest.raises(AdapterTooLarge, match="budget"):
+        sdk.load(tmp_path / "nothing is here", "demo/a@v1", hub=hub, budget_bytes=100)
+
+
+def test_offline_a_cached_adapter_loads_and_a_new_one_says_how_to_get_it(
+    model: Any, hub: Hub, config: Config, published: FakeHub
+) -> None:
+    sdk.load(model, "demo/a@v1", hub=hub)
+    published.requests.clear()
+    offline = hub_for(published, replace(config, offline=True))
+
+    sdk.load(model, "demo/a@v1", hub=offline)
+    with pytest.raises(Offline, match="vera-hub pull demo/b@v1"):
+        sdk.load(model, "demo/b@v1", hub=offline)
+
+    assert published.requests == []

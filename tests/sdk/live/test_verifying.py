@@ -1,0 +1,100 @@
+"""`sdk.verify`: what it says it has proven, it has."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import sdk
+from sdk.client import Hub
+from sdk.errors import DigestMismatch
+from tests.builders import flip_byte
+from tests.sdk.fakes import FakeHub
+from tests.sdk.live.published import output_of
+from tests.tiny import load_tiny_bert, write_tiny_bert
+from tests.tiny_adapters import make_tiny
+from vera import archive as archives
+from vera.errors import AdapterTooLarge, BaseMismatch, ProjectionMismatch
+from vera.fingerprint import BaseFingerprint
+from vera.manifest import WEIGHTS_FILE
+
+
+def test_a_live_base_is_proven_by_its_tensors_and_nothing_is_attached(
+    model: Any, hub: Hub, published: FakeHub, tiny_base: BaseFingerprint
+) -> None:
+    before = output_of(model)
+
+    proven = sdk.verify(model, "demo/a@v1", hub=hub)
+
+    manifest = published.versions["demo/a"][0].manifest
+    assert (proven.ref, proven.digest) == ("demo/a@v1", manifest.digest)
+    assert (proven.base.kind, proven.base.digest) == ("content", tiny_base.value)
+    assert proven.projection.digest == manifest.projection_digest
+    assert {file.what: file.digest for file in proven.files}[WEIGHTS_FILE] == f"sha256:{manifest.weights.sha256}"
+    assert proven.is_complete
+    assert not hasattr(model, "vera")
+    assert torch.equal(output_of(model), before)
+
+
+def test_a_base_on_disk_is_proven_by_its_files(tiny_folder: Path, hub: Hub, tiny_base: BaseFingerprint) -> None:
+    proven = sdk.verify(tiny_folder, "demo/a@v1", hub=hub)
+
+    assert (proven.base.kind, proven.base.digest) == ("files", tiny_base.value)
+    assert str(tiny_folder) in proven.base.how
+
+
+def test_without_a_base_the_result_says_that_nobody_looked(hub: Hub) -> None:
+    proven = sdk.verify(None, "demo/a@v1", hub=hub)
+
+    assert (proven.base.kind, proven.is_complete) == ("none", False)
+    assert "not looked at" in str(proven)
+
+
+def test_another_base_an_edited_seed_and_a_spoiled_file_are_refused(
+    fake: FakeHub, hub: Hub, tiny_base: BaseFingerprint, tmp_path: Path
+) -> None:
+    other = write_tiny_bert(tmp_path / "other", seed=1)
+    honest, spoiled = make_tiny(tiny_base, seed=9), make_tiny(tiny_base, seed=10)
+    edited = replace(honest.manifest, recipe=replace(honest.manifest.recipe, seed=99))
+    fake.publish("demo/edited", archives.seal(edited, honest.files[WEIGHTS_FILE], "# x\n"))
+    fake.publish("demo/spoiled", spoiled)
+    fake.blobs[spoiled.manifest.weights.sha256] = flip_byte(spoiled.files[WEIGHTS_FILE])
+
+    for base, ref, error in (
+        (other, "demo/a@v1", BaseMismatch),
+        (load_tiny_bert(other), "demo/a@v1", BaseMismatch),
+        (None, "demo/edited", ProjectionMismatch),
+        (None, "demo/spoiled", DigestMismatch),
+    ):
+        with pytest.raises(error):
+            sdk.verify(base, ref, hub=hub)
+    with pytest.raises(AdapterTooLarge):
+        sdk.verify(None, "demo/a@v1", hub=hub, budget_bytes=100)
+
+
+def test_it_is_shown_as_text_as_html_and_as_json(hub: Hub) -> None:
+    proven = sdk.verify(None, "demo/a@v1", hub=hub)
+    hostile = replace(proven, base=replace(proven.base, how="<script>alert(1)</script>"))
+
+    for each in proven.evidence:
+        assert each.digest in str(proven)
+        assert each.digest in proven._repr_html_()
+    assert json.loads(json.dumps(proven.to_dict()))["base"]["kind"] == "none"
+    assert "<script>" not in hostile._repr_html_()
+    with pytest.raises(FrozenInstanceError):
+        proven.digest = "another"  # type: ignore[misc]
+
+
+def test_what_is_on_a_model_is_shown_in_a_notebook(model: Any, hub: Hub) -> None:
+    sdk.load(model, "demo/a@v1", hub=hub)
+    active = model.vera._repr_html_()
+    sdk.activate(model, None)
+
+    assert "demo/a@v1 (active)" in active
+    assert model.vera.manifest.projection_digest in active
+    assert "demo/a@v1 (loaded, not active)" in model.vera._repr_html_()
