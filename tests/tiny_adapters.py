@@ -9,7 +9,7 @@ import numpy as np
 
 from vera.archive import Archive, Vectors, pack, seal
 from vera.fingerprint import BaseFingerprint
-from vera.manifest import WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
+from vera.manifest import DVORA, VERA, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
 from vera.projection import STORED, ProjectionRecipe, digest_of, rebuild
 from vera.streams import PEFT_MT19937
 
@@ -27,6 +27,7 @@ def make_tiny(
     sizes: Mapping[str, tuple[int, int]] = SIZES,
     head: bool = False,
     card: str = "# tiny\n",
+    method: str = VERA,
 ) -> Archive:
     """An adapter of the tiny BERT; with `head`, one that tells cats from dogs (badly)."""
     rng = np.random.default_rng(seed)
@@ -38,6 +39,8 @@ def make_tiny(
     vectors = Vectors(
         {m.name: _normal(rng, m.out_features) for m in modules}, {m.name: _normal(rng, rank) for m in modules}, heads
     )
+    if method == DVORA:
+        vectors = replace(vectors, magnitude={m.name: np.abs(_normal(rng, m.out_features)) for m in modules})
     data, weights, head_tensors = pack(vectors)
     manifest = Manifest(
         base=BaseIdentity("tests/tiny-bert", base.value, "float32"),
@@ -45,6 +48,7 @@ def make_tiny(
         projection_digest=digest_of(rebuild(recipe)),
         modules=modules,
         weights=weights,
+        method=method,
         head=head_tensors,
         task=Task("text-classification", ("cat", "dog"), "mean", 32) if head else None,
     )

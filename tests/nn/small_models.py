@@ -12,8 +12,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from transformers.pytorch_utils import Conv1D
 
 from vera.archive import Vectors
-from vera.manifest import AdaptedModule
-from vera.nn.bank import Bank, fill, find_targets, linear_size
+from vera.manifest import VERA, AdaptedModule
+from vera.nn.bank import Bank, fill, find_targets, read
+from vera.nn.linear import linear_size
 from vera.projection import ProjectionRecipe, digest_of, rebuild
 from vera.streams import PEFT_MT19937
 
@@ -21,17 +22,22 @@ RANK = 8
 RECIPE = ProjectionRecipe(PEFT_MT19937, 3, RANK, 128, 128)
 
 
-def adapted(model: nn.Module, *suffixes: str, names: tuple[str, ...] = ("a",)) -> Bank:
+def adapted(model: nn.Module, *suffixes: str, names: tuple[str, ...] = ("a",), method: str = VERA) -> Bank:
     """A bank with random adapters of one projection on `model`; the first is active."""
     bank = Bank(find_targets(model, suffixes), model)
     modules = [AdaptedModule(name, *linear_size(module)) for name, module in bank.targets.items()]
     pair = rebuild(RECIPE)
     for seed, name in enumerate(names):
         rng = np.random.default_rng(seed)
-        slot = bank.add_vera(name, modules, digest_of(pair), lambda: pair)
+        slot = bank.add_vera(name, modules, digest_of(pair), lambda: pair, method=method)
         lambda_b = {m.name: rng.normal(size=m.out_features).astype(np.float32) for m in modules}
         lambda_d = {m.name: rng.normal(size=RANK).astype(np.float32) for m in modules}
-        fill(slot, Vectors(lambda_b, lambda_d, {}))
+        # A magnitude is of the size of the weights it stands for: as it is when new, and some per cent more or less.
+        magnitude = {
+            name: vector * rng.uniform(0.9, 1.1, vector.shape).astype(np.float32)
+            for name, vector in read(slot).magnitude.items()
+        }
+        fill(slot, Vectors(lambda_b, lambda_d, {}, magnitude))
     bank.activate(names[0])
     return bank
 

@@ -19,9 +19,10 @@ from vera.errors import VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import AdaptedModule
 from vera.nn.attach import attach
-from vera.nn.bank import Bank, fill, find_targets, linear_size
+from vera.nn.bank import Bank, fill, find_targets
 from vera.nn.heads import PooledClassifier, logits_per_row
 from vera.nn.layer import LoraDelta
+from vera.nn.linear import linear_size
 from vera.projection import Projection, ProjectionRecipe, digest_of, rebuild
 from vera.streams import PEFT_MT19937
 

@@ -31,7 +31,8 @@ from tests.tiny_adapters import make_tiny
 from vera import fingerprint
 from vera.errors import TargetError
 from vera.nn.attach import attach
-from vera.nn.bank import Bank, find_targets, linear_size
+from vera.nn.bank import Bank, find_targets
+from vera.nn.linear import linear_size
 from vera.projection import rebuild
 
 # Numbers: forward and gradients against float64, in every dtype a base comes in
@@ -91,9 +92,9 @@ def test_the_vectors_are_not_rounded_to_the_dtype_of_the_base(vector: str) -> No
     x = normal(64, 48).to(torch.bfloat16)
     with torch.no_grad():
         getattr(delta, vector).fill_(0.7)
-        before = delta(x).norm()
+        before = delta(x, x).norm()
         getattr(delta, vector).fill_(0.7 * (1 + 2**-10))  # the same bfloat16: its steps are 2^-8 there
-        growth = delta(x).norm() / before - 1
+        growth = delta(x, x).norm() / before - 1
     # What λd scales is rounded before it meets B; over 64 × 8 values that leaves a tenth of the growth uncertain.
     assert growth == pytest.approx(2**-10, rel=0.3)
 
@@ -124,7 +125,7 @@ def test_training_goes_on_after_answering_in_inference_mode() -> None:
 
 
 def delta_of(bank: Bank, name: str, x: torch.Tensor) -> torch.Tensor:
-    added: torch.Tensor = bank.slots["a"].deltas[name](x)
+    added: torch.Tensor = bank.slots["a"].deltas[name](x, x)
     return added
 
 

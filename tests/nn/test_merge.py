@@ -135,6 +135,17 @@ def test_a_half_precision_weight_is_rounded_once(dtype: torch.dtype) -> None:
     assert_same_bits(model, before)
 
 
+def test_autocast_rounds_nothing_that_is_merged() -> None:
+    merged = []
+    for autocast in (False, True):
+        model = linear("Linear")
+        bank = adapted(model, "0")
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            merge(bank, "a")
+        merged.append(model[0].weight)
+    assert torch.equal(*merged)
+
+
 # Refusals
 
 

@@ -69,8 +69,6 @@ def attach(
         raise BaseMismatch(
             f"The adapter was trained on {manifest.base.fingerprint}, and {base.value} was given as its base."
         )
-    if manifest.has_magnitude:
-        raise VeraError(f"The method {manifest.method!r} cannot be loaded here yet.", code="METHOD_UNSUPPORTED")
     _check_head(manifest, model)
     proof = _proof(model, base, verify, progress)
     bank = bank_of(model, proof)
@@ -87,6 +85,7 @@ def attach(
                 budget_bytes=budget_bytes,
                 source=archive.projection,
             ),
+            method=manifest.method,
         )
         fill(slot, vectors)
     bank.activate(name)

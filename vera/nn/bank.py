@@ -9,7 +9,6 @@ a compiled model would silently go on with the adapter it was compiled with.
 from __future__ import annotations
 
 import math
-import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,13 +17,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 from torch.utils.hooks import RemovableHandle
 
 from vera.archive import Vectors
 from vera.errors import TargetError, VeraError
-from vera.manifest import AdaptedModule
+from vera.manifest import DVORA, VERA, AdaptedModule
+from vera.nn.dvora import DvoraDelta
 from vera.nn.layer import AdaptedForward, Added, Delta, SharedProjection, VeraDelta
+from vera.nn.linear import is_linear, linear_size, weight_of
 from vera.nn.mixing import WeightedSum, per_row
 from vera.projection import Projection
 
@@ -83,9 +83,12 @@ class Bank:
         digest: str,
         projection: Callable[[], Projection],
         *,
+        method: str = VERA,
         label: Any = None,
     ) -> Slot:
-        """A new VeRA adapter `name` with untrained vectors. `projection` is called only when `digest` is new here.
+        """A new adapter `name` of `method` (VeRA, DVoRA) with untrained vectors.
+
+        `projection` is called only when `digest` is new here.
 
         Raises TargetError when a module is missing, is no linear map or has another size.
         """
@@ -96,7 +99,10 @@ class Bank:
         deltas: dict[str, Delta] = {}
         for module in modules:
             shared = self._shared(digest, _device_of(self.targets[module.name]), projection)
-            deltas[module.name] = VeraDelta(shared, module.in_features, module.out_features)
+            if method == DVORA:
+                deltas[module.name] = DvoraDelta(shared, self.targets[module.name], module.name)
+            else:
+                deltas[module.name] = VeraDelta(shared, module.in_features, module.out_features)
         return self.add(name, deltas, label=label)
 
     def add(self, name: str, deltas: Mapping[str, Delta], *, label: Any = None) -> Slot:
@@ -127,9 +133,9 @@ class Bank:
             self.activate(name)
 
     def combine(self, weights: Mapping[str, float]) -> None:
-        """Make every forward pass go through the sum of adapters, each delta times its weight.
+        """Make every forward pass go through the sum of adapters, each times its weight: W + Σ weight · (W' - W).
 
-        Adapters of any seed, rank and targets can be summed. Their task heads are not.
+        Adapters of any method, seed, rank and targets can be summed. Their task heads are not.
         """
         self.check_free()
         for name, weight in weights.items():
@@ -269,15 +275,23 @@ def fill(slot: Slot, vectors: Vectors) -> None:
             assert isinstance(delta, VeraDelta)
             delta.lambda_b.copy_(torch.from_numpy(vectors.lambda_b[name]))
             delta.lambda_d.copy_(torch.from_numpy(vectors.lambda_d[name]))
+            if isinstance(delta, DvoraDelta):
+                delta.magnitude.copy_(torch.from_numpy(vectors.magnitude[name]))
 
 
-def read(slot: Slot) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(λb, λd) of `slot` as float32 arrays by module name."""
+def read(slot: Slot) -> Vectors:
+    """The vectors of `slot` as float32 arrays by module name, without a head."""
     deltas = {name: delta for name, delta in slot.deltas.items() if isinstance(delta, VeraDelta)}
-    return (
-        {name: delta.lambda_b.detach().float().cpu().numpy() for name, delta in deltas.items()},
-        {name: delta.lambda_d.detach().float().cpu().numpy() for name, delta in deltas.items()},
+    return Vectors(
+        lambda_b={name: _array(delta.lambda_b) for name, delta in deltas.items()},
+        lambda_d={name: _array(delta.lambda_d) for name, delta in deltas.items()},
+        head={},
+        magnitude={name: _array(delta.magnitude) for name, delta in deltas.items() if isinstance(delta, DvoraDelta)},
     )
+
+
+def _array(parameter: Tensor) -> Any:
+    return parameter.detach().float().cpu().numpy()
 
 
 def find_targets(model: nn.Module, suffixes: Sequence[str]) -> dict[str, nn.Module]:
@@ -285,7 +299,7 @@ def find_targets(model: nn.Module, suffixes: Sequence[str]) -> dict[str, nn.Modu
 
     Raises TargetError when a suffix matches nothing.
     """
-    linear = {name: module for name, module in model.named_modules() if _is_linear(module)}
+    linear = {name: module for name, module in model.named_modules() if is_linear(module)}
     for suffix in suffixes:
         if not any(_ends(name, [suffix]) for name in linear):
             last = sorted({name.rsplit(".", 1)[-1] for name in linear})
@@ -293,37 +307,6 @@ def find_targets(model: nn.Module, suffixes: Sequence[str]) -> dict[str, nn.Modu
                 f"No linear module of this model ends with {suffix!r}: there are {', '.join(last)}.", target=suffix
             )
     return {name: module for name, module in linear.items() if _ends(name, suffixes)}
-
-
-def linear_size(module: nn.Module) -> tuple[int, int]:
-    """(in_features, out_features) of a linear module."""
-    if isinstance(module, NonDynamicallyQuantizableLinear):
-        raise TargetError(
-            "torch's MultiheadAttention reads the weight of its out_proj and never calls it, so an adapter on it "
-            "would do nothing: adapt other modules.",
-            code="TARGET_UNSUPPORTED",
-        )
-    if isinstance(module, nn.Linear):
-        return module.in_features, module.out_features
-    if is_transposed(module):
-        in_features, out_features = weight_of(module).shape
-        return in_features, out_features
-    raise TargetError(f"{type(module).__name__} is not a linear map and cannot be adapted.", code="TARGET_UNSUPPORTED")
-
-
-def is_transposed(module: nn.Module) -> bool:
-    """Whether `module` is a Conv1D of transformers (GPT-2): a linear map that keeps its weight as (in, out).
-
-    transformers is not imported for it: whoever has such a module has imported it.
-    """
-    pytorch_utils = sys.modules.get("transformers.pytorch_utils")
-    return pytorch_utils is not None and isinstance(module, pytorch_utils.Conv1D)
-
-
-def weight_of(module: nn.Module) -> Tensor:
-    weight = module.weight
-    assert isinstance(weight, Tensor)
-    return weight
 
 
 @dataclass(frozen=True)
@@ -361,10 +344,6 @@ def _check_unadapted(module_name: str, module: nn.Module) -> None:
             code="TARGET_TAKEN",
             module=module_name,
         )
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or is_transposed(module)
 
 
 def _ends(name: str, suffixes: Sequence[str]) -> bool:

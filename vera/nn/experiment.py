@@ -14,10 +14,11 @@ from vera.fingerprint import BaseFingerprint
 from vera.manifest import AdaptedModule, BaseIdentity
 from vera.nn import packaging, training
 from vera.nn.attach import live_modules
-from vera.nn.bank import Bank, find_targets, linear_size
+from vera.nn.bank import Bank, find_targets
 from vera.nn.heads import PooledClassifier
 from vera.nn.identity import prove_base
 from vera.nn.layer import LoraDelta
+from vera.nn.linear import linear_size
 from vera.nn.packaging import Scores
 from vera.nn.training import Recipe, Report, Step
 from vera.projection import ProjectionRecipe, digest_of, rebuild
@@ -125,7 +126,7 @@ def _add_adapter(bank: Bank, recipe: Recipe) -> tuple[ProjectionRecipe, str] | N
     )
     pair = rebuild(projection)
     digest = digest_of(pair)
-    bank.add_vera(_TRAINED, modules, digest, lambda: pair)
+    bank.add_vera(_TRAINED, modules, digest, lambda: pair, method=recipe.method)
     return projection, digest
 
 

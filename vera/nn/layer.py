@@ -19,8 +19,8 @@ from torch.nn import functional
 from vera.peft_format import LAMBDA_D_INITIAL
 from vera.projection import Projection
 
-# What is added to a module's output, computed from its input: a delta, or several of them mixed.
-Added = Callable[[Tensor], Tensor]
+# What is added to a module's output, computed from its input and that output: a delta, or several of them mixed.
+Added = Callable[[Tensor, Tensor], Tensor]
 
 
 class SharedProjection(nn.Module):
@@ -54,7 +54,8 @@ class SharedProjection(nn.Module):
 class Delta(nn.Module):
     """What one adapter adds to one linear map: ΔW x, where ΔW is the product of two factors of low rank.
 
-    The delta of inputs (…, in_features) is (…, out_features), in their dtype or a wider one.
+    Called with inputs x (…, in_features) and the map's own outputs W x + bias (…, out_features), in
+    one dtype; gives (…, out_features) in that dtype or a wider one.
     """
 
     def factors(self) -> tuple[Tensor, Tensor]:
@@ -64,7 +65,12 @@ class Delta(nn.Module):
     def weight(self) -> Tensor:
         """ΔW (out_features x in_features), float32."""
         A_RI, B_OR = self.factors()
-        return B_OR @ A_RI
+        with torch.autocast(A_RI.device.type, enabled=False):  # it would round the product
+            return B_OR @ A_RI
+
+    def adapted(self, weight_OI: Tensor) -> Tensor:
+        """What `weight_OI` becomes, W + ΔW, in the wider of its dtype and float32."""
+        return weight_OI + self.weight().to(torch.promote_types(weight_OI.dtype, torch.float32))
 
 
 class VeraDelta(Delta):
@@ -85,7 +91,7 @@ class VeraDelta(Delta):
     def shared(self) -> SharedProjection:
         return self._shared[0]
 
-    def forward(self, x_BTI: Tensor) -> Tensor:
+    def forward(self, x_BTI: Tensor, _plain_BTO: Tensor) -> Tensor:
         return scaled_projection(self.shared, x_BTI, self.lambda_d, self.lambda_b)
 
     def factors(self) -> tuple[Tensor, Tensor]:
@@ -112,7 +118,7 @@ class LoraDelta(Delta):
         self.lora_B = nn.Parameter(torch.zeros(out_features, rank, dtype=torch.float32))
         self.scaling = alpha / rank
 
-    def forward(self, x_BTI: Tensor) -> Tensor:
+    def forward(self, x_BTI: Tensor, _plain_BTO: Tensor) -> Tensor:
         h_BTR = functional.linear(x_BTI, self.lora_A.to(x_BTI.dtype))
         return functional.linear(h_BTR, self.lora_B.to(x_BTI.dtype)) * self.scaling
 
@@ -145,4 +151,4 @@ class AdaptedForward:
 
     def __call__(self, x_BTI: Tensor) -> Tensor:
         y_BTO = self.plain(x_BTI)
-        return (y_BTO + self.added(x_BTI.to(y_BTO.dtype))).to(y_BTO.dtype)
+        return (y_BTO + self.added(x_BTI.to(y_BTO.dtype), y_BTO)).to(y_BTO.dtype)

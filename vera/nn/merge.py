@@ -9,18 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from vera.errors import TargetError, VeraError
-from vera.nn.bank import Bank, is_transposed, weight_of
-from vera.nn.layer import Delta
+from vera.nn.bank import Bank
+from vera.nn.linear import is_quantized, weight_of, weight_rows
 from vera.peft_format import KEY_PREFIX
-
-_MERGED_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 @torch.no_grad()
 def merge(bank: Bank, name: str) -> None:
     """Fold adapter `name` into the weights of the model: the same answers at the base's own cost.
 
-    W + ΔW is summed in float32, or the weight's dtype when that is wider, and rounded once. The
+    W' is computed in float32, or the weight's dtype when that is wider, and rounded once. The
     original weights are kept beside the merged ones until `unmerge` and counted in
     `bank.size_bytes`. Until then no other adapter can be used, and the model no longer proves to be
     its base. Raises VeraError, and changes nothing, when an adapter is merged already, or when a
@@ -35,7 +33,8 @@ def merge(bank: Bank, name: str) -> None:
         for module_name, delta in slot.deltas.items():
             weight = weight_of(bank.targets[module_name])
             bank.originals[module_name] = weight.detach().clone()
-            weight.copy_(_sum(weight, _delta_weight(bank.targets[module_name], delta)))
+            rows = weight_rows(bank.targets[module_name])
+            rows.copy_(delta.adapted(rows))
     except BaseException:
         bank.restore()
         raise
@@ -65,20 +64,9 @@ def lora_tensors(bank: Bank, name: str) -> dict[str, Tensor]:
     return tensors
 
 
-def _delta_weight(module: nn.Module, delta: Delta) -> Tensor:
-    """ΔW laid out as the weight of `module` is."""
-    return delta.weight().T if is_transposed(module) else delta.weight()
-
-
-def _sum(weight: Tensor, delta: Tensor) -> Tensor:
-    """In the wider of the two dtypes."""
-    return weight + delta.to(torch.promote_types(weight.dtype, delta.dtype))
-
-
 def _check_mergeable(bank: Bank, module_name: str) -> None:
     weight = weight_of(bank.targets[module_name])
-    # A quantised weight is an integer tensor or, in torchao and bitsandbytes, a parameter of another type.
-    if type(weight) is not nn.Parameter or weight.dtype not in _MERGED_DTYPES:
+    if is_quantized(bank.targets[module_name]):
         raise TargetError(
             f"The weight of {module_name} is quantised ({type(weight).__name__}, {weight.dtype}), and a sum would not fit "
             "its grid: use the adapter unmerged, or merge it into the base in a float dtype.",

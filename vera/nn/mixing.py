@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vera.errors import VeraError
+from vera.nn.dvora import DvoraDelta, rescaled
 from vera.nn.layer import Added, Delta, VeraDelta, scaled_projection
 
 
@@ -20,8 +21,8 @@ class WeightedSum:
 
     terms: Sequence[tuple[float, Delta]]
 
-    def __call__(self, x_BTI: Tensor) -> Tensor:
-        return sum((weight * delta(x_BTI) for weight, delta in self.terms), start=x_BTI.new_zeros(()))
+    def __call__(self, x_BTI: Tensor, plain_BTO: Tensor) -> Tensor:
+        return sum((weight * delta(x_BTI, plain_BTO) for weight, delta in self.terms), start=x_BTI.new_zeros(()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +31,27 @@ class VeraRows:
 
     deltas: Sequence[VeraDelta]
 
-    def __call__(self, x_BTI: Tensor) -> Tensor:
+    def __call__(self, x_BTI: Tensor, _plain_BTO: Tensor) -> Tensor:
         # Stacked at every pass, so that a step of an optimiser between two passes is seen.
-        lambda_d_BR = torch.stack([delta.lambda_d for delta in self.deltas])
-        lambda_b_BO = torch.stack([delta.lambda_b for delta in self.deltas])
-        beside_tokens = (len(self.deltas), *[1] * (x_BTI.dim() - 2), -1)
-        return scaled_projection(
-            self.deltas[0].shared, x_BTI, lambda_d_BR.view(beside_tokens), lambda_b_BO.view(beside_tokens)
+        lambda_d_BR = _beside_tokens([delta.lambda_d for delta in self.deltas], x_BTI)
+        lambda_b_BO = _beside_tokens([delta.lambda_b for delta in self.deltas], x_BTI)
+        return scaled_projection(self.deltas[0].shared, x_BTI, lambda_d_BR, lambda_b_BO)
+
+
+@dataclass(frozen=True, eq=False)
+class DvoraRows:
+    """The same of DVoRA, with a gain for each."""
+
+    deltas: Sequence[DvoraDelta]
+
+    def __call__(self, x_BTI: Tensor, plain_BTO: Tensor) -> Tensor:
+        gains = [delta.gain() for delta in self.deltas]
+        lambda_d_BR = _beside_tokens([delta.lambda_d for delta in self.deltas], x_BTI)
+        lambda_b_BO = _beside_tokens(
+            [gain * delta.lambda_b for gain, delta in zip(gains, self.deltas, strict=True)], x_BTI
         )
+        direction_BTO = scaled_projection(self.deltas[0].shared, x_BTI, lambda_d_BR, lambda_b_BO)
+        return direction_BTO + rescaled(self.deltas[0].module, plain_BTO, _beside_tokens(gains, x_BTI))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +67,11 @@ class PerRow:
     bare: int
     order: Tensor
 
-    def __call__(self, x_BTI: Tensor) -> Tensor:
+    def __call__(self, x_BTI: Tensor, plain_BTO: Tensor) -> Tensor:
         self._check(x_BTI)
         if len(self.groups) == 1 and not self.bare:
-            return self.groups[0][1](x_BTI)
-        parts = [added(x_BTI[rows]) for rows, added in self.groups]
+            return self.groups[0][1](x_BTI, plain_BTO)
+        parts = [added(x_BTI[rows], plain_BTO[rows]) for rows, added in self.groups]
         nothing = parts[0].new_zeros(self.bare, *parts[0].shape[1:])
         return torch.cat([*parts, nothing])[self.order]
 
@@ -88,15 +102,22 @@ def per_row(module: str, deltas: Sequence[Delta | None], device: torch.device) -
 
 
 def _by_projection(deltas: Sequence[Delta | None]) -> Sequence[Mapping[int, Delta]]:
-    """Deltas by row number, together when they share a projection. One that is no VeRA shares with itself alone."""
-    grouped: dict[int, dict[int, Delta]] = {}
+    """Deltas by row number, together when they share a method and a projection. One without shares with itself alone."""
+    grouped: dict[tuple[type, int], dict[int, Delta]] = {}
     for row, delta in enumerate(deltas):
         if delta is not None:
             shared = delta.shared if isinstance(delta, VeraDelta) else delta
-            grouped.setdefault(id(shared), {})[row] = delta
+            grouped.setdefault((type(delta), id(shared)), {})[row] = delta
     return list(grouped.values())
 
 
 def _together(deltas: Sequence[Delta]) -> Added:
+    if dvora := [delta for delta in deltas if isinstance(delta, DvoraDelta)]:
+        return DvoraRows(dvora)
     vera = [delta for delta in deltas if isinstance(delta, VeraDelta)]
     return VeraRows(vera) if vera else deltas[0]
+
+
+def _beside_tokens(vectors: Sequence[Tensor], x_BTI: Tensor) -> Tensor:
+    """One vector (N,) per row as (B, 1, N), with as many ones as `x_BTI` has dimensions between."""
+    return torch.stack(list(vectors)).view(len(vectors), *[1] * (x_BTI.dim() - 2), -1)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from vera import archive as archives
-from vera.archive import TRAINING_LOG, Archive, Vectors
+from vera.archive import TRAINING_LOG, Archive
 from vera.data import Split
 from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
 from vera.nn.bank import Bank, read
@@ -65,9 +65,10 @@ def vera_archive(
 ) -> Archive:
     """The sealed archive of the active adapter of `bank` and the head of `classifier`."""
     assert bank.active is not None
-    lambda_b, lambda_d = read(bank.slots[bank.active])
     head = classifier.classifier
-    vectors = Vectors(lambda_b, lambda_d, {HEAD_BIAS: _array(head.bias), HEAD_WEIGHT: _array(head.weight)})
+    vectors = replace(
+        read(bank.slots[bank.active]), head={HEAD_BIAS: _array(head.bias), HEAD_WEIGHT: _array(head.weight)}
+    )
     data, weights, head_tensors = archives.pack(vectors)
     manifest = Manifest(
         base=base,
@@ -75,6 +76,7 @@ def vera_archive(
         projection_digest=projection[1],
         modules=tuple(sorted(modules, key=lambda module: module.name)),
         weights=weights,
+        method=recipe.method,
         head=head_tensors,
         task=Task(TASK, split.labels, classifier.pooling, classifier.max_length),
         training={
