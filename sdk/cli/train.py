@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vera.nn.experiment import Base, Outcome
     from vera.nn.training import Recipe, Step
 
+METHODS = {"vera": "VeRA", "dvora": "DVoRA", "lora": "LoRA"}  # as they are written
 LORA_DEFAULTS = {"rank": 8, "learning_rate": 1e-3}
 
 
@@ -27,7 +28,9 @@ LORA_DEFAULTS = {"rank": 8, "learning_rate": 1e-3}
 @click.option("--data", "source", required=True, help="demo/topics, or a .csv or .jsonl file of texts and labels.")
 @click.option("--text", "text_column", default="text", show_default=True, help="The column of texts.")
 @click.option("--label", "label_column", default="label", show_default=True, help="The column of labels.")
-@click.option("--method", type=click.Choice(["vera", "lora"]), default="vera", show_default=True)
+@click.option(
+    "--method", type=click.Choice(list(METHODS)), default="vera", show_default=True, help="LoRA is to compare with."
+)
 @click.option(
     "--stream",
     type=click.Choice(STREAMS),
@@ -83,7 +86,7 @@ def train(
         targets=_names(targets), pooling=pooling, licence=licence,
     )  # fmt: skip
     _write(outcome, folder)
-    _say_outcome(outcome, folder)
+    _say_outcome(outcome, folder, recipe["method"])
 
 
 def _names(listed: str) -> list[str]:
@@ -152,10 +155,10 @@ def _say_data(split: Split) -> None:
         terminal.say(f"  {note}")
 
 
-def _say_outcome(outcome: Outcome, folder: Path) -> None:
-    scores, is_vera = outcome.scores, outcome.archive is not None
+def _say_outcome(outcome: Outcome, folder: Path, method: str) -> None:
+    scores = outcome.scores
     rows = [
-        (f"{'VeRA' if is_vera else 'LoRA'} + head", scores.adapter, outcome.parameters),
+        (f"{METHODS[method]} + head", scores.adapter, outcome.parameters),
         ("head alone, the same training", scores.head_only, 0),
         ("head alone, until it converges", scores.probe, 0),
         ("always the commonest in training", scores.majority, 0),
@@ -165,6 +168,8 @@ def _say_outcome(outcome: Outcome, folder: Path) -> None:
         size = f"   {parameters:,} parameters = {parameters * 4:,} bytes in float32" if parameters else ""
         terminal.say(f"  {what:<32} {score:6.1%}{size}")
     following = (
-        f"push it with: vera-hub push {folder}" if is_vera else "a LoRA, to compare with: the hub keeps VeRA adapters"
+        f"push it with: vera-hub push {folder}"
+        if outcome.archive
+        else "a LoRA, to compare with: the hub keeps VeRA adapters"
     )
     terminal.say(f"\n{folder}: {following}")

@@ -15,11 +15,12 @@ from vera.data import Split
 from vera.data.dividing import split_by_hash
 from vera.errors import DataError, TargetError, VeraError
 from vera.fingerprint import BaseFingerprint
+from vera.manifest import DVORA, VERA
 from vera.nn import experiment
 from vera.nn.attach import attach
 from vera.nn.experiment import Base, Outcome
 from vera.nn.training import Recipe
-from vera.streams import PHILOX
+from vera.streams import PEFT_MT19937, PHILOX
 
 RECIPE = Recipe(rank=16, epochs=8, batch_size=8, learning_rate=5e-2, head_learning_rate=2e-2)
 
@@ -67,12 +68,15 @@ def test_training_ignores_and_leaves_the_global_generator(
     assert first.files == second.files
 
 
-def test_an_adapter_of_the_counter_based_stream_is_trained_and_loads(
-    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split
+@pytest.mark.parametrize(("stream", "method"), [(PHILOX, VERA), (PEFT_MT19937, DVORA)])
+def test_an_adapter_of_another_stream_or_method_is_trained_and_loads(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split, stream: str, method: str
 ) -> None:
-    outcome = train(tiny_folder, tiny_base, split, replace(RECIPE, stream=PHILOX))
+    outcome = train(tiny_folder, tiny_base, split, replace(RECIPE, stream=stream, method=method))
     assert outcome.archive is not None
-    assert outcome.archive.manifest.recipe.stream == PHILOX
+    assert outcome.archive.manifest.recipe.stream == stream
+    assert outcome.archive.manifest.method == method
+    assert outcome.parameters == outcome.archive.manifest.parameters
     loaded = attach(load_tiny_bert(tiny_folder), outcome.archive, tiny_base)
     right = [split.labels[target] for target in split.heldout.targets]
     answers = loaded.classify(split.heldout.texts)

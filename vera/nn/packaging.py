@@ -137,7 +137,7 @@ def card(name: str, manifest: Manifest, split: Split, scores: Scores) -> str:
     recipe = manifest.recipe
     return f"""# {name}
 
-A VeRA adapter of {manifest.base.name}: it sorts a text into one of {len(split.labels)} labels ({labels}).
+A {"DVoRA" if manifest.has_magnitude else "VeRA"} adapter of {manifest.base.name}: it sorts a text into one of {len(split.labels)} labels ({labels}).
 
 | held out, {scores.items} texts of {split.name} | accuracy |
 |---|---|

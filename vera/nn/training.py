@@ -22,7 +22,7 @@ from vera.nn.bank import Bank
 from vera.nn.heads import PooledClassifier, batches_by_length, padded
 from vera.streams import PEFT_MT19937
 
-METHODS = ("vera", "lora")
+METHODS = ("vera", "dvora", "lora")
 _POOL = 8  # batches a pool of texts is cut into
 PROBE_EPOCHS = 100  # after which the head alone has converged
 
