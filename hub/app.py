@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
 import vera
-from hub.api import adapters, bases, evaluations, openapi, service, workers
+from hub.api import adapters, bases, evaluations, openapi, projections, service, workers
 from hub.api import errors as api_errors
 from hub.api.dependencies import ReadOnly, Services, require_declared_actions
 from hub.api.errors import Problem
@@ -46,7 +46,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url="/openapi.json",
     )
     app.state.services = parts
-    for door in (service, bases, adapters, evaluations, workers):
+    for door in (service, bases, projections, adapters, evaluations, workers):
         app.include_router(door.router)
     _add_reference(app)
     app.include_router(pages.router, dependencies=[ReadOnly])  # last: /{namespace}/{name} takes what is left

@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     user: str | None = None
     # The largest adapter file is 64 MiB; the rest of a push is small.
     max_push_bytes: int = 68 * MIB
+    # A stored pair of matrices: rank 1024 for 11008 x 11008, as for all layers of a 7B model, is 86 MiB.
+    max_projection_bytes: int = 256 * MIB
     max_json_bytes: int = 1 * MIB
     # Tensor tables of the largest bases, and the outputs of an evaluation.
     max_table_bytes: int = 16 * MIB

@@ -14,7 +14,7 @@ from hub.api.multipart import boundary_of, read_parts
 from hub.api.parameters import Cursor, Limit, Search
 from hub.api.responses import FOR_EVER, answer, is_known
 from hub.auth.policy import Action, Principal
-from hub.domain import blobs, catalog, publishing
+from hub.domain import blobs, catalog, projections, publishing
 from hub.domain.catalog import Sort
 from hub.domain.publishing import Published
 from hub.domain.views import AdapterDetail, AdapterView, Page, VersionDetail
@@ -134,6 +134,7 @@ def _publish(
     if parts.objects is not None:
         with parts.database.reading() as session:
             publishing.require_base(session, upload.manifest)
+            projections.require_projection(session, upload.manifest)
         upload = publishing.put_large_files(parts.objects, upload)
     with parts.database.writing() as session:
         return publishing.publish_version(session, principal, upload, namespace=namespace, name=name)

@@ -74,10 +74,11 @@ def _takes(operation: dict[str, Any]) -> Iterator[str]:
     if query:
         yield f"<code>?{escape('&'.join(query))}</code>"
     for media_type, content in operation.get("requestBody", {}).get("content", {}).items():
-        if "$ref" in content["schema"]:
+        properties = content["schema"].get("properties")
+        if properties is None:
             yield _type(content["schema"])
         else:
-            yield f"{escape(media_type)}: {', '.join(_code(name) for name in content['schema']['properties'])}"
+            yield f"{escape(media_type)}: {', '.join(_code(name) for name in properties)}"
 
 
 def _answers(operation: dict[str, Any]) -> Iterator[str]:

@@ -15,6 +15,7 @@ class Action(StrEnum):
     READ = "read"
     IDENTIFY = "identify"
     REGISTER_BASE = "register-base"
+    STORE_PROJECTION = "store-projection"
     PUSH = "push"
     REQUEST_EVALUATION = "request-evaluation"
     EVALUATE = "evaluate"
@@ -36,6 +37,7 @@ SCOPES_OF_KIND = {
 _ANONYMOUS = frozenset({Action.READ})
 _SCOPE_OF = {
     Action.REGISTER_BASE: Scope.PUSH,
+    Action.STORE_PROJECTION: Scope.PUSH,
     Action.PUSH: Scope.PUSH,
     Action.REQUEST_EVALUATION: Scope.SUBMIT,
     Action.EVALUATE: Scope.LEASE,

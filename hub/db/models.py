@@ -75,6 +75,28 @@ class Blob(Table):
     created_at: Mapped[datetime]
 
 
+class Projection(Table):
+    """A pair of matrices that follows no recipe, kept once for every adapter that uses it. `digest` is the
+    SHA-256 of its bytes, which are those of its pieces one after the other."""
+
+    __tablename__ = "projections"
+
+    digest: Mapped[str] = mapped_column(DIGEST, primary_key=True)
+    size_bytes: Mapped[int]
+    created_by_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    created_at: Mapped[datetime]
+
+
+class ProjectionPiece(Table):
+    """A part of a stored projection: a blob of a size that a request can hold in memory."""
+
+    __tablename__ = "projection_pieces"
+
+    digest: Mapped[str] = mapped_column(ForeignKey("projections.digest"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+
+
 class Base(Table):
     """A base model. `tensors` is its table as compressed JSON: it is read whole or not at all."""
 
@@ -150,6 +172,8 @@ class Version(Table):
     message: Mapped[str | None] = mapped_column(Text)
     card_html: Mapped[str] = mapped_column(Text, deferred=True)
     warnings: Mapped[list[str]] = mapped_column(JsonText)
+    # The digest of its pair where that is stored here; NULL where a recipe gives it.
+    stored_projection: Mapped[str | None] = mapped_column(ForeignKey("projections.digest"), index=True)
     created_at: Mapped[datetime]
 
     adapter: Mapped[Adapter] = relationship(lazy="raise")

@@ -12,7 +12,7 @@ from hub.db.models import Adapter, Version
 from hub.db.queries import adapters, evaluations, versions
 from hub.db.queries import blobs as blob_rows
 from hub.db.queries.adapters import Filters
-from hub.domain import paging
+from hub.domain import paging, projections
 from hub.domain.shaping import adapter_id, adapter_view, evaluation_views, ref_of, version_summary
 from hub.domain.views import AdapterDetail, AdapterView, EvaluationView, FileView, Page, VersionDetail, VersionSummary
 from hub.errors import Conflict, NotFound
@@ -128,12 +128,14 @@ def version_detail(session: Session, version: Version) -> VersionDetail:
     """Everything about a version."""
     files = versions.files_of(session, version.id)
     manifest = next(file for file in files if file.path == MANIFEST_FILE)
+    pair = version.stored_projection
     return VersionDetail(
         **vars(version_summary(version)),
         id=adapter_id(version.adapter),
         manifest=json.loads(TableBlobs(session).get(manifest.sha256)),
         files=tuple(FileView(file.path, file.sha256, file.size_bytes) for file in files),
         card_html=versions.card_of(session, version.id),
+        stored_projection=projections.get_projection(session, pair) if pair else None,
         evaluations=evaluation_views(session, evaluations.of_version(session, version.id)),
         warnings=tuple(version.warnings),
     )

@@ -24,6 +24,7 @@ from hub.domain.bases import find_base, tensor_table
 from hub.domain.cards import MAX_RENDERED, render_card
 from hub.domain.catalog import version_detail
 from hub.domain.evaluations import enqueue_for_version, labels_key
+from hub.domain.projections import require_projection
 from hub.domain.views import VersionDetail
 from hub.errors import Conflict, Invalid, NotFound, Unavailable
 from hub.storage.blobs import BlobStore
@@ -113,16 +114,18 @@ def publish_version(session: Session, principal: Principal, upload: Upload, *, n
     """Publishes `upload` as the next version of `namespace/name`, which is made when it is new.
 
     The same push again gives the version that is there. Raises RefError for an impossible name,
-    Conflict for one that looks like another, Invalid for an adapter that does not fit its base.
+    Conflict for one that looks like another, Invalid for an adapter that does not fit its base or whose
+    stored pair is not here.
     """
     check_adapter_id(namespace, name)
     base = require_base(session, upload.manifest)
+    pair = require_projection(session, upload.manifest)
     at = db.now(session)
     adapter = _claim_name(session, principal, name, base, at)
     known = versions.by_digest(session, adapter.id, upload.manifest.digest)
     if known is not None:
         return Published(version_detail(session, known), is_new=False)
-    version = _add_version(session, adapter, base, upload, principal=principal, at=at)
+    version = _add_version(session, adapter, base, upload, pair=pair, principal=principal, at=at)
     _keep_files(session, version, upload)
     enqueue_for_version(session, version, base, adapter.account_id, at=at)
     return Published(_reload(session, version), is_new=True)
@@ -180,7 +183,14 @@ def _claim_name(session: Session, principal: Principal, name: str, base: Base, a
 
 
 def _add_version(
-    session: Session, adapter: Adapter, base: Base, upload: Upload, *, principal: Principal, at: datetime
+    session: Session,
+    adapter: Adapter,
+    base: Base,
+    upload: Upload,
+    *,
+    pair: str | None,
+    principal: Principal,
+    at: datetime,
 ) -> Version:
     manifest, number = upload.manifest, adapter.last_number + 1
     parent = versions.by_number(session, adapter.id, adapter.last_number)
@@ -204,6 +214,7 @@ def _add_version(
         message=upload.message,
         card_html=upload.card_html,
         warnings=warnings_for(upload, base.name),
+        stored_projection=pair,
         created_at=at,
     )
     session.add(version)

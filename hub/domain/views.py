@@ -129,13 +129,25 @@ class EvaluationView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoredProjectionView:
+    """A pair of matrices that follows no recipe, kept once for all adapters that use it."""
+
+    digest: str
+    size_bytes: int
+    adapter_count: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class VersionDetail(VersionSummary):
-    """A version whole. `manifest` is the parsed `vera.json`; `card_html` is sanitised."""
+    """A version whole. `manifest` is the parsed `vera.json`; `card_html` is sanitised. `stored_projection` is
+    null where a recipe gives the matrices."""
 
     id: str
     manifest: Mapping[str, Any]
     files: tuple[FileView, ...]
     card_html: str
+    stored_projection: StoredProjectionView | None
     evaluations: tuple[EvaluationView, ...]
     warnings: tuple[str, ...]
 

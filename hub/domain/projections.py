@@ -1,0 +1,127 @@
+"""Stored projections: pairs of matrices that follow no recipe, each kept once and shared by all who use it.
+
+A pair is kept in pieces, each a blob of its own: whoever takes one in or gives one out holds a piece
+of it in memory and never the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import BinaryIO
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from hub.auth.policy import Principal
+from hub.db import session as db
+from hub.db.models import Projection, ProjectionPiece
+from hub.db.queries import projections
+from hub.db.queries.inserting import insert_new
+from hub.domain import blobs
+from hub.domain.views import StoredProjectionView
+from hub.errors import Invalid, NotFound
+from vera.manifest import Manifest
+from vera.stored import check_values
+
+PIECE_BYTES = 4 << 20
+_VALUE_BYTES = 4  # float32
+
+
+def pieces(file: BinaryIO) -> Iterator[bytes]:
+    """The bytes of `file`, piece by piece from its start."""
+    file.seek(0)
+    while piece := file.read(PIECE_BYTES):
+        yield piece
+
+
+def check_pieces(found: Iterable[bytes]) -> int:
+    """The bytes of a pair, all of whose values can be those of one. Raises Invalid, and vera's ArchiveError."""
+    size_bytes = 0
+    for piece in found:
+        size_bytes += len(piece)
+        if len(piece) % _VALUE_BYTES:
+            break
+        check_values(np.frombuffer(piece, "<f4"))
+    if size_bytes == 0 or size_bytes % _VALUE_BYTES:
+        raise Invalid(
+            f"{size_bytes:,} bytes are no pair of float32 matrices: send A and then B, and nothing else.",
+            code="PROJECTION_INVALID",
+        )
+    return size_bytes
+
+
+def keep(
+    session: Session,
+    principal: Principal,
+    digest: str,
+    found: Iterable[bytes],
+    *,
+    size_bytes: int,
+    outside: frozenset[str],
+) -> bool:
+    """Records the pair of these pieces, those not `outside` with their bytes. False when it is here already."""
+    is_new = insert_new(
+        session,
+        Projection,
+        digest=digest,
+        size_bytes=size_bytes,
+        created_by_id=principal.account_id,
+        created_at=db.now(session),
+    )
+    if is_new:
+        for number, piece in enumerate(found):
+            sha256 = blobs.record(session, piece, outside)
+            session.add(ProjectionPiece(digest=digest, number=number, sha256=sha256))
+        session.flush()
+    return is_new
+
+
+def get_projection(session: Session, digest: str) -> StoredProjectionView:
+    """Raises NotFound."""
+    found = projections.shared(session, digest)
+    if found is None:
+        raise NotFound(
+            f"The pair {digest} is not stored here: push an adapter that uses it with `vera-hub push`, which sends it.",
+            code="PROJECTION_UNKNOWN",
+            digest=digest,
+        )
+    projection, adapter_count = found
+    return StoredProjectionView(
+        digest=projection.digest,
+        size_bytes=projection.size_bytes,
+        adapter_count=adapter_count,
+        created_at=projection.created_at,
+    )
+
+
+def piece_hashes(session: Session, digest: str) -> Sequence[str]:
+    """The blobs that make up the pair, in order."""
+    return projections.pieces_of(session, digest)
+
+
+def require_projection(session: Session, manifest: Manifest) -> str | None:
+    """The digest of the stored pair that the adapter needs, None when a recipe gives it.
+
+    Raises Invalid for a pair that is not here, or is of another size than the recipe says.
+    """
+    if not manifest.recipe.is_stored:
+        return None
+    digest, size_bytes = manifest.projection_digest, manifest.recipe.size_bytes
+    projection = projections.find(session, digest)
+    if projection is None:
+        raise Invalid(
+            f"The adapter needs the stored pair {digest} ({size_bytes:,} bytes), which is not here: send it first, "
+            f"PUT /api/v1/projections/{digest}; `vera-hub push` does it.",
+            code="PROJECTION_MISSING",
+            digest=digest,
+            size_bytes=size_bytes,
+        )
+    if projection.size_bytes != size_bytes:
+        raise Invalid(
+            f"The pair {digest} has {projection.size_bytes:,} bytes and the recipe says {size_bytes:,}: "
+            "the sizes in the manifest are not those of training.",
+            code="PROJECTION_MISMATCH",
+            expected=size_bytes,
+            got=projection.size_bytes,
+        )
+    return digest
