@@ -142,14 +142,14 @@ def prove(
     if recipe.is_stored and source is None:
         raise missing_pair(recipe, digest)
     pair = rebuild(recipe, budget_bytes=budget_bytes, source=source)
-    _check_digest(recipe, digest, digest_of(pair))
+    check_digest(recipe, digest, digest_of(pair))
     return pair
 
 
 def check_file(recipe: ProjectionRecipe, digest: str, path: Path) -> None:
     """Raises ProjectionMismatch unless the file `path` is the stored pair that `digest` names, and ArchiveError
     for what is no plain file. Reads it once and holds none of it."""
-    _check_digest(recipe, digest, stored.digest_of_file(path, recipe.size_bytes))
+    check_digest(recipe, digest, stored.digest_of_file(path, recipe.size_bytes))
 
 
 def missing_pair(recipe: ProjectionRecipe, digest: str) -> ProjectionMissing:
@@ -240,7 +240,7 @@ def _read_stored(recipe: ProjectionRecipe, source: PairSource | None) -> Project
     return pair
 
 
-def _check_digest(recipe: ProjectionRecipe, expected: str, got: str) -> None:
+def check_digest(recipe: ProjectionRecipe, expected: str, got: str) -> None:
     if got == expected:
         return
     if recipe.is_stored:

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from tests.tiny_adapters import make_tiny
 from vera import archive as archives
-from vera.errors import AdapterTooLarge
+from vera.errors import AdapterTooLarge, ProjectionMismatch
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import WEIGHTS_FILE
 from vera.nn.attach import attach
-from vera.nn.draw import draw_projection, draw_uniform
-from vera.projection import ROUNDINGS, STREAMS, ProjectionRecipe, digest_of, rebuild
+from vera.nn.draw import ProvenPair, draw_projection, draw_uniform
+from vera.projection import ROUNDINGS, STREAMS, ProjectionRecipe, digest_of, rebuild, round_to
 from vera.streams import MATRIX_A, MATRIX_B, PHILOX, Philox4x32, kaiming_bound
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
@@ -46,19 +46,42 @@ def test_a_pair_larger_than_a_run_is_the_rebuilt_one(device: str) -> None:
         assert np.array_equal(on_device.cpu().numpy(), rebuilt)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @given(
     seed=st.integers(0, 2**64 - 1),
     matrix=st.sampled_from([MATRIX_A, MATRIX_B]),
     shape=st.tuples(st.integers(0, 30), st.integers(0, 30)),
     at=st.tuples(st.integers(0, 2**20), st.integers(0, 2**20)),
     fan_in=st.integers(1, 1 << 20),
+    rounding=st.sampled_from(ROUNDINGS),
 )
 def test_any_part_is_the_one_of_numpy(
-    seed: int, matrix: int, shape: tuple[int, int], at: tuple[int, int], fan_in: int
+    device: str, seed: int, matrix: int, shape: tuple[int, int], at: tuple[int, int], fan_in: int, rounding: str
 ) -> None:
     bound = kaiming_bound(fan_in)
-    drawn = draw_uniform(seed, matrix, shape, bound, "cpu", at=at)
-    assert np.array_equal(drawn.numpy(), Philox4x32(seed).uniform(matrix, shape, bound, at=at))
+    drawn = draw_uniform(seed, matrix, shape, bound, device, at=at, rounding=getattr(torch, rounding))
+    assert np.array_equal(
+        drawn.cpu().numpy(), round_to(Philox4x32(seed).uniform(matrix, shape, bound, at=at), rounding)
+    )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("stream", STREAMS)
+def test_a_pair_on_a_device_is_proven_by_its_digest(stream: str, device: str) -> None:
+    recipe = ProjectionRecipe(stream, 5, 8, 40, 24)
+    proven = ProvenPair(recipe, digest_of(rebuild(recipe)))
+
+    first, again = proven.on(torch.device(device)), proven.on(torch.device(device))
+
+    for pair in (first, again):
+        for on_device, rebuilt in zip(pair, rebuild(recipe), strict=True):
+            assert on_device.device.type == device
+            assert np.array_equal(on_device.cpu().numpy(), rebuilt)
+    with pytest.raises(ProjectionMismatch) as caught:
+        replace(proven, recipe=replace(recipe, seed=6)).on(torch.device(device))
+    assert caught.value.facts["expected"] == proven.digest
+    with pytest.raises(AdapterTooLarge):
+        replace(proven, budget_bytes=recipe.size_bytes - 1).on(torch.device(device))
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ from vera.errors import BaseMismatch, VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import Manifest
 from vera.nn.bank import Bank, fill
+from vera.nn.draw import ProvenPair
 from vera.nn.heads import HEAD_BIAS, HEAD_WEIGHT, PooledClassifier
 from vera.nn.identity import BaseProof, Progress, prove_base, trust_base
 from vera.notebook import html_card
-from vera.projection import DEFAULT_BUDGET_BYTES, prove
+from vera.projection import DEFAULT_BUDGET_BYTES
 
 VERIFY = ("strict", "warn", "off")
 
@@ -79,12 +80,7 @@ def attach(
             name,
             manifest.modules,
             manifest.projection_digest,
-            lambda: prove(
-                manifest.recipe,
-                manifest.projection_digest,
-                budget_bytes=budget_bytes,
-                source=archive.projection,
-            ),
+            ProvenPair(manifest.recipe, manifest.projection_digest, budget_bytes, archive.projection),
             method=manifest.method,
         )
         fill(slot, vectors)

@@ -22,6 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from vera.archive import Vectors
 from vera.errors import TargetError, VeraError
 from vera.manifest import DVORA, VERA, AdaptedModule
+from vera.nn.draw import ProvenPair
 from vera.nn.dvora import DvoraDelta
 from vera.nn.layer import AdaptedForward, Added, Delta, SharedProjection, VeraDelta
 from vera.nn.linear import is_linear, linear_size, weight_of
@@ -81,14 +82,14 @@ class Bank:
         name: str,
         modules: Iterable[AdaptedModule],
         digest: str,
-        projection: Callable[[], Projection],
+        projection: Callable[[], Projection] | ProvenPair,
         *,
         method: str = VERA,
         label: Any = None,
     ) -> Slot:
         """A new adapter `name` of `method` (VeRA, DVoRA) with untrained vectors.
 
-        `projection` is called only when `digest` is new here.
+        `projection` is called, or drawn where the modules are, only when `digest` is new here.
 
         Raises TargetError when a module is missing, is no linear map or has another size.
         """
@@ -240,11 +241,14 @@ class Bank:
         for module_name, what in added.items():
             self._hung[module_name] = _Hung.on(self.targets[module_name], what)
 
-    def _shared(self, digest: str, device: torch.device, projection: Callable[[], Projection]) -> SharedProjection:
+    def _shared(
+        self, digest: str, device: torch.device, projection: Callable[[], Projection] | ProvenPair
+    ) -> SharedProjection:
         """The pair of `digest` on `device`: a model may be spread over several."""
         key = (digest, device)
         if key not in self._projections:
-            self._projections[key] = SharedProjection(projection()).to(device)
+            pair = projection.on(device) if isinstance(projection, ProvenPair) else projection()
+            self._projections[key] = SharedProjection(pair).to(device)
         return self._projections[key]
 
     def _check_new(self, name: str) -> None:

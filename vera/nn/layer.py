@@ -29,11 +29,12 @@ class SharedProjection(nn.Module):
     A_RI: Tensor
     B_OR: Tensor
 
-    def __init__(self, pair: Projection) -> None:
+    def __init__(self, pair: Projection | tuple[Tensor, Tensor]) -> None:
         super().__init__()
-        # A copy: the rebuilt arrays are read-only, and torch cannot mark a tensor so.
-        self.register_buffer("A_RI", torch.from_numpy(pair.A.copy()), persistent=False)
-        self.register_buffer("B_OR", torch.from_numpy(pair.B.copy()), persistent=False)
+        # A copy of an array: a rebuilt one is read-only, and torch cannot mark a tensor so.
+        A_RI, B_OR = (m if isinstance(m, Tensor) else torch.from_numpy(m.copy()) for m in pair)
+        self.register_buffer("A_RI", A_RI, persistent=False)
+        self.register_buffer("B_OR", B_OR, persistent=False)
         self._rounded: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
 
     def in_dtype(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

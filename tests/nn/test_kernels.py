@@ -1,0 +1,41 @@
+"""The Triton kernels against their equals: on a GPU, or in Triton's interpreter on a CPU (TRITON_INTERPRET=1)."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vera.projection import ROUNDINGS, round_to
+from vera.streams import MATRIX_A, MATRIX_B, Philox4x32, kaiming_bound
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
+    pytest.skip("no GPU, and TRITON_INTERPRET is not 1", allow_module_level=True)
+pytest.importorskip("triton")
+
+from vera.nn.kernels import philox  # noqa: E402  # after it is known to be there
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 2**64 - 1),
+    matrix=st.sampled_from([MATRIX_A, MATRIX_B]),
+    shape=st.tuples(st.integers(0, 9), st.integers(0, 600)),
+    at=st.tuples(st.integers(0, 2**20), st.integers(0, 2**20)),
+    fan_in=st.integers(1, 1 << 20),
+    rounding=st.sampled_from(ROUNDINGS),
+)
+def test_a_drawn_part_has_the_bits_of_numpy_in_every_dtype(
+    seed: int, matrix: int, shape: tuple[int, int], at: tuple[int, int], fan_in: int, rounding: str
+) -> None:
+    bound, rounded = kaiming_bound(fan_in), getattr(torch, rounding)
+    expected = round_to(Philox4x32(seed).uniform(matrix, shape, bound, at=at), rounding)
+    for dtype in {torch.float32, rounded}:
+        values = torch.full(shape, float("nan"), dtype=dtype, device=DEVICE)
+        philox.draw(values, seed, matrix, bound, at=at, rounding=rounded)
+        assert np.array_equal(values.float().cpu().numpy(), expected)
