@@ -25,6 +25,7 @@ from sdk.files import read_bounded, write_atomically
 from vera import fingerprint as hashing
 from vera.errors import BaseUnreadable, VeraError
 from vera.fingerprint import SCHEME, BaseFingerprint, Progress
+from vera.locks import alone_with
 
 if TYPE_CHECKING:
     from sdk.client import Hub
@@ -86,13 +87,15 @@ def list_known(config: Config) -> tuple[KnownBase, ...]:
 
 
 def remember(base: KnownBase, *, config: Config) -> None:
-    """Keeps where `base` lies. Another base of that name is forgotten."""
-    others = [known for known in list_known(config) if known.name != base.name]
-    rows = [
-        {"name": b.name, "path": str(b.path), "fingerprint": b.fingerprint, "revision": b.revision}
-        for b in sorted([*others, base], key=lambda known: known.name)
-    ]
-    write_atomically(config.folder / BASES_FILE, f"{json.dumps({'bases': rows}, indent=2)}\n".encode())
+    """Keeps where `base` lies. Another base of that name is forgotten. Several processes may do so at once."""
+    path = config.folder / BASES_FILE
+    with alone_with(path):
+        others = [known for known in list_known(config) if known.name != base.name]
+        rows = [
+            {"name": b.name, "path": str(b.path), "fingerprint": b.fingerprint, "revision": b.revision}
+            for b in sorted([*others, base], key=lambda known: known.name)
+        ]
+        write_atomically(path, f"{json.dumps({'bases': rows}, indent=2)}\n".encode())
 
 
 def fingerprints_here(config: Config) -> list[str]:

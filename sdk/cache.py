@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -48,6 +49,21 @@ class Resolution:
         return f"v{self.version}", self.commit, self.digest
 
 
+@dataclass(frozen=True)
+class Remembered:
+    """What `selector` of `adapter` meant when `hub` was last asked, and the file that says so."""
+
+    hub: str
+    adapter: str
+    selector: str
+    resolution: Resolution
+    path: Path
+
+    def to_dict(self) -> dict[str, object]:
+        asked = {"hub": self.hub, "adapter": self.adapter, "selector": self.selector}
+        return {**asked, "resolution": asdict(self.resolution)}
+
+
 class Cache:
     """The cache in `folder`, which is made when something is kept."""
 
@@ -73,10 +89,24 @@ class Cache:
         """Keeps `data` under its hash. A cache that cannot be written costs a warning and nothing else."""
         self._write(self._blob_path(hashlib.sha256(data).hexdigest()), data)
 
+    def blobs(self) -> Iterator[tuple[str, Path]]:
+        """(sha256 by its name, where it lies) of every file that is kept. Its bytes are anybody's guess."""
+        for path in sorted(self.blobs_folder.glob("??/*")):
+            if _SHA256.fullmatch(path.name) and path.is_file():
+                yield path.name, path
+
+    def leftovers(self) -> Iterator[Path]:
+        """What processes that were killed while they wrote have left: nobody reads it."""
+        yield from self._folder.glob("*/??/.tmp-*")
+
+    @property
+    def blobs_folder(self) -> Path:
+        return self._folder / "blobs"
+
     def _blob_path(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):
             raise ValueError(f"{sha256[:80]!r} is not a sha256 in hex")
-        return self._folder / "blobs" / sha256[:2] / sha256
+        return self.blobs_folder / sha256[:2] / sha256
 
     # -- What references meant --------------------------------------------------------------------
 
@@ -86,15 +116,23 @@ class Cache:
 
     def recall(self, url: str, ref: AdapterRef) -> Resolution | None:
         """What `ref` meant when the hub at `url` was last asked, None when it never was."""
-        return _read_record(self._ref_path(url, ref.adapter_id, selector_of(ref)))
+        record = _read_record(self._ref_path(url, ref.adapter_id, selector_of(ref)))
+        return record.resolution if record else None
 
     def remember(self, url: str, ref: AdapterRef, resolution: Resolution) -> None:
         """Keeps what `ref` means, and with it the names of that version which can never mean another."""
         for selector in {selector_of(ref), *resolution.selectors}:
             path = self._ref_path(url, ref.adapter_id, selector)
-            if _read_record(path) != resolution:
-                asked = {"hub": url, "adapter": ref.adapter_id, "selector": selector}
-                self._write(path, json.dumps({**asked, "resolution": asdict(resolution)}, indent=2).encode())
+            record = Remembered(url, ref.adapter_id, selector, resolution, path)
+            if _read_record(path) != record:
+                self._write(path, json.dumps(record.to_dict(), indent=2).encode())
+
+    def remembered(self) -> Iterator[Remembered]:
+        """Everything that references meant, one after the other; what is damaged is left out."""
+        for path in sorted(self.refs_folder.glob("??/*.json")):
+            record = _read_record(path)
+            if record is not None:
+                yield record
 
     def _ref_path(self, url: str, adapter_id: str, selector: str) -> Path:
         key = hashlib.sha256(f"{url}\n{adapter_id}\n{selector}".encode()).hexdigest()
@@ -112,11 +150,15 @@ class Cache:
             )
 
 
-def _read_record(path: Path) -> Resolution | None:
-    """The resolution in the file, None when there is none; a damaged one is mended by asking again."""
+def _read_record(path: Path) -> Remembered | None:
+    """What the file remembers, None when there is none; a damaged one is mended by asking again."""
     try:
         data = read_bounded(path, _MAX_RECORD_BYTES)
-        return None if data is None else Resolution(**json.loads(data)["resolution"])
+        if data is None:
+            return None
+        fields = json.loads(data)
+        hub, adapter, selector = (str(fields[key]) for key in ("hub", "adapter", "selector"))
+        return Remembered(hub, adapter, selector, Resolution(**fields["resolution"]), path)
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
 

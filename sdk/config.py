@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from sdk.errors import Misconfigured
 from sdk.files import read_bounded, write_atomically
+from vera.locks import alone_with
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 PROFILE_FILE = "profile.json"
@@ -71,6 +72,12 @@ class Profile:
     def with_login(self, url: str, login: Login) -> Profile:
         """This profile with `login` for the hub at `url`, which becomes the default."""
         return Profile(url, {**self.logins, url: login})
+
+    @classmethod
+    def remember(cls, folder: Path, url: str, login: Login) -> None:
+        """Keeps `login` in the profile in `folder`; its hub becomes the default. Several processes may do so at once."""
+        with alone_with(folder / PROFILE_FILE):
+            cls.read(folder).with_login(url, login).write(folder)
 
     def url_of_host(self, host: str) -> str:
         """The hub that `vera://host/…` means: a known one, else HTTPS, and HTTP for this machine itself."""

@@ -17,6 +17,7 @@ import platformdirs
 from hub.app import is_loopback
 from hub.db.folder import prepare_folder, write_secret
 from hub.errors import StartRefused
+from vera.locks import alone_with
 
 PROFILE_FILE = "profile.json"
 
@@ -61,15 +62,24 @@ def remember(where: Path, url: str, login: Login) -> None:
     """Writes the login of this hub into the profile in `where`.
 
     An entry with the same token is this hub at an earlier address, and goes. This hub becomes the
-    default unless that is one on another machine.
+    default unless that is one on another machine. Other processes that write the profile wait meanwhile.
     """
-    known = read(where)
+    prepare_folder(where)
+    with alone_with(where / PROFILE_FILE):
+        _write(where, _with(read(where), url, login))
+
+
+def _with(known: Profile, url: str, login: Login) -> Profile:
     others = {at: each for at, each in known.logins.items() if each.token != login.token and at != url}
     keeps_default = known.default_url in others and not _is_here(known.default_url)
     default_url = known.default_url if keeps_default else url
-    hubs = {at: {"token": each.token, "user": each.user} for at, each in {**others, url: login}.items()}
-    prepare_folder(where)
-    write_secret(where / PROFILE_FILE, json.dumps({"default_url": default_url, "hubs": hubs}, indent=2) + "\n")
+    return Profile({**others, url: login}, default_url)
+
+
+def _write(where: Path, profile: Profile) -> None:
+    hubs = {at: {"token": each.token, "user": each.user} for at, each in profile.logins.items()}
+    data = json.dumps({"default_url": profile.default_url, "hubs": hubs}, indent=2)
+    write_secret(where / PROFILE_FILE, f"{data}\n")
 
 
 def _is_here(url: str | None) -> bool:

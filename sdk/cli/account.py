@@ -30,7 +30,7 @@ def login(app: App, *, url: str | None) -> None:
         terminal.fail("No token was given, so nothing was saved: paste it, or pipe it in.")
     with Hub(replace(config, token=token)) as hub:
         account = hub.whoami()
-    Profile.read(config.folder).with_login(config.url, Login(token, account.name)).write(config.folder)
+    Profile.remember(config.folder, config.url, Login(token, account.name))
     terminal.say(f"Logged in to {config.url} as {terminal.clean(account.name)}; it is the default hub now.")
 
 

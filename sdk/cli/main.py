@@ -37,6 +37,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "list": ("sdk.cli.adapters", "List adapters, the latest change first."),
         "info": ("sdk.cli.adapters", "Show what an adapter is, how large, and what proves it."),
         "base": ("sdk.cli.base", "The base models of this machine and of the hub."),
+        "cache": ("sdk.cli.cache", "What was fetched before and is kept on this machine."),
     },
     "Evaluation": {
         "eval": ("sdk.cli.evaluation", "Evaluate an adapter on a suite and, if asked, gate on the result."),

@@ -239,6 +239,8 @@ def test_a_pull_that_is_killed_leaves_nothing_that_is_ever_used(
         pull.kill()
 
     assert not (other.folder / "killed").exists()
+    kept = [path for path in other.cache.rglob("*") if path.is_file()]
+    assert not [path for path in kept if path.name.startswith(".tmp-") or weights[:150] in path.read_bytes()]
     done = other.run("pull", "demo/killed@v1", VERA_HUB_URL=machine_url(machine))
     assert done.status == 0, done.err
     assert archives.read_folder(other.folder / "killed") == make_adapter(base, 1)
