@@ -31,16 +31,24 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @dataclass(frozen=True)
 class Resolution:
-    """What a reference meant: one version, by everything that names it."""
+    """What a reference meant: one version, by everything that names it. `yanked` is the reason, when it was taken back."""
 
     version: int
     commit: str
     digest: str
+    yanked: str | None = None
 
     def __post_init__(self) -> None:
         """Raises ValueError unless each is what its name says."""
         is_digest = self.digest.startswith("sha256:") and _SHA256.fullmatch(self.digest.removeprefix("sha256:"))
-        if type(self.version) is not int or self.version < 1 or not _COMMIT.fullmatch(self.commit) or not is_digest:
+        is_reason = self.yanked is None or isinstance(self.yanked, str)
+        if (
+            not is_reason
+            or type(self.version) is not int
+            or self.version < 1
+            or not _COMMIT.fullmatch(self.commit)
+            or not is_digest
+        ):
             raise ValueError(f"{self} names no version")
 
     @property

@@ -8,6 +8,8 @@ HubError
 │   └── LeaseLost       a worker's job is no longer its own
 ├── Refused             the hub does not accept what was sent; `code` says what is wrong with it
 ├── DigestMismatch      the bytes, or the version, are not the ones that were pinned or promised
+├── Yanked              its author took the version back; a lock may still use it
+├── LockMismatch        vera.lock pins something else, or does not pin this
 ├── Unavailable         no hub answers, or it is busy or broken
 ├── BadAnswer           the hub answered something docs/api.md does not allow
 ├── Offline             VERA_HUB_OFFLINE is set and this needs the hub
@@ -78,6 +80,14 @@ class DigestMismatch(HubError):
     code = "DIGEST_MISMATCH"
 
 
+class Yanked(HubError):
+    code = "VERSION_YANKED"
+
+
+class LockMismatch(HubError):
+    code = "LOCK_MISMATCH"
+
+
 class Unavailable(HubError):
     """`may_retry` says that sending the same again can help and does no harm."""
 
@@ -102,6 +112,7 @@ class Misconfigured(HubError):
 # (BASE_UNKNOWN) may come with two of them.
 _BY_CODE: Mapping[str, type[HubError]] = {
     "DIGEST_MISMATCH": DigestMismatch,
+    "VERSION_YANKED": Yanked,
     "LEASE_EXPIRED": LeaseLost,
     "RESULT_DUPLICATE": LeaseLost,
 }

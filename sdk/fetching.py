@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from sdk.cache import Cache, Resolution, selector_of
 from sdk.config import Config
-from sdk.errors import BadAnswer, DigestMismatch, HubWarning, Offline
+from sdk.errors import BadAnswer, DigestMismatch, HubWarning, LockMismatch, Offline, Yanked
 from vera import archive, peft_format
 from vera.archive import Archive
 from vera.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest
@@ -25,6 +25,7 @@ from vera.ref import AdapterRef, SelectorKind
 
 if TYPE_CHECKING:
     from sdk.client import Hub
+    from sdk.locking import Lock, Locked
     from sdk.models import Version
 
 # References that are fetched at the same time: a round trip is waited for, and a hub is not flooded.
@@ -75,37 +76,59 @@ class Fetched:
 
 
 def pull(
-    ref: str | AdapterRef, *, to: Path | str | None = None, config: Config | None = None, hub: Hub | None = None
+    ref: str | AdapterRef,
+    *,
+    to: Path | str | None = None,
+    locked: bool | str | Path = False,
+    config: Config | None = None,
+    hub: Hub | None = None,
 ) -> Fetched:
     """Fetches the adapter `ref` and writes it as the folder `to`; its name, here, when `to` is None.
 
-    The folder is written whole or not at all, and only over another adapter. Raises HubError and VeraError.
+    `locked` is that of `sdk.load`. The folder is written whole or not at all, and only over another
+    adapter. Raises HubError and VeraError.
     """
-    fetched = fetch(ref, config=config, hub=hub)
+    from sdk.locking import lock_for
+
+    fetched = fetch(ref, config=config, hub=hub, lock=lock_for(locked))
     folder = Path(to) if to is not None else Path(fetched.resolved.ref.name)
     archive.write_folder(fetched.archive, folder)
     return replace(fetched, folder=folder)
 
 
-def fetch(ref: str | AdapterRef, *, config: Config | None = None, hub: Hub | None = None) -> Fetched:
+def fetch(
+    ref: str | AdapterRef,
+    *,
+    config: Config | None = None,
+    hub: Hub | None = None,
+    lock: Lock | None = None,
+    allow_yanked: bool = False,
+) -> Fetched:
     """The adapter that `ref` means, checked: its digest, every file's hash, and `vera.archive.inspect`.
 
     Asks the hub only for what is not in the cache: nothing at all for an immutable reference that was
-    fetched before. `hub` is used when given, instead of one made from `config`. Raises HubError and VeraError.
+    fetched before. With `lock`, `ref` means what the lock pins and nothing else. A version that was
+    yanked is a warning with a lock or `allow_yanked`, and Yanked otherwise. `hub` is used when given,
+    instead of one made from `config`. Raises HubError and VeraError.
     """
     parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
+    pin = lock.find(parsed) if lock is not None else None
     with _hub_of(parsed, config, hub) as door:
-        resolved = _resolve(parsed, door)
+        resolved = _resolve(parsed, door) if pin is None else _resolve_pin(parsed, pin, door)
+        _check_yanked(resolved, is_allowed=allow_yanked or pin is not None)
         files, downloaded_bytes = _fetch_files(resolved, door)
-    return Fetched(resolved, archive.inspect(files), downloaded_bytes)
+    fetched = Fetched(resolved, archive.inspect(files), downloaded_bytes)
+    if pin is not None:
+        pin.check(fetched.archive.manifest)
+    return fetched
 
 
-def fetch_many(refs: Sequence[str | AdapterRef], *, hub: Hub) -> list[Fetched]:
+def fetch_many(refs: Sequence[str | AdapterRef], *, hub: Hub, lock: Lock | None = None) -> list[Fetched]:
     """`fetch` of each of `refs`, in their order, several at a time. Raises what the first that fails raises."""
     if len(refs) == 1:
-        return [fetch(refs[0], hub=hub)]
+        return [fetch(refs[0], hub=hub, lock=lock)]
     with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:
-        return list(pool.map(lambda ref: fetch(ref, hub=hub), refs))
+        return list(pool.map(lambda ref: fetch(ref, hub=hub, lock=lock), refs))
 
 
 def resolve(ref: str | AdapterRef, *, config: Config | None = None, hub: Hub | None = None) -> Resolved:
@@ -118,6 +141,13 @@ def resolve(ref: str | AdapterRef, *, config: Config | None = None, hub: Hub | N
     parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
     with _hub_of(parsed, config, hub) as door:
         return _resolve(parsed, door)
+
+
+def ask(ref: str | AdapterRef, *, hub: Hub) -> Resolution:
+    """What the hub says now that `ref` means, whatever is remembered here. Raises HubError."""
+    parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
+    with _hub_of(parsed, None, hub) as door:
+        return _resolution_of(door.resolve_version(parsed))
 
 
 @contextmanager
@@ -154,6 +184,44 @@ def _resolve(ref: AdapterRef, hub: Hub) -> Resolved:
     return Resolved(ref, url, resolution, answer)
 
 
+def _resolve_pin(ref: AdapterRef, pin: Locked, hub: Hub) -> Resolved:
+    """What a lock says that `ref` means. The hub is asked about it once, before the first download."""
+    url, memory, pinned = hub.config.url, Cache(hub.config.cache), pin.resolution
+    exact = AdapterRef(ref.namespace, ref.name, f"v{pinned.version}", pinned.digest, ref.host)
+    known = memory.recall(url, exact)
+    if known is not None and known.digest == pinned.digest:
+        return Resolved(ref, url, replace(pinned, yanked=known.yanked))
+    if hub.config.offline:
+        return Resolved(ref, url, pinned)
+    try:
+        answer = hub.resolve_version(exact)
+    except Yanked as error:
+        return Resolved(ref, url, replace(pinned, yanked=str(error)))
+    resolution = _resolution_of(answer)
+    if resolution.digest != pinned.digest:
+        raise LockMismatch(
+            f"The lock pins {exact}, and {url} says that {exact.adapter_id}@v{pinned.version} is {resolution.digest}: "
+            "versions do not change, so it is another hub, or one that was set up anew.",
+            facts={"ref": str(ref), "expected": pinned.digest, "got": resolution.digest},
+        )
+    memory.remember(url, exact, resolution)
+    return Resolved(ref, url, resolution, answer)
+
+
+def _check_yanked(resolved: Resolved, *, is_allowed: bool) -> None:
+    reason = resolved.resolution.yanked
+    if reason is None:
+        return
+    if not is_allowed:
+        raise Yanked(
+            f"{resolved.version_ref} was yanked ({reason}): use another version. What is locked in vera.lock still loads.",
+            facts={"ref": str(resolved.ref), "reason": reason},
+        )
+    warnings.warn(
+        f"{resolved.version_ref} was yanked ({reason}): move to another version when you can.", HubWarning, stacklevel=4
+    )
+
+
 def _is_moving(ref: AdapterRef) -> bool:
     """True when the hub has to be asked, also for `prod@sha256:…`: it fails once `prod` is another version."""
     return ref.selector_kind in (SelectorKind.LATEST, SelectorKind.ALIAS)
@@ -161,7 +229,7 @@ def _is_moving(ref: AdapterRef) -> bool:
 
 def _resolution_of(answer: Version) -> Resolution:
     try:
-        return Resolution(answer.version, answer.commit, answer.digest)
+        return Resolution(answer.version, answer.commit, answer.digest, answer.yank_reason)
     except ValueError as error:
         raise BadAnswer(f"The hub's answer cannot be used: {error}.") from error
 

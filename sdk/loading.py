@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdk import bases, fetching, progress
 from sdk.config import Config
+from sdk.locking import lock_for
 from vera.errors import BaseMismatch, BaseUnreadable
 from vera.projection import DEFAULT_BUDGET_BYTES, check_budget
 from vera.ref import AdapterRef
@@ -25,6 +26,7 @@ def load(
     ref: str,
     *,
     verify: str = "strict",
+    locked: bool | str | Path = False,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     config: Config | None = None,
     hub: Hub | None = None,
@@ -39,13 +41,16 @@ def load(
     `sdk.unload` and `sdk.rows` tell them apart by the same references.
 
     `verify` is "strict", "warn" (a wrong base is a warning) or "off" (nobody looks at the base).
+    With `locked`, references mean what `vera.lock` here (True), or the lock at that path, pins, and
+    nothing else loads; `vera-hub lock` writes it.
     `budget_bytes` bounds the memory of the rebuilt matrices. `progress` is called with (bytes done,
     bytes in all) while the base is read, instead of a bar. Asks the hub only for what is not in the
     cache. Raises HubError, and VeraError: BaseMismatch, ProjectionMismatch, AdapterTooLarge.
     """
     (model,) = load_many(
-        base, [ref], verify=verify, budget_bytes=budget_bytes, config=config, hub=hub, progress=progress
-    )
+        base, [ref],
+        verify=verify, locked=locked, budget_bytes=budget_bytes, config=config, hub=hub, progress=progress,
+    )  # fmt: skip
     return model
 
 
@@ -54,6 +59,7 @@ def load_many(
     refs: Sequence[str],
     *,
     verify: str = "strict",
+    locked: bool | str | Path = False,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     config: Config | None = None,
     hub: Hub | None = None,
@@ -64,11 +70,11 @@ def load_many(
     They are fetched at the same time, and all of them before the first is attached. When one is
     refused, none is added. Arguments and errors are those of `load`.
     """
-    parsed = [AdapterRef.parse(ref) for ref in refs]
+    parsed, lock = [AdapterRef.parse(ref) for ref in refs], lock_for(locked)
     if not parsed:
         return []
     with door_to(parsed, config, hub) as door:
-        found = fetching.fetch_many(parsed, hub=door)
+        found = fetching.fetch_many(parsed, hub=door, lock=lock)
         for each in found:
             check_budget(each.archive.manifest.recipe, budget_bytes)
         tables = _tables_of(found, door)

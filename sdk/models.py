@@ -145,6 +145,15 @@ class Version(VersionSummary):
     card_html: str
     evaluations: tuple[Evaluation, ...]
     warnings: tuple[str, ...]
+    yanked: Any = None  # a hub that cannot yank does not say; others say false, true, a reason, or {"reason": …}
+
+    @property
+    def yank_reason(self) -> str | None:
+        """Why the version was taken back, "no reason given" when the hub does not say; None when it was not."""
+        said = self.yanked.get("reason") if isinstance(self.yanked, Mapping) else self.yanked
+        if self.yanked is None or self.yanked is False:
+            return None
+        return said if isinstance(said, str) and said else "no reason given"
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sdk import bases, fetching
 from sdk.config import Config
 from sdk.loading import check_files, door_to, is_live, locate_for, reporting
+from sdk.locking import lock_for
 from vera.notebook import html_card
 from vera.projection import DEFAULT_BUDGET_BYTES, prove
 from vera.ref import AdapterRef
@@ -71,6 +72,7 @@ def verify(
     base: Any,
     ref: str | AdapterRef,
     *,
+    locked: bool | str | Path = False,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     config: Config | None = None,
     hub: Hub | None = None,
@@ -78,13 +80,13 @@ def verify(
 ) -> Verification:
     """Proof that the adapter `ref` is what was published and `base` the one it was trained on.
 
-    `base` is what `sdk.load` takes, or None to leave the base out. Nothing is attached or changed,
+    `base` and `locked` are what `sdk.load` takes; None leaves the base out. Nothing is attached or changed,
     and a base on disk is proven by its files, without torch. Raises what `sdk.load` raises:
     BaseMismatch, ProjectionMismatch, DigestMismatch, ArchiveError and the rest.
     """
-    parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
+    parsed, lock = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref), lock_for(locked)
     with door_to([parsed], config, hub) as door, reporting(progress) as report:
-        fetched = fetching.fetch(parsed, hub=door)
+        fetched = fetching.fetch(parsed, hub=door, lock=lock)
         archive = fetched.archive
         prove(archive.manifest.recipe, archive.manifest.projection_digest, budget_bytes=budget_bytes)
         base_evidence = _prove_base(base, archive, door, report)

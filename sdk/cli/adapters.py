@@ -44,13 +44,25 @@ def push(app: App, path: Path, *, name: str | None, message: str | None) -> None
 @click.command()
 @click.argument("ref")
 @click.option("--to", type=click.Path(path_type=Path), help="The folder to write. Default: the adapter's name.")
+@click.option("--locked", is_flag=True, help="Only what vera.lock pins.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_app
-def pull(app: App, ref: str, *, to: Path | None) -> None:
+def pull(app: App, ref: str, *, to: Path | None, locked: bool, as_json: bool) -> None:
     """Fetch an adapter, check it and write it as a folder."""
     from sdk import fetching
 
     with terminal.spinner(f"Fetching {clean(ref)}"), app.hub() as hub:
-        fetched = fetching.pull(ref, to=to, hub=hub)
+        fetched = fetching.pull(ref, to=to, locked=locked, hub=hub)
+    if as_json:
+        terminal.say_json(
+            {
+                "ref": fetched.version_ref,
+                "digest": fetched.resolved.digest,
+                "folder": str(fetched.folder),
+                "downloaded_bytes": fetched.downloaded_bytes,
+            }
+        )
+        return
     origin = f"{fetched.downloaded_bytes:,} bytes fetched" if fetched.downloaded_bytes else "from the cache"
     terminal.say(f"{fetched.version_ref} → {fetched.folder}  ({origin}, every file verified)")
     terminal.say(f"  {fetched.resolved.digest}")

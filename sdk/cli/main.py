@@ -37,6 +37,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "list": ("sdk.cli.adapters", "List adapters, the latest change first."),
         "info": ("sdk.cli.adapters", "Show what an adapter is, how large, and what proves it."),
         "base": ("sdk.cli.base", "The base models of this machine and of the hub."),
+        "lock": (
+            "sdk.cli.lock",
+            "Pin what each REF means now; without any, what is pinned already is brought up to date.",
+        ),
+        "sync": (
+            "sdk.cli.lock",
+            "Fetch everything that the lock pins into the cache, and check it: afterwards it loads without a network.",
+        ),
         "cache": ("sdk.cli.cache", "What was fetched before and is kept on this machine."),
     },
     "Evaluation": {
