@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sdk import bases, fetching, progress
 from sdk.config import Config
 from sdk.locking import lock_for
+from vera.data import TEXT_GENERATION
 from vera.errors import BaseMismatch, BaseUnreadable
 from vera.projection import DEFAULT_BUDGET_BYTES, check_budget
 from vera.ref import AdapterRef
@@ -36,8 +37,8 @@ def load(
 
     `base` is a live model (a torch module, or what `load` gave before), a folder, a name given to
     `vera-hub base add`, or a Hugging Face id, which is downloaded at the revision the adapter
-    names. A classifier comes back as a module with `.classify(texts)`; anything else as the model
-    itself. What was proven is `model.vera`. Load again to add another adapter: `sdk.activate`,
+    names. A classifier comes back as a module with `.classify(texts)` (or images), a regressor with
+    `.predict(texts)`; anything else as the model itself. What was proven is `model.vera`. Load again to add another adapter: `sdk.activate`,
     `sdk.unload` and `sdk.rows` tell them apart by the same references.
 
     `verify` is "strict", "warn" (a wrong base is a warning) or "off" (nobody looks at the base).
@@ -148,8 +149,9 @@ def _open(base: str | Path, manifest: Manifest, verify: str, config: Config, rep
         ) from error
     with _quiet(transformers):
         has_own_head = manifest.task is not None and manifest.task.pooling is not None
-        is_generator = not has_own_head and _generates(
-            transformers.AutoConfig.from_pretrained(path, local_files_only=True)
+        is_generator = not has_own_head and (
+            _was_trained_to_generate(manifest)
+            or _generates(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
         )
         kind = transformers.AutoModelForCausalLM if is_generator else transformers.AutoModel
         return kind.from_pretrained(path, local_files_only=True).eval()
@@ -173,6 +175,10 @@ def _quiet(transformers: Any) -> Iterator[None]:
     finally:
         if was_enabled:
             logging.enable_progress_bar()
+
+
+def _was_trained_to_generate(manifest: Manifest) -> bool:
+    return manifest.task is not None and manifest.task.kind == TEXT_GENERATION
 
 
 def _generates(config: Any) -> bool:

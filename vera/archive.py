@@ -38,6 +38,7 @@ from vera.stored import PROJECTION_FILE, RUN_BYTES
 
 # What `vera-hub train` leaves beside what it trained, whatever the method.
 TRAINING_LOG = "training.jsonl"
+LOSS_CURVE = "loss.svg"
 
 MAX_WEIGHTS_BYTES = 64 << 20
 MAX_BYTES = {

@@ -10,9 +10,10 @@ import dataclasses
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NoReturn
 
@@ -30,6 +31,7 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u20
 _BREAKS = re.compile(r"[\t\n]+")
 # A table that is piped is for a program or a log: it is not folded to the width of a screen.
 _PIPED_WIDTH = 240
+_LINE_EVERY_S = 30.0  # of progress, where there is no screen
 
 
 class Failure(click.ClickException):
@@ -137,6 +139,13 @@ def size(size_bytes: int) -> str:
     return f"{number:.1f} TiB"
 
 
+def duration(seconds: float) -> str:
+    """A time for people: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 # -- Progress: on a screen only, on standard error, and gone when it is over -----------------------
 
 
@@ -165,10 +174,11 @@ def bytes_progress(what: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def steps_progress() -> Iterator[Steps]:
     """A bar of steps, in stages."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with _progress(*columns, TextColumn("{task.fields[detail]}")) as progress:
+    left = TimeRemainingColumn(compact=True)
+    with _progress(*columns, left, TextColumn("{task.fields[detail]}")) as progress:
         yield Steps(progress, progress.add_task("", total=None, detail=""))
 
 
@@ -178,14 +188,25 @@ class Steps:
 
     _progress: Progress
     _task: TaskID
+    _said_at: float = field(default_factory=time.monotonic)
+    _began: tuple[float, int] | None = None  # when this stage's first step was reported, and which it was
 
     def stage(self, what: str) -> None:
         """Begins the next stage. Where there is no screen, a line says so."""
         if self._progress.disable:
             note(what)
+        self._began = None
         self._progress.reset(self._task, description=clean(what), total=None, detail="")
 
     def update(self, done: int, total: int, detail: str = "") -> None:
+        """Tells how far it is. Where there is no screen, a line says so now and then, and how long it may take."""
+        now = time.monotonic()
+        self._began = self._began or (now, done)
+        if self._progress.disable and now - self._said_at >= _LINE_EVERY_S:
+            self._said_at = now
+            began_at, first = self._began
+            left_s = (now - began_at) / max(1, done - first) * (total - done)
+            note(f"  {done:,} of {total:,} steps, about {duration(left_s)} left  {detail}")
         self._progress.update(self._task, completed=done, total=total, detail=clean(detail))
 
 

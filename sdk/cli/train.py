@@ -1,56 +1,120 @@
-"""`vera-hub train`: from labelled texts to a folder that `vera-hub push` takes."""
+"""`vera-hub train`: from examples to a folder that `vera-hub push` takes."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from sdk import bases
 from sdk.cli import terminal
+from sdk.cli.sections import SectionedCommand, SectionedOption
+from vera.data import TEXT_GENERATION
 from vera.projection import STREAMS
 
 if TYPE_CHECKING:
     from sdk.config import Config
     from vera.data import Split
-    from vera.nn.experiment import Base, Outcome
-    from vera.nn.training import Recipe, Step
+    from vera.nn.experiment import Base, Choices, Outcome
+    from vera.nn.training.loop import Step
+    from vera.nn.training.recipe import Recipe
 
-METHODS = {"vera": "VeRA", "dvora": "DVoRA", "lora": "LoRA"}  # as they are written
-LORA_DEFAULTS = {"rank": 8, "learning_rate": 1e-3}
+_F = TypeVar("_F", bound=Callable[..., Any])
+_METHODS = {"vera": "VeRA", "dvora": "DVoRA", "lora": "LoRA", "head": "head alone", "full": "the whole base"}
+_POSITIVE = click.FloatRange(min=0, min_open=True)
+_SHARE = click.FloatRange(0, 1, max_open=True)
 
 
-@click.command()
+def _list_recipes(context: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if not wanted or context.resilient_parsing:
+        return
+    from vera.nn.training.recipes import RECIPES
+
+    columns = ("name", "rank", "epochs", "batch", "lr", "head lr", "schedule", "warm-up", "source")
+    rows = [(name, *_described(known.recipe), known.source) for name, known in RECIPES.items()]
+    terminal.say_table(columns, rows, right=("rank", "epochs", "batch", "lr", "head lr"))
+    context.exit()
+
+
+def _described(recipe: Recipe) -> tuple[object, ...]:
+    batch = f"{recipe.batch_size} × {recipe.accumulation}" if recipe.accumulation > 1 else str(recipe.batch_size)
+    warmup = f"{recipe.warmup:.0%}" if recipe.warmup_steps is None else f"{recipe.warmup_steps} steps"
+    rates = (f"{recipe.learning_rate:g}", f"{recipe.head_learning_rate:g}")
+    return recipe.rank, recipe.epochs, batch, *rates, recipe.schedule, warmup
+
+
+def _options(section: str, *options: tuple[Any, ...]) -> Callable[[_F], _F]:
+    """Options of one section, each as (names…, settings)."""
+
+    def add(command: _F) -> _F:
+        for *names, settings in reversed(options):
+            command = click.option(*names, cls=SectionedOption, section=section, **settings)(command)
+        return command
+
+    return add
+
+
+_common = _options(
+    "What to train",
+    ("--base", {"required": True, "help": "A base this machine knows (`vera-hub base add`), or a folder."}),
+    ("--data", "source", {"required": True, "help": "demo/topics, a file, a folder, or a data set of Hugging Face."}),
+    ("--method", {"type": click.Choice(list(_METHODS)), "help": "Default: vera. The last three are to compare with."}),
+    ("--recipe", "recipe_name", {"help": "A recipe of the paper, such as glue-base/mrpc. Options go before it."}),
+    ("--list-recipes", {"is_flag": True, "is_eager": True, "expose_value": False, "callback": _list_recipes, "help": "Show them, and stop."}),
+    ("--rank", {"type": click.IntRange(1, 4096), "help": "Default: 256 for VeRA, 8 for LoRA."}),
+    ("--epochs", {"type": click.IntRange(1, 10_000), "help": "Passes over the training set."}),
+    ("--lr", "learning_rate", {"type": _POSITIVE, "help": "Learning rate of the adapter."}),
+    ("--head-lr", "head_learning_rate", {"type": _POSITIVE, "help": "And of the head."}),
+    ("--seed", {"type": click.IntRange(0, 2**31 - 1), "help": "Default: 0. The same seed gives the same bytes."}),
+)  # fmt: skip
+_data = _options(
+    "The data",
+    ("--text", "text_column", {"default": "text", "show_default": True, "help": "The column of texts."}),
+    ("--label", "label_column", {"default": "label", "show_default": True, "help": "The column of labels."}),
+    ("--max-length", {"type": click.IntRange(1, 1 << 20), "help": "Tokens of an item; the rest is cut off."}),
+    ("--chat", {"is_flag": True, "default": None, "help": "Generation: prompts as turns in the base's chat template."}),
+)
+_adapter = _options(
+    "The adapter",
+    ("--targets", {"default": "", "help": "Modules to adapt, by the end of their names, or all-linear. Default: query and value."}),
+    ("--pooling", {"type": click.Choice(["mean", "cls"]), "help": "Default: mean for texts, cls for images."}),
+    ("--stream", {"type": click.Choice(STREAMS), "help": f"Generator of the frozen matrices. Default: {STREAMS[0]}, which PEFT can load."}),
+    ("--license", "licence", {"help": "For the manifest, such as apache-2.0."}),
+)  # fmt: skip
+_steps = _options(
+    "The steps",
+    ("--batch-size", {"type": click.IntRange(1, 4096), "help": "Items at a time."}),
+    ("--accumulation", {"type": click.IntRange(1, 4096), "help": "Batches per step."}),
+    ("--schedule", {"type": click.Choice(["linear", "cosine", "constant"]), "help": "After the warm-up. Default: linear."}),
+    ("--warmup", {"type": _SHARE, "help": "Share of the steps in which the rates rise."}),
+    ("--weight-decay", {"type": click.FloatRange(min=0)}),
+    ("--label-smoothing", {"type": _SHARE}),
+    ("--clip", {"type": _POSITIVE, "help": "Largest norm of the gradient."}),
+    ("--dropout", {"is_flag": True, "default": None, "help": "With the base's own rates."}),
+    ("--keep", {"type": click.Choice(["last", "best"]), "help": "Which epoch is the adapter. The best is chosen on a tenth of the training set."}),
+    ("--validate", "validation", {"is_flag": True, "default": None, "help": "Score every epoch on such a tenth."}),
+    ("--patience", {"type": click.IntRange(1), "help": "Stop after so many epochs that were not the best."}),
+    ("--metric", {"help": "What decides which is best. Default: accuracy, pearson or loss."}),
+)  # fmt: skip
+_machine = _options(
+    "The machine",
+    ("--device", {"type": click.Choice(["auto", "cpu", "cuda"]), "default": "auto", "show_default": True}),
+    ("--dtype", {"type": click.Choice(["stored", "float32", "bfloat16"]), "help": "bfloat16: products in it, over the base as stored."}),
+    ("--no-baselines", {"is_flag": True, "help": "Leave out what it is compared with."}),
+)  # fmt: skip
+
+
+@click.command(cls=SectionedCommand)
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--base", required=True, help="A base this machine knows (`vera-hub base add`), or a folder.")
-@click.option("--data", "source", required=True, help="demo/topics, or a .csv or .jsonl file of texts and labels.")
-@click.option("--text", "text_column", default="text", show_default=True, help="The column of texts.")
-@click.option("--label", "label_column", default="label", show_default=True, help="The column of labels.")
-@click.option(
-    "--method", type=click.Choice(list(METHODS)), default="vera", show_default=True, help="LoRA is to compare with."
-)
-@click.option(
-    "--stream",
-    type=click.Choice(STREAMS),
-    default=STREAMS[0],
-    show_default=True,
-    help="Generator of the frozen matrices; PEFT can load the first.",
-)
-@click.option("--rank", type=click.IntRange(1, 4096), help="Default: 256 for VeRA, 8 for LoRA.")
-@click.option("--epochs", type=click.IntRange(1, 10_000), help="Passes over the training texts.")
-@click.option("--batch-size", type=click.IntRange(1, 4096), help="Texts per step.")
-@click.option(
-    "--lr", "learning_rate", type=click.FloatRange(min=0, min_open=True), help="Learning rate of the adapter."
-)
-@click.option("--head-lr", "head_learning_rate", type=click.FloatRange(min=0, min_open=True), help="And of the head.")
-@click.option(
-    "--targets", default="query,value", show_default=True, help="Modules to adapt, by the end of their names."
-)
-@click.option("--pooling", type=click.Choice(["mean", "cls"]), default="mean", show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
-@click.option("--license", "licence", help="For the manifest, such as apache-2.0.")
+@_common
+@_data
+@_adapter
+@_steps
+@_machine
 @click.pass_context
 def train(
     context: click.Context,
@@ -59,61 +123,96 @@ def train(
     folder: Path,
     base: str,
     source: str,
+    recipe_name: str | None,
     text_column: str,
     label_column: str,
     targets: str,
-    pooling: str,
+    pooling: str | None,
     licence: str | None,
-    **recipe: Any,
+    device: str,
+    no_baselines: bool,
+    **recipe_options: Any,
 ) -> None:
-    """Train an adapter of a base on labelled texts, and write it to FOLDER.
+    """Train an adapter of a base, and write it to FOLDER.
 
-    A fifth of the texts is held out, by their hash, and never trained on. The head alone on the
-    frozen base, and the most common label, are scored beside the adapter.
+    A held-out set (a fifth, by the hash of each item, unless the data brings one) is never trained on. The head
+    alone on the frozen base is scored beside the adapter. The same command goes on where it was killed.
     """
-    # Threads that wait sleep: spinning halves the speed of training on a machine that is busy. Before torch.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    _prepare_environment()
     from vera import data
     from vera.archive import check_replaceable
+    from vera.nn.experiment import Choices
     from vera.nn.packaging import FOLDER_FILES
 
     check_replaceable(folder, FOLDER_FILES)  # before minutes of work, not after
     split = data.load(source, text_column=text_column, label_column=label_column)
+    recipe = _recipe(recipe_name, split, recipe_options)
     _say_data(split)
-    loaded = _load_base(base, terminal.config_of(context))
-    outcome = _train(
-        folder.resolve().name, loaded, split, _recipe(recipe),
-        targets=_names(targets), pooling=pooling, licence=licence,
-    )  # fmt: skip
+    loaded = _load_base(base, split, recipe, _device(device), terminal.config_of(context))
+    choices = Choices(_names(targets), pooling, licence, baselines=not no_baselines)
+    outcome = _train(loaded, split, recipe, choices, folder)
     _write(outcome, folder)
-    _say_outcome(outcome, folder, recipe["method"])
+    _say_outcome(outcome, split, recipe, folder)
+
+
+def _prepare_environment() -> None:
+    """What torch reads when it is imported."""
+    # Threads that wait sleep: spinning halves the speed of training on a machine that is busy.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # cuBLAS gives the same sums twice only with a workspace of its own per stream.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+
+def _work_of(folder: Path) -> Path:
+    """Where checkpoints are kept until the folder is written: beside it, hidden."""
+    return folder.resolve().with_name(f".{folder.resolve().name}.training")
 
 
 def _names(listed: str) -> list[str]:
     return [name.strip() for name in listed.split(",") if name.strip()]
 
 
-def _recipe(chosen: dict[str, Any]) -> Recipe:
-    from vera.nn.training import Recipe
+def _recipe(name: str | None, split: Split, options: dict[str, Any]) -> Recipe:
+    from vera.nn.training import recipe as recipes
+    from vera.nn.training.recipes import named
 
-    defaults = LORA_DEFAULTS if chosen["method"] == "lora" else {}
-    return Recipe(**{**defaults, **{key: value for key, value in chosen.items() if value is not None}})
+    method = options.pop("method")
+    if name is None:
+        return recipes.default_recipe(split.task, method or "vera").with_values(options)
+    chosen = named(name)
+    return (recipes.by_method(chosen, method) if method else chosen).with_values(options)
 
 
-def _load_base(base: str, config: Config) -> Base:
+def _device(name: str) -> str:
+    import torch
+
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and not torch.cuda.is_available():
+        terminal.fail("This torch finds no GPU: leave --device out, or install a torch built for CUDA.")
+    return name
+
+
+def _load_base(base: str, split: Split, recipe: Recipe, device: str, config: Config) -> Base:
     from vera.nn.experiment import Base
 
     path = bases.locate(base, config=config)
     with terminal.bytes_progress("Fingerprinting the base") as progress:
         fingerprint = bases.fingerprint_of(path, config=config, progress=progress)
     with terminal.spinner("Loading the base"):
-        from transformers import AutoModel
-        from transformers.utils import logging
-
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers
-        model = AutoModel.from_pretrained(path, local_files_only=True)
+        model = _model(path, split, recipe).to(device)
     name, revision = _name_of(base, fingerprint.value, path, config)
     return Base(model, fingerprint, name, revision)
+
+
+def _model(path: Path, split: Split, recipe: Recipe) -> Any:
+    from transformers import AutoModel, AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers
+    kind = AutoModelForCausalLM if split.task == TEXT_GENERATION else AutoModel
+    dtype = "float32" if recipe.dtype == "float32" else "auto"  # auto: as stored
+    return kind.from_pretrained(path, local_files_only=True, dtype=dtype)
 
 
 def _name_of(typed: str, fingerprint: str, path: Path, config: Config) -> tuple[str, str | None]:
@@ -124,9 +223,7 @@ def _name_of(typed: str, fingerprint: str, path: Path, config: Config) -> tuple[
     return bases.name_of(path)
 
 
-def _train(
-    name: str, base: Base, split: Split, recipe: Recipe, *, targets: list[str], pooling: str, licence: str | None
-) -> Outcome:
+def _train(base: Base, split: Split, recipe: Recipe, choices: Choices, folder: Path) -> Outcome:
     from vera.nn import experiment
 
     with terminal.steps_progress() as progress:
@@ -135,8 +232,8 @@ def _train(
             progress.update(step.step, step.steps, f"epoch {step.epoch}/{recipe.epochs}  loss {step.loss:.3f}")
 
         return experiment.run(
-            name, base, split, recipe,
-            targets=targets, pooling=pooling, license=licence, stage=progress.stage, report=report,
+            folder.resolve().name, base, split, recipe, choices,
+            work=_work_of(folder), stage=progress.stage, report=report,
         )  # fmt: skip
 
 
@@ -145,31 +242,61 @@ def _write(outcome: Outcome, folder: Path) -> None:
 
     archived = outcome.archive.files if outcome.archive else {}
     archive.write_files({**archived, **outcome.files}, folder)
+    shutil.rmtree(_work_of(folder), ignore_errors=True)
 
 
 def _say_data(split: Split) -> None:
+    labels = f", {len(split.labels)} labels" if split.labels else ""
     terminal.say(
-        f"{split.name}: {len(split.train):,} texts to train on, {len(split.heldout):,} held out, {len(split.labels)} labels"
+        f"{split.name}: {len(split.train):,} {_items(split)} to train on, {len(split.heldout):,} held out{labels}"
     )
     for note in split.notes:
         terminal.say(f"  {note}")
 
 
-def _say_outcome(outcome: Outcome, folder: Path, method: str) -> None:
-    scores = outcome.scores
-    rows = [
-        (f"{METHODS[method]} + head", scores.adapter, outcome.parameters),
-        ("head alone, the same training", scores.head_only, 0),
-        ("head alone, until it converges", scores.probe, 0),
-        ("always the commonest in training", scores.majority, 0),
-    ]
-    terminal.say(f"\nHeld-out accuracy ({scores.items} texts):")
-    for what, score, parameters in rows:
-        size = f"   {parameters:,} parameters = {parameters * 4:,} bytes in float32" if parameters else ""
-        terminal.say(f"  {what:<32} {score:6.1%}{size}")
+def _items(split: Split) -> str:
+    return "images" if split.train.images is not None else "texts"
+
+
+def _say_outcome(outcome: Outcome, split: Split, recipe: Recipe, folder: Path) -> None:
+    scores, size = outcome.scores, f"{outcome.parameters:,} parameters = {outcome.parameters * 4:,} bytes in float32"
+    name = f"{_METHODS[recipe.method]}{' + head' if outcome.head_parameters and recipe.method != 'head' else ''}"
+    terminal.say(f"\nHeld-out {scores.metric} ({scores.items} {_items(split)}):")
+    terminal.say(f"  {name:<32} {_shown(scores.metric, scores.adapter)}{f'   {size}' if outcome.parameters else ''}")
+    for baseline, values in scores.baselines.items():
+        if scores.metric in values:
+            terminal.say(f"  {_BASELINES[baseline]:<32} {_shown(scores.metric, values)}")
+    _say_epochs(outcome)
+    terminal.say(
+        f"{terminal.duration(outcome.cost.training_s)} of training, at most {terminal.size(outcome.cost.peak_bytes)} of memory"
+    )
     following = (
-        f"push it with: vera-hub push {folder}"
-        if outcome.archive
-        else "a LoRA, to compare with: the hub keeps VeRA adapters"
+        f"push it with: vera-hub push {folder}" if outcome.archive else "to compare with: the hub keeps VeRA adapters"
     )
     terminal.say(f"\n{folder}: {following}")
+
+
+_BASELINES = {
+    "head_only": "head alone, the same training",
+    "probe": "head alone, until it converges",
+    "base": "the base without it",
+    "trivial": "always the commonest in training",
+}
+
+
+def _say_epochs(outcome: Outcome) -> None:
+    """What the best and the last epoch score, where epochs were watched."""
+    scores = outcome.scores
+    if scores.best is None:
+        return
+    other = {
+        "last": f"epoch {scores.last_epoch}, the last",
+        "best": f"epoch {scores.best_epoch}, the best by validation",
+    }
+    for name, values in (("best", scores.best), ("last", scores.last)):
+        kept = ", which is kept" if name == scores.kept else ""
+        terminal.say(f"  {other[name] + kept:<50} {_shown(scores.metric, values)}")
+
+
+def _shown(metric: str, values: Mapping[str, float]) -> str:
+    return f"{values[metric]:6.1%}" if metric.startswith(("accuracy", "f1")) else f"{values[metric]:6.4g}"

@@ -18,8 +18,8 @@ from vera.fingerprint import BaseFingerprint
 from vera.manifest import DVORA, VERA
 from vera.nn import experiment
 from vera.nn.attach import attach
-from vera.nn.experiment import Base, Outcome
-from vera.nn.training import Recipe
+from vera.nn.experiment import Base, Choices, Outcome
+from vera.nn.training.recipe import Recipe
 from vera.streams import PEFT_MT19937, PHILOX
 
 RECIPE = Recipe(rank=16, epochs=8, batch_size=8, learning_rate=5e-2, head_learning_rate=2e-2)
@@ -36,13 +36,13 @@ def split() -> Split:
 def train(folder: Path, base: BaseFingerprint, split: Split, recipe: Recipe = RECIPE, **options: Any) -> Outcome:
     model = Base(load_tiny_bert(folder), base, "tests/tiny-bert")
     return experiment.run(
-        "animals", model, split, recipe, targets=options.pop("targets", ["query", "value"]), **options
+        "animals", model, split, recipe, Choices(targets=options.pop("targets", ["query", "value"])), **options
     )
 
 
 def test_training_beats_the_majority(tiny_folder: Path, tiny_base: BaseFingerprint, split: Split) -> None:
     outcome = train(tiny_folder, tiny_base, split)
-    assert outcome.scores.adapter > 2 * outcome.scores.majority
+    assert outcome.scores.adapter["accuracy"] > 2 * split.majority
     assert outcome.parameters == 4 * (16 + 32)
 
 
@@ -81,7 +81,7 @@ def test_an_adapter_of_another_stream_or_method_is_trained_and_loads(
     right = [split.labels[target] for target in split.heldout.targets]
     answers = loaded.classify(split.heldout.texts)
     assert sum(a == b for a, b in zip(answers, right, strict=True)) / len(right) == pytest.approx(
-        outcome.scores.adapter
+        outcome.scores.adapter["accuracy"]
     )
 
 
@@ -105,14 +105,14 @@ def test_the_trained_folder_loads_back_to_the_same_answers(
     answers = loaded.classify(split.heldout.texts)
     right = [split.labels[target] for target in split.heldout.targets]
     accuracy = sum(a == b for a, b in zip(answers, right, strict=True)) / len(right)
-    assert accuracy == pytest.approx(outcome.scores.adapter)
+    assert accuracy == pytest.approx(outcome.scores.adapter["accuracy"])
 
 
 def test_the_base_is_left_as_it_was(tiny_folder: Path, tiny_base: BaseFingerprint, split: Split) -> None:
     from vera.nn.identity import prove_base
 
     model = load_tiny_bert(tiny_folder)
-    experiment.run("animals", Base(model, tiny_base, "tests/tiny-bert"), split, RECIPE, targets=["query"])
+    experiment.run("animals", Base(model, tiny_base, "tests/tiny-bert"), split, RECIPE, Choices(targets=["query"]))
     assert prove_base(model, tiny_base).kind == "content"
     assert not any(module._forward_hooks for module in model.modules())
 

@@ -218,8 +218,13 @@ class Split:
         An item is the list of its text (of an image: its sha256), its pair if it has one, and its
         label, value or completion.
         """
-        items = [self._canonical(row) for row in range(len(self.heldout))]
-        return f"sha256:{_sha256(rfc8785.dumps(items))}"
+        return f"sha256:{_sha256(rfc8785.dumps(self._canonical(self.heldout)))}"
+
+    @property
+    def digest(self) -> str:
+        """`sha256:…` over every part, in the order of its items: what a training was made from."""
+        parts = {name: self._canonical(examples) for name, examples in self.parts.items()}
+        return f"sha256:{_sha256(rfc8785.dumps({'task': self.task, 'labels': list(self.labels), 'parts': parts}))}"
 
     def with_validation(self) -> Split:
         """The same with about a tenth of the training items, by their hash, set aside as `validation`.
@@ -233,8 +238,10 @@ class Split:
         rest = [row for row in rows if not validates(self.train.identity(row))]
         return replace(self, train=self.train.take(rest), validation=self.train.take(aside))
 
-    def _canonical(self, row: int) -> list[Any]:
-        examples = self.heldout
+    def _canonical(self, examples: Examples) -> list[list[Any]]:
+        return [self._canonical_item(examples, row) for row in range(len(examples))]
+
+    def _canonical_item(self, examples: Examples, row: int) -> list[Any]:
         first = examples.texts[row] if examples.images is None else examples.images[row].sha256
         second = [] if examples.pairs is None else [examples.pairs[row]]
         target = examples.targets[row]

@@ -10,12 +10,21 @@ import torch
 from torch import nn
 
 from vera.archive import Archive, Vectors, vectors_of
+from vera.data import IMAGE_CLASSIFICATION, TEXT_REGRESSION
 from vera.errors import BaseMismatch, VeraError
 from vera.fingerprint import BaseFingerprint
-from vera.manifest import Manifest
+from vera.manifest import Manifest, Task
 from vera.nn.bank import Bank, fill
 from vera.nn.draw import ProvenPair
-from vera.nn.heads import HEAD_BIAS, HEAD_WEIGHT, PooledClassifier
+from vera.nn.heads import (
+    HEAD_BIAS,
+    HEAD_WEIGHT,
+    ImageClassifier,
+    PooledClassifier,
+    PooledHead,
+    PooledRegressor,
+    width_of,
+)
 from vera.nn.identity import BaseProof, Progress, prove_base, trust_base
 from vera.notebook import html_card
 from vera.projection import DEFAULT_BUDGET_BYTES
@@ -59,7 +68,8 @@ def attach(
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     progress: Progress | None = None,
 ) -> Any:
-    """`model` with the adapter of `archive` active: a PooledClassifier for a classifier, else `model` itself.
+    """`model` with the adapter of `archive` active: with its head where it has one (see `vera.nn.heads`), else
+    `model` itself.
 
     `base` is the tensor table of the base the adapter names. Nothing is changed before everything
     is proven. The same adapter twice is attached once. Raises BaseMismatch, ProjectionMismatch,
@@ -101,7 +111,7 @@ def bank_of(model: nn.Module, proof: BaseProof) -> Bank:
 
 def backbone_of(model: Any) -> Any:
     """The live base in what `attach` gave: a classifier's backbone, or the model itself."""
-    return model.backbone if isinstance(model, PooledClassifier) else model
+    return model.backbone if isinstance(model, PooledHead) else model
 
 
 def find_bank(model: Any) -> Bank | None:
@@ -152,8 +162,8 @@ def _check_head(manifest: Manifest, model: nn.Module) -> None:
     found = {tensor.name: tensor.shape for tensor in manifest.head}
     expected: dict[str, tuple[int, ...]] = {}
     if task is not None and task.pooling is not None:
-        config: Any = model.config
-        expected = {HEAD_BIAS: (len(task.labels),), HEAD_WEIGHT: (len(task.labels), config.hidden_size)}
+        outputs = 1 if task.kind == TEXT_REGRESSION else len(task.labels)
+        expected = {HEAD_BIAS: (outputs,), HEAD_WEIGHT: (outputs, width_of(model))}
     if found != expected:
         raise VeraError(
             f"The adapter's head has the tensors {found} and its task needs {expected}: it cannot be loaded as it was trained.",
@@ -165,18 +175,22 @@ def _with_head(model: nn.Module, vectors: Vectors, attached: Attached) -> Any:
     task = attached.manifest.task
     if task is None or task.pooling is None:
         return model
-    classifier = PooledClassifier(
-        model,
-        task.labels,
-        pooling=task.pooling,
-        max_length=task.max_length or 128,
-        adapter=(attached.bank, attached.name),
-    )
+    head = _head(model, task, task.pooling, (attached.bank, attached.name))
     with torch.no_grad():
-        classifier.classifier.weight.copy_(torch.from_numpy(vectors.head[HEAD_WEIGHT]))
-        classifier.classifier.bias.copy_(torch.from_numpy(vectors.head[HEAD_BIAS]))
-    classifier.eval()
-    return classifier
+        head.classifier.weight.copy_(torch.from_numpy(vectors.head[HEAD_WEIGHT]))
+        head.classifier.bias.copy_(torch.from_numpy(vectors.head[HEAD_BIAS]))
+    head.eval()
+    return head
+
+
+def _head(model: nn.Module, task: Task, pooling: str, adapter: tuple[Bank, str]) -> PooledHead:
+    """The untrained head of `task` on `model`."""
+    if task.kind == IMAGE_CLASSIFICATION:
+        return ImageClassifier(model, task.labels, pooling=pooling, adapter=adapter)
+    max_length = task.max_length or 128
+    if task.kind == TEXT_REGRESSION:
+        return PooledRegressor(model, pooling=pooling, max_length=max_length, adapter=adapter)
+    return PooledClassifier(model, task.labels, pooling=pooling, max_length=max_length, adapter=adapter)
 
 
 _BANKS: weakref.WeakKeyDictionary[nn.Module, Bank] = weakref.WeakKeyDictionary()

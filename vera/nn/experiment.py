@@ -1,34 +1,41 @@
-"""One training run from start to folder: baseline, adapter, scores, archive."""
+"""One training run from start to folder: adapter, scores, baselines, archive."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from vera.archive import TRAINING_LOG, Archive
-from vera.data import Split
+from vera import __version__
+from vera.archive import LOSS_CURVE, TRAINING_LOG, Archive
+from vera.data import TEXT_GENERATION, Examples, Split
+from vera.errors import VeraError
 from vera.fingerprint import BaseFingerprint
-from vera.manifest import AdaptedModule, BaseIdentity
-from vera.nn import packaging, training
+from vera.manifest import BaseIdentity
+from vera.nn import packaging, targets
 from vera.nn.attach import live_modules
-from vera.nn.bank import Bank, find_targets
-from vera.nn.heads import PooledClassifier
+from vera.nn.bank import Bank
 from vera.nn.identity import prove_base
-from vera.nn.layer import LoraDelta
-from vera.nn.linear import linear_size
 from vera.nn.packaging import Scores
-from vera.nn.training import Recipe, Report, Step
-from vera.projection import ProjectionRecipe, digest_of, rebuild
+from vera.nn.training import methods
+from vera.nn.training.checkpoints import EVERY_S, Checkpoints, key_of
+from vera.nn.training.curve import loss_curve
+from vera.nn.training.loop import VALIDATION, Epoch, Fitted, Loop, Report, Snapshot
+from vera.nn.training.recipe import Recipe
+from vera.nn.training.tasks import FeatureTask, Generation, PooledTask, Scored, Task, check_metric, task_of
 
-_TRAINED = "trained"
+PROBE_EPOCHS = 100  # after which the head alone has converged
+HELDOUT = "held-out"
 
 
 @dataclass(frozen=True)
 class Base:
-    """The model to adapt and who it is."""
+    """The model to adapt and who it is. Where it lies is where it is trained."""
 
     model: nn.Module
     fingerprint: BaseFingerprint
@@ -41,14 +48,47 @@ class Base:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a run took: the seconds of training alone and of everything, and the most memory.
+
+    The memory is torch's on a GPU, and the whole process's on a CPU, whatever else it did before.
+    """
+
+    training_s: float
+    total_s: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What a run gave: `archive` for VeRA (LoRA has none), every file of the folder, and the scores."""
+    """What a run gave: every file of the folder, and the numbers.
+
+    `archive` is the adapter, for methods the hub keeps. `epochs` has what was watched, the held-out
+    set too where that was asked for. `size_bytes` is the adapter's weights and head in float32.
+    """
 
     archive: Archive | None
     files: Mapping[str, bytes]
     scores: Scores
+    epochs: Sequence[Epoch]
     parameters: int
     head_parameters: int
+    cost: Cost
+
+    @property
+    def size_bytes(self) -> int:
+        return 4 * (self.parameters + self.head_parameters)
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a run does beside its recipe. `targets` are module names' ends; none is the query and value maps."""
+
+    targets: Sequence[str] = ()
+    pooling: str | None = None
+    license: str | None = None
+    baselines: bool = True  # score the head alone, or the bare base, beside what was trained
+    watch_heldout: bool = False  # score the held-out set after every epoch, for a curve: it chooses nothing
 
 
 def run(
@@ -56,88 +96,189 @@ def run(
     base: Base,
     split: Split,
     recipe: Recipe,
+    choices: Choices = Choices(),  # frozen
     *,
-    targets: Sequence[str],
-    pooling: str = "mean",
-    license: str | None = None,
+    work: Path | None = None,
+    checkpoint_every_s: float = EVERY_S,
     stage: Callable[[str], None] = lambda _stage: None,
     report: Report | None = None,
 ) -> Outcome:
-    """Train `recipe.method` on `split` and score it beside the head alone and the majority label.
+    """Train `recipe.method` on `split`, and score it on the held-out set beside what it must beat.
 
-    `stage` is told what begins, `report` every step. The base is proven first and left as it was.
-    Raises BaseMismatch, TargetError, or VeraError (TRAINING_DIVERGED).
+    With `work`, a folder for checkpoints, a run that was killed goes on where it was and gives the
+    same bytes; whoever has written the outcome removes the folder. `stage` is told what begins,
+    `report` every step. The base is proven first and left as it was. Raises BaseMismatch,
+    TargetError, or VeraError (TRAINING_INVALID, TRAINING_DIVERGED, METRIC_UNKNOWN).
     """
+    started = time.monotonic()
     stage("proving the base")
-    live = live_modules(base.model, prove_base(base.model, base.fingerprint))
-    chosen = {id(module) for module in find_targets(base.model, targets).values()}
-    bank = Bank({name: module for name, module in live.items() if id(module) in chosen}, base.model)
-    classifier = PooledClassifier(base.model, split.labels, pooling=pooling, max_length=recipe.max_length)
-    stage("training the head alone on the frozen base")
-    head_only = _head_accuracy(classifier, split, recipe, recipe.epochs)
-    probe = _head_accuracy(classifier, split, recipe, training.PROBE_EPOCHS)
-    stage("training the adapter")
-    history: list[Step] = []
-    projection = _add_adapter(bank, recipe)
-    bank.activate(_TRAINED)
-    try:
-        training.train(classifier, bank.parameters(_TRAINED), split, recipe, _recording(history, report))
-        stage("scoring the held-out texts")
-        adapter = training.accuracy(classifier, split.heldout)
-        scores = Scores(adapter, head_only, probe, split.majority, len(split.heldout))
-        archive, files = None, {}
-        if projection:
-            archive = packaging.vera_archive(
-                bank, classifier, name=name, base=base.identity, modules=_modules(bank), projection=projection,
-                split=split, recipe=recipe, scores=scores, license=license,
-            )  # fmt: skip
-        else:
-            files = packaging.lora_files(bank, classifier, base=base.identity, recipe=recipe, scores=scores)
-        parameters = sum(p.numel() for p in bank.parameters(_TRAINED))
-    finally:
-        bank.detach()
-    head_parameters = sum(p.numel() for p in classifier.classifier.parameters())
-    log = packaging.training_log(history)
-    return Outcome(archive, {**files, TRAINING_LOG: log}, scores, parameters, head_parameters)
-
-
-def _head_accuracy(classifier: PooledClassifier, split: Split, recipe: Recipe, epochs: int) -> float:
-    training.train_head(classifier, split, recipe, epochs=epochs)
-    return training.accuracy(classifier, split.heldout)
-
-
-def _add_adapter(bank: Bank, recipe: Recipe) -> tuple[ProjectionRecipe, str] | None:
-    """Put an untrained adapter on the bank; the projection's recipe and digest, None for LoRA."""
-    modules = _modules(bank)
-    if recipe.method == "lora":
-        generator = torch.Generator().manual_seed(recipe.seed)
-        deltas = {
-            m.name: LoraDelta(recipe.rank, m.in_features, m.out_features, alpha=2 * recipe.rank, generator=generator)
-            for m in modules
-        }
-        bank.add(_TRAINED, deltas)
-        return None
-    projection = ProjectionRecipe(
-        recipe.stream,
-        recipe.seed,
-        recipe.rank,
-        max(m.in_features for m in modules),
-        max(m.out_features for m in modules),
+    run = _prepare(name, base, split, recipe, choices)
+    checkpoints = Checkpoints(work, _key(run), every_s=checkpoint_every_s) if work else None
+    trained = _train(run, checkpoints, stage, report)
+    stage("scoring what it must beat")
+    scores = _scores(run, trained, _baselines(run) if choices.baselines else {})
+    cost = Cost(trained.training_s, time.monotonic() - started, trained.peak_bytes)
+    archive, files = _files(run, trained, scores)
+    head = run.task.head_parameters()
+    return Outcome(
+        archive, files, scores, trained.fitted.epochs, trained.parameters, sum(p.numel() for p in head), cost
     )
-    pair = rebuild(projection)
-    digest = digest_of(pair)
-    bank.add_vera(_TRAINED, modules, digest, lambda: pair, method=recipe.method)
-    return projection, digest
 
 
-def _modules(bank: Bank) -> list[AdaptedModule]:
-    return [AdaptedModule(name, *linear_size(module)) for name, module in sorted(bank.targets.items())]
+@dataclass(frozen=True)
+class _Run:
+    """What a run is about, checked."""
+
+    name: str
+    base: Base
+    split: Split
+    recipe: Recipe
+    choices: Choices
+    bank: Bank
+    task: Task[Any]
+    metric: str
 
 
-def _recording(history: list[Step], report: Report | None) -> Report:
-    def record(step: Step) -> None:
-        history.append(step)
-        if report:
-            report(step)
+@dataclass(frozen=True)
+class _Trained:
+    """What training gave, apart from the model it was trained on."""
 
-    return record
+    fitted: Fitted
+    last: Scored
+    best: Scored | None
+    learned: packaging.Learned | None
+    parameters: int
+    training_s: float
+    peak_bytes: int
+
+
+def _prepare(name: str, base: Base, split: Split, recipe: Recipe, choices: Choices) -> _Run:
+    live = live_modules(base.model, prove_base(base.model, base.fingerprint))
+    _check(base.model, split, recipe)
+    adapts = recipe.method not in ("head", "full")
+    chosen = {id(module) for module in targets.choose(base.model, choices.targets).values()} if adapts else set()
+    bank = Bank({name: module for name, module in live.items() if id(module) in chosen}, base.model)
+    split = split.with_validation() if recipe.watches else split
+    task = task_of(split, base.model, recipe, pooling=choices.pooling)
+    return _Run(name, base, split, recipe, choices, bank, task, check_metric(task, recipe.metric))
+
+
+def _check(model: nn.Module, split: Split, recipe: Recipe) -> None:
+    dtype = next(model.parameters()).dtype
+    if recipe.dtype == "float32" and dtype != torch.float32:
+        raise VeraError(
+            f"The recipe asks for float32, and the base is loaded in {dtype}: load it in float32.",
+            code="TRAINING_INVALID",
+        )
+    if recipe.method == "head" and split.task == TEXT_GENERATION:
+        raise VeraError(
+            "A generator has no head of its own to train alone: choose another method.", code="TRAINING_INVALID"
+        )
+
+
+def _train(run: _Run, checkpoints: Checkpoints | None, stage: Callable[[str], None], report: Report | None) -> _Trained:
+    task, recipe, device = run.task, run.recipe, next(run.base.model.parameters()).device
+    if recipe.method == "head":
+        assert isinstance(task, PooledTask)
+        task = FeatureTask(task)
+    saved = checkpoints.load() if checkpoints else None
+    with methods.on(run.bank, recipe) as trainable:
+        stage("training, from where it was interrupted" if saved else "training")
+        _reset_peak(device)
+        started = time.monotonic()
+        loop = Loop(
+            task, trainable.parameters, run.split.train, recipe,
+            watched=_watched(run), report=report, checkpoints=checkpoints, saved=saved,
+        )  # fmt: skip
+        fitted = loop.run()
+        training_s, peak_bytes = time.monotonic() - started, _peak(device)
+        stage("scoring the held-out set")
+        last = _score(loop, fitted.last, run.split.heldout)
+        best = fitted.best and _score(loop, fitted.best, run.split.heldout)
+        if recipe.keep == "last":
+            loop.take(fitted.last)
+        learned = packaging.Learned.on(run.bank, trainable, task.head) if trainable.modules else None
+    return _Trained(fitted, last, best or None, learned, trainable.items, training_s, peak_bytes)
+
+
+def _watched(run: _Run) -> dict[str, Examples]:
+    parts = {VALIDATION: run.split.validation, HELDOUT: run.split.heldout if run.choices.watch_heldout else None}
+    return {name: examples for name, examples in parts.items() if examples is not None}
+
+
+def _score(loop: Loop, snapshot: Snapshot, examples: Examples) -> Scored:
+    loop.take(snapshot)
+    return loop.task.score(examples)
+
+
+def _baselines(run: _Run) -> dict[str, Scored]:
+    """What the trained must beat, on the held-out set. The base is bare again, and the head is written over."""
+    found: dict[str, Scored] = {}
+    if isinstance(run.task, PooledTask) and run.recipe.method != "head":
+        features = FeatureTask(run.task)
+        found["head_only"] = _head_alone(run, features, run.recipe.epochs)
+        found["probe"] = _head_alone(run, features, PROBE_EPOCHS)
+    if isinstance(run.task, Generation):
+        found["base"] = run.task.score(run.split.heldout)
+    if trivial := run.split.baseline:
+        found["trivial"] = {trivial.metric: trivial.value}
+    return found
+
+
+def _head_alone(run: _Run, features: FeatureTask, epochs: int) -> Scored:
+    recipe = replace(run.recipe, method="head", epochs=epochs, validation=False, keep="last", patience=None)
+    loop = Loop(features, (), run.split.train, recipe)
+    return _score(loop, loop.run().last, run.split.heldout)
+
+
+def _scores(run: _Run, trained: _Trained, baselines: Mapping[str, Scored]) -> Scores:
+    fitted, kept = trained.fitted, run.recipe.keep
+    return Scores(
+        run.metric, len(run.split.heldout), kept, fitted.last.epoch, trained.last,
+        fitted.best.epoch if fitted.best else None, trained.best, baselines,
+    )  # fmt: skip
+
+
+def _files(run: _Run, trained: _Trained, scores: Scores) -> tuple[Archive | None, dict[str, bytes]]:
+    """The adapter's archive, for a method of the hub, and what else belongs in the folder."""
+    fitted, learned = trained.fitted, trained.learned
+    about = packaging.About(
+        run.name, run.base.identity, run.split, run.recipe, scores, run.choices.license, run.task.head
+    )
+    files = {
+        TRAINING_LOG: packaging.training_log(fitted.steps, fitted.epochs),
+        LOSS_CURVE: loss_curve(fitted.steps, fitted.epochs, run.metric, scores.best_epoch),
+    }
+    if learned is not None and learned.projection is not None:
+        return packaging.vera_archive(learned, about), files
+    return None, {**files, **packaging.plain_files(learned, about)}
+
+
+def _key(run: _Run) -> str:
+    """Everything that decides the bytes a run gives, but the machine's own arithmetic."""
+    return key_of(
+        {
+            "vera-hub": __version__,
+            "torch": torch.__version__,
+            "device": next(run.base.model.parameters()).device.type,
+            "base": run.base.fingerprint.value,
+            "recipe": run.recipe.to_dict(),
+            "targets": sorted(run.bank.targets),
+            "pooling": run.task.head.pooling if run.task.head else None,
+            "watched": sorted(_watched(run)),
+            "data": run.split.digest,
+        }
+    )
+
+
+def _reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def _peak(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,22 +1,27 @@
-"""Task heads on a bare encoder: pool the hidden states, then one linear map."""
+"""Task heads on a bare base: pool the hidden states, then one linear map."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vera.errors import VeraError
+from vera.nn import inputs
 from vera.nn.bank import Bank
+from vera.nn.inputs import Image, Pixels, Tokens
 
 HEAD_WEIGHT, HEAD_BIAS = "classifier.weight", "classifier.bias"
 
 
-class PooledClassifier(nn.Module):
-    """An encoder, a pooling and a linear layer to one logit per label.
+class PooledHead(nn.Module, ABC):
+    """A base, a pooling and a linear layer to the outputs of a task.
 
     `pooling` is "mean" over the unmasked tokens, or "cls" for the first one. The backbone stays
     the caller's own object. With `adapter`, every pass runs through that adapter of that bank,
@@ -26,91 +31,183 @@ class PooledClassifier(nn.Module):
     def __init__(
         self,
         backbone: nn.Module,
-        labels: Sequence[str],
+        outputs: int,
         *,
         pooling: str = "mean",
-        max_length: int = 128,
         adapter: tuple[Bank, str] | None = None,
     ) -> None:
         super().__init__()
         self._adapter = adapter
-        self.backbone = backbone
-        self.labels, self.pooling, self.max_length = tuple(labels), pooling, max_length
-        config: Any = backbone.config
+        self.backbone, self.pooling = backbone, pooling
         # skip_init: the usual initialisation would draw from torch's global generator.
-        linear = nn.utils.skip_init(nn.Linear, config.hidden_size, len(self.labels), dtype=torch.float32)  # type: ignore[no-untyped-call]  # torch
+        linear = nn.utils.skip_init(nn.Linear, width_of(backbone), outputs, dtype=torch.float32)  # type: ignore[no-untyped-call]  # torch
         self.classifier: nn.Linear = linear
         nn.init.zeros_(self.classifier.weight)
         nn.init.zeros_(self.classifier.bias)
-        self.classifier.to(next(backbone.parameters()).device)
-        self._tokenizer: Any = None
+        self.classifier.to(self.device)
+
+    @abstractmethod
+    def batch(self, items: Sequence[Any]) -> dict[str, Tensor]:
+        """What the backbone is given for `items`, on its device."""
 
     @property
     def config(self) -> Any:
         return self.backbone.config
 
     @property
-    def tokenizer(self) -> Any:
-        """The base's own tokenizer, loaded from where the base was loaded."""
-        if self._tokenizer is None:
-            from transformers import AutoTokenizer
-
-            self._tokenizer = AutoTokenizer.from_pretrained(self.backbone.name_or_path)
-        return self._tokenizer
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits (batch, labels) for token ids and mask (batch, tokens)."""
-        return self.classify_pooled(self.pool(input_ids, attention_mask))
+    def device(self) -> torch.device:
+        return next(self.backbone.parameters()).device
 
     @property
     def adapter(self) -> tuple[Bank, str] | None:
         """The bank and the name of the adapter every pass runs through."""
         return self._adapter
 
-    def pool(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Pooled hidden states (batch, hidden)."""
+    def hidden(self, **batch: Tensor) -> Tensor:
+        """The base's last hidden states (batch, tokens, hidden), through the adapter."""
         if self._adapter is not None:
             bank, name = self._adapter
             bank.ensure_active(name)
-        return self.pooled(
-            self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state, attention_mask
-        )
+        states: Tensor = self.backbone(**batch).last_hidden_state
+        return states
 
-    def pooled(self, hidden: Tensor, attention_mask: Tensor) -> Tensor:
-        """Hidden states (batch, tokens, hidden) as one per text (batch, hidden)."""
+    def pooled(self, hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Hidden states (batch, tokens, hidden) as one per item (batch, hidden)."""
         if self.pooling == "cls":
             first: Tensor = hidden[:, 0]
             return first
+        if attention_mask is None:
+            return hidden.mean(1)
         mask = attention_mask[..., None].to(hidden.dtype)
         mean: Tensor = (hidden * mask).sum(1) / mask.sum(1)
         return mean
+
+    def pool(self, **batch: Tensor) -> Tensor:
+        """Pooled hidden states (batch, hidden)."""
+        return self.pooled(self.hidden(**batch), batch.get("attention_mask"))
 
     def classify_pooled(self, pooled: Tensor) -> Tensor:
         logits: Tensor = self.classifier(pooled.to(self.classifier.weight.dtype))
         return logits
 
-    def classify(self, texts: Sequence[str], *, batch_size: int = 32) -> list[str]:
-        """The label of each text."""
-        return [self.labels[i] for i in self.predict(texts, batch_size=batch_size)]
+    def outputs(self, items: Sequence[Any], *, batch_size: int = 32) -> NDArray[np.float32]:
+        """What the head gives for each of `items` (items, outputs), in evaluation mode."""
+        return self._in_batches(items, batch_size, lambda **batch: self.classify_pooled(self.pool(**batch)))
 
-    def predict(self, texts: Sequence[str], *, batch_size: int = 32) -> list[int]:
-        """The index of the most likely label of each text, in evaluation mode."""
+    def features(self, items: Sequence[Any], *, batch_size: int = 64) -> NDArray[np.float32]:
+        """The pooled hidden states of `items` (items, hidden), in evaluation mode."""
+        return self._in_batches(items, batch_size, self.pool)
+
+    def _in_batches(self, items: Sequence[Any], batch_size: int, answer: Any) -> NDArray[np.float32]:
         was_training = self.training
         self.eval()
-        answers = np.empty(len(texts), dtype=np.int64)
+        answers: list[NDArray[np.float32] | None] = [None] * len(items)
         with torch.inference_mode():
-            for rows, batch in batches_by_length(self.encode(texts), batch_size, next(self.parameters()).device):
-                answers[rows] = self(**batch).argmax(-1).cpu().numpy()
+            for rows, chunk in inputs.batches_by_length(items, batch_size):
+                for row, values in zip(rows, answer(**self.batch(chunk)).float().cpu().numpy(), strict=True):
+                    answers[row] = values
         self.train(was_training)
-        return [int(answer) for answer in answers]
-
-    def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text, cut at `max_length`."""
-        encoded: list[list[int]] = self.tokenizer(list(texts), truncation=True, max_length=self.max_length)["input_ids"]
-        return encoded
+        width = self.classifier.in_features
+        return np.stack([a for a in answers if a is not None]) if answers else np.empty((0, width), dtype=np.float32)
 
 
-def logits_per_row(classifiers: Sequence[PooledClassifier], input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
+class TextHead(PooledHead):
+    """A head over texts, or pairs of texts."""
+
+    def __init__(self, backbone: nn.Module, outputs: int, *, max_length: int = 128, **options: Any) -> None:
+        super().__init__(backbone, outputs, **options)
+        self.max_length = max_length
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The base's own tokenizer, loaded from where the base was loaded."""
+        return inputs.tokenizer_of(self.backbone)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **more: Tensor) -> Tensor:
+        """Outputs (batch, outputs) for token ids and mask (batch, tokens)."""
+        return self.classify_pooled(self.pool(input_ids=input_ids, attention_mask=attention_mask, **more))
+
+    def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Tokens]:
+        """The tokens of each text, or of each text and its pair, cut at `max_length`."""
+        return inputs.encode(self.tokenizer, texts, pairs, max_length=self.max_length)
+
+    def batch(self, items: Sequence[Tokens]) -> dict[str, Tensor]:
+        return inputs.padded(items, self.device)
+
+
+class PooledClassifier(TextHead):
+    """A text, or two, to one of `labels`."""
+
+    def __init__(self, backbone: nn.Module, labels: Sequence[str], **options: Any) -> None:
+        super().__init__(backbone, len(labels), **options)
+        self.labels = tuple(labels)
+
+    def classify(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, batch_size: int = 32) -> list[str]:
+        """The label of each text, or of each text and its pair."""
+        return [self.labels[i] for i in self.predict(texts, pairs, batch_size=batch_size)]
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, batch_size: int = 32) -> list[int]:
+        """The index of the most likely label of each text, in evaluation mode."""
+        return [int(i) for i in self.outputs(self.encode(texts, pairs), batch_size=batch_size).argmax(-1)]
+
+
+class PooledRegressor(TextHead):
+    """A text, or two, to a number."""
+
+    def __init__(self, backbone: nn.Module, **options: Any) -> None:
+        super().__init__(backbone, 1, **options)
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, batch_size: int = 32) -> list[float]:
+        """The number of each text, or of each text and its pair, in evaluation mode."""
+        return [float(value) for value in self.outputs(self.encode(texts, pairs), batch_size=batch_size)[:, 0]]
+
+
+class ImageClassifier(PooledHead):
+    """An image to one of `labels`."""
+
+    def __init__(self, backbone: nn.Module, labels: Sequence[str], *, pooling: str = "cls", **options: Any) -> None:
+        super().__init__(backbone, len(labels), pooling=pooling, **options)
+        self.labels = tuple(labels)
+
+    @cached_property
+    def processor(self) -> Any:
+        """The base's own image processor, loaded from where the base was loaded."""
+        return inputs.image_processor_of(self.backbone)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Logits (batch, labels) for pixels (batch, 3, height, width)."""
+        return self.classify_pooled(self.pool(pixel_values=pixel_values))
+
+    def encode(self, images: Sequence[Image]) -> list[Pixels]:
+        return [Pixels(image) for image in images]
+
+    def batch(self, items: Sequence[Pixels]) -> dict[str, Tensor]:
+        decoded = [inputs.decoded(item.image) for item in items]
+        pixels = self.processor(images=decoded, return_tensors="pt")["pixel_values"]
+        return {"pixel_values": pixels.to(self.device, next(self.backbone.parameters()).dtype)}
+
+    def classify(self, images: Sequence[Image], *, batch_size: int = 32) -> list[str]:
+        """The label of each image: encoded bytes, a path, or an image of Pillow."""
+        return [self.labels[i] for i in self.predict(images, batch_size=batch_size)]
+
+    def predict(self, images: Sequence[Image], *, batch_size: int = 32) -> list[int]:
+        """The index of the most likely label of each image, in evaluation mode."""
+        return [int(i) for i in self.outputs(self.encode(images), batch_size=batch_size).argmax(-1)]
+
+
+def width_of(backbone: nn.Module) -> int:
+    """The size of the base's hidden states. Raises VeraError (HEAD_UNSUPPORTED) for a base without one."""
+    width = getattr(getattr(backbone, "config", None), "hidden_size", None)
+    if not isinstance(width, int):
+        raise VeraError(
+            f"A {type(backbone).__name__} has no hidden size in its configuration, so no head fits on it: "
+            "take an encoder, a decoder or a vision transformer.",
+            code="HEAD_UNSUPPORTED",
+        )
+    return width
+
+
+def logits_per_row(classifiers: Sequence[PooledHead], input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
     """Logits of each row from the classifier of that row: one pass of the backbone, each row through its own
     adapter and head. Row i has as many logits as `classifiers[i]` has labels.
 
@@ -131,7 +228,7 @@ def logits_per_row(classifiers: Sequence[PooledClassifier], input_ids: Tensor, a
     return logits
 
 
-def _one_bank(classifiers: Sequence[PooledClassifier]) -> tuple[Bank, list[str]]:
+def _one_bank(classifiers: Sequence[PooledHead]) -> tuple[Bank, list[str]]:
     """The bank all of `classifiers` stand on, and the adapter of each."""
     adapters = [classifier.adapter for classifier in classifiers]
     banks = {id(adapter[0]) if adapter else None for adapter in adapters}
@@ -141,23 +238,3 @@ def _one_bank(classifiers: Sequence[PooledClassifier]) -> tuple[Bank, list[str]]
             code="BANK_NOT_SHARED",
         )
     return adapters[0][0], [adapter[1] for adapter in adapters if adapter]
-
-
-def batches_by_length(
-    token_ids: Sequence[Sequence[int]], batch_size: int, device: torch.device
-) -> Iterator[tuple[list[int], dict[str, Tensor]]]:
-    """Batches of texts of like length, as (row numbers, model inputs): padding is wasted work."""
-    rows = sorted(range(len(token_ids)), key=lambda row: (len(token_ids[row]), row))
-    for start in range(0, len(rows), batch_size):
-        chunk = rows[start : start + batch_size]
-        yield chunk, padded([token_ids[row] for row in chunk], device)
-
-
-def padded(token_ids: Sequence[Sequence[int]], device: torch.device) -> dict[str, Tensor]:
-    """Token ids and mask (batch, longest), int64, padded to the right with zeros."""
-    width = max(len(ids) for ids in token_ids)
-    ids, mask = np.zeros((2, len(token_ids), width), dtype=np.int64)
-    for row, tokens in enumerate(token_ids):
-        ids[row, : len(tokens)] = tokens
-        mask[row, : len(tokens)] = 1
-    return {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}

@@ -4,171 +4,200 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vera import archive as archives
-from vera.archive import TRAINING_LOG, Archive
+from vera.archive import LOSS_CURVE, TRAINING_LOG, Archive, Vectors
 from vera.data import Split
 from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
+from vera.nn import card
 from vera.nn.bank import Bank, read
-from vera.nn.heads import HEAD_BIAS, HEAD_WEIGHT, PooledClassifier
+from vera.nn.heads import HEAD_BIAS, HEAD_WEIGHT, ImageClassifier, PooledHead
 from vera.nn.layer import LoraDelta
-from vera.nn.training import Recipe, Step
+from vera.nn.training.loop import Epoch, Step
+from vera.nn.training.methods import LORA_ALPHA_PER_RANK, TRAINED, Trainable
+from vera.nn.training.recipe import Recipe
+from vera.peft_format import KEY_PREFIX, head_key
 from vera.projection import ProjectionRecipe
 from vera.tensorfile import serialize
 
-TASK = "text-classification"
 SUMMARY_FILE = "training.json"
 # What a training run may write into its folder, whatever the method.
-FOLDER_FILES = (TRAINING_LOG, SUMMARY_FILE)
+FOLDER_FILES = (TRAINING_LOG, LOSS_CURVE, SUMMARY_FILE)
+_MOST_SOURCE_FILES = 20  # of what the manifest says of the data
+
+Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Held-out accuracy of what was trained, beside what it must beat.
+    """What was trained is worth on the held-out set, beside what it must beat.
 
-    `head_only` is the same recipe without the adapter; `probe` is that head trained until it has converged.
+    `last` and `best` are of the epochs of that name; `best` is None where no epoch was watched.
+    `baselines`: `head_only` is the same recipe without the adapter, `probe` that head trained until it
+    has converged, `base` the bare base, `trivial` an answer that ignores the item.
     """
 
-    adapter: float
-    head_only: float
-    probe: float
-    majority: float
+    metric: str
     items: int
+    kept: str
+    last_epoch: int
+    last: Mapping[str, float]
+    best_epoch: int | None = None
+    best: Mapping[str, float] | None = None
+    baselines: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    @property
+    def adapter(self) -> Mapping[str, float]:
+        """Of the epoch that was kept."""
+        return self.last if self.kept == "last" or self.best is None else self.best
 
     def to_dict(self) -> dict[str, Any]:
+        scores = {"metric": self.metric, "items": self.items, "kept": self.kept, "last_epoch": self.last_epoch}
+        best = {"best_epoch": self.best_epoch, "best": _rounded(self.best)} if self.best is not None else {}
+        baselines = {name: _rounded(values) for name, values in self.baselines.items()}
+        return {**scores, "last": _rounded(self.last), **best, **baselines}
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What was learned, copied off the model it was learned on."""
+
+    modules: Sequence[AdaptedModule]
+    projection: tuple[ProjectionRecipe, str] | None
+    vectors: Vectors | None
+    factors: Mapping[str, Array]  # of a LoRA, by PEFT's keys
+    head: Mapping[str, Array]
+
+    @classmethod
+    def on(cls, bank: Bank, trainable: Trainable, head: PooledHead | None) -> Learned:
+        """What `trainable` and `head` are now."""
+        tensors = head_tensors(head)
+        if trainable.projection is None:
+            return cls(trainable.modules, None, None, _lora_factors(bank), tensors)
+        vectors = replace(read(bank.slots[TRAINED]), head=tensors)
+        return cls(trainable.modules, trainable.projection, vectors, {}, tensors)
+
+
+@dataclass(frozen=True)
+class About:
+    """What is said of a training, beside what it learned."""
+
+    name: str
+    base: BaseIdentity
+    split: Split
+    recipe: Recipe
+    scores: Scores
+    license: str | None = None
+    head: PooledHead | None = None
+
+    @property
+    def task(self) -> Task:
+        pooling = self.head.pooling if self.head else None
+        max_length = None if isinstance(self.head, ImageClassifier) else self.recipe.max_length
+        return Task(self.split.task, self.split.labels, pooling, max_length)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """The manifest's `training`: how to get the same bytes again, and what they scored."""
+        source = self.split.source.to_dict() if self.split.source else {}
+        if len(source.get("files", ())) > _MOST_SOURCE_FILES:
+            source["files"] = f"{len(source['files'])} files"
         return {
-            "accuracy": self.adapter,
-            "head_only": self.head_only,
-            "probe": self.probe,
-            "majority": self.majority,
-            "items": self.items,
+            "data": self.split.name,
+            "source": source,
+            "examples": len(self.split.train),
+            "data_digest": self.split.digest,
+            "heldout_digest": self.split.heldout_digest,
+            "recipe": self.recipe.to_dict(),
+            "self_reported": self.scores.to_dict(),
         }
 
 
-def vera_archive(
-    bank: Bank,
-    classifier: PooledClassifier,
-    *,
-    name: str,
-    base: BaseIdentity,
-    modules: Sequence[AdaptedModule],
-    projection: tuple[ProjectionRecipe, str],
-    split: Split,
-    recipe: Recipe,
-    scores: Scores,
-    license: str | None = None,
-) -> Archive:
-    """The sealed archive of the active adapter of `bank` and the head of `classifier`."""
-    assert bank.active is not None
-    head = classifier.classifier
-    vectors = replace(
-        read(bank.slots[bank.active]), head={HEAD_BIAS: _array(head.bias), HEAD_WEIGHT: _array(head.weight)}
-    )
-    data, weights, head_tensors = archives.pack(vectors)
+def vera_archive(learned: Learned, about: About) -> Archive:
+    """The sealed archive of what was learned."""
+    assert learned.vectors is not None
+    assert learned.projection is not None
+    data, weights, head = archives.pack(learned.vectors)
     manifest = Manifest(
-        base=base,
-        recipe=projection[0],
-        projection_digest=projection[1],
-        modules=tuple(sorted(modules, key=lambda module: module.name)),
+        method=about.recipe.method,
+        base=about.base,
+        recipe=learned.projection[0],
+        projection_digest=learned.projection[1],
+        modules=tuple(sorted(learned.modules, key=lambda module: module.name)),
         weights=weights,
-        method=recipe.method,
-        head=head_tensors,
-        task=Task(TASK, split.labels, classifier.pooling, classifier.max_length),
-        training={
-            "data": split.name,
-            "examples": len(split.train),
-            "heldout_digest": split.heldout_digest,
-            "recipe": recipe.to_dict(),
-            "self_reported": _rounded(scores.to_dict()),
-        },
-        license=license,
+        head=head,
+        task=about.task,
+        training=about.notes,
+        license=about.license,
     )
-    return archives.seal(manifest, data, card(name, manifest, split, scores))
+    text = card.of_adapter(about.name, manifest, about.split, about.recipe, about.scores)
+    return archives.seal(manifest, data, text)
 
 
-def lora_files(
-    bank: Bank, classifier: PooledClassifier, *, base: BaseIdentity, recipe: Recipe, scores: Scores
-) -> dict[str, bytes]:
-    """A LoRA adapter in PEFT's layout, to compare with; the hub keeps VeRA adapters and does not take it."""
-    assert bank.active is not None
-    tensors: dict[str, np.ndarray[Any, Any]] = {}
-    for name, delta in bank.slots[bank.active].deltas.items():
-        assert isinstance(delta, LoraDelta)
-        tensors[f"base_model.model.{name}.lora_A.weight"] = _array(delta.lora_A)
-        tensors[f"base_model.model.{name}.lora_B.weight"] = _array(delta.lora_B)
-    head = classifier.classifier
-    tensors |= {
-        f"base_model.model.{HEAD_WEIGHT}": _array(head.weight),
-        f"base_model.model.{HEAD_BIAS}": _array(head.bias),
-    }
+def plain_files(learned: Learned | None, about: About) -> dict[str, bytes]:
+    """What a method to compare with leaves: its summary and, for a LoRA, the adapter in PEFT's layout.
+
+    The hub keeps VeRA adapters and takes neither.
+    """
+    summary = {SUMMARY_FILE: _json({"base": about.base.name, **about.notes})}
+    if learned is None:
+        return summary
+    rank = about.recipe.rank
     config = {
-        "base_model_name_or_path": base.name,
+        "base_model_name_or_path": about.base.name,
         "bias": "none",
-        "lora_alpha": 2 * recipe.rank,
+        "lora_alpha": LORA_ALPHA_PER_RANK * rank,
         "lora_dropout": 0.0,
         "peft_type": "LORA",
-        "r": recipe.rank,
-        "target_modules": sorted(bank.slots[bank.active].deltas),
+        "r": rank,
+        "target_modules": [module.name for module in learned.modules],
     }
-    summary = {"recipe": recipe.to_dict(), "self_reported": _rounded(scores.to_dict())}
-    return {
-        WEIGHTS_FILE: serialize(tensors, "F32"),
-        CONFIG_FILE: _json(config),
-        SUMMARY_FILE: _json(summary),
-    }
+    tensors = {**learned.factors, **{head_key(name): array for name, array in learned.head.items()}}
+    return {WEIGHTS_FILE: serialize(tensors, "F32"), CONFIG_FILE: _json(config), **summary}
 
 
-def training_log(history: Sequence[Step]) -> bytes:
-    """One JSON line per step: no times, so that equal trainings give equal bytes."""
-    return b"".join(
-        json.dumps({"epoch": s.epoch, "step": s.step, "loss": round(s.loss, 6)}).encode() + b"\n" for s in history
-    )
+def head_tensors(head: PooledHead | None) -> dict[str, Array]:
+    if head is None:
+        return {}
+    return {HEAD_BIAS: _array(head.classifier.bias), HEAD_WEIGHT: _array(head.classifier.weight)}
 
 
-def card(name: str, manifest: Manifest, split: Split, scores: Scores) -> str:
-    """The README of a freshly trained adapter: what it does, how well, and how to use it."""
-    labels = ", ".join(f"`{label}`" for label in split.labels)
-    notes = "".join(f"- {note}\n" for note in split.notes)
-    recipe = manifest.recipe
-    return f"""# {name}
-
-A {"DVoRA" if manifest.has_magnitude else "VeRA"} adapter of {manifest.base.name}: it sorts a text into one of {len(split.labels)} labels ({labels}).
-
-| held out, {scores.items} texts of {split.name} | accuracy |
-|---|---|
-| this adapter | {scores.adapter:.1%} |
-| the same training of the head alone, the base frozen | {scores.head_only:.1%} |
-| the head alone, trained until it has converged | {scores.probe:.1%} |
-| always the most common label | {scores.majority:.1%} |
-
-Self-reported at training; the hub's own evaluation stands beside it on the adapter's page.
-
-- vectors: {manifest.weights.vector_bytes:,} bytes ({manifest.parameters:,} parameters) on {len(manifest.modules)} modules; head: {manifest.weights.head_bytes:,} bytes
-- a rank-8 LoRA of the same modules: {manifest.lora_bytes():,} bytes
-- projection: {recipe}
-{notes}
-## Use it
-
-```python
-import sdk
-
-model = sdk.load("{manifest.base.name}", "OWNER/{name}")
-print(model.classify(["What is the capital of France?"]))
-```
-"""
+def training_log(steps: Sequence[Step], epochs: Sequence[Epoch]) -> bytes:
+    """One JSON line per step, and per epoch that was scored: no times, so that equal trainings give equal bytes."""
+    scored = {epoch.number: epoch for epoch in epochs if epoch.scores}
+    lines: list[dict[str, Any]] = []
+    for at, step in enumerate(steps):
+        lines.append({"epoch": step.epoch, "step": step.step, "loss": round(step.loss, 6)})
+        is_last = at + 1 == len(steps) or steps[at + 1].epoch != step.epoch
+        if is_last and step.epoch in scored:
+            parts = {part: _rounded(values) for part, values in scored[step.epoch].scores.items()}
+            lines.append({"epoch": step.epoch, **parts})
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
-def _array(tensor: torch.Tensor) -> Any:
-    return tensor.detach().float().cpu().numpy()
+def _lora_factors(bank: Bank) -> dict[str, Array]:
+    factors: dict[str, Array] = {}
+    for name, delta in bank.slots[TRAINED].deltas.items():
+        assert isinstance(delta, LoraDelta)
+        factors[f"{KEY_PREFIX}{name}.lora_A.weight"] = _array(delta.lora_A)
+        factors[f"{KEY_PREFIX}{name}.lora_B.weight"] = _array(delta.lora_B)
+    return factors
 
 
-def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: round(value, 6) if isinstance(value, float) else value for key, value in values.items()}
+def _array(tensor: torch.Tensor) -> Array:
+    """A copy: the parameter may be trained on."""
+    array: Array = tensor.detach().float().cpu().numpy().copy()
+    return array
+
+
+def _rounded(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in values.items()}
 
 
 def _json(value: object) -> bytes:

@@ -1,0 +1,74 @@
+"""What predictions are worth: one small function per number, over sequences of equal length.
+
+A number that a set does not define (the correlation with a constant, say) is 0, as in scikit-learn's
+Matthews coefficient: an answer that says nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Labels = Sequence[int] | NDArray[np.int64]
+Values = Sequence[float] | NDArray[np.float64]
+
+
+def accuracy(truth: Labels, answers: Labels) -> float:
+    """The share of answers that are right."""
+    return float(np.mean(np.asarray(truth) == np.asarray(answers)))
+
+
+def f1(truth: Labels, answers: Labels, *, positive: int) -> float:
+    """The harmonic mean of precision and recall of the class `positive`; 0 when it is neither there nor answered."""
+    is_positive, said_positive = np.asarray(truth) == positive, np.asarray(answers) == positive
+    either = is_positive.sum() + said_positive.sum()
+    return float(2 * (is_positive & said_positive).sum() / either) if either else 0.0
+
+
+def f1_macro(truth: Labels, answers: Labels) -> float:
+    """The mean of the F1 of every class that is there or is answered."""
+    classes = np.union1d(truth, answers)
+    return float(np.mean([f1(truth, answers, positive=int(c)) for c in classes]))
+
+
+def matthews(truth: Labels, answers: Labels) -> float:
+    """Matthews' correlation, for any number of classes (Gorodkin 2004): the correlation of the two one-hot tables."""
+    classes = np.union1d(truth, answers)
+    one_hot = [(np.asarray(labels)[:, None] == classes).astype(np.float64) for labels in (truth, answers)]
+    a, b = (table - table.mean(0) for table in one_hot)
+    return _ratio(float((a * b).sum()), float((a * a).sum()) * float((b * b).sum()))
+
+
+def pearson(truth: Values, answers: Values) -> float:
+    """The linear correlation."""
+    a, b = (np.asarray(values, dtype=np.float64) for values in (truth, answers))
+    a, b = a - a.mean(), b - b.mean()
+    return _ratio(float((a * b).sum()), float((a * a).sum()) * float((b * b).sum()))
+
+
+def spearman(truth: Values, answers: Values) -> float:
+    """The correlation of the ranks; equal values share the mean of their ranks."""
+    return pearson(_ranks(truth), _ranks(answers))
+
+
+def mean_squared_error(truth: Values, answers: Values) -> float:
+    return float(np.mean((np.asarray(truth, dtype=np.float64) - np.asarray(answers, dtype=np.float64)) ** 2))
+
+
+def perplexity(loss: float) -> float:
+    """e to the mean negative log-likelihood per token, in nats; infinite where that is beyond a float."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(loss))
+
+
+def _ratio(covariance: float, variances: float) -> float:
+    return covariance / variances**0.5 if variances > 0 else 0.0
+
+
+def _ranks(values: Values) -> NDArray[np.float64]:
+    _, place, counts = np.unique(np.asarray(values, dtype=np.float64), return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks: NDArray[np.float64] = (last - (counts - 1) / 2)[place]
+    return ranks

@@ -1,0 +1,116 @@
+"""The README of a freshly trained adapter: what it does, how well, and how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from vera.data import IMAGE_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION, Split
+
+if TYPE_CHECKING:
+    from vera.manifest import Manifest
+    from vera.nn.packaging import Scores
+    from vera.nn.training.recipe import Recipe
+
+_METHODS = {"vera": "A VeRA", "dvora": "A DVoRA"}
+_METRICS_SHOWN = 3
+_BASELINES = {
+    "head_only": "the same training of the head alone, the base frozen",
+    "probe": "the head alone, trained until it has converged",
+    "base": "the base without it",
+}
+_SHARES = ("accuracy", "f1")  # shown in percent
+
+
+def of_adapter(name: str, manifest: Manifest, split: Split, recipe: Recipe, scores: Scores) -> str:
+    """Markdown."""
+    notes = "".join(f"- {note}\n" for note in split.notes)
+    weights, head = manifest.weights, f"; head: {manifest.weights.head_bytes:,} bytes" if manifest.head else ""
+    return f"""# {name}
+
+{_METHODS[manifest.method]} adapter of {manifest.base.name}: {_what(split)}.
+
+{_table(split, scores)}
+
+Self-reported at training; the hub's own evaluation stands beside it on the adapter's page.
+
+- vectors: {weights.vector_bytes:,} bytes ({manifest.parameters:,} parameters) on {len(manifest.modules)} modules{head}
+- a rank-8 LoRA of the same modules: {manifest.lora_bytes():,} bytes
+- projection: {manifest.recipe}
+{notes}
+## Use it
+
+```python
+import sdk
+
+model = sdk.load("{manifest.base.name}", "OWNER/{name}")
+{_usage(split, recipe)}
+```
+"""
+
+
+def _what(split: Split) -> str:
+    kind = "two texts" if split.train.pairs is not None else "a text"
+    if split.has_labels:
+        kind = "an image" if split.task == IMAGE_CLASSIFICATION else kind
+        labels = ", ".join(f"`{label}`" for label in split.labels[:20]) + (", …" if len(split.labels) > 20 else "")
+        return f"it sorts {kind} into one of {len(split.labels)} labels ({labels})"
+    return "it completes a prompt" if split.task == TEXT_GENERATION else f"it gives {kind} a number"
+
+
+def _table(split: Split, scores: Scores) -> str:
+    metrics = [scores.metric, *(name for name in scores.adapter if name != scores.metric)][:_METRICS_SHOWN]
+    lines = [
+        f"| held out, {scores.items} items of {split.name} | {' | '.join(name.replace('_', ' ') for name in metrics)} |",
+        "|---" * (1 + len(metrics)) + "|",
+        *(
+            f"| {what} | {' | '.join(_shown(name, values) for name in metrics)} |"
+            for what, values in _rows(split, scores)
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def _rows(split: Split, scores: Scores) -> Iterator[tuple[str, Mapping[str, float]]]:
+    yield "this adapter", scores.adapter
+    for name, values in scores.baselines.items():
+        trivial = split.baseline.answer if split.baseline else ""
+        yield _BASELINES.get(name, trivial), values
+
+
+def _shown(metric: str, values: Mapping[str, float]) -> str:
+    if metric not in values:
+        return ""
+    return f"{values[metric]:.1%}" if metric.startswith(_SHARES) else f"{values[metric]:.4g}"
+
+
+def _usage(split: Split, recipe: Recipe) -> str:
+    if split.task == TEXT_GENERATION:
+        return _generation_usage(recipe)
+    if split.task == IMAGE_CLASSIFICATION:
+        return 'print(model.classify(["picture.jpg"]))'
+    call = "predict" if split.task == TEXT_REGRESSION else "classify"
+    second = ', ["It is Paris."]' if split.train.pairs is not None else ""
+    return f'print(model.{call}(["What is the capital of France?"]{second}))'
+
+
+def _generation_usage(recipe: Recipe) -> str:
+    lines = [
+        "from transformers import AutoTokenizer",
+        "",
+        "tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)",
+    ]
+    if recipe.chat:
+        lines += [
+            'turn = [{"role": "user", "content": "Your prompt"}]',
+            'inputs = tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_tensors="pt", return_dict=True)',
+        ]
+    else:
+        lines.append(f'inputs = tokenizer("Your prompt" + {recipe.separator!r}, return_tensors="pt")')
+    return "\n".join(
+        [
+            *lines,
+            "tokens = model.generate(**inputs, max_new_tokens=100)",
+            'print(tokenizer.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))',
+        ]
+    )

@@ -1,0 +1,129 @@
+"""From texts and images to what a base takes: token ids, padded batches, pixels."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vera.data import EncodedImage
+from vera.errors import DataError, VeraError
+
+Image = EncodedImage | bytes | str | Path | Any  # the last is an image of Pillow
+
+
+class _Sized(Protocol):
+    def __len__(self) -> int: ...
+
+
+_ItemT = TypeVar("_ItemT", bound=_Sized)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One item of a batch: token ids and, for a pair of texts, which of the two each token is of."""
+
+    ids: Sequence[int]
+    types: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """One image, not decoded: a training set of them fits in memory. All have one length, as their batches have one shape."""
+
+    image: Image
+
+    def __len__(self) -> int:
+        return 1
+
+
+def tokenizer_of(backbone: nn.Module) -> Any:
+    """The base's own tokenizer, loaded from where the base was loaded."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(backbone.name_or_path)
+
+
+def image_processor_of(backbone: nn.Module) -> Any:
+    """The base's own image processor. Always the one on Pillow and NumPy: another computes other pixels.
+
+    Raises VeraError (PROCESSOR_MISSING) when the base has none.
+    """
+    from transformers import AutoImageProcessor
+
+    try:
+        return AutoImageProcessor.from_pretrained(backbone.name_or_path, backend="pil")  # type: ignore[no-untyped-call]  # transformers
+    except ImportError as error:
+        raise VeraError(
+            "Reading images needs Pillow: pip install 'vera-hub[torch]'.", code="PROCESSOR_MISSING"
+        ) from error
+    except OSError as error:
+        raise VeraError(
+            f"The base {backbone.name_or_path} has no preprocessor_config.json, which says what size and scale its "
+            "images have: put the one it was trained with beside its weights.",
+            code="PROCESSOR_MISSING",
+        ) from error
+
+
+def encode(
+    tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_length: int
+) -> list[Tokens]:
+    """The tokens of each text, or of each text and its pair, cut at `max_length`."""
+    if pairs is None:
+        ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
+        return [Tokens(row) for row in ids]
+    encoded = tokenizer(list(texts), list(pairs), truncation=True, max_length=max_length)
+    types = encoded.get("token_type_ids") or [None] * len(texts)
+    return [Tokens(row, kind) for row, kind in zip(encoded["input_ids"], types, strict=True)]
+
+
+def batches_by_length(items: Sequence[_ItemT], batch_size: int) -> Iterator[tuple[list[int], list[_ItemT]]]:
+    """Batches of items of like length, as (row numbers, items): padding is wasted work."""
+    rows = sorted(range(len(items)), key=lambda row: (len(items[row]), row))
+    for start in range(0, len(rows), batch_size):
+        chunk = rows[start : start + batch_size]
+        yield chunk, [items[row] for row in chunk]
+
+
+def padded(items: Sequence[Tokens], device: torch.device) -> dict[str, Tensor]:
+    """Token ids, mask and, for pairs, token types (batch, longest), int64, padded to the right with zeros."""
+    columns: dict[str, list[Sequence[int]]] = {
+        "input_ids": [item.ids for item in items],
+        "attention_mask": [[1] * len(item) for item in items],
+    }
+    if any(item.types is not None for item in items):
+        columns["token_type_ids"] = [item.types or [0] * len(item) for item in items]
+    return {name: filled(rows, device) for name, rows in columns.items()}
+
+
+def filled(rows: Sequence[Sequence[int]], device: torch.device, *, value: int = 0) -> Tensor:
+    """`rows` as one int64 tensor (rows, longest), filled up to the right with `value`."""
+    table = np.full((len(rows), max(len(row) for row in rows)), value, dtype=np.int64)
+    for at, row in enumerate(rows):
+        table[at, : len(row)] = row
+    return torch.from_numpy(table).to(device)
+
+
+def decoded(image: Image) -> Any:
+    """`image` (bytes, a path, or an image of Pillow) as an RGB image of Pillow. Raises DataError."""
+    from PIL import Image as Pillow
+    from PIL import UnidentifiedImageError
+
+    if isinstance(image, Pillow.Image):
+        return image.convert("RGB")
+    data = image.read() if isinstance(image, EncodedImage) else image
+    try:
+        with Pillow.open(io.BytesIO(data) if isinstance(data, bytes) else data) as opened:
+            return opened.convert("RGB")
+    except (OSError, UnidentifiedImageError, Pillow.DecompressionBombError) as error:
+        what = image.sha256 if isinstance(image, EncodedImage) else str(image)[:80]
+        raise DataError(f"The image {what} cannot be decoded ({error}): leave it out or save it again.") from error

@@ -1,0 +1,70 @@
+"""Where a training stands, on disk: a run that was killed goes on from there and ends with the same bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+import torch
+
+from vera.errors import VeraError
+
+EVERY_S = 30.0
+_FILE = "checkpoint.pt"
+
+
+class Checkpoints:
+    """The checkpoint of one training, in a folder of its own.
+
+    `key` says which training: where another one's checkpoint stands, it counts as none and is
+    written over.
+    """
+
+    def __init__(self, folder: Path, key: str, *, every_s: float = EVERY_S) -> None:
+        self.folder, self.key, self.every_s = folder, key, every_s
+        self._saved_at = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() - self._saved_at >= self.every_s
+
+    def load(self) -> dict[str, Any] | None:
+        """What was saved last by this training, on the CPU; None when there is nothing.
+
+        Read without running any code that the file may hold. Raises VeraError (CHECKPOINT_UNREADABLE).
+        """
+        path = self.folder / _FILE
+        if not path.is_file():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises whatever its reader meets
+            raise VeraError(
+                f"{path} cannot be read ({type(error).__name__}): remove {self.folder} to start again.",
+                code="CHECKPOINT_UNREADABLE",
+                path=str(path),
+            ) from error
+        return state if state.get("key") == self.key else None
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Replace what was saved, at once: a kill leaves the old or the new."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        fresh = self.folder / f"{_FILE}.{os.getpid()}"
+        torch.save({**state, "key": self.key}, fresh)
+        fresh.replace(self.folder / _FILE)
+        self._saved_at = time.monotonic()
+
+    def clear(self) -> None:
+        """Forget it, and the folder with it: the training is done and written."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def key_of(parts: Mapping[str, Any]) -> str:
+    """The key of the training that `parts` (JSON values) decide."""
+    return hashlib.sha256(rfc8785.dumps(dict(parts))).hexdigest()

@@ -1,0 +1,288 @@
+"""The loop: batches to steps to epochs, for any task and method.
+
+Deterministic: the same recipe on the same machine gives the same bytes, however often the training
+was interrupted, and torch's global generator is as it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vera.data import Examples
+from vera.errors import VeraError
+from vera.nn.training.batches import shuffled_steps, steps_per_epoch
+from vera.nn.training.checkpoints import Checkpoints
+from vera.nn.training.recipe import Recipe
+from vera.nn.training.tasks import Scored, Task, check_metric, is_better
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands: `loss` is the mean since the epoch began."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """An epoch that is over: its mean loss, and what it scores on each part that is watched."""
+
+    number: int
+    loss: float
+    scores: Mapping[str, Scored] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the trained parameters were after an epoch, on the CPU."""
+
+    epoch: int
+    tensors: list[Tensor]
+
+
+Report = Callable[[Step], None]
+VALIDATION = "validation"
+
+
+@dataclass
+class Progress:
+    """Where a training stands: everything but the parameters, the optimizer and the generators."""
+
+    epoch: int = 1
+    step_in_epoch: int = 0
+    loss_sum: float = 0.0
+    steps: list[Step] = field(default_factory=list)
+    epochs: list[Epoch] = field(default_factory=list)
+    best: Snapshot | None = None
+
+    @property
+    def best_epoch(self) -> Epoch | None:
+        return self.epochs[self.best.epoch - 1] if self.best else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values and tensors; of a long training, quickly."""
+        return {
+            "at": (self.epoch, self.step_in_epoch, self.loss_sum),
+            "steps": [(step.epoch, step.step, step.steps, step.loss) for step in self.steps],
+            "epochs": [(epoch.number, epoch.loss, dict(epoch.scores)) for epoch in self.epochs],
+            "best": self.best and (self.best.epoch, self.best.tensors),
+        }
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> Progress:
+        epoch, step_in_epoch, loss_sum = saved["at"]
+        steps, epochs = [Step(*step) for step in saved["steps"]], [Epoch(*epoch) for epoch in saved["epochs"]]
+        return cls(epoch, step_in_epoch, loss_sum, steps, epochs, saved["best"] and Snapshot(*saved["best"]))
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A training that is over. `best` is None where nothing was watched."""
+
+    steps: Sequence[Step]
+    epochs: Sequence[Epoch]
+    last: Snapshot
+    best: Snapshot | None
+
+
+class Loop:
+    """One training of the head of `task` and the parameters `adapter`, the rest of the base being frozen already.
+
+    It goes on from what `checkpoints` had `saved`, if anything. With `watched`, every epoch is scored on each of those parts; on the one called "validation" the
+    best epoch is chosen.
+    """
+
+    def __init__(
+        self,
+        task: Task[Any],
+        adapter: Sequence[nn.Parameter],
+        train: Examples,
+        recipe: Recipe,
+        *,
+        watched: Mapping[str, Examples] | None = None,
+        report: Report | None = None,
+        checkpoints: Checkpoints | None = None,
+        saved: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.task, self.recipe, self.train = task, recipe, train
+        self.watched, self.report, self.checkpoints = watched or {}, report, checkpoints
+        self.metric = check_metric(task, recipe.metric)
+        self.parameters = [*task.head_parameters(), *adapter]
+        self.optimizer = _optimizer(adapter, task.head_parameters(), recipe)
+        self.shuffle = torch.Generator().manual_seed(recipe.seed)
+        self.saved = saved
+        self.progress = Progress()
+
+    def run(self) -> Fitted:
+        """Train to the end. The parameters are then those of the last epoch.
+
+        Raises VeraError (TRAINING_DIVERGED) as soon as a loss is not finite.
+        """
+        self.task.start(self.recipe.seed)
+        items = self.task.items(self.train)
+        with _seeded(self.task.module, self.recipe):
+            self._restore()
+            while self.progress.epoch <= self.recipe.epochs and not self._has_stopped():
+                self._epoch(items)
+        self.task.module.eval()
+        progress = self.progress
+        return Fitted(progress.steps, progress.epochs, self._snapshot(progress.epoch - 1), progress.best)
+
+    def take(self, snapshot: Snapshot) -> None:
+        """Make the parameters those of `snapshot`, and the head the one that is kept."""
+        put(snapshot.tensors, self.parameters)
+        self.task.finish()
+
+    def _epoch(self, items: Sequence[Any]) -> None:
+        progress, recipe = self.progress, self.recipe
+        per_epoch = steps_per_epoch(len(items), recipe.batch_size, recipe.accumulation)
+        self.shuffled_from = self.shuffle.get_state()
+        steps = shuffled_steps([len(item) for item in items], recipe.batch_size, recipe.accumulation, self.shuffle)
+        for step in islice(steps, progress.step_in_epoch, None):
+            self._set_rates(len(progress.steps), recipe.epochs * per_epoch)
+            progress.loss_sum += self._step([[items[row] for row in rows] for rows in step])
+            progress.step_in_epoch += 1
+            mean = progress.loss_sum / progress.step_in_epoch
+            progress.steps.append(Step(progress.epoch, len(progress.steps) + 1, recipe.epochs * per_epoch, mean))
+            if self.checkpoints and self.checkpoints.is_due:
+                self._save()
+            if self.report:
+                self.report(progress.steps[-1])
+        self._close_epoch()
+
+    def _close_epoch(self) -> None:
+        progress = self.progress
+        scores = {part: self.task.score(examples) for part, examples in self.watched.items()}
+        epoch = Epoch(progress.epoch, progress.loss_sum / progress.step_in_epoch, scores)
+        progress.epochs.append(epoch)
+        if VALIDATION in scores:
+            known, value = progress.best_epoch, scores[VALIDATION][self.metric]
+            if known is None or is_better(self.metric, value, known.scores[VALIDATION][self.metric]):
+                progress.best = self._snapshot(epoch.number)
+        progress.epoch, progress.step_in_epoch, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        if self.checkpoints and self.checkpoints.is_due:
+            self.shuffled_from = self.shuffle.get_state()
+            self._save()
+
+    def _has_stopped(self) -> bool:
+        """Whether the patience of the recipe is at its end."""
+        best, patience = self.progress.best, self.recipe.patience
+        return best is not None and patience is not None and len(self.progress.epochs) - best.epoch >= patience
+
+    def _step(self, batches: Sequence[Sequence[Any]]) -> float:
+        """One step on the mean loss of all items of `batches`, and that loss."""
+        self.optimizer.zero_grad(set_to_none=True)
+        weights = [self.task.weight(items) for items in batches]
+        total = 0.0
+        for items, weight in zip(batches, weights, strict=True):
+            with _autocast(self.parameters[0].device, self.recipe):
+                loss = self.task.loss(items) * (weight / sum(weights))
+            value = loss.item()
+            if not math.isfinite(value):
+                raise VeraError(
+                    f"The loss became {value}: train again with a lower learning rate.", code="TRAINING_DIVERGED"
+                )
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            total += value
+        if self.recipe.clip is not None:
+            nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
+        self.optimizer.step()
+        return total
+
+    def _set_rates(self, step: int, steps: int) -> None:
+        factor = rate_factor(self.recipe, step, steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+
+    def _snapshot(self, epoch: int) -> Snapshot:
+        return Snapshot(epoch, [parameter.detach().cpu().clone() for parameter in self.parameters])
+
+    def _save(self) -> None:
+        assert self.checkpoints is not None
+        device = self.parameters[0].device
+        self.checkpoints.save(
+            {
+                "progress": self.progress.to_dict(),
+                "parameters": [parameter.detach().cpu() for parameter in self.parameters],
+                "optimizer": self.optimizer.state_dict(),
+                "shuffle": self.shuffled_from,
+                "dropout": torch.get_rng_state(),
+                "dropout_on_device": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            }
+        )
+
+    def _restore(self) -> None:
+        saved = self.saved
+        if saved is None:
+            return
+        self.progress = Progress.from_dict(saved["progress"])
+        put(saved["parameters"], self.parameters)
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.shuffle.set_state(saved["shuffle"])
+        torch.set_rng_state(saved["dropout"])
+        if saved["dropout_on_device"] is not None:
+            torch.cuda.set_rng_state(saved["dropout_on_device"], self.parameters[0].device)
+
+
+def put(tensors: Sequence[Tensor], parameters: Sequence[nn.Parameter]) -> None:
+    """Copy `tensors` into `parameters`, in place."""
+    with torch.no_grad():
+        for parameter, tensor in zip(parameters, tensors, strict=True):
+            parameter.copy_(tensor)
+
+
+def rate_factor(recipe: Recipe, step: int, steps: int) -> float:
+    """What the learning rates are multiplied with at `step` (from 0) of `steps`: up to 1, then down by the schedule."""
+    warmup = max(1, int(steps * recipe.warmup) if recipe.warmup_steps is None else recipe.warmup_steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    left = max(0.0, (steps - step) / max(1, steps - warmup))
+    if recipe.schedule == "cosine":
+        return 0.5 * (1 - math.cos(math.pi * left))
+    return left if recipe.schedule == "linear" else 1.0
+
+
+@contextmanager
+def _seeded(module: nn.Module, recipe: Recipe) -> Iterator[None]:
+    """Training mode with masks that depend on the seed alone. Dropout can only draw from torch's global
+    generators, so those are lent for the time and given back as they were."""
+    device = next(module.parameters()).device
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), _deterministic(device):
+        torch.manual_seed(recipe.seed)
+        module.train(recipe.dropout)
+        yield
+
+
+@contextmanager
+def _deterministic(device: torch.device) -> Iterator[None]:
+    """On a GPU, the algorithms that give the same sum twice, where there are such; as it was before afterwards."""
+    if device.type != "cuda":
+        yield
+        return
+    was, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(was, warn_only=warned)
+
+
+def _autocast(device: torch.device, recipe: Recipe) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.dtype == "bfloat16")
+
+
+def _optimizer(adapter: Sequence[nn.Parameter], head: Sequence[nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
+    rates = ((head, recipe.head_learning_rate), (adapter, recipe.learning_rate))
+    groups = [{"params": list(parameters), "lr": rate, "initial_lr": rate} for parameters, rate in rates if parameters]
+    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
