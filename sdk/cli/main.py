@@ -30,7 +30,7 @@ INTERRUPTED = 130
 # section → command → (module, what it does)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Adapters": {
-        "train": ("sdk.cli.train", "Train an adapter of a base on labelled texts, and write it to FOLDER."),
+        "train": ("sdk.cli.train", "Train an adapter of a base, and write it to FOLDER."),
         "import": ("sdk.cli.importing", "Turn a VeRA checkpoint of PEFT into an adapter, and write it to OUT."),
         "push": ("sdk.cli.adapters", "Publish the adapter in the folder PATH as a new version."),
         "pull": ("sdk.cli.adapters", "Fetch an adapter, check it and write it as a folder."),
