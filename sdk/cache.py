@@ -93,6 +93,19 @@ class Cache:
             path.unlink()
         return None
 
+    def is_whole(self, sha256: str) -> bool:
+        """Whether the bytes with this hash are here, however many they are. Damaged ones are removed."""
+        path = self._blob_path(sha256)
+        try:
+            with path.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
+                    return True
+        except OSError:
+            return False
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return False
+
     def keep_blob(self, data: bytes) -> None:
         """Keeps `data` under its hash. A cache that cannot be written costs a warning and nothing else."""
         self._write(self._blob_path(hashlib.sha256(data).hexdigest()), data)
@@ -110,6 +123,10 @@ class Cache:
     @property
     def blobs_folder(self) -> Path:
         return self._folder / "blobs"
+
+    def blob_file(self, sha256: str) -> Path:
+        """Where the bytes with this hash are, or would be: for those too large to hold, whose reader hashes them."""
+        return self._blob_path(sha256)
 
     def _blob_path(self, sha256: str) -> Path:
         if not _SHA256.fullmatch(sha256):

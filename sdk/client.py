@@ -8,18 +8,19 @@ decoded strictly and refused by BadAnswer. Whether bytes are the promised ones i
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cached_property, partial
 from http import HTTPStatus
+from io import BytesIO
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 from sdk.config import Config, is_loopback
-from sdk.errors import BadAnswer, HubError, Offline, Unavailable, of_problem
+from sdk.errors import BadAnswer, HubError, NotFound, Offline, Unavailable, of_problem
 from sdk.models import (
     Account,
     Adapter,
@@ -168,6 +169,27 @@ class Hub:
         path = f"/api/v1/adapters/{ref.adapter_id}/blobs/{_segment(sha256)}"
         return self._send("GET", path, is_idempotent=True, max_bytes=max_bytes).body
 
+    # -- Stored projections -----------------------------------------------------------------------
+
+    def has_projection(self, digest: str) -> bool:
+        """Whether the hub keeps the stored pair `digest`."""
+        try:
+            self._send("HEAD", f"/api/v1/projections/{_segment(digest)}", is_idempotent=True)
+        except NotFound:
+            return False
+        return True
+
+    def put_projection(self, digest: str, runs: Callable[[], Iterator[memoryview]], *, size_bytes: int) -> None:
+        """Sends the stored pair whose bytes `runs` gives, as often as the request is repeated."""
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)}
+        path = f"/api/v1/projections/{_segment(digest)}"
+        self._send("PUT", path, is_idempotent=True, content=lambda: map(bytes, runs()), headers=headers)
+
+    def download_projection(self, digest: str, into: BinaryIO, *, size_bytes: int) -> None:
+        """What the hub sends as the stored pair `digest`, written to `into`: at most `size_bytes`, not yet verified."""
+        path = f"/api/v1/projections/{_segment(digest)}"
+        self._send("GET", path, is_idempotent=True, max_bytes=size_bytes, into=into)
+
     # -- Suites, evaluations, leaderboards --------------------------------------------------------
 
     def list_suites(self) -> Iterator[Suite]:
@@ -266,12 +288,21 @@ class Hub:
             cursor = following
 
     def _send(
-        self, method: str, path: str, *, is_idempotent: bool, max_bytes: int = MAX_JSON_BYTES, **request: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        is_idempotent: bool,
+        max_bytes: int = MAX_JSON_BYTES,
+        into: BinaryIO | None = None,
+        **request: Any,
     ) -> _Reply:
+        """The answer to a request; a body beyond memory is written to `into`, from its start at every attempt."""
         if self.config.offline:
             raise Offline(f"VERA_HUB_OFFLINE is set, and this needs the hub at {self.config.url}: unset it.")
         import stamina
 
+        read = partial(_read, max_bytes=max_bytes, into=into)
         retries = stamina.retry_context(
             on=_pause_before_retry,
             attempts=ATTEMPTS,
@@ -282,11 +313,16 @@ class Hub:
         )
         for attempt in retries:
             with attempt:
-                return self._send_once(method, path, is_idempotent, max_bytes, request)
+                return self._send_once(method, path, is_idempotent, read, request)
         raise AssertionError("retry_context ends by returning or raising")
 
     def _send_once(
-        self, method: str, path: str, is_idempotent: bool, max_bytes: int, request: Mapping[str, Any]
+        self,
+        method: str,
+        path: str,
+        is_idempotent: bool,
+        read: Callable[[httpx2.Response], bytes],
+        request: Mapping[str, Any],
     ) -> _Reply:
         import httpx2
 
@@ -296,9 +332,11 @@ class Hub:
             "headers": headers,
             "timeout": httpx2.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
         }
+        if callable(request.get("content")):
+            arguments["content"] = request["content"]()
         try:
             with self._http.stream(method, f"{self.config.url}{path}", follow_redirects=False, **arguments) as response:
-                body = _read(response, max_bytes if response.is_success else MAX_JSON_BYTES)
+                body = read(response) if response.is_success else _read(response)
         except httpx2.HTTPError as error:
             raise _unreachable(error, self.config.url, is_idempotent) from error
         reply = _Reply(response.status_code, body, response.headers.get("date"))
@@ -331,15 +369,18 @@ class Hub:
         return httpx2.Client(verify=tls, trust_env=not is_here)
 
 
-def _read(response: httpx2.Response, max_bytes: int) -> bytes:
+def _read(response: httpx2.Response, *, max_bytes: int = MAX_JSON_BYTES, into: BinaryIO | None = None) -> bytes:
+    """The body, which is written to `into` when that is given, and then nothing of it is returned."""
     if response.headers.get("content-encoding", "identity") != "identity":
         raise BadAnswer("The hub's answer is compressed, which was not asked for: is a proxy in between?")
-    body = bytearray()
+    body = BytesIO() if into is None else into
+    body.seek(0)
+    body.truncate()
     for chunk in response.iter_bytes():
-        body += chunk
-        if len(body) > max_bytes:
+        body.write(chunk)
+        if body.tell() > max_bytes:
             raise BadAnswer(f"The hub's answer is longer than the {max_bytes:,} bytes it may have: it was dropped.")
-    return bytes(body)
+    return body.getvalue() if isinstance(body, BytesIO) else b""
 
 
 def _failure(reply: _Reply, headers: httpx2.Headers, url: str, is_idempotent: bool) -> HubError:

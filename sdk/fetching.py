@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING
 
 from sdk.cache import Cache, Resolution, selector_of
 from sdk.config import Config
-from sdk.errors import BadAnswer, DigestMismatch, HubWarning, LockMismatch, Offline, Yanked
+from sdk.errors import BadAnswer, DigestMismatch, HubWarning, LockMismatch, Misconfigured, Offline, Yanked
+from sdk.files import writing_atomically
 from vera import archive, peft_format
 from vera.archive import Archive
+from vera.errors import ProjectionMismatch
 from vera.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest
+from vera.projection import check_file
 from vera.ref import AdapterRef, SelectorKind
 
 if TYPE_CHECKING:
@@ -91,6 +94,7 @@ def pull(
     from sdk.locking import lock_for
 
     fetched = fetch(ref, config=config, hub=hub, lock=lock_for(locked))
+    fetched = with_pair(fetched, config=config, hub=hub)
     folder = Path(to) if to is not None else Path(fetched.resolved.ref.name)
     archive.write_folder(fetched.archive, folder)
     return replace(fetched, folder=folder)
@@ -106,10 +110,11 @@ def fetch(
 ) -> Fetched:
     """The adapter that `ref` means, checked: its digest, every file's hash, and `vera.archive.inspect`.
 
-    Asks the hub only for what is not in the cache: nothing at all for an immutable reference that was
-    fetched before. With `lock`, `ref` means what the lock pins and nothing else. A version that was
-    yanked is a warning with a lock or `allow_yanked`, and Yanked otherwise. `hub` is used when given,
-    instead of one made from `config`. Raises HubError and VeraError.
+    A stored pair is left where it is: `with_pair` fetches it. Asks the hub only for what is not in the
+    cache: nothing at all for an immutable reference that was fetched before. With `lock`, `ref` means
+    what the lock pins and nothing else. A version that was yanked is a warning with a lock or
+    `allow_yanked`, and Yanked otherwise. `hub` is used when given, instead of one made from `config`.
+    Raises HubError and VeraError.
     """
     parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
     pin = lock.find(parsed) if lock is not None else None
@@ -121,6 +126,19 @@ def fetch(
     if pin is not None:
         pin.check(fetched.archive.manifest)
     return fetched
+
+
+def with_pair(fetched: Fetched, *, config: Config | None = None, hub: Hub | None = None) -> Fetched:
+    """`fetched` with its stored pair at hand, from the cache or from the hub; as it is when a recipe gives the pair.
+
+    The pair is hashed here, and again by whoever uses it. Raises HubError, DigestMismatch for other bytes.
+    """
+    if not fetched.archive.manifest.recipe.is_stored:
+        return fetched
+    with _hub_of(fetched.resolved.ref, config, hub) as door:
+        path, downloaded_bytes = _pair_file(fetched.archive.manifest, fetched.resolved.ref, door)
+    at_hand = replace(fetched.archive, projection=path)
+    return replace(fetched, archive=at_hand, downloaded_bytes=fetched.downloaded_bytes + downloaded_bytes)
 
 
 def fetch_many(refs: Sequence[str | AdapterRef], *, hub: Hub, lock: Lock | None = None) -> list[Fetched]:
@@ -289,6 +307,52 @@ def _manifest_in(resolved: Resolved) -> bytes | None:
         return None
 
 
+def _pair_file(manifest: Manifest, ref: AdapterRef, hub: Hub) -> tuple[Path, int]:
+    """Where the stored pair lies in the cache, proven, and how many bytes were downloaded for it."""
+    path = Cache(hub.config.cache).blob_file(manifest.projection_digest.removeprefix("sha256:"))
+    if path.exists():
+        try:
+            check_file(manifest.recipe, manifest.projection_digest, path)
+        except ProjectionMismatch:
+            path.unlink(missing_ok=True)  # damaged: it is fetched anew
+        else:
+            return path, 0
+    if hub.config.offline:
+        raise _not_here_offline("the stored pair", ref)
+    try:
+        _download_pair(manifest, hub, path)
+    except OSError as error:
+        raise Misconfigured(
+            f"The stored pair of {ref} has {manifest.recipe.size_bytes:,} bytes and cannot be written to {path.parent} "
+            f"({error.strerror}): make room there, or set VERA_HUB_CACHE.",
+            code="CACHE_UNWRITABLE",
+        ) from error
+    return path, manifest.recipe.size_bytes
+
+
+def _download_pair(manifest: Manifest, hub: Hub, path: Path) -> None:
+    recipe, digest = manifest.recipe, manifest.projection_digest
+    with writing_atomically(path, mode=0o644) as file:
+        hub.download_projection(digest, file, size_bytes=recipe.size_bytes)
+        file.flush()
+        try:
+            check_file(recipe, digest, Path(file.name))
+        except ProjectionMismatch as error:
+            raise DigestMismatch(
+                f"The stored pair {digest} arrived as something else: it was damaged on the way or by the hub. "
+                "Try again, and tell the hub's operator if it stays so.",
+                facts={"expected": digest, **error.facts},
+            ) from error
+
+
+def _not_here_offline(what: str, ref: AdapterRef) -> Offline:
+    return Offline(
+        f"VERA_HUB_OFFLINE is set and {what} of {ref} is not in the cache: fetch it once with the network, "
+        f"`vera-hub pull {ref}`.",
+        facts={"ref": str(ref)},
+    )
+
+
 class _Files:
     """Files of one adapter by hash, from the cache or from the hub, verified either way.
 
@@ -330,11 +394,7 @@ class _Files:
 
     def _download(self, path: str, sha256: str) -> bytes:
         if self._hub.config.offline:
-            raise Offline(
-                f"VERA_HUB_OFFLINE is set and {path} of {self._ref} is not in the cache: fetch it once with the network, "
-                f"`vera-hub pull {self._ref}`.",
-                facts={"ref": str(self._ref), "path": path},
-            )
+            raise _not_here_offline(path, self._ref)
         data = self._hub.download_blob(self._ref, sha256, max_bytes=archive.MAX_BYTES[path])
         got = hashlib.sha256(data).hexdigest()
         if got != sha256:

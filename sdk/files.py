@@ -5,22 +5,32 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """`data` as the file `path`, which is made or replaced in one step; its folder is made too.
+    """`data` as the file `path`, which is made or replaced in one step; its folder is made too."""
+    with writing_atomically(path, mode=mode) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing_atomically(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """A file to write to, which becomes `path` at the end of the block; when that fails, nothing has changed.
 
     A process that is killed here leaves at most a `.tmp-` file that nobody reads.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fd, temporary = tempfile.mkstemp(prefix=".tmp-", dir=path.parent)
+    os.close(fd)
     try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
+        with open(temporary, "wb") as file:  # by its name, which a reader of what was written needs
+            yield file
             file.flush()
-            os.fsync(fd)
-            os.fchmod(fd, mode)
+            os.fsync(file.fileno())
+            os.fchmod(file.fileno(), mode)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):

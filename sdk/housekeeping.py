@@ -66,7 +66,7 @@ def verify(folder: Path) -> Checked:
     cache, files, size_bytes, damaged = Cache(folder), 0, 0, []
     for sha256, path in cache.blobs():
         files, size_bytes = files + 1, size_bytes + path.stat().st_size
-        if cache.get_blob(sha256) is None:
+        if not cache.is_whole(sha256):
             damaged.append(sha256)
     return Checked(files, size_bytes, tuple(damaged))
 
@@ -114,6 +114,8 @@ def _named_by(cache: Cache, record: Remembered) -> Iterator[str]:
         manifest = Manifest.from_bytes(data)
         promised = {WEIGHTS_FILE: manifest.weights.sha256, **{path: f.sha256 for path, f in manifest.files.items()}}
         yield from (sha256 for path, sha256 in promised.items() if path != MANIFEST_FILE)
+        if manifest.recipe.is_stored:
+            yield manifest.projection_digest.removeprefix("sha256:")
 
 
 def _remove(paths: Iterable[Path]) -> Pruned:

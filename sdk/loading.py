@@ -78,6 +78,7 @@ def load_many(
         found = fetching.fetch_many(parsed, hub=door, lock=lock)
         for each in found:
             check_budget(each.archive.manifest.recipe, budget_bytes)
+        found = [fetching.with_pair(each, hub=door) for each in found]
         tables = _tables_of(found, door)
         with reporting(progress) as report:
             model = base if is_live(base) else _open(base, found[0].archive.manifest, verify, door.config, report)

@@ -138,6 +138,16 @@ class VersionSummary(Answer):
 
 
 @dataclass(frozen=True)
+class StoredProjection(Answer):
+    """A pair of matrices that follows no recipe, kept once for all adapters that use it."""
+
+    digest: str
+    size_bytes: int
+    adapter_count: int
+    created_at: str
+
+
+@dataclass(frozen=True)
 class Version(VersionSummary):
     id: str
     manifest: Mapping[str, Any]
@@ -145,6 +155,7 @@ class Version(VersionSummary):
     card_html: str
     evaluations: tuple[Evaluation, ...]
     warnings: tuple[str, ...]
+    stored_projection: StoredProjection | None = None
     yanked: Any = None  # a hub that cannot yank does not say; others say false, true, a reason, or {"reason": …}
 
     @property

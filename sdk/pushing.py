@@ -14,8 +14,8 @@ from sdk.files import read_bounded
 from vera import archive
 from vera.archive import Archive
 from vera.errors import ArchiveError, RefError
-from vera.manifest import CONFIG_FILE, MANIFEST_FILE, Manifest
-from vera.projection import DEFAULT_BUDGET_BYTES, prove
+from vera.manifest import CONFIG_FILE, MANIFEST_FILE
+from vera.projection import DEFAULT_BUDGET_BYTES, bytes_of_pair, check_file, missing_pair, prove
 from vera.ref import AdapterRef, check_adapter_id
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def push(
 def push_folder(hub: Hub, folder: Path, name: str | None = None, *, message: str | None = None) -> Pushed:
     """`push` on a hub that is open already; says also whether the version is new."""
     adapter = read_adapter(folder)
-    _prove_projection(adapter.manifest)
+    _prove_projection(adapter)
     if hub.config.token is None:
         raise Unauthorized(
             f"There is no token for {hub.config.url}, and nothing is pushed without one: run `vera-hub login`, "
@@ -54,7 +54,8 @@ def push_folder(hub: Hub, folder: Path, name: str | None = None, *, message: str
 
 
 def push_archive(hub: Hub, adapter: Archive, ref: AdapterRef, *, message: str | None = None) -> Pushed:
-    """Sends a checked adapter in one request and makes sure that the hub has kept exactly it."""
+    """Sends a checked adapter in one request, after its stored pair, and makes sure that the hub has kept exactly it."""
+    _send_pair(hub, adapter)
     pushed = hub.push_version(ref, adapter.files, message=message)
     version, digest = pushed.version, adapter.manifest.digest
     if version.digest != digest:
@@ -78,13 +79,32 @@ def read_adapter(folder: Path) -> Archive:
         raise
 
 
-def _prove_projection(manifest: Manifest) -> None:
+def _prove_projection(adapter: Archive) -> None:
     """Raises ProjectionMismatch for a recipe that was changed after training: nobody could load the adapter.
 
     Matrices beyond what a load allows by default are left for the loader, who can raise the budget.
+    A stored pair that is not at hand may be on the hub.
     """
+    manifest = adapter.manifest
+    if manifest.recipe.is_stored:
+        if isinstance(adapter.projection, Path):
+            check_file(manifest.recipe, manifest.projection_digest, adapter.projection)
+        return
     if manifest.recipe.size_bytes <= DEFAULT_BUDGET_BYTES:
         prove(manifest.recipe, manifest.projection_digest)
+
+
+def _send_pair(hub: Hub, adapter: Archive) -> None:
+    """Sends the stored pair of `adapter`, when it has one that the hub does not keep yet.
+
+    Raises ProjectionMissing when it is neither there nor at hand.
+    """
+    recipe, digest, pair = adapter.manifest.recipe, adapter.manifest.projection_digest, adapter.projection
+    if not recipe.is_stored or hub.has_projection(digest):
+        return
+    if pair is None:
+        raise missing_pair(recipe, digest)
+    hub.put_projection(digest, lambda: bytes_of_pair(pair), size_bytes=recipe.size_bytes)
 
 
 def _explain_foreign_folder(folder: Path) -> None:

@@ -11,7 +11,7 @@ from sdk.config import Config
 from sdk.loading import check_files, door_to, is_live, locate_for, reporting
 from sdk.locking import lock_for
 from vera.notebook import html_card
-from vera.projection import DEFAULT_BUDGET_BYTES, prove
+from vera.projection import DEFAULT_BUDGET_BYTES, check_budget, prove
 from vera.ref import AdapterRef
 
 if TYPE_CHECKING:
@@ -87,8 +87,15 @@ def verify(
     parsed, lock = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref), lock_for(locked)
     with door_to([parsed], config, hub) as door, reporting(progress) as report:
         fetched = fetching.fetch(parsed, hub=door, lock=lock)
+        check_budget(fetched.archive.manifest.recipe, budget_bytes)
+        fetched = fetching.with_pair(fetched, hub=door)
         archive = fetched.archive
-        prove(archive.manifest.recipe, archive.manifest.projection_digest, budget_bytes=budget_bytes)
+        prove(
+            archive.manifest.recipe,
+            archive.manifest.projection_digest,
+            budget_bytes=budget_bytes,
+            source=archive.projection,
+        )
         base_evidence = _prove_base(base, archive, door, report)
     return Verification(
         fetched.version_ref, fetched.resolved.digest, base_evidence, _projection(archive), _files(fetched)
@@ -116,10 +123,12 @@ def _prove_live(model: Any, archive: Archive, door: Hub, report: Progress) -> Ev
 
 
 def _projection(archive: Archive) -> Evidence:
-    recipe = archive.manifest.recipe
+    recipe, digest = archive.manifest.recipe, archive.manifest.projection_digest
+    if recipe.is_stored:
+        return Evidence("projection", digest, "sha256", f"{recipe.size_bytes:,} bytes of a stored pair, as promised")
     return Evidence(
         "projection",
-        archive.manifest.projection_digest,
+        digest,
         "rebuilt",
         f"rebuilt from seed {recipe.seed}, rank {recipe.rank}, {recipe.stream}, and equal",
     )

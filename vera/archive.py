@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -32,9 +31,9 @@ from vera.manifest import (
     Manifest,
     Weights,
 )
-from vera.plain_files import open_plain, read_plain
-from vera.projection import PairSource, canonical_bytes, missing_pair, round_to_bfloat16
-from vera.stored import PROJECTION_FILE, RUN_BYTES
+from vera.plain_files import read_plain
+from vera.projection import PairSource, bytes_of_pair, missing_pair, round_to_bfloat16
+from vera.stored import PROJECTION_FILE
 
 # What `vera-hub train` leaves beside what it trained, whatever the method.
 TRAINING_LOG = "training.jsonl"
@@ -195,7 +194,8 @@ def write_files(files: Mapping[str, bytes], folder: Path, *, projection: PairSou
         for name, data in files.items():
             (fresh / name).write_bytes(data)
         if projection is not None:
-            _write_pair(projection, fresh / PROJECTION_FILE)
+            with (fresh / PROJECTION_FILE).open("wb") as file:
+                file.writelines(bytes_of_pair(projection))
         _swap(fresh, folder, aside=Path(staging) / "old")
 
 
@@ -360,16 +360,6 @@ def check_replaceable(folder: Path, files: Collection[str]) -> None:
             path=str(folder),
             found=strangers[:20],
         )
-
-
-def _write_pair(pair: PairSource, path: Path) -> None:
-    if isinstance(pair, Path):
-        with open_plain(pair) as (source, _), path.open("wb") as target:
-            shutil.copyfileobj(source, target, RUN_BYTES)
-        return
-    with path.open("wb") as target:
-        for run in canonical_bytes(pair):
-            target.write(run)
 
 
 def _swap(fresh: Path, folder: Path, *, aside: Path) -> None:

@@ -178,6 +178,11 @@ def canonical_bytes(pair: Projection) -> Iterator[memoryview]:
             yield flat[start : start + _RUN].data.cast("B")
 
 
+def bytes_of_pair(source: PairSource) -> Iterator[memoryview]:
+    """The bytes of a stored pair, in runs, wherever it is. Nothing is checked but that a file is a plain one."""
+    return stored.runs_of_file(source) if isinstance(source, Path) else canonical_bytes(source)
+
+
 def round_to(values: NDArray[np.float32], rounding: str) -> NDArray[np.float32]:
     """`values` rounded to nearest even in `rounding`, as float32."""
     if rounding == "bfloat16":

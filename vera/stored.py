@@ -7,7 +7,7 @@ every adapter which uses it names already, and one file serves them all.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +45,21 @@ def read_matrices(path: Path, shapes: Sequence[tuple[int, int]]) -> list[Matrix]
 
 def digest_of_file(path: Path, expected_bytes: int) -> str:
     """`sha256:…` of the file `path`, which must have `expected_bytes`. Raises as `read_matrices` does."""
-    hasher = hashlib.sha256()
-    with open_plain(path) as (file, size_bytes):
+    hasher, read_bytes = hashlib.sha256(), 0
+    with open_plain(path) as (_, size_bytes):
         _check_size(path, expected_bytes, size_bytes)
-        while run := file.read(RUN_BYTES):
-            hasher.update(run)
+    for run in runs_of_file(path):
+        hasher.update(run)
+        read_bytes += len(run)
+    _check_size(path, expected_bytes, read_bytes)
     return f"sha256:{hasher.hexdigest()}"
+
+
+def runs_of_file(path: Path) -> Iterator[memoryview]:
+    """The bytes of the plain file `path`, in runs. Raises ArchiveError for what is none."""
+    with open_plain(path) as (file, _):
+        while run := file.read(RUN_BYTES):
+            yield memoryview(run)
 
 
 def check_values(matrix: Matrix) -> None:

@@ -27,7 +27,7 @@ from sdk import bases
 from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import HubError, LeaseLost, Unauthorized, Unavailable
-from sdk.fetching import fetch
+from sdk.fetching import fetch, with_pair
 from sdk.models import Job
 from vera import archive
 from vera.errors import VeraError
@@ -117,7 +117,8 @@ class Worker:
 
     def _evaluate(self, job: Job) -> dict[str, Any]:
         suite, ref = self.suites[job.suite], AdapterRef.parse(job.ref)
-        fetched = fetch(AdapterRef(ref.namespace, ref.name, digest=job.version_digest), hub=self.hub)
+        version = AdapterRef(ref.namespace, ref.name, digest=job.version_digest)
+        fetched = with_pair(fetch(version, hub=self.hub), hub=self.hub)
         with tempfile.TemporaryDirectory(prefix="vera-eval-") as folder:
             adapter = Path(folder) / "adapter"
             archive.write_folder(fetched.archive, adapter)

@@ -26,7 +26,7 @@ from sdk.config import Config
 from sdk.models import Evaluation
 from sdk.pushing import push_archive
 from tests.hub.harness import Hub as HubInProcess
-from tests.tiny_adapters import make_tiny
+from tests.tiny_adapters import make_tiny, with_stored_pair
 from vera import fingerprint
 from vera.ref import AdapterRef
 
@@ -136,6 +136,20 @@ def test_what_is_pushed_is_scored(lab: Lab) -> None:
     assert done.environment is not None
     assert done.environment["dtype"] == "float32"
     assert done.score in (0, 0.25, 0.5, 0.75, 1)
+
+
+def test_an_adapter_whose_pair_is_stored_is_scored_like_the_same_one_with_a_drawn_pair(lab: Lab) -> None:
+    drawn = make_tiny(lab.base, head=True)
+    ids = []
+    for name, adapter in (("drawn", drawn), ("stored", with_stored_pair(drawn))):
+        pushed = push_archive(lab.user, adapter, AdapterRef("demo", name))
+        ids.append(lab.user.request_evaluation(pushed.version.ref, NAME).id)
+    lab.start_worker()
+
+    first, second = (lab.wait(evaluation_id, is_over) for evaluation_id in ids)
+
+    assert (first.state, second.state) == ("done", "done"), second.reason
+    assert first.score == second.score
 
 
 def test_a_killed_child_is_tried_again_and_the_job_ends_once(lab: Lab) -> None:
