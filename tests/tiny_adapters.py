@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,13 +25,14 @@ def make_tiny(
     seed: int = 0,
     rank: int = RANK,
     sizes: Mapping[str, tuple[int, int]] = SIZES,
+    modules: Sequence[AdaptedModule] = (),
     head: bool = False,
     card: str = "# tiny\n",
     method: str = VERA,
 ) -> Archive:
-    """An adapter of the tiny BERT; with `head`, one that tells cats from dogs (badly)."""
+    """An adapter of the tiny BERT, or of `modules`; with `head`, one that tells cats from dogs (badly)."""
     rng = np.random.default_rng(seed)
-    modules = tuple(AdaptedModule(name, *sizes[name]) for name in sorted(sizes))
+    modules = tuple(modules) or tuple(AdaptedModule(name, *sizes[name]) for name in sorted(sizes))
     recipe = ProjectionRecipe(
         PEFT_MT19937, seed, rank, max(m.in_features for m in modules), max(m.out_features for m in modules)
     )

@@ -201,9 +201,9 @@ def test_a_map_that_is_never_called_cannot_be_adapted() -> None:
     assert caught.value.code == "TARGET_UNSUPPORTED"
 
 
-def test_an_embedding_is_not_a_linear_map() -> None:
-    with pytest.raises(TargetError, match="Embedding is not a linear map"):
-        linear_size(nn.Embedding(4, 4))
+def test_a_map_of_more_than_its_weight_cannot_be_adapted() -> None:
+    with pytest.raises(TargetError, match="LayerNorm is not a linear map"):
+        linear_size(nn.LayerNorm(4))
 
 
 def test_a_target_that_is_not_there_names_what_there_is() -> None:

@@ -30,6 +30,7 @@ from vera.notebook import html_card
 from vera.projection import DEFAULT_BUDGET_BYTES
 
 VERIFY = ("strict", "warn", "off")
+_WEIGHT = ".weight"
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,15 @@ def attach(
     *,
     ref: str | None = None,
     verify: str = "strict",
+    is_loaded_from_base: bool = False,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     progress: Progress | None = None,
 ) -> Any:
     """`model` with the adapter of `archive` active: with its head where it has one (see `vera.nn.heads`), else
     `model` itself.
 
-    `base` is the tensor table of the base the adapter names. Nothing is changed before everything
+    `base` is the tensor table of the base the adapter names; `is_loaded_from_base` is what
+    `identity.prove_base` asks for a model that is held quantised. Nothing is changed before everything
     is proven. The same adapter twice is attached once. Raises BaseMismatch, ProjectionMismatch,
     AdapterTooLarge or TargetError.
     """
@@ -81,7 +84,7 @@ def attach(
             f"The adapter was trained on {manifest.base.fingerprint}, and {base.value} was given as its base."
         )
     _check_head(manifest, model)
-    proof = _proof(model, base, verify, progress)
+    proof = _proof(model, base, verify, is_loaded_from_base, progress)
     bank = bank_of(model, proof)
     name = manifest.digest
     vectors = vectors_of(archive)
@@ -105,7 +108,7 @@ def bank_of(model: nn.Module, proof: BaseProof) -> Bank:
     """The one bank of `model`, made at the first call."""
     bank = _BANKS.get(model)
     if bank is None:
-        bank = _BANKS[model] = Bank(live_modules(model, proof), model)
+        bank = _BANKS[model] = Bank(live_modules(model, proof), model, shared_tensors(proof))
     return bank
 
 
@@ -130,23 +133,48 @@ def bank_on(model: Any) -> Bank:
 
 
 def live_modules(model: nn.Module, proof: BaseProof) -> dict[str, nn.Module]:
-    """The model's modules under their names in the base checkpoint."""
-    weights = {
-        name: live for name, live in proof.names.items() if name.endswith(".weight") and live.endswith(".weight")
-    }
+    """The model's modules under their names in the base checkpoint, those that share a tensor of another included."""
+    shared = {_in_checkpoint(live, proof): live for live in proof.tied}
     return {
-        name.removesuffix(".weight"): model.get_submodule(live.removesuffix(".weight"))
-        for name, live in weights.items()
+        name.removesuffix(_WEIGHT): model.get_submodule(live.removesuffix(_WEIGHT))
+        for name, live in {**shared, **proof.names}.items()
+        if name.endswith(_WEIGHT) and live.endswith(_WEIGHT)
     }
 
 
-def _proof(model: nn.Module, base: BaseFingerprint, verify: str, progress: Progress | None) -> BaseProof:
+def shared_tensors(proof: BaseProof) -> dict[str, str]:
+    """Modules that have no tensor of their own in the checkpoint, such as a head tied to the embedding, to the one they share."""
+    named = {_in_checkpoint(live, proof): tensor for live, tensor in proof.tied.items()}
+    return {
+        name.removesuffix(_WEIGHT): tensor
+        for name, tensor in named.items()
+        if name.endswith(_WEIGHT) and name not in proof.names
+    }
+
+
+def _in_checkpoint(live: str, proof: BaseProof) -> str:
+    """What the checkpoint would call the live tensor `live`, which it keeps under another name.
+
+    Where the model has one leading part more or fewer than the checkpoint, so has this name.
+    """
+    tensor = proof.tied[live]
+    keeper = proof.names[tensor]
+    if keeper.endswith(f".{tensor}"):
+        return live.removeprefix(keeper.removesuffix(tensor))
+    if tensor.endswith(f".{keeper}"):
+        return tensor.removesuffix(keeper) + live
+    return live
+
+
+def _proof(
+    model: nn.Module, base: BaseFingerprint, verify: str, is_loaded_from_base: bool, progress: Progress | None
+) -> BaseProof:
     if verify not in VERIFY:
         raise VeraError(f"verify is {verify!r} and can be {', '.join(VERIFY)}.", code="VERIFY_INVALID")
     if verify == "off":
         return trust_base(model, base)
     try:
-        return prove_base(model, base, progress=progress)
+        return prove_base(model, base, is_loaded_from_base=is_loaded_from_base, progress=progress)
     except BaseMismatch as error:
         if verify == "strict":
             raise

@@ -24,8 +24,8 @@ from vera.errors import TargetError, VeraError
 from vera.manifest import DVORA, VERA, AdaptedModule
 from vera.nn.draw import ProvenPair
 from vera.nn.dvora import DvoraDelta
-from vera.nn.layer import AdaptedForward, Added, Delta, SharedProjection, VeraDelta
-from vera.nn.linear import is_linear, linear_size, weight_of
+from vera.nn.layer import AdaptedForward, AdaptedLookup, Added, Delta, SharedProjection, VeraDelta
+from vera.nn.linear import is_target, linear_size, lookup_scale, weight_of
 from vera.nn.mixing import WeightedSum, per_row
 from vera.projection import Projection
 
@@ -39,7 +39,8 @@ class Slot:
 
 
 class Bank:
-    """The adapters on one model. `targets` maps module names of the base checkpoint to live modules of `model`.
+    """The adapters on one model. `targets` maps module names of the base checkpoint to live modules of `model`,
+    and `shared` those that have no weight of their own there to the checkpoint's tensor they share.
 
     It holds the modules and not the model, so that a model nobody else holds is freed (modules with an
     adapter on them at the next garbage collection).
@@ -49,8 +50,11 @@ class Bank:
     same: gradient checkpointing runs the forward again, through whatever is set by then.
     """
 
-    def __init__(self, targets: Mapping[str, nn.Module], model: nn.Module) -> None:
+    def __init__(
+        self, targets: Mapping[str, nn.Module], model: nn.Module, shared: Mapping[str, str] | None = None
+    ) -> None:
         self.targets = targets
+        self.shared = shared or {}
         self.slots: dict[str, Slot] = {}
         self.weights: Mapping[str, float] = {}  # what every pass goes through: Σ weight · adapter
         self.merged: str | None = None  # the adapter that vera.nn.merge folded into the weights
@@ -76,6 +80,13 @@ class Bank:
         if list(self.weights.values()) == [1.0]:
             return next(iter(self.weights))
         return self.merged
+
+    def modules(self) -> tuple[AdaptedModule, ...]:
+        """What a manifest says of an adapter on all the targets."""
+        return tuple(
+            AdaptedModule(name, *linear_size(self.targets[name]), self.shared.get(name))
+            for name in sorted(self.targets)
+        )
 
     def add_vera(
         self,
@@ -270,6 +281,16 @@ class Bank:
                 code="DIMS_MISMATCH",
                 module=module.name,
             )
+        if self.shared.get(module.name) != module.tensor:
+            holds = self.shared.get(module.name, "a weight of its own")
+            raise TargetError(
+                f"{module.name} was trained with the base's {module.weight} and holds {holds} in this model: load the base "
+                "as it was loaded for training (tie_word_embeddings in its configuration).",
+                code="TARGET_UNTIED",
+                module=module.name,
+                expected=module.weight,
+                got=self.shared.get(module.name),
+            )
 
 
 def fill(slot: Slot, vectors: Vectors) -> None:
@@ -299,11 +320,11 @@ def _array(parameter: Tensor) -> Any:
 
 
 def find_targets(model: nn.Module, suffixes: Sequence[str]) -> dict[str, nn.Module]:
-    """The linear modules of `model` whose names end with one of `suffixes`, by name.
+    """The linear modules and embeddings of `model` whose names end with one of `suffixes`, by name.
 
     Raises TargetError when a suffix matches nothing.
     """
-    linear = {name: module for name, module in model.named_modules() if is_linear(module)}
+    linear = {name: module for name, module in model.named_modules() if is_target(module)}
     for suffix in suffixes:
         if not any(_ends(name, [suffix]) for name in linear):
             last = sorted({name.rsplit(".", 1)[-1] for name in linear})
@@ -326,7 +347,7 @@ class _Hung:
         own = vars(module).get("forward")
         # torch's TransformerEncoderLayer reads the weights of its linears, and calls them only if one has a hook.
         marker = module.register_forward_hook(_seen_by_fast_paths)
-        module.forward = AdaptedForward(module.forward, added)
+        module.forward = _adapted_forward(module, added)
         return cls(module, own, marker)
 
     def take_down(self) -> None:
@@ -335,6 +356,12 @@ class _Hung:
             del self.module.forward
         else:
             self.module.forward = self.own
+
+
+def _adapted_forward(module: nn.Module, added: Added) -> AdaptedForward:
+    if isinstance(module, nn.Embedding):
+        return AdaptedLookup(module.forward, added, lookup_scale(module))
+    return AdaptedForward(module.forward, added)
 
 
 def _seen_by_fast_paths(_module: nn.Module, _inputs: object, _output: object) -> None:

@@ -84,7 +84,7 @@ class DvoraDelta(VeraDelta):
 
 def rescaled(module: nn.Module, plain_BTO: Tensor, gain_O: Tensor) -> Tensor:
     """(g - 1) ⊙ W x, from what `module` gives, W x + bias. The gain is one per batch, (O,), or one per row, (B, 1, O)."""
-    bias_O = module.bias
+    bias_O = getattr(module, "bias", None)  # an embedding has none
     product_BTO = plain_BTO
     if isinstance(bias_O, Tensor):
         in_output = bias_O.to(plain_BTO.dtype)  # as it was added: under autocast, rounded

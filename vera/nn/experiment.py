@@ -18,7 +18,7 @@ from vera.errors import VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import BaseIdentity
 from vera.nn import packaging, targets
-from vera.nn.attach import live_modules
+from vera.nn.attach import live_modules, shared_tensors
 from vera.nn.bank import Bank
 from vera.nn.identity import prove_base
 from vera.nn.packaging import Scores
@@ -153,11 +153,13 @@ class _Trained:
 
 
 def _prepare(name: str, base: Base, split: Split, recipe: Recipe, choices: Choices) -> _Run:
-    live = live_modules(base.model, prove_base(base.model, base.fingerprint))
+    proof = prove_base(base.model, base.fingerprint)
+    live = live_modules(base.model, proof)
     _check(base.model, split, recipe)
     adapts = recipe.method not in ("head", "full")
     chosen = {id(module) for module in targets.choose(base.model, choices.targets).values()} if adapts else set()
-    bank = Bank({name: module for name, module in live.items() if id(module) in chosen}, base.model)
+    adapted = {name: module for name, module in live.items() if id(module) in chosen}
+    bank = Bank(adapted, base.model, shared_tensors(proof))
     split = split.with_validation() if recipe.watches else split
     task = task_of(split, base.model, recipe, pooling=choices.pooling)
     return _Run(name, base, split, recipe, choices, bank, task, check_metric(task, recipe.metric))

@@ -1,17 +1,22 @@
 """Proof that a live model holds exactly the weights of a registered base.
 
-Every float tensor of the base's table is looked for in the model, by its name or by its content
+Every tensor of the base's table is looked for in the model, by its name or by its content
 (transformers renames some modules when it loads them), and its bytes are hashed in the stored
 dtype. A wider dtype that contains the stored one (bfloat16 → float32) proves just as well.
+
+A tensor that is held quantised, or rounded to a narrower dtype, has no bytes left to compare. Such a
+model is proven by its source: by whoever checked the checkpoint's files and then loaded it from them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import weakref
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -21,15 +26,32 @@ from vera.fingerprint import BaseFingerprint, TensorRecord
 
 Progress = Callable[[int, int], None]
 
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_FLOATS = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+# Buffers such as position numbers, and the weights of a checkpoint that is stored quantised.
+_INTEGERS = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
+_DTYPES = _FLOATS | _INTEGERS
+_WIDE = (torch.float32, torch.float64)
 # A cast to the stored dtype and back loses nothing when the live dtype contains it.
-_CONTAINS = {
-    torch.bfloat16: (torch.bfloat16, torch.float32, torch.float64),
-    torch.float16: (torch.float16, torch.float32, torch.float64),
-    torch.float32: (torch.float32, torch.float64),
+_CONTAINS: Mapping[torch.dtype, tuple[torch.dtype, ...]] = {
+    **{dtype: (dtype,) for dtype in _INTEGERS.values()},
+    torch.float8_e4m3fn: (torch.float8_e4m3fn, torch.float16, torch.bfloat16, *_WIDE),
+    torch.float8_e5m2: (torch.float8_e5m2, torch.float16, torch.bfloat16, *_WIDE),
+    torch.bfloat16: (torch.bfloat16, *_WIDE),
+    torch.float16: (torch.float16, *_WIDE),
+    torch.float32: _WIDE,
     torch.float64: (torch.float64,),
 }
 _THREADS = 4
+_NUMBER = re.compile(r"(\d+)")
+
+Key = tuple[tuple[int, ...], str, str]  # shape, stored dtype and hash of a tensor
 
 
 @dataclass(frozen=True)
@@ -37,16 +59,25 @@ class BaseProof:
     """What was proven of a live base. `names` maps checkpoint tensor names to live ones."""
 
     fingerprint: str
-    kind: str  # "content": the bytes of every tensor; "none": nobody looked
+    # "content": the bytes of every tensor; "source": of those that can be compared, and the rest was loaded
+    # from the base's own files; "none": nobody looked
+    kind: str
     tensors: int
     names: Mapping[str, str]
     absent: tuple[str, ...] = ()  # parts of the checkpoint that this model class leaves out
     extra: tuple[str, ...] = ()  # parameters that are not the base's, such as a task head
+    tied: Mapping[str, str] = field(default_factory=dict)  # further live names of checkpoint tensors, to those
+    unread: tuple[str, ...] = ()  # checkpoint tensors that are held quantised or rounded
 
     def __str__(self) -> str:
         if self.kind == "none":
             return f"base {self.fingerprint}: not verified"
-        return f"base {self.fingerprint}: {self.tensors} float tensors, every byte equal"
+        if self.kind == "source":
+            return (
+                f"base {self.fingerprint}: loaded from its verified checkpoint; {self.tensors} tensors, every byte equal, "
+                f"and {len(self.unread)} held quantised or rounded"
+            )
+        return f"base {self.fingerprint}: {self.tensors} tensors, every byte equal"
 
     def module(self, name: str) -> str | None:
         """The live name of the checkpoint's module `name`."""
@@ -54,53 +85,162 @@ class BaseProof:
         return live.removesuffix(".weight") if live else None
 
 
-def prove_base(model: nn.Module, base: BaseFingerprint, *, progress: Progress | None = None) -> BaseProof:
+def prove_base(
+    model: nn.Module, base: BaseFingerprint, *, is_loaded_from_base: bool = False, progress: Progress | None = None
+) -> BaseProof:
     """Proof that `model` holds `base`. A model proven once is not read again until a tensor of it changes.
 
-    Raises BaseMismatch, which says what differs and what it looks like.
+    `is_loaded_from_base` is said by whoever verified the files of a checkpoint to be `base` and made
+    `model` from them: it vouches for tensors that are held quantised or in a narrower dtype, and for
+    nothing else. Raises BaseMismatch, which says what differs and what it looks like, or, with the
+    code BASE_UNPROVABLE, what cannot be compared.
     """
     stamp = _stamp(model)
     known = _PROVEN.get(model)
     if known and known[0] == stamp and known[1].fingerprint == base.value:
         return known[1]
-    proof = _prove(dict(_float_tensors(model)), base, progress)
+    proof = _prove(_tensors(model), base, progress)
+    if proof.unread and not is_loaded_from_base:
+        raise _unprovable(proof, base, _tensors(model))
     _PROVEN[model] = (stamp, proof)
     return proof
 
 
 def trust_base(model: nn.Module, base: BaseFingerprint) -> BaseProof:
     """The names of `base` in `model`, without looking at a single weight (verify="off")."""
-    live = dict(_float_tensors(model))
+    live = _tensors(model)
     names = {r.name: found for r in base.tensors if (found := _by_name(r.name, live))}
-    return BaseProof(base.value, "none", 0, names)
+    return BaseProof(base.value, "none", 0, names, tied=_tied(names, live))
 
 
 def _prove(live: Mapping[str, Tensor], base: BaseFingerprint, progress: Progress | None) -> BaseProof:
+    """Raises BaseMismatch for anything that can be compared and is not the base's."""
     records = [record for record in base.tensors if record.dtype in _DTYPES]
-    named = {record.name: found for record in records if (found := _by_name(record.name, live))}
-    hashes = _hash_all([(live[named[r.name]], r) for r in records if r.name in named], progress)
-    differing = [r for r, digest in hashes if digest != r.sha256]
-    missing = [r for r in records if r.name not in named]
-    renamed = _by_content(missing, {n: t for n, t in live.items() if n not in named.values()})
-    missing = [r for r in missing if r.name not in renamed]
-    names = named | renamed
-    absent = [r for r in missing if _part(r.name) not in {_part(name) for name in names}]
-    lost = [r for r in missing if r not in absent]
-    extra = sorted(set(live) - set(names.values()))
-    foreign = [name for name in extra if _is_inside(name, names)]
-    if differing or lost or foreign or not names:
-        raise _mismatch(base, live, _Difference(differing, lost, foreign, found=len(names)))
-    return BaseProof(base.value, "content", len(names), names, tuple(r.name for r in absent), tuple(extra))
+    match = _match(records, live)
+    compared = [(live[match.named[r.name]], r) for r in records if r.name in match.named]
+    unread = [record for tensor, record in compared if not _can_compare(tensor, record)]
+    hashes = _hash_all([(tensor, record) for tensor, record in compared if _can_compare(tensor, record)], progress)
+    absent, lost = _left_out(records, match.found)
+    tied = _tied(match.found, live)
+    extra = sorted(live.keys() - set(match.found.values()) - tied.keys() - {n for n in live if not _is_weight(live[n])})
+    difference = _Difference(
+        differing=[record for record, digest in hashes if digest != record.sha256],
+        lost=lost,
+        foreign=_foreign(extra, match.found, [match.named[r.name] for r in unread], live),
+        found=len(match.found),
+    )
+    if difference or not match.found:
+        raise _mismatch(base, live, difference)
+    names = {**match.named, **match.renamed}
+    return BaseProof(
+        base.value,
+        "source" if unread else "content",
+        len(match.found) - len(unread),
+        names,
+        tuple(record.name for record in absent),
+        tuple(extra),
+        {live: name for live, name in tied.items() if name in names},
+        tuple(record.name for record in unread),
+    )
 
 
-def _is_inside(name: str, names: Mapping[str, str]) -> bool:
-    """Whether the live tensor `name` stands among the base's own parts, where it would change what the base computes.
+@dataclass(frozen=True)
+class _Match:
+    """Checkpoint names to live names: by name, by content, and by content that several modules have."""
 
-    A task head stands beside them.
+    named: Mapping[str, str]
+    renamed: Mapping[str, str]
+    alike: Mapping[str, str]
+
+    @property
+    def found(self) -> dict[str, str]:
+        return {**self.named, **self.renamed, **self.alike}
+
+
+def _match(records: Sequence[TensorRecord], live: Mapping[str, Tensor]) -> _Match:
+    named = {record.name: here for record in records if (here := _by_name(record.name, live))}
+    others = live.keys() - set(named.values())
+    renamed, alike = _by_content([r for r in records if r.name not in named], {n: live[n] for n in others})
+    return _Match(named, renamed, alike)
+
+
+def _left_out(
+    records: Sequence[TensorRecord], found: Mapping[str, str]
+) -> tuple[list[TensorRecord], list[TensorRecord]]:
+    """The weights of whole parts that this model class does not have, and those that it should have.
+
+    A buffer that a model computes instead of loading it, such as position numbers, is neither.
     """
-    parts = {live.removesuffix(base) + _part(base) for base, live in names.items() if live.endswith(base)}
-    parts |= {_part(live) for base, live in names.items() if base.endswith(f".{live}")}
-    return any(name == part or name.startswith(f"{part}.") for part in parts)
+    parts = {_part(name) for name in found}
+    missing = [record for record in records if record.name not in found and record.dtype in _FLOATS]
+    absent = [record for record in missing if _part(record.name) not in parts]
+    return absent, [record for record in missing if _part(record.name) in parts]
+
+
+def _foreign(
+    extra: Iterable[str], found: Mapping[str, str], unread: Iterable[str], live: Mapping[str, Tensor]
+) -> list[str]:
+    """Those of `extra` that stand among the base's own parts, where they would change what the base computes.
+
+    A task head stands beside them, and a quantised weight brings its scales.
+    """
+    parts = _live_parts(found)
+    quantised = {_parent(n) for n in unread if not _is_plain(live[n]) or not live[n].is_floating_point()}
+    return [n for n in extra if _is_within(n, parts) and not _is_within(n, quantised)]
+
+
+def _can_compare(tensor: Tensor, record: TensorRecord) -> bool:
+    """Whether the bytes of the stored tensor can still be there. One of another shape can be compared: it differs."""
+    if not _is_plain(tensor):
+        return False
+    return tensor.dtype in _CONTAINS[_DTYPES[record.dtype]] or (
+        tensor.is_floating_point() and tuple(tensor.shape) != record.shape
+    )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """False for tensors of libraries, such as quantised or sharded ones: they are not the numbers they seem."""
+    return type(tensor) in (Tensor, nn.Parameter)
+
+
+def _is_weight(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() or not _is_plain(tensor)
+
+
+def _tied(names: Mapping[str, str], live: Mapping[str, Tensor]) -> dict[str, str]:
+    """Live tensors beyond `names` that are the memory of a tensor in it: live name to checkpoint name.
+
+    A checkpoint keeps tied weights once.
+    """
+    keepers = {_memory(live[found]): name for name, found in names.items()}
+    others = live.keys() - set(names.values())
+    return {n: keepers[_memory(live[n])] for n in sorted(others) if _memory(live[n]) in keepers}
+
+
+def _memory(tensor: Tensor) -> tuple[object, ...]:
+    """Equal for two tensors if and only if they are the same numbers in the same memory."""
+    if not _is_plain(tensor) or tensor.data_ptr() == 0:
+        return (id(tensor),)
+    return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+
+
+def _live_parts(names: Mapping[str, str]) -> set[str]:
+    """The top modules of the model that the base's tensors stand in, such as `bert.encoder`."""
+    prefixes = {live.removesuffix(base) for base, live in names.items() if live.endswith(base)}
+    parts: set[str] = set()
+    for base, live in names.items():
+        if live.endswith(base):
+            parts.add(live.removesuffix(base) + _part(base))
+        elif base.endswith(f".{live}"):  # the checkpoint has one leading part more
+            parts.add(_part(live))
+        else:  # renamed: its part is the one it has in the model
+            prefix = max((prefix for prefix in prefixes if live.startswith(prefix)), key=len, default="")
+            parts.add(prefix + _part(live.removeprefix(prefix)))
+    return parts
+
+
+def _is_within(name: str, modules: Iterable[str]) -> bool:
+    return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
 def _by_name(name: str, live: Mapping[str, Tensor]) -> str | None:
@@ -114,17 +254,62 @@ def _by_name(name: str, live: Mapping[str, Tensor]) -> str | None:
     return longer[0] if len(longer) == 1 else None
 
 
-def _by_content(records: list[TensorRecord], live: Mapping[str, Tensor]) -> dict[str, str]:
-    """Checkpoint names to live names for tensors that only their bytes identify."""
-    wanted: dict[tuple[tuple[int, ...], str], dict[str, str]] = {}
-    for record in records:
-        wanted.setdefault((record.shape, record.dtype), {})[record.sha256] = record.name
-    found: dict[str, str] = {}
-    for name, tensor in live.items():
-        for (shape, dtype), names in wanted.items():
-            if tuple(tensor.shape) == shape and (record_name := names.get(_hash(tensor, dtype) or "")):
-                found.setdefault(record_name, name)
-    return found
+def _by_content(records: Sequence[TensorRecord], live: Mapping[str, Tensor]) -> tuple[dict[str, str], dict[str, str]]:
+    """Checkpoint names to live names for modules that only the bytes of all their tensors identify.
+
+    In the second table are those that several modules hold byte for byte, such as fresh norms: each is
+    there as often as it must be, and which is which cannot be told.
+    """
+    keys = {name: _keys(tensor, records) for name, tensor in live.items() if _is_plain(tensor)}
+    rooms: dict[str, dict[str, set[Key]]] = {}
+    holders: dict[Key, list[str]] = {}
+    for name in sorted(keys, key=_natural):
+        rooms.setdefault(_parent(name), {})[name] = keys[name]
+        for key in keys[name]:
+            holders.setdefault(key, []).append(_parent(name))
+    groups = _by_module(records)
+    same = Counter(frozenset(map(_key, group)) for group in groups)
+    taken: set[str] = set()
+    renamed: dict[str, str] = {}
+    alike: dict[str, str] = {}
+    for group in groups:
+        candidates = dict.fromkeys(holders.get(_key(group[0]), ()))
+        fitting = {parent: placed for parent in candidates if (placed := _place(group, rooms[parent]))}
+        if free := [parent for parent in fitting if parent not in taken]:
+            taken.add(free[0])
+            is_unique = len(fitting) == 1 and same[frozenset(map(_key, group))] == 1
+            (renamed if is_unique else alike).update(fitting[free[0]])
+    return renamed, alike
+
+
+def _place(group: Sequence[TensorRecord], room: Mapping[str, set[Key]]) -> dict[str, str] | None:
+    """Each record of a module to a live tensor of its own that has its bytes, or None if one has none."""
+    placed: dict[str, str] = {}
+    for record in group:
+        same_leaf = sorted(room, key=lambda name: _leaf(name) != _leaf(record.name))
+        found = next((n for n in same_leaf if _key(record) in room[n] and n not in placed.values()), None)
+        if found is None:
+            return None
+        placed[record.name] = found
+    return placed
+
+
+def _by_module(records: Sequence[TensorRecord]) -> list[list[TensorRecord]]:
+    groups: dict[str, list[TensorRecord]] = {}
+    for record in sorted(records, key=lambda record: _natural(record.name)):
+        groups.setdefault(_parent(record.name), []).append(record)
+    return list(groups.values())
+
+
+def _keys(tensor: Tensor, records: Iterable[TensorRecord]) -> set[Key]:
+    """What `tensor` is in each dtype that a record of its shape is stored in."""
+    shape = tuple(tensor.shape)
+    hashes = {dtype: _hash(tensor, dtype) for dtype in {r.dtype for r in records if r.shape == shape}}
+    return {(shape, dtype, digest) for dtype, digest in hashes.items() if digest}
+
+
+def _key(record: TensorRecord) -> Key:
+    return record.shape, record.dtype, record.sha256
 
 
 def _hash_all(
@@ -163,6 +348,9 @@ class _Difference:
     foreign: list[str]
     found: int
 
+    def __bool__(self) -> bool:
+        return bool(self.differing or self.lost or self.foreign)
+
 
 def _mismatch(base: BaseFingerprint, live: Mapping[str, Tensor], what: _Difference) -> BaseMismatch:
     first = [*(record.name for record in what.differing + what.lost), *what.foreign][:3]
@@ -182,6 +370,8 @@ def _story(base: BaseFingerprint, live: Mapping[str, Tensor], what: _Difference)
     differing = what.differing
     if not what.found or len(what.lost) > len(base.tensors) // 2:
         return "It looks like another architecture."
+    if what.lost and what.foreign:
+        return "Some of its tensors are fused or split otherwise than in the checkpoint, so their bytes cannot be compared."
     if what.lost:
         return "It looks like another size of the model, with fewer layers."
     shapes = [r for r in differing if (name := _by_name(r.name, live)) and tuple(live[name].shape) != r.shape]
@@ -189,11 +379,6 @@ def _story(base: BaseFingerprint, live: Mapping[str, Tensor], what: _Difference)
         return "It looks like the base with a resized vocabulary."
     if shapes:
         return "It looks like another size of the model."
-    narrow = [
-        r for r in differing if (name := _by_name(r.name, live)) and live[name].dtype not in _CONTAINS[_DTYPES[r.dtype]]
-    ]
-    if narrow:
-        return f"It is held in {live[_by_name(narrow[0].name, live) or ''].dtype}, which cannot contain the stored {narrow[0].dtype}: load it in {narrow[0].dtype}."
     if what.foreign and not differing:
         return "It looks like a deeper model, or one that something was added to."
     if len(differing) == what.found:
@@ -201,11 +386,28 @@ def _story(base: BaseFingerprint, live: Mapping[str, Tensor], what: _Difference)
     return "It looks like a fine-tune of the base, or an adapter merged into it."
 
 
-def _float_tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """The float tensors of the model's state, tied ones under each of their names. Buffers that are
-    computed and never saved, such as rotary frequencies, are not among them."""
-    state = model.state_dict(keep_vars=True)
-    return [(name, t) for name, t in state.items() if isinstance(t, Tensor) and t.is_floating_point()]
+def _unprovable(proof: BaseProof, base: BaseFingerprint, live: Mapping[str, Tensor]) -> BaseMismatch:
+    record = base.by_name[proof.unread[0]]
+    tensor = live[proof.names[record.name]]
+    how = (
+        f"in {tensor.dtype}, which cannot contain the stored {record.dtype}"
+        if _is_plain(tensor) and tensor.is_floating_point()
+        else f"quantised or sharded ({type(tensor).__name__}, {tensor.dtype}), and its stored bytes are gone"
+    )
+    return BaseMismatch(
+        f"This model cannot be proven to be the base {base.value}: {len(proof.unread)} of its {len(proof.names)} tensors "
+        f"cannot be compared. {record.name} is held {how}. Nothing was changed; give sdk.load the checkpoint's folder or "
+        "id and how to load it (dtype=, quantization=), so that its files are the proof, or load the model as it is stored.",
+        code="BASE_UNPROVABLE",
+        fingerprint=base.value,
+        unread=list(proof.unread),
+    )
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of the model's state, tied ones under each of their names. Buffers that are computed
+    and never saved, such as rotary frequencies, are not among them."""
+    return {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
 
 
 def _stamp(model: nn.Module) -> int:
@@ -214,12 +416,25 @@ def _stamp(model: nn.Module) -> int:
     A write behind torch's back, through `.data` or a NumPy view, is not counted and not seen.
     """
     return hash(
-        tuple((name, t.data_ptr(), 0 if t.is_inference() else t._version, t.dtype) for name, t in _float_tensors(model))
+        tuple((name, _memory(t), 0 if t.is_inference() else t._version, t.dtype) for name, t in _tensors(model).items())
     )
 
 
 def _part(name: str) -> str:
     return name.partition(".")[0]
+
+
+def _parent(name: str) -> str:
+    return name.rpartition(".")[0]
+
+
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key by which layer 10 comes after layer 2."""
+    return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in _NUMBER.split(name)]
 
 
 _PROVEN: weakref.WeakKeyDictionary[nn.Module, tuple[int, BaseProof]] = weakref.WeakKeyDictionary()

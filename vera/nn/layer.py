@@ -2,7 +2,8 @@
 
     y = W x + λb ⊙ B (λd ⊙ (A x))        Kopiczko, Blankevoort, Asano 2024, equation 2
 
-Nothing here touches W: the delta is computed beside the base module and added to its output.
+Nothing here touches W: the delta is computed beside the base module and added to its output. An
+embedding is the linear map of a one-hot vector: it is given token numbers, and A x is a column of A.
 """
 
 # B batch, T tokens, I in_features, O out_features, R rank
@@ -56,7 +57,8 @@ class Delta(nn.Module):
     """What one adapter adds to one linear map: ΔW x, where ΔW is the product of two factors of low rank.
 
     Called with inputs x (…, in_features) and the map's own outputs W x + bias (…, out_features), in
-    one dtype; gives (…, out_features) in that dtype or a wider one.
+    one dtype; gives (…, out_features) in that dtype or a wider one. An embedding has token numbers
+    (…) for inputs, and the delta's products are float32.
     """
 
     def factors(self) -> tuple[Tensor, Tensor]:
@@ -120,8 +122,9 @@ class LoraDelta(Delta):
         self.scaling = alpha / rank
 
     def forward(self, x_BTI: Tensor, _plain_BTO: Tensor) -> Tensor:
-        h_BTR = functional.linear(x_BTI, self.lora_A.to(x_BTI.dtype))
-        return functional.linear(h_BTR, self.lora_B.to(x_BTI.dtype)) * self.scaling
+        dtype = product_dtype(x_BTI)
+        h_BTR = first_product(x_BTI, self.lora_A.to(dtype))
+        return functional.linear(h_BTR, self.lora_B.to(dtype)) * self.scaling
 
     def factors(self) -> tuple[Tensor, Tensor]:
         return self.lora_A, self.lora_B * self.scaling
@@ -134,9 +137,22 @@ def scaled_projection(shared: SharedProjection, x_BTI: Tensor, lambda_d: Tensor,
     cost what bfloat16 costs. The vectors multiply in float32 and are never rounded, so neither are
     their gradients.
     """
-    A_RI, B_OR = shared.in_dtype(x_BTI.dtype)
-    h_BTR = functional.linear(x_BTI, A_RI[:, : x_BTI.shape[-1]]) * lambda_d
-    return functional.linear(h_BTR.to(x_BTI.dtype), B_OR[: lambda_b.shape[-1]]) * lambda_b
+    dtype = product_dtype(x_BTI)
+    A_RI, B_OR = shared.in_dtype(dtype)
+    h_BTR = first_product(x_BTI, A_RI) * lambda_d
+    return functional.linear(h_BTR.to(dtype), B_OR[: lambda_b.shape[-1]]) * lambda_b
+
+
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The dtype the products of a delta run in: that of inputs, and float32 for token numbers."""
+    return x.dtype if x.is_floating_point() else torch.float32
+
+
+def first_product(x: Tensor, A_RI: Tensor) -> Tensor:
+    """A x for inputs (…, I), with the leading columns of A; for token numbers (…), the columns they name."""
+    if x.is_floating_point():
+        return functional.linear(x, A_RI[:, : x.shape[-1]])
+    return functional.embedding(x, A_RI.T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,3 +169,16 @@ class AdaptedForward:
     def __call__(self, x_BTI: Tensor) -> Tensor:
         y_BTO = self.plain(x_BTI)
         return (y_BTO + self.added(x_BTI.to(y_BTO.dtype), y_BTO)).to(y_BTO.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptedLookup(AdaptedForward):
+    """The `forward` of a live embedding. `scale` is what it multiplies its rows by, some models' √hidden_size."""
+
+    scale: float | Tensor | None = None
+
+    def __call__(self, ids_BT: Tensor) -> Tensor:
+        y_BTO = self.plain(ids_BT)
+        if self.scale is None:
+            return (y_BTO + self.added(ids_BT, y_BTO)).to(y_BTO.dtype)
+        return (y_BTO + self.added(ids_BT, y_BTO.float() / self.scale) * self.scale).to(y_BTO.dtype)

@@ -31,10 +31,10 @@ class VeraRows:
 
     deltas: Sequence[VeraDelta]
 
-    def __call__(self, x_BTI: Tensor, _plain_BTO: Tensor) -> Tensor:
+    def __call__(self, x_BTI: Tensor, plain_BTO: Tensor) -> Tensor:
         # Stacked at every pass, so that a step of an optimiser between two passes is seen.
-        lambda_d_BR = _beside_tokens([delta.lambda_d for delta in self.deltas], x_BTI)
-        lambda_b_BO = _beside_tokens([delta.lambda_b for delta in self.deltas], x_BTI)
+        lambda_d_BR = _beside_tokens([delta.lambda_d for delta in self.deltas], plain_BTO)
+        lambda_b_BO = _beside_tokens([delta.lambda_b for delta in self.deltas], plain_BTO)
         return scaled_projection(self.deltas[0].shared, x_BTI, lambda_d_BR, lambda_b_BO)
 
 
@@ -46,12 +46,12 @@ class DvoraRows:
 
     def __call__(self, x_BTI: Tensor, plain_BTO: Tensor) -> Tensor:
         gains = [delta.gain() for delta in self.deltas]
-        lambda_d_BR = _beside_tokens([delta.lambda_d for delta in self.deltas], x_BTI)
+        lambda_d_BR = _beside_tokens([delta.lambda_d for delta in self.deltas], plain_BTO)
         lambda_b_BO = _beside_tokens(
-            [gain * delta.lambda_b for gain, delta in zip(gains, self.deltas, strict=True)], x_BTI
+            [gain * delta.lambda_b for gain, delta in zip(gains, self.deltas, strict=True)], plain_BTO
         )
         direction_BTO = scaled_projection(self.deltas[0].shared, x_BTI, lambda_d_BR, lambda_b_BO)
-        return direction_BTO + rescaled(self.deltas[0].module, plain_BTO, _beside_tokens(gains, x_BTI))
+        return direction_BTO + rescaled(self.deltas[0].module, plain_BTO, _beside_tokens(gains, plain_BTO))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +118,6 @@ def _together(deltas: Sequence[Delta]) -> Added:
     return VeraRows(vera) if vera else deltas[0]
 
 
-def _beside_tokens(vectors: Sequence[Tensor], x_BTI: Tensor) -> Tensor:
-    """One vector (N,) per row as (B, 1, N), with as many ones as `x_BTI` has dimensions between."""
-    return torch.stack(list(vectors)).view(len(vectors), *[1] * (x_BTI.dim() - 2), -1)
+def _beside_tokens(vectors: Sequence[Tensor], plain_BTO: Tensor) -> Tensor:
+    """One vector (N,) per row as (B, 1, N), with as many ones as `plain_BTO` has dimensions between."""
+    return torch.stack(list(vectors)).view(len(vectors), *[1] * (plain_BTO.dim() - 2), -1)

@@ -12,7 +12,6 @@ from torch import nn
 from vera.manifest import AdaptedModule
 from vera.nn.bank import Bank
 from vera.nn.layer import LoraDelta
-from vera.nn.linear import linear_size
 from vera.nn.training.recipe import Recipe
 from vera.projection import ProjectionRecipe, digest_of, rebuild
 
@@ -55,7 +54,7 @@ def on(bank: Bank, recipe: Recipe) -> Iterator[Trainable]:
 
 
 def _adapter(bank: Bank, recipe: Recipe) -> Trainable:
-    modules = tuple(AdaptedModule(name, *linear_size(module)) for name, module in sorted(bank.targets.items()))
+    modules = bank.modules()
     projection = None
     if recipe.method == "lora":
         bank.add(TRAINED, _lora(modules, recipe))
