@@ -267,6 +267,7 @@ class Bank:
             raise VeraError(f"An adapter {name!r} is already on this model: remove it first.", code="ADAPTER_LOADED")
 
     def _check_target(self, module: AdaptedModule) -> None:
+        self._check_shared(module)
         live = self.targets.get(module.name)
         if live is None:
             raise TargetError(
@@ -281,15 +282,18 @@ class Bank:
                 code="DIMS_MISMATCH",
                 module=module.name,
             )
-        if self.shared.get(module.name) != module.tensor:
-            holds = self.shared.get(module.name, "a weight of its own")
+
+    def _check_shared(self, module: AdaptedModule) -> None:
+        """Raises TargetError when the module does not hold the tensor of the base that it was trained with."""
+        holds = self.shared.get(module.name)
+        if holds != module.tensor:
             raise TargetError(
-                f"{module.name} was trained with the base's {module.weight} and holds {holds} in this model: load the base "
-                "as it was loaded for training (tie_word_embeddings in its configuration).",
+                f"{module.name} was trained with the base's {module.weight} and holds {holds or 'no tensor of it'} in this "
+                "model: load the base as it was loaded for training (tie_word_embeddings in its configuration).",
                 code="TARGET_UNTIED",
                 module=module.name,
                 expected=module.weight,
-                got=self.shared.get(module.name),
+                got=holds,
             )
 
 
