@@ -6,6 +6,7 @@
     print(sdk.verify(base, "org/adapter@v3"))
     sdk.push("my-adapter")
     sdk.pull("org/adapter@prod", to="adapter")
+    sdk.export(base, "org/adapter@prod", to="merged")
 
 Several adapters on one model:
 
@@ -26,6 +27,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.config import Config
+    from sdk.exporting import export
     from sdk.fetching import pull
     from sdk.live import activate, rows, unload
     from sdk.loading import load, load_many
@@ -37,6 +39,7 @@ __all__ = [
     "Hub",
     "Verification",
     "activate",
+    "export",
     "load",
     "load_many",
     "pull",
@@ -51,6 +54,7 @@ _ROOMS = {
     "Hub": "sdk.client",
     "Verification": "sdk.verifying",
     "activate": "sdk.live",
+    "export": "sdk.exporting",
     "load": "sdk.loading",
     "load_many": "sdk.loading",
     "pull": "sdk.fetching",

@@ -142,6 +142,11 @@ def _open(base: str | Path, manifest: Manifest, verify: str, config: Config, rep
     path = locate_for(base, manifest, config)
     if verify == "strict":
         check_files(path, manifest, config, report)
+    return open_base(path, manifest)
+
+
+def open_base(path: Path, manifest: Manifest) -> Any:
+    """The model in the checkpoint at `path`, as the adapter uses it: a decoder with its head, or the bare base."""
     try:
         import transformers
     except ImportError as error:

@@ -107,7 +107,7 @@ def info(app: App, ref_or_path: str, *, as_json: bool) -> None:
     from sdk.pushing import read_adapter
 
     evaluations: tuple[Evaluation, ...] = ()
-    if _is_path(ref_or_path):
+    if terminal.is_path(ref_or_path):
         archive, title = read_adapter(Path(ref_or_path)), ref_or_path
     else:
         with terminal.spinner(f"Fetching {clean(ref_or_path)}"), app.hub() as hub:
@@ -198,10 +198,6 @@ def _task_line(archive: Archive) -> str:
     labels = ", ".join(clean(label) for label in task.labels[:8])
     more = f", … {len(task.labels)} in all" if len(task.labels) > 8 else ""
     return f"{clean(task.kind)}: {labels}{more}" if labels else clean(task.kind)
-
-
-def _is_path(text: str) -> bool:
-    return text.startswith((".", "/", "~", "\\")) or Path(text).is_dir()
 
 
 def _row(adapter: Adapter) -> tuple[object, ...]:

@@ -32,6 +32,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Adapters": {
         "train": ("sdk.cli.train", "Train an adapter of a base, and write it to FOLDER."),
         "import": ("sdk.cli.importing", "Turn a VeRA checkpoint of PEFT into an adapter, and write it to OUT."),
+        "export": ("sdk.cli.exporting", "Write an adapter in a form that needs nothing of this project."),
         "push": ("sdk.cli.adapters", "Publish the adapter in the folder PATH as a new version."),
         "pull": ("sdk.cli.adapters", "Fetch an adapter, check it and write it as a folder."),
         "list": ("sdk.cli.adapters", "List adapters, the latest change first."),

@@ -45,11 +45,14 @@ class DvoraDelta(VeraDelta):
         return direction_BTO + rescaled(self.module, plain_BTO, gain_O)
 
     def adapted(self, weight_OI: Tensor) -> Tensor:
-        return self.gain()[:, None] * super().adapted(weight_OI)
+        direction_OI = super().adapted(weight_OI)
+        return self._over(torch.linalg.vector_norm(direction_OI, dim=1))[:, None] * direction_OI
 
     def gain(self) -> Tensor:
         """m / ‖W + ΔW‖ (out_features), float32. An output whose weights are all zero stays zero."""
-        norm_O = self._norm()
+        return self._over(self._norm())
+
+    def _over(self, norm_O: Tensor) -> Tensor:
         return self.magnitude / torch.where(norm_O == 0, torch.ones_like(norm_O), norm_O)
 
     def _norm(self) -> Tensor:

@@ -17,7 +17,7 @@ _FLOATS = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 def is_linear(module: nn.Module) -> bool:
     """Whether `module` is a linear layer. An embedding is a linear map, and no layer one means by that word."""
-    return isinstance(module, nn.Linear) or _is_conv1d(module)
+    return isinstance(module, nn.Linear) or is_conv1d(module)
 
 
 def is_target(module: nn.Module) -> bool:
@@ -40,7 +40,7 @@ def linear_size(module: nn.Module) -> tuple[int, int]:
     if isinstance(module, nn.Embedding):
         _check_lookup(module)
         return module.num_embeddings, module.embedding_dim
-    if _is_conv1d(module):
+    if is_conv1d(module):
         in_features, out_features = weight_of(module).shape
         return in_features, out_features
     raise TargetError(f"{type(module).__name__} is not a linear map and cannot be adapted.", code="TARGET_UNSUPPORTED")
@@ -54,7 +54,16 @@ def lookup_scale(module: nn.Embedding) -> float | Tensor | None:
 
 def is_transposed(module: nn.Module) -> bool:
     """Whether `module` keeps its weight as (in, out): an embedding, or a Conv1D of transformers (GPT-2)."""
-    return isinstance(module, nn.Embedding) or _is_conv1d(module)
+    return isinstance(module, nn.Embedding) or is_conv1d(module)
+
+
+def is_conv1d(module: nn.Module) -> bool:
+    """Whether `module` is a Conv1D of transformers (GPT-2).
+
+    transformers is not imported for it: whoever has such a module has imported it.
+    """
+    pytorch_utils = sys.modules.get("transformers.pytorch_utils")
+    return pytorch_utils is not None and isinstance(module, pytorch_utils.Conv1D)
 
 
 def weight_of(module: nn.Module) -> Tensor:
@@ -66,8 +75,12 @@ def weight_of(module: nn.Module) -> Tensor:
 
 def weight_rows(module: nn.Module) -> Tensor:
     """The weight as (out_features x in_features): a view where the module keeps it the other way round."""
-    weight_OI = weight_of(module)
-    return weight_OI.T if is_transposed(module) else weight_OI
+    return as_rows(module, weight_of(module))
+
+
+def as_rows(module: nn.Module, weight: Tensor) -> Tensor:
+    """`weight`, laid out as `module` keeps its own, as (out_features x in_features); and back."""
+    return weight.T if is_transposed(module) else weight
 
 
 def is_quantized(module: nn.Module) -> bool:
@@ -77,12 +90,6 @@ def is_quantized(module: nn.Module) -> bool:
     """
     weight = weight_of(module)
     return type(weight) is not nn.Parameter or weight.dtype not in _FLOATS
-
-
-def _is_conv1d(module: nn.Module) -> bool:
-    """transformers is not imported for it: whoever has such a module has imported it."""
-    pytorch_utils = sys.modules.get("transformers.pytorch_utils")
-    return pytorch_utils is not None and isinstance(module, pytorch_utils.Conv1D)
 
 
 def _check_lookup(module: nn.Embedding) -> None:

@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from vera.errors import TargetError, VeraError
 from vera.nn.bank import Bank
-from vera.nn.linear import is_quantized, weight_of, weight_rows
+from vera.nn.dvora import DvoraDelta
+from vera.nn.linear import is_conv1d, is_quantized, weight_of, weight_rows
 from vera.peft_format import KEY_PREFIX
 
 
@@ -27,7 +30,7 @@ def merge(bank: Bank, name: str) -> None:
     slot = bank.slot(name)
     bank.check_free()
     for module_name in slot.deltas:
-        _check_mergeable(bank, module_name)
+        check_mergeable(bank, module_name)
     bank.activate(None)
     try:
         for module_name, delta in slot.deltas.items():
@@ -53,18 +56,51 @@ def unmerge(bank: Bank) -> None:
 def lora_tensors(bank: Bank, name: str) -> dict[str, Tensor]:
     """Adapter `name` as a LoRA of its rank, float32, under PEFT's keys: lora_A = λd·A, lora_B = λb·B.
 
-    To be loaded with `lora_alpha` equal to the rank. It is exact, and far larger: each module gets
-    its own copy of what the adapters of a projection share.
+    DVoRA's magnitudes go along: with them PEFT calls a LoRA a DoRA (`use_dora`), and computes the
+    same. It is exact, and far larger: each module gets its own copy of what the adapters of a
+    projection share. Module names are those of the live model.
     """
     tensors: dict[str, Tensor] = {}
     for module_name, delta in bank.slot(name).deltas.items():
-        A_RI, B_OR = (factor.detach().clone() for factor in delta.factors())
-        tensors[f"{KEY_PREFIX}{module_name}.lora_A.weight"] = A_RI
-        tensors[f"{KEY_PREFIX}{module_name}.lora_B.weight"] = B_OR
+        key = f"{KEY_PREFIX}{_live_name(bank, module_name)}"
+        key_A, key_B = ("lora_A.weight", "lora_B.weight")
+        if isinstance(bank.targets[module_name], nn.Embedding):
+            key_A, key_B = ("lora_embedding_A", "lora_embedding_B")
+        A_RI, B_OR = (factor.detach().clone().cpu() for factor in delta.factors())
+        tensors[f"{key}.{key_A}"], tensors[f"{key}.{key_B}"] = A_RI, B_OR
+        if isinstance(delta, DvoraDelta):
+            tensors[f"{key}.lora_magnitude_vector"] = delta.magnitude.detach().clone().cpu()
     return tensors
 
 
-def _check_mergeable(bank: Bank, module_name: str) -> None:
+def lora_config(bank: Bank, name: str) -> dict[str, Any]:
+    """What PEFT's LoraConfig must say for `lora_tensors`: a scaling of 1, and these modules alone."""
+    deltas = bank.slot(name).deltas
+    rank = len(next(iter(deltas.values())).factors()[0])
+    return {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": rank,
+        "use_dora": any(isinstance(delta, DvoraDelta) for delta in deltas.values()),
+        "target_modules": sorted(_live_name(bank, module_name) for module_name in deltas),
+        "fan_in_fan_out": any(is_conv1d(bank.targets[module_name]) for module_name in deltas),
+        "bias": "none",
+        "lora_dropout": 0.0,
+        "init_lora_weights": True,
+        "inference_mode": True,
+        "modules_to_save": None,
+        "task_type": None,
+    }
+
+
+def _live_name(bank: Bank, module_name: str) -> str:
+    """A module of the base checkpoint under its name in the model, which may have a prefix more or fewer."""
+    target = bank.targets[module_name]
+    return next(str(name) for name, module in bank.model.named_modules() if module is target)
+
+
+def check_mergeable(bank: Bank, module_name: str) -> None:
+    """Raises TargetError when the weight is quantised (MERGE_QUANTIZED) or another module's too (MERGE_TIED)."""
     weight = weight_of(bank.targets[module_name])
     if is_quantized(bank.targets[module_name]):
         raise TargetError(

@@ -1,0 +1,56 @@
+"""`export`: from an adapter to a merged checkpoint, or to a LoRA of PEFT."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from sdk.cli import terminal
+from sdk.cli.terminal import App, clean, pass_app, size
+
+if TYPE_CHECKING:
+    from vera.nn.exporting import Exported
+
+
+@click.command()
+@click.argument("ref_or_path")
+@click.option("--base", required=True, help="A base this machine knows (`vera-hub base add`), or a folder.")
+@click.option(
+    "--merged", type=click.Path(path_type=Path), metavar="OUT", help="The base with the adapter in its weights."
+)
+@click.option(
+    "--lora", type=click.Path(path_type=Path), metavar="OUT", help="A LoRA of PEFT, with factors bit for bit."
+)
+@pass_app
+def export(app: App, ref_or_path: str, *, base: str, merged: Path | None, lora: Path | None) -> None:
+    """Write an adapter in a form that needs nothing of this project.
+
+    REF_OR_PATH is a reference, or a folder that holds an adapter. The base is proven first.
+    """
+    from sdk.exporting import export as export_adapter
+
+    wanted = [(form, out) for form, out in (("merged", merged), ("lora", lora)) if out is not None]
+    if not wanted:
+        raise click.UsageError("Say what to write: --merged OUT, --lora OUT, or both.")
+    adapter = Path(ref_or_path).expanduser() if terminal.is_path(ref_or_path) else ref_or_path
+    for form, out in wanted:
+        with terminal.bytes_progress("Reading the base") as progress:
+            exported = export_adapter(base, adapter, out, form=form, config=app.config, progress=progress)
+        _say(exported)
+
+
+def _say(exported: Exported) -> None:
+    if exported.fingerprint:
+        terminal.say(f"{clean(exported.folder)}  {exported.fingerprint}")
+        terminal.say(f"  an ordinary checkpoint of {size(exported.tensor_bytes)}, and another model than its base")
+    else:
+        times = exported.tensor_bytes / exported.vector_bytes
+        terminal.say(f"{clean(exported.folder)}  a LoRA checkpoint of PEFT")
+        terminal.note(
+            f"  {exported.tensor_bytes:,} bytes, {times:,.0f} times the {exported.vector_bytes:,} of the vectors: "
+            "each module has its own copy of the matrices now."
+        )
+    if exported.head:
+        terminal.say(f"  the head is in {exported.head}: transformers and PEFT do not read it")

@@ -1,0 +1,73 @@
+"""`sdk.export`: an adapter for those who have none of this: merged into its base, or as PEFT's LoRA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdk import fetching
+from sdk.config import Config
+from sdk.loading import check_files, door_to, locate_for, open_base, reporting
+from sdk.pushing import read_adapter
+from vera.errors import VeraError
+from vera.projection import DEFAULT_BUDGET_BYTES, check_budget
+from vera.ref import AdapterRef
+
+if TYPE_CHECKING:
+    from sdk.client import Hub
+    from vera.archive import Archive
+    from vera.fingerprint import Progress
+    from vera.nn.exporting import Exported
+
+FORMS = ("merged", "lora")
+
+
+def export(
+    base: str | Path,
+    adapter: str | Path,
+    to: Path | str,
+    *,
+    form: str = "merged",
+    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    config: Config | None = None,
+    hub: Hub | None = None,
+    progress: Progress | None = None,
+) -> Exported:
+    """Writes `adapter` (a reference, or a Path to a folder) to the new folder `to` in a form that others read.
+
+    "merged" is the checkpoint of `base` with the adapter in its weights: an ordinary model, and
+    another one than its base, with a fingerprint of its own. "lora" is a LoRA of PEFT of the
+    adapter's rank (a DoRA, for DVoRA), many times larger than the adapter. Either way
+    `vera_export.json` says what it was made of, and a head that was trained beside the vectors
+    lies in `vera_head.safetensors`.
+
+    `base` is a folder, a name this machine knows or a Hugging Face id, and is proven first. Raises
+    BaseMismatch, TargetError (MERGE_QUANTIZED, MERGE_TIED), ArchiveError (FOLDER_TAKEN), HubError.
+    """
+    if form not in FORMS:
+        raise VeraError(f"form is {form!r} and can be {', '.join(FORMS)}.", code="FORM_UNKNOWN")
+    archive, ref = _find(adapter, config, hub)
+    check_budget(archive.manifest.recipe, budget_bytes)
+    config = config or Config.resolve()
+    path = locate_for(base, archive.manifest, config)
+    from vera.nn import exporting
+    from vera.nn.attach import attach
+
+    exporting.check_new(Path(to))  # before gigabytes are read, not after
+    with reporting(progress) as report:
+        table = check_files(path, archive.manifest, config, report)
+        model = open_base(path, archive.manifest)
+        adapted = attach(model, archive, table, ref=ref, budget_bytes=budget_bytes)
+    if form == "lora":
+        return exporting.write_lora(adapted, archive, Path(to))
+    return exporting.write_merged(adapted, archive, path, Path(to))
+
+
+def _find(adapter: str | Path, config: Config | None, hub: Hub | None) -> tuple[Archive, str | None]:
+    """The checked archive and, for one of a hub, the reference of its version."""
+    if isinstance(adapter, Path):
+        return read_adapter(adapter), None
+    ref = AdapterRef.parse(adapter)
+    with door_to([ref], config, hub) as door:
+        fetched = fetching.fetch(ref, hub=door)
+    return fetched.archive, fetched.version_ref

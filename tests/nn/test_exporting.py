@@ -1,0 +1,298 @@
+"""An adapter for those who have none of this: what transformers and PEFT load gives the adapted model's answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
+
+from tests.nn.small_models import Int8Linear, tiny_gpt2, tiny_llama, tokens
+from tests.tiny import load_tiny_bert, write_tiny_bert
+from tests.tiny_adapters import QUERY, SIZES, WIDE, make_tiny
+from vera import fingerprint
+from vera.archive import Archive, vectors_of
+from vera.errors import ArchiveError, TargetError
+from vera.fingerprint import BaseFingerprint
+from vera.manifest import DVORA, VERA
+from vera.nn.attach import attach
+from vera.nn.exporting import EXPORT_FILE, HEAD_FILE, write_lora, write_merged
+from vera.projection import rebuild
+
+IDS = torch.arange(2, 14).reshape(2, 6)
+METHODS = pytest.mark.parametrize("method", [VERA, DVORA])
+
+
+def output_of(model: Any) -> torch.Tensor:
+    with torch.no_grad():
+        hidden: torch.Tensor = model(input_ids=IDS, attention_mask=torch.ones_like(IDS)).last_hidden_state
+    return hidden
+
+
+def close(got: torch.Tensor, expected: torch.Tensor) -> None:
+    # Two ways of summing the same float32 products of values of order 1, through two layers.
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def attached_to(model: Any, folder: Path, **options: Any) -> tuple[Any, Archive]:
+    """`model` with a random adapter of the checkpoint in `folder`."""
+    base = fingerprint.of_files(folder)
+    archive = make_tiny(base, **options)
+    return attach(model, archive, base), archive
+
+
+def about(folder: Path) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads((folder / EXPORT_FILE).read_text())
+    return value
+
+
+# Merged
+
+
+@METHODS
+def test_a_merged_checkpoint_is_an_ordinary_model_that_answers_as_the_adapted_one(
+    tiny_folder: Path, tmp_path: Path, method: str
+) -> None:
+    model = load_tiny_bert(tiny_folder)
+    adapted, archive = attached_to(model, tiny_folder, method=method)
+
+    exported = write_merged(adapted, archive, tiny_folder, tmp_path / "out")
+
+    close(output_of(load_tiny_bert(tmp_path / "out")), output_of(model))
+    before, after = (load_file(folder / "model.safetensors") for folder in (tiny_folder, tmp_path / "out"))
+    assert before.keys() == after.keys()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {
+        f"{QUERY}.weight", f"{WIDE}.weight",
+    }  # fmt: skip
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")("the cat")["input_ids"]
+    assert exported.fingerprint == fingerprint.of_files(tmp_path / "out").value != archive.manifest.base.fingerprint
+
+
+def test_an_export_says_what_it_was_made_of(tiny_folder: Path, tiny_base: BaseFingerprint, tmp_path: Path) -> None:
+    adapted, archive = attached_to(load_tiny_bert(tiny_folder), tiny_folder, head=True)
+
+    exported = write_merged(adapted, archive, tiny_folder, tmp_path / "out")
+
+    said = about(tmp_path / "out")
+    assert said["form"] == "merged"
+    assert said["adapter"] == {"ref": None, "digest": archive.manifest.digest, "method": "vera"}
+    assert said["base"]["fingerprint"] == tiny_base.value
+    assert said["fingerprint"] == exported.fingerprint
+    assert said["projection"]["digest"] == archive.manifest.projection_digest
+    assert said["task"]["labels"] == ["cat", "dog"]
+    assert said["head"] == exported.head == HEAD_FILE
+    head = load_file(tmp_path / "out" / HEAD_FILE)
+    for name, tensor in vectors_of(archive).head.items():
+        np.testing.assert_array_equal(head[name].numpy(), tensor)
+    assert archive.manifest.digest in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_the_live_model_is_left_as_it_was(tiny_folder: Path, tmp_path: Path) -> None:
+    model = load_tiny_bert(tiny_folder)
+    adapted, archive = attached_to(model, tiny_folder)
+    answer = output_of(model)
+    write_merged(adapted, archive, tiny_folder, tmp_path / "out")
+    assert torch.equal(output_of(model), answer)
+    adapted.vera.bank.detach()
+    assert torch.equal(output_of(model), output_of(load_tiny_bert(tiny_folder)))
+
+
+@METHODS
+def test_shards_dtype_and_layout_stay_those_of_the_base(tmp_path: Path, method: str) -> None:
+    """GPT-2 keeps weights as (in, out), square ones too, and here in bfloat16 over several files."""
+    base = tmp_path / "base"
+    tiny_gpt2().to(torch.bfloat16).save_pretrained(base, max_shard_size="40KB")
+    sizes = {"transformer.h.0.attn.c_attn": (32, 96), "transformer.h.1.attn.c_proj": (32, 32)}
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    adapted, archive = attached_to(model, base, sizes=sizes, method=method)
+
+    write_merged(adapted, archive, base, tmp_path / "out")
+
+    shards = sorted(path.name for path in base.glob("*.safetensors"))
+    assert len(shards) > 1
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.safetensors")) == shards
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").eval()
+    assert merged.dtype == torch.bfloat16
+    for name in sizes:
+        module: Any = model.get_submodule(name)
+        exact = (
+            adapted.vera.bank.slot(adapted.vera.name).deltas[name].adapted(module.weight.detach().T.double()).detach().T
+        )
+        got = merged.get_submodule(name).weight.detach().double()
+        # Once, to the nearest of 8 bits; and what float32 sums differ by.
+        assert torch.all((got - exact).abs() <= exact.abs() * 2**-8 + 1e-6)
+    with torch.no_grad():
+        expected, got = model(tokens(2)).logits, merged.float()(tokens(2)).logits
+    assert (got - expected).norm() < 0.02 * expected.norm()  # all weights of two layers in bfloat16
+
+
+def test_a_base_under_a_prefix_is_merged_under_its_own_names(tmp_path: Path) -> None:
+    base = write_prefixed(tmp_path / "base")
+    model = AutoModel.from_pretrained(base).eval()
+    adapted, archive = attached_to(model, base, sizes=PREFIXED)
+
+    write_merged(adapted, archive, base, tmp_path / "out")
+
+    names = load_file(tmp_path / "out" / "model.safetensors").keys()
+    assert names == load_file(base / "model.safetensors").keys()
+    close(output_of(AutoModel.from_pretrained(tmp_path / "out").eval()), output_of(model))
+
+
+PREFIXED = {f"bert.{name}": size for name, size in SIZES.items()}
+
+
+def write_prefixed(folder: Path) -> Path:
+    """The tiny BERT as a model with a task saves it, its tensors under `bert.`; transformers takes that away."""
+    write_tiny_bert(folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file(
+        {f"bert.{name}": tensor for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    return folder
+
+
+# As a LoRA
+
+
+@METHODS
+def test_peft_loads_the_lora_and_gives_the_same_answers(tiny_folder: Path, tmp_path: Path, method: str) -> None:
+    from peft import PeftModel
+
+    model = load_tiny_bert(tiny_folder)
+    adapted, archive = attached_to(model, tiny_folder, method=method)
+
+    exported = write_lora(adapted, archive, tmp_path / "out")
+
+    loaded = PeftModel.from_pretrained(load_tiny_bert(tiny_folder), str(tmp_path / "out"))
+    close(output_of(loaded), output_of(model))
+    assert loaded.peft_config["default"].use_dora == (method == DVORA)
+    assert exported.tensor_bytes == (tmp_path / "out" / "adapter_model.safetensors").stat().st_size
+    assert exported.tensor_bytes > exported.vector_bytes == archive.manifest.weights.vector_bytes
+    assert about(tmp_path / "out")["form"] == "lora"
+
+
+def test_the_factors_are_the_scaled_matrices_bit_for_bit(tiny_folder: Path, tmp_path: Path) -> None:
+    adapted, archive = attached_to(load_tiny_bert(tiny_folder), tiny_folder)
+    write_lora(adapted, archive, tmp_path / "out")
+    written, vectors = load_file(tmp_path / "out" / "adapter_model.safetensors"), vectors_of(archive)
+    A, B = rebuild(archive.manifest.recipe)
+    assert len(written) == 2 * len(SIZES)
+    for name, (width, height) in SIZES.items():
+        key = f"base_model.model.{name}"
+        expected_A, expected_B = (
+            vectors.lambda_d[name][:, None] * A[:, :width],
+            vectors.lambda_b[name][:, None] * B[:height],
+        )
+        np.testing.assert_array_equal(written[f"{key}.lora_A.weight"].numpy(), expected_A)
+        np.testing.assert_array_equal(written[f"{key}.lora_B.weight"].numpy(), expected_B)
+
+
+@METHODS
+@pytest.mark.filterwarnings("error::UserWarning:peft")
+def test_peft_loads_the_lora_of_a_gpt2(tmp_path: Path, method: str) -> None:
+    from peft import PeftModel
+
+    base = tmp_path / "base"
+    tiny_gpt2().save_pretrained(base)
+    sizes = {"transformer.h.0.attn.c_attn": (32, 96), "transformer.h.1.attn.c_proj": (32, 32)}
+    model = AutoModelForCausalLM.from_pretrained(base).eval()
+    adapted, archive = attached_to(model, base, sizes=sizes, method=method)
+    write_lora(adapted, archive, tmp_path / "out")
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base).eval(), str(tmp_path / "out"))
+    with torch.no_grad():
+        close(loaded(tokens(2)).logits, model(tokens(2)).logits)
+
+
+@METHODS
+def test_peft_loads_the_lora_of_an_embedding(tiny_folder: Path, tmp_path: Path, method: str) -> None:
+    from peft import PeftModel
+
+    model = load_tiny_bert(tiny_folder)
+    words = len(model.embeddings.word_embeddings.weight)
+    sizes = {"embeddings.word_embeddings": (words, 32), QUERY: (32, 32)}
+    adapted, archive = attached_to(model, tiny_folder, sizes=sizes, method=method)
+    write_lora(adapted, archive, tmp_path / "lora")
+    write_merged(adapted, archive, tiny_folder, tmp_path / "merged")
+    loaded = PeftModel.from_pretrained(load_tiny_bert(tiny_folder), str(tmp_path / "lora"))
+    close(output_of(loaded), output_of(model))
+    close(output_of(load_tiny_bert(tmp_path / "merged")), output_of(model))
+
+
+def test_the_lora_goes_by_the_names_of_the_model_it_loads_on(tmp_path: Path) -> None:
+    """The base has `bert.` before its names and the model that opens it has not: PEFT would find nothing, and go on."""
+    from peft import PeftModel
+
+    base = write_prefixed(tmp_path / "base")
+    model = AutoModel.from_pretrained(base).eval()
+    adapted, archive = attached_to(model, base, sizes=PREFIXED)
+    write_lora(adapted, archive, tmp_path / "out")
+    loaded = PeftModel.from_pretrained(AutoModel.from_pretrained(base).eval(), str(tmp_path / "out"))
+    close(output_of(loaded), output_of(model))
+    assert about(tmp_path / "out")["loads_on"] == "BertModel"
+
+
+# Refusals
+
+
+def test_a_weight_that_cannot_be_merged_into_leaves_nothing(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    tiny_llama(tie_word_embeddings=False).save_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base).eval()
+    name = "model.layers.0.mlp.up_proj"
+    adapted, archive = attached_to(model, base, sizes={name: (48, 64)})
+    adapted.vera.bank.targets = {name: Int8Linear(model.get_submodule(name))}
+    with pytest.raises(TargetError) as caught:
+        write_merged(adapted, archive, base, tmp_path / "out")
+    assert caught.value.code == "MERGE_QUANTIZED"
+    model.get_submodule("model.layers.1.mlp.up_proj").weight = model.get_submodule(name).weight
+    adapted.vera.bank.targets = {name: model.get_submodule(name)}
+    with pytest.raises(TargetError) as caught:
+        write_merged(adapted, archive, base, tmp_path / "out")
+    assert caught.value.code == "MERGE_TIED"
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "link"])
+def test_nothing_is_written_over(tiny_folder: Path, tmp_path: Path, what: str) -> None:
+    out = tmp_path / "out"
+    if what == "file":
+        out.write_text("mine")
+    elif what == "folder":
+        out.mkdir()
+        (out / "notes.txt").write_text("mine")
+    else:
+        (tmp_path / "elsewhere").mkdir()
+        out.symlink_to(tmp_path / "elsewhere")
+    adapted, archive = attached_to(load_tiny_bert(tiny_folder), tiny_folder)
+    for write in (
+        lambda: write_merged(adapted, archive, tiny_folder, out),
+        lambda: write_lora(adapted, archive, out),
+    ):
+        with pytest.raises(ArchiveError) as caught:
+            write()
+        assert caught.value.code == "FOLDER_TAKEN"
+    assert contents(tmp_path) in ({"out"}, {"out", "out/notes.txt"}, {"out", "elsewhere"})
+
+
+def contents(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_an_export_that_fails_half_way_leaves_nothing(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapted, archive = attached_to(load_tiny_bert(tiny_folder), tiny_folder)
+
+    def full(*_arguments: Any, **_options: Any) -> Mapping[str, Any]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(OSError, match="No space"):
+        write_merged(adapted, archive, tiny_folder, tmp_path / "out")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,75 @@
+"""`sdk.export` and `vera-hub export`: from a reference or a folder to files that others read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import sdk
+from sdk.client import Hub
+from tests.sdk.commands import run
+from tests.sdk.fakes import URL
+from tests.sdk.live.published import output_of
+from tests.tiny import load_tiny_bert, write_tiny_bert
+from tests.tiny_adapters import make_tiny
+from vera import archive as archives
+from vera import fingerprint
+from vera.errors import BaseMismatch, VeraError
+from vera.fingerprint import BaseFingerprint
+
+
+def test_a_reference_becomes_a_merged_model(tiny_folder: Path, hub: Hub, tmp_path: Path) -> None:
+    exported = sdk.export(tiny_folder, "demo/a@prod", tmp_path / "out", hub=hub, config=hub.config)
+
+    adapted = sdk.load(tiny_folder, "demo/a@v1", hub=hub, config=hub.config)
+    torch.testing.assert_close(output_of(load_tiny_bert(exported.folder)), output_of(adapted), rtol=1e-4, atol=1e-4)
+    said = json.loads((tmp_path / "out" / "vera_export.json").read_text())
+    assert said["adapter"]["ref"] == "demo/a@v1"
+    assert said["fingerprint"] == exported.fingerprint == fingerprint.of_files(tmp_path / "out").value
+
+
+@pytest.fixture
+def folder(tiny_base: BaseFingerprint, tmp_path: Path) -> Path:
+    archives.write_folder(make_tiny(tiny_base, head=True), tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def test_the_command_writes_both_forms_and_says_how_large_they_are(
+    folder: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    merged, lora = tmp_path / "merged", tmp_path / "lora"
+
+    done = run(URL, "export", str(folder), "--base", str(tiny_folder), "--merged", str(merged), "--lora", str(lora))
+
+    assert done.exit_code == 0, done.stderr
+    assert f"{merged}  {fingerprint.of_files(merged).value}" in done.stdout
+    assert f"{lora}  a LoRA checkpoint of PEFT" in done.stdout
+    assert done.stdout.count("the head is in vera_head.safetensors") == 2
+    lora_bytes = (lora / "adapter_model.safetensors").stat().st_size
+    vector_bytes = archives.read_folder(folder).manifest.weights.vector_bytes
+    assert (
+        f"{lora_bytes:,} bytes, {lora_bytes / vector_bytes:.0f} times the {vector_bytes:,} of the vectors"
+        in done.stderr
+    )
+
+
+def test_another_base_is_refused_and_nothing_is_written(folder: Path, tmp_path: Path) -> None:
+    other = write_tiny_bert(tmp_path / "other", seed=1)
+    with pytest.raises(BaseMismatch):
+        sdk.export(other, folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_asks_which_form(folder: Path, tiny_folder: Path) -> None:
+    done = run(URL, "export", str(folder), "--base", str(tiny_folder))
+    assert done.exit_code == 2
+    assert "--merged OUT" in done.stderr
+
+
+def test_a_form_nobody_knows_is_named(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(VeraError, match="'gguf'") as refused:
+        sdk.export(tiny_folder, folder, tmp_path / "out", form="gguf")
+    assert refused.value.code == "FORM_UNKNOWN"

@@ -1,0 +1,199 @@
+"""An adapter in a form that needs nothing of this project: merged into its base's checkpoint, or as a LoRA of PEFT.
+
+vera_export.json            what it was made of: adapter, base, matrices
+vera_head.safetensors       the head that was trained beside the vectors, where no file of the form has a place for it
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vera import __version__
+from vera.archive import Archive, vectors_of
+from vera.errors import ArchiveError
+from vera.fingerprint import INDEX_FILE, checkpoint_files, of_files
+from vera.manifest import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, Manifest
+from vera.nn.attach import Attached
+from vera.nn.bank import Bank
+from vera.nn.layer import Delta
+from vera.nn.linear import as_rows
+from vera.nn.merge import check_mergeable, lora_config, lora_tensors
+
+EXPORT_FILE = "vera_export.json"
+HEAD_FILE = "vera_head.safetensors"
+
+MERGED, LORA = "merged", "lora"
+# Of a base's folder, what builds the model and its tokenizer, and under which terms; neither its weights nor code.
+_CONFIGURATION = (".json", ".txt", ".model", ".spm", ".jinja")
+_TERMS = ("LICENSE", "LICENCE", "NOTICE")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written to `folder`. `tensor_bytes` is its tensor files', `vector_bytes` the adapter's vectors'.
+
+    `fingerprint` is that of a merged checkpoint; `head` the name of the head's file, if there is one.
+    """
+
+    folder: Path
+    form: str
+    tensor_bytes: int
+    vector_bytes: int
+    fingerprint: str | None = None
+    head: str | None = None
+
+
+def write_merged(adapted: Any, archive: Archive, checkpoint: Path, out: Path) -> Exported:
+    """The base in `checkpoint` with the adapter `archive` merged in, as the checkpoint `out` of an ordinary model.
+
+    Files, names, dtypes and the tensors that are not adapted are those of the base, byte for byte;
+    W' is computed in float32 from the tensor in the file and rounded once to its dtype. `adapted`,
+    which `attach` gave, says how its modules keep their weights, and is not changed.
+    Raises TargetError (MERGE_QUANTIZED, MERGE_TIED), and ArchiveError (FOLDER_TAKEN).
+    """
+    attached: Attached = adapted.vera
+    bank = attached.bank
+    deltas = bank.slot(attached.name).deltas
+    for name in deltas:
+        check_mergeable(bank, name)
+    of_tensor = {module.weight: module.name for module in attached.manifest.modules}
+    with _written(out) as folder:
+        for shard in checkpoint_files(checkpoint):
+            _write_merged_shard(shard, folder / shard.name, bank, deltas, of_tensor)
+        _copy_configuration(checkpoint, folder)
+        fingerprint = of_files(folder).value
+        head = _write_head(archive, folder)
+        _write_about(attached, MERGED, folder, head, fingerprint=fingerprint)
+    return _exported(out, MERGED, archive.manifest, fingerprint=fingerprint, head=head)
+
+
+def write_lora(adapted: Any, archive: Archive, out: Path) -> Exported:
+    """The adapter `archive` as the checkpoint `out` of PEFT: a LoRA of its rank or, for DVoRA, a DoRA, which PEFT has.
+
+    The factors are bit for bit λd·A and λb·B, under the module names of `adapted`, which `attach`
+    gave. Raises TargetError (TARGET_UNSUPPORTED), and ArchiveError (FOLDER_TAKEN).
+    """
+    from safetensors.torch import save_file
+
+    attached: Attached = adapted.vera
+    tensors = lora_tensors(attached.bank, attached.name)
+    config = {
+        "base_model_name_or_path": attached.manifest.base.name,
+        "revision": attached.manifest.base.revision,
+        **lora_config(attached.bank, attached.name),
+    }
+    with _written(out) as folder:
+        save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        (folder / CONFIG_FILE).write_text(_json(config))
+        head = _write_head(archive, folder)
+        _write_about(attached, LORA, folder, head, loads_on=type(attached.bank.model).__name__)
+    return _exported(out, LORA, archive.manifest, head=head)
+
+
+def check_new(out: Path) -> None:
+    """Raises ArchiveError (FOLDER_TAKEN) unless `out` is a new place or an empty folder: an export replaces nothing."""
+    if os.path.lexists(out) and not (out.is_dir() and not out.is_symlink() and not any(out.iterdir())):
+        raise ArchiveError(f"{out} exists: choose another place for the export.", code="FOLDER_TAKEN", path=str(out))
+
+
+@contextmanager
+def _written(out: Path) -> Iterator[Path]:
+    """A folder that becomes `out` when the block ends well, and is gone otherwise."""
+    check_new(out)
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
+        fresh = Path(staging) / "fresh"
+        fresh.mkdir()
+        yield fresh
+        fresh.rename(out)
+
+
+def _write_merged_shard(
+    shard: Path, to: Path, bank: Bank, deltas: Mapping[str, Delta], of_tensor: Mapping[str, str]
+) -> None:
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(shard, framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
+    for name in tensors.keys() & of_tensor.keys():
+        module_name = of_tensor[name]
+        tensors[name] = _merged(tensors[name], bank.targets[module_name], deltas[module_name])
+    save_file(tensors, to, metadata=metadata)
+
+
+@torch.no_grad()
+def _merged(weight: Tensor, module: torch.nn.Module, delta: Delta) -> Tensor:
+    """What the stored `weight` of `module` becomes, laid out and rounded as it is stored."""
+    rows = as_rows(module, weight.to(next(delta.parameters()).device))
+    return as_rows(module, delta.adapted(rows)).to(weight.dtype).cpu().contiguous()
+
+
+def _copy_configuration(checkpoint: Path, folder: Path) -> None:
+    if not checkpoint.is_dir():
+        return
+    for path in sorted(checkpoint.iterdir()):
+        is_wanted = path.suffix in _CONFIGURATION or path.name.upper().startswith(_TERMS)
+        is_other_weights = path.name.endswith(".index.json") and path.name != INDEX_FILE
+        if is_wanted and path.is_file() and not is_other_weights and path.name != CONFIG_FILE:
+            shutil.copyfile(path, folder / path.name)
+    if (folder / INDEX_FILE).exists() and len(checkpoint_files(checkpoint)) == 1:
+        (folder / INDEX_FILE).unlink()  # beside a single file it describes other files, which were not copied
+
+
+def _write_head(archive: Archive, folder: Path) -> str | None:
+    from safetensors.numpy import save_file
+
+    head = vectors_of(archive).head
+    if not head:
+        return None
+    save_file({name: tensor.copy() for name, tensor in head.items()}, folder / HEAD_FILE, metadata={"format": "pt"})
+    return HEAD_FILE
+
+
+def _write_about(attached: Attached, form: str, folder: Path, head: str | None, **more: str) -> None:
+    manifest = attached.manifest
+    parsed: dict[str, Any] = json.loads(manifest.to_bytes())
+    about = {
+        "form": form,
+        "made_by": f"vera-hub {__version__}",
+        "adapter": {"ref": attached.ref, "digest": manifest.digest, "method": manifest.method},
+        "base": parsed["base"],
+        "projection": parsed["projection"],
+        "task": parsed["task"],
+        "license": manifest.license,
+        "head": head,
+        **more,
+    }
+    (folder / EXPORT_FILE).write_text(_json(about))
+    (folder / CARD_FILE).write_text(_card(manifest, form, attached.ref, head))
+
+
+def _card(manifest: Manifest, form: str, ref: str | None, head: str | None) -> str:
+    what = {
+        MERGED: f"{manifest.base.name} with a VeRA adapter merged into its weights. It is another model than its base.",
+        LORA: f"A VeRA adapter of {manifest.base.name}, written as the LoRA it is (`lora_A` = λd·A, `lora_B` = λb·B).",
+    }[form]
+    about_head = f"\nIts head is in `{head}`, and what it is for is the `task` in `{EXPORT_FILE}`.\n" if head else ""
+    return f"# {ref or manifest.digest}\n\n{what}\nMade by vera-hub; `{EXPORT_FILE}` says of what.\n{about_head}"
+
+
+def _exported(out: Path, form: str, manifest: Manifest, **more: str | None) -> Exported:
+    tensor_bytes = sum(path.stat().st_size for path in out.glob("*.safetensors") if path.name != HEAD_FILE)
+    return Exported(out, form, tensor_bytes, manifest.weights.vector_bytes, **more)
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
