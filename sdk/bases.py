@@ -183,6 +183,15 @@ def name_of(path: Path) -> tuple[str, str | None]:
     return plain.stem if plain.is_file() else plain.name, None
 
 
+def labels_of(path: Path) -> tuple[str, ...]:
+    """What the configuration of the checkpoint at `path` calls the outputs of its classifier; none when it does not."""
+    try:
+        fields = json.loads(read_bounded(path / "config.json", _MAX_TABLE_BYTES) or b"{}")
+        return tuple(str(fields["id2label"][str(i)]) for i in range(len(fields["id2label"])))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return ()
+
+
 def fingerprint_of(path: Path | str, *, config: Config, progress: Progress | None = None) -> BaseFingerprint:
     """The fingerprint of the checkpoint at `path`; at once when its files are as they were the last time.
 

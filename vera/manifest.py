@@ -34,6 +34,7 @@ MAX_MANIFEST_BYTES = 1 << 20
 MAX_EXTRA_BYTES = 1 << 20  # each of EXTRA_FILES
 MAX_TRAINING_BYTES = 16 * 1024
 MAX_MODULES = {VERA: ADAPTER_LIMITS.max_tensors // 2, DVORA: ADAPTER_LIMITS.max_tensors // 3}  # λb, λd, magnitude
+MAX_HEAD_TENSORS = 64
 MAX_LABELS = 10_000
 MAX_TEXT = 200
 MAX_TENSOR_NAME = 200
@@ -261,7 +262,10 @@ def _check_weights(manifest: Manifest) -> None:
         f"weights.vector_bytes is {weights.vector_bytes} and the modules need {vectors}",
     )
     heads = [tensor.name for tensor in manifest.head]
-    _require(heads == sorted(set(heads)) and len(heads) <= 64, "head must be sorted by name, each once, at most 64")
+    _require(
+        heads == sorted(set(heads)) and len(heads) <= MAX_HEAD_TENSORS,
+        f"head must be sorted by name, each once, at most {MAX_HEAD_TENSORS}",
+    )
     for tensor in manifest.head:
         _require(
             _MODULE_NAME.fullmatch(tensor.name) and len(tensor.name) <= 160, f"{tensor.name[:80]!r} is no tensor name"

@@ -7,6 +7,10 @@ import json
 from vera.manifest import VERA, Manifest
 from vera.streams import PEFT_MT19937
 
+# PEFT's task_type for models that answer for a whole sequence, and what we call the two tasks they have.
+SEQUENCE_TASK_TYPE = "SEQ_CLS"
+SEQUENCE_CLASSIFICATION, REGRESSION = "text-classification", "text-regression"
+
 KEY_PREFIX = "base_model.model."
 LAMBDA_B = "vera_lambda_b"
 LAMBDA_D = "vera_lambda_d"
@@ -39,6 +43,8 @@ def config_of(manifest: Manifest) -> bytes:
     The bytes are part of the schema: an archive whose configuration differs is refused, so other
     bytes here would make every version published so far invalid.
     """
+    own_head = _modules_of_head(manifest)
+    is_of_sequences = manifest.task is not None and manifest.task.kind in (SEQUENCE_CLASSIFICATION, REGRESSION)
     peft_can_load = manifest.recipe.stream == PEFT_MT19937 and manifest.method == VERA
     fields = {
         "base_model_name_or_path": manifest.base.name,
@@ -49,14 +55,30 @@ def config_of(manifest: Manifest) -> bytes:
         "init_weights": True,
         "layers_pattern": None,
         "layers_to_transform": None,
-        "modules_to_save": None,
+        "modules_to_save": own_head or None,
         "peft_type": "VERA",
         "projection_prng_key": manifest.recipe.seed if peft_can_load else None,
         "r": manifest.recipe.rank,
         "revision": manifest.base.revision,
         "save_projection": not peft_can_load,
         "target_modules": [module.name for module in manifest.modules],
-        "task_type": None,
+        "task_type": SEQUENCE_TASK_TYPE if own_head and is_of_sequences else None,
         "vera_dropout": 0.0,
     }
     return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _modules_of_head(manifest: Manifest) -> list[str]:
+    """The modules of a model of transformers that the head tensors belong to, which PEFT is to replace whole.
+
+    A head of `pooling` is not among them: it stands on the bare base, where PEFT knows no place for it.
+    """
+    if manifest.task is not None and manifest.task.pooling is not None:
+        return []
+    return sorted({_module_of_head(tensor.name) for tensor in manifest.head})
+
+
+def _module_of_head(tensor: str) -> str:
+    """PEFT itself takes a sequence model's `classifier` and `score` whole, and no module within another."""
+    first = tensor.partition(".")[0]
+    return first if first in ("classifier", "score") else tensor.rpartition(".")[0]

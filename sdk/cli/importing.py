@@ -23,11 +23,19 @@ if TYPE_CHECKING:
     type=click.Choice(["float32", "bfloat16", "float16"]),
     help="The dtype the base was held in during training, where the checkpoint does not tell.",
 )
+@click.option(
+    "--labels",
+    metavar="A,B,…",
+    help="What the outputs of a classifier are called, in their order. Default: as the base's configuration says.",
+)
 @pass_app
-def import_peft(app: App, peft_folder: Path, out: Path, *, base: str, trained_in: str | None) -> None:
+def import_peft(
+    app: App, peft_folder: Path, out: Path, *, base: str, trained_in: str | None, labels: str | None
+) -> None:
     """Turn a VeRA checkpoint of PEFT into an adapter, and write it to OUT.
 
     The matrices that PEFT saves are recognised and left out: the recipe that gives them takes their place.
+    Where none gives them, they are kept beside the adapter.
     """
     from sdk import bases
     from vera import archive
@@ -42,7 +50,15 @@ def import_peft(app: App, peft_folder: Path, out: Path, *, base: str, trained_in
     known = next((b for b in bases.list_known(app.config) if b.fingerprint == table.value), None)
     name, revision = (known.name, known.revision) if known else bases.name_of(path)
     with terminal.spinner(f"Importing {clean(peft_folder)}"):
-        imported = import_folder(peft_folder, table, base_name=name, base_revision=revision, trained_in=trained_in)
+        imported = import_folder(
+            peft_folder,
+            table,
+            base_name=name,
+            base_revision=revision,
+            trained_in=trained_in,
+            labels=labels.split(",") if labels is not None else None,
+            labels_of_base=bases.labels_of(path),
+        )
         archive.write_folder(imported.archive, out)
     if imported.evidence is Evidence.SEED and trained_in is None:
         _note_what_is_assumed(imported)
@@ -67,6 +83,12 @@ def _say(imported: Imported, out: Path) -> None:
     )
     terminal.say(f"  projection  {recipe}")
     terminal.say(f"              from {imported.evidence}")
+    if manifest.head:
+        terminal.say(f"  head        {', '.join(tensor.name for tensor in manifest.head)}")
+    if manifest.task and manifest.task.labels:
+        terminal.say(f"  labels      {clean(', '.join(manifest.task.labels))}")
     saved = f", {imported.matrix_bytes:,} of them matrices that need not be kept" if imported.matrix_bytes else ""
+    if recipe.is_stored:
+        saved = f"; {recipe.size_bytes:,} more are its matrices, which a hub keeps once for all adapters that use them"
     terminal.say(f"  size        {size_bytes:,} bytes; PEFT's tensors were {imported.checkpoint_bytes:,}{saved}")
     terminal.say(f"\nPush it with: vera-hub push {out}")

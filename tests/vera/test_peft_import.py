@@ -29,9 +29,20 @@ from vera.errors import VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule
 from vera.nn.attach import attach
+from vera.peft_checkpoint import MAX_CHECKPOINT_BYTES, SAVED_A, SAVED_B
 from vera.peft_format import KEY_PREFIX, LAMBDA_B, LAMBDA_D
-from vera.peft_import import MAX_CHECKPOINT_BYTES, SAVED_A, SAVED_B, Evidence, Imported, import_folder
-from vera.projection import ROUNDINGS, digest_of, rebuild, round_to
+from vera.peft_import import Evidence, Imported, import_folder
+from vera.projection import (
+    ROUNDINGS,
+    STORED,
+    Projection,
+    ProjectionRecipe,
+    digest_of,
+    prove,
+    rebuild,
+    round_to,
+)
+from vera.streams import PEFT_MT19937
 from vera.tensorfile import parse
 
 pytestmark = [
@@ -233,10 +244,47 @@ def test_one_changed_bit_in_a_saved_matrix_is_another_projection(tmp_path: Path,
     spoiled = pair[matrix].copy()
     spoiled.view(np.uint32)[-1, -1] ^= 2  # by two units in the last place: fused or not, no draw gives it
 
-    error = refused(write_peft_folder(tmp_path, tensors={matrix: spoiled}))
+    imported = read(write_peft_folder(tmp_path, tensors={matrix: spoiled}))
 
-    assert error.code == "PROJECTION_UNKNOWN"
-    assert "not supported yet" in str(error)
+    pair[matrix] = spoiled
+    manifest, expected = imported.archive.manifest, Projection(pair[SAVED_A], pair[SAVED_B])
+    assert imported.evidence is Evidence.STORED
+    assert manifest.recipe == replace(recipe_of(), stream=STORED, seed=None)
+    proven = prove(manifest.recipe, manifest.projection_digest, source=imported.archive.projection)
+    assert digest_of(proven) == digest_of(expected) == manifest.projection_digest
+    assert str(Evidence.STORED) in imported.archive.card
+
+
+def test_matrices_that_are_wider_than_the_modules_need_are_cut_to_what_is_used(tmp_path: Path) -> None:
+    """PEFT gives the second adapter on a model the matrices of the first, which may adapt wider modules."""
+    wider = rebuild(ProjectionRecipe(PEFT_MT19937, SEED, RANK, 40, 50))
+
+    archive = read(write_peft_folder(tmp_path, tensors={SAVED_A: wider.A, SAVED_B: wider.B})).archive
+
+    assert archive.manifest.recipe.is_stored
+    pair = prove(archive.manifest.recipe, archive.manifest.projection_digest, source=archive.projection)
+    assert np.array_equal(pair.A, wider.A[:, :12])
+    assert np.array_equal(pair.B, wider.B[:20])
+
+
+def test_matrices_that_are_only_higher_are_those_of_the_recipe(tmp_path: Path) -> None:
+    """B is drawn row by row after A: its first rows do not depend on how many follow."""
+    higher = rebuild(replace(recipe_of(), out_features=50))
+    imported = read(write_peft_folder(tmp_path, tensors={SAVED_A: higher.A, SAVED_B: higher.B}))
+    assert (imported.archive.manifest.recipe, imported.evidence) == (recipe_of(), Evidence.SAVED)
+
+
+def test_an_edited_seed_does_no_harm_where_the_matrices_were_saved(tmp_path: Path) -> None:
+    """The matrices are those of training, whatever the configuration says: they are kept."""
+    imported = read(write_peft_folder(tmp_path, projection_prng_key=SEED + 1))
+    assert imported.evidence is Evidence.STORED
+    assert imported.archive.manifest.projection_digest == digest_of(rebuild(recipe_of()))
+
+
+def test_matrices_with_values_of_no_draw_are_refused(tmp_path: Path) -> None:
+    spoiled = rebuild(recipe_of()).A.copy()
+    spoiled[0, 0] = np.inf
+    assert refused(write_peft_folder(tmp_path, tensors={SAVED_A: spoiled})).code == "TENSOR_NONFINITE"
 
 
 def test_a_dtype_that_saved_matrices_contradict_is_refused(tmp_path: Path) -> None:
@@ -275,7 +323,11 @@ def test_matrices_beyond_the_budget_are_refused(tmp_path: Path) -> None:
         ({"peft_type": "LORA"}, "PEFT_UNSUPPORTED", "LORA"),
         ({"peft_type": None}, "PEFT_UNSUPPORTED", "None"),
         ({"bias": "vera_only"}, "PEFT_UNSUPPORTED", "biases"),
-        ({"modules_to_save": ["classifier", "score"]}, "PEFT_UNSUPPORTED", "classifier, score"),
+        ({"modules_to_save": ["classifier", "score"]}, "PEFT_INVALID", "classifier, score"),
+        ({"modules_to_save": "classifier"}, "PEFT_INVALID", "modules_to_save"),
+        ({"modules_to_save": [""]}, "PEFT_INVALID", "modules_to_save"),
+        ({"task_type": 3}, "PEFT_INVALID", "task_type"),
+        ({"task_type": "SEQ_CLS"}, "PEFT_UNSUPPORTED", "classifier.weight"),
         ({"r": RANK + 1}, "RANK_MISMATCH", "9"),
         ({"r": 10**6}, "RANK_MISMATCH", "1000000"),
         ({"r": "8"}, "PEFT_INVALID", "r in"),
@@ -283,7 +335,6 @@ def test_matrices_beyond_the_budget_are_refused(tmp_path: Path) -> None:
         ({"projection_prng_key": 7.0}, "PEFT_INVALID", "projection_prng_key"),
         ({"projection_prng_key": 2**64}, "PEFT_INVALID", "integer"),
         ({"fan_in_fan_out": 1}, "PEFT_INVALID", "fan_in_fan_out"),
-        ({"projection_prng_key": SEED + 1}, "PROJECTION_UNKNOWN", "seed 8"),
         ({"target_modules": "(a+)+$"}, None, ""),  # a pattern is not even looked at
     ],
     ids=str,
@@ -317,7 +368,9 @@ ONES = np.ones(RANK, np.float32)
         ({SAVED_A: None}, "PEFT_INVALID", SAVED_A),
         ({SAVED_A: None, SAVED_B: None}, "PEFT_INVALID", "save_projection"),
         ({SAVED_A: ONES}, "PEFT_INVALID", "pair of matrices"),
-        ({SAVED_A: np.ones((RANK, 13), np.float32)}, "PROJECTION_UNKNOWN", "8 × 13"),
+        ({SAVED_A: np.ones((RANK, 11), np.float32)}, "PEFT_INVALID", "8 × 11"),
+        ({SAVED_A: np.ones((RANK + 1, 12), np.float32)}, "PEFT_INVALID", "9 × 12"),
+        ({SAVED_B: np.ones((19, RANK), np.float32)}, "PEFT_INVALID", "19 × 8"),
         ({f"{KEY_PREFIX}nowhere.{kind}": ONES for kind in (LAMBDA_B, LAMBDA_D)}, "TARGET_UNKNOWN", "nowhere"),
         ({f"{KEY_PREFIX}bert.{QUERY}.{kind}": np.ones(size, np.float32) for kind, size in ((LAMBDA_B, 12), (LAMBDA_D, RANK))}, "TARGET_UNKNOWN", QUERY),
     ],
