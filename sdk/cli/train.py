@@ -73,8 +73,8 @@ _common = _options(
 )  # fmt: skip
 _data = _options(
     "The data",
-    ("--text", "text_column", {"default": "text", "show_default": True, "help": "The column of texts."}),
-    ("--label", "label_column", {"default": "label", "show_default": True, "help": "The column of labels."}),
+    ("--text", "text_column", {"help": "The column of texts, or two of them; found by its name otherwise."}),
+    ("--label", "label_column", {"help": "The column of labels; found by its name otherwise."}),
     ("--max-length", {"type": click.IntRange(1, 1 << 20), "help": "Tokens of an item; the rest is cut off."}),
     ("--chat", {"is_flag": True, "default": None, "help": "Generation: prompts as turns in the base's chat template."}),
 )
@@ -124,8 +124,8 @@ def train(
     base: str,
     source: str,
     recipe_name: str | None,
-    text_column: str,
-    label_column: str,
+    text_column: str | None,
+    label_column: str | None,
     targets: str,
     pooling: str | None,
     licence: str | None,
@@ -145,7 +145,7 @@ def train(
     from vera.nn.packaging import FOLDER_FILES
 
     check_replaceable(folder, FOLDER_FILES)  # before minutes of work, not after
-    split = data.load(source, text_column=text_column, label_column=label_column)
+    split = data.load(source, text=text_column, label=label_column)
     recipe = _recipe(recipe_name, split, recipe_options)
     _say_data(split)
     loaded = _load_base(base, split, recipe, _device(device), terminal.config_of(context))

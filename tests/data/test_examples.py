@@ -13,11 +13,12 @@ from vera.errors import DataError
 
 REGRESSION = Split("pairs", "text-regression", (), Examples(("a", "b"), (1.0, 3.0)), Examples(("c",), (5.0,)))
 GENERATION = Split("says", "text-generation", (), Examples(("a",), ("b",)), Examples(("c",), ("d",)))
+PNG = b"\x89PNG\r\n\x1a\n"
 CHOICES = [Item(f"text {i}", "ab"[i % 2]) for i in range(200)]
 
 
 def image(content: bytes) -> EncodedImage:
-    return EncodedImage.of(content)
+    return EncodedImage.of(PNG + content)
 
 
 def test_every_item_has_all_of_its_columns() -> None:
@@ -77,16 +78,16 @@ def test_the_digest_is_over_everything_an_item_is() -> None:
 
 
 def test_the_digest_of_an_image_does_not_care_where_it_lies(tmp_path: Path) -> None:
-    (tmp_path / "one.png").write_bytes(b"1")
+    (tmp_path / "one.png").write_bytes(PNG + b"1")
     assert EncodedImage.of(tmp_path / "one.png") == image(b"1")
 
 
 def test_an_image_that_changed_after_loading_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "one.png"
-    path.write_bytes(b"1")
+    path.write_bytes(PNG + b"1")
     found = EncodedImage.of(path)
-    assert found.read() == b"1"
-    path.write_bytes(b"2")
+    assert found.read() == PNG + b"1"
+    path.write_bytes(PNG + b"2")
     with pytest.raises(DataError, match="changed while it was in use"):
         found.read()
     path.unlink()

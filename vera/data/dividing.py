@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from vera.data.examples import (
     IMAGE_CLASSIFICATION,
     TEXT_CLASSIFICATION,
+    TEXT_GENERATION,
     EncodedImage,
     Examples,
     Source,
@@ -19,6 +20,7 @@ from vera.data.examples import (
 )
 from vera.errors import DataError
 
+_ANY_LABELS = 20  # so many are never too many; more should not be more than half of the items
 _CLASSIFICATION = (TEXT_CLASSIFICATION, IMAGE_CLASSIFICATION)
 
 
@@ -32,7 +34,12 @@ class Item:
 
     @property
     def identity(self) -> str:
-        return identity_of(self.input, self.pair)
+        return identity_of(self.input, self.pair, self.target)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is no input: there are texts to generate without one, and nothing else."""
+        return isinstance(self.input, str) and self.pair is None and not self.input.strip()
 
 
 def split_by_hash(name: str, rows: Iterable[tuple[str, str]], *, min_per_label: int, heldout_fifth: int = 0) -> Split:
@@ -58,7 +65,8 @@ def divide_by_hash(
     and labels with fewer than `min_per_label` inputs are left out, and the notes say so. Raises
     DataError when fewer than two labels remain, or no item is held out.
     """
-    kept, said = _distinct(items), list(notes)
+    usable = [item for item in items if task == TEXT_GENERATION or not item.is_blank]
+    kept, said = _distinct(usable), list(notes)
     labels: tuple[str, ...] = ()
     if task in _CLASSIFICATION:
         kept, ambiguous = _unambiguous(kept)
@@ -89,7 +97,8 @@ def divide_as_given(
     """The parts as they come, in their order and with their repetitions, as a Split.
 
     An item for training whose input is in another part is left out, and the notes say how many.
-    Raises DataError when there are fewer than two labels, or a part is empty.
+    Raises DataError when there are fewer than two labels, none of the held-out
+    labels is trained on, or a part is empty.
     """
     others = {item.identity for item in [*heldout, *(validation or ())]}
     unseen = [item for item in train if item.identity not in others]
@@ -101,6 +110,8 @@ def divide_as_given(
         present = (str(item.target) for item in [*unseen, *heldout, *(validation or ())])
         labels = ordered_labels(present, label_order)
         _require_two(name, labels, 1)
+        _require_repetition(name, labels, train)
+        said += _unseen_labels(name, unseen, heldout)
     parts = [None if part is None else _numbered(part, labels) for part in (unseen, heldout, validation)]
     assert parts[0] is not None
     assert parts[1] is not None
@@ -124,9 +135,7 @@ def _distinct(items: Iterable[Item]) -> dict[_Key, Item]:
     found: dict[_Key, Item] = {}
     for item in items:
         target = (item.target, 0.0) if isinstance(item.target, str) else ("", item.target)
-        identity = item.identity
-        if identity:
-            found.setdefault((identity, *target), item)
+        found.setdefault((item.identity, *target), item)
     return found
 
 
@@ -143,6 +152,26 @@ def _require_two(name: str, labels: Sequence[str], at_least: int) -> None:
             f"{name} has {len(labels)} labels with at least {at_least} items: training needs two or more. "
             f"Is it the right column of labels?"
         )
+
+
+def _require_repetition(name: str, labels: Sequence[str], train: Sequence[Item]) -> None:
+    if len(labels) > max(_ANY_LABELS, len(train) // 2):
+        raise DataError(
+            f"{name} has {len(labels)} labels for {len(train)} items to train on, such as {labels[0]!r}: "
+            f"is it the right column of labels?"
+        )
+
+
+def _unseen_labels(name: str, train: Sequence[Item], heldout: Sequence[Item]) -> list[str]:
+    seen = {item.target for item in train}
+    unseen = sorted({str(item.target) for item in heldout} - seen)
+    if heldout and all(item.target not in seen for item in heldout):
+        raise DataError(
+            f"{name} holds out labels such as {unseen[0]!r}, none of which is among those to train on: "
+            f"is it the right column of labels?"
+        )
+    listed = ", ".join(unseen[:5]) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
+    return [f"labels that are held out and never trained on: {listed}"] if unseen else []
 
 
 def _left_out(counts: Counter[str], labels: Sequence[str], min_per_label: int, ambiguous: int) -> list[str]:

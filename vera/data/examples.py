@@ -30,6 +30,7 @@ TASKS = (TEXT_CLASSIFICATION, TEXT_REGRESSION, TEXT_GENERATION, IMAGE_CLASSIFICA
 Target = int | float | str
 _T = TypeVar("_T", int, float, str)
 
+_IMAGE_SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
 _VALIDATION_SHARE = 10  # one in so many training items, by hash
 
 
@@ -42,8 +43,17 @@ class EncodedImage:
 
     @classmethod
     def of(cls, content: bytes | Path) -> EncodedImage:
-        """The image of these bytes or in this file, which is read once. Raises DataError when it cannot be."""
-        return cls(_sha256(content if isinstance(content, bytes) else _read_file(content)), content)
+        """The image of these bytes or in this file, which is read once.
+
+        Raises DataError when it cannot be read or does not begin like an image.
+        """
+        data = content if isinstance(content, bytes) else _read_file(content)
+        if not data.startswith(_IMAGE_SIGNATURES):
+            what = "Bytes that are" if isinstance(content, bytes) else f"{content} is"
+            raise DataError(
+                f"{what} no PNG, JPEG, GIF, WebP or BMP image, as {data[:12]!r} shows: convert or remove it."
+            )
+        return cls(_sha256(data), content)
 
     def read(self) -> bytes:
         """Its bytes. Raises DataError when the file is gone or is not what it was when the set was loaded."""
@@ -103,7 +113,7 @@ class Examples:
 
     def identity(self, row: int) -> str:
         """The `identity_of` item `row`."""
-        return identity_of(self.inputs[row], None if self.pairs is None else self.pairs[row])
+        return identity_of(self.inputs[row], None if self.pairs is None else self.pairs[row], self.targets[row])
 
     def take(self, rows: Sequence[int]) -> Examples:
         """The items at `rows`, in that order."""
@@ -248,13 +258,16 @@ class Split:
         return [first, *second, self.labels[_typed(target, int)] if self.has_labels else target]
 
 
-def identity_of(first: str | EncodedImage, second: str | None = None) -> str:
-    """What makes an item the item it is, its target apart: where it stands in a division, and what equals it.
+def identity_of(first: str | EncodedImage, second: str | None, target: Target) -> str:
+    """What makes an item the item it is: where it stands in a division, and what equals it.
 
-    Texts that differ in white space alone are the same.
+    Its target plays no part, save for a text to generate without a prompt. Texts that differ in
+    white space alone are the same.
     """
     if isinstance(first, EncodedImage):
         return first.sha256
+    if not first and second is None and isinstance(target, str):
+        first = target
     text = " ".join(first.split())
     return text if second is None else f"{text}\0{' '.join(second.split())}"
 
