@@ -142,9 +142,10 @@ def test_a_lora_of_an_embedding_is_the_same_map() -> None:
 
 
 def test_an_embedding_as_a_lora_has_its_factors() -> None:
-    bank = adapted(embedding(), "0")
+    model = embedding()
+    bank = adapted(model, "0")
     tensors = lora_tensors(bank, "a")
-    A, B = (tensors[f"base_model.model.0.lora_{factor}.weight"].double() for factor in "AB")
+    A, B = (tensors[f"base_model.model.0.lora_embedding_{factor}"].double() for factor in "AB")
     torch.testing.assert_close((B @ A).T, delta_weight(bank), rtol=1e-5, atol=1e-6)
 
 
