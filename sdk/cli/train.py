@@ -13,7 +13,7 @@ import click
 from sdk import bases
 from sdk.cli import terminal
 from sdk.cli.sections import SectionedCommand, SectionedOption
-from vera.data import TEXT_GENERATION
+from vera.data import TASKS, TEXT_GENERATION
 from vera.projection import STREAMS
 
 if TYPE_CHECKING:
@@ -60,45 +60,50 @@ def _options(section: str, *options: tuple[Any, ...]) -> Callable[[_F], _F]:
 
 _common = _options(
     "What to train",
-    ("--base", {"required": True, "help": "A base this machine knows (`vera-hub base add`), or a folder."}),
-    ("--data", "source", {"required": True, "help": "demo/topics, a file, a folder, or a data set of Hugging Face."}),
+    ("--base", {"metavar": "BASE", "required": True, "help": "A base this machine knows (`vera-hub base add`), or a folder."}),
+    ("--data", "source", {"metavar": "DATA", "required": True, "help": "demo/topics, a file, a folder, or a data set of Hugging Face."}),
     ("--method", {"type": click.Choice(list(_METHODS)), "help": "Default: vera. The last three are to compare with."}),
-    ("--recipe", "recipe_name", {"help": "A recipe of the paper, such as glue-base/mrpc. Options go before it."}),
+    ("--recipe", "recipe_name", {"metavar": "NAME", "help": "A recipe of the paper, such as glue-base/mrpc. Other options override it."}),
     ("--list-recipes", {"is_flag": True, "is_eager": True, "expose_value": False, "callback": _list_recipes, "help": "Show them, and stop."}),
-    ("--rank", {"type": click.IntRange(1, 4096), "help": "Default: 256 for VeRA, 8 for LoRA."}),
-    ("--epochs", {"type": click.IntRange(1, 10_000), "help": "Passes over the training set."}),
-    ("--lr", "learning_rate", {"type": _POSITIVE, "help": "Learning rate of the adapter."}),
-    ("--head-lr", "head_learning_rate", {"type": _POSITIVE, "help": "And of the head."}),
-    ("--seed", {"type": click.IntRange(0, 2**31 - 1), "help": "Default: 0. The same seed gives the same bytes."}),
+    ("--rank", {"metavar": "N", "type": click.IntRange(1, 4096), "help": "Default: 256 for VeRA, 8 for LoRA."}),
+    ("--epochs", {"metavar": "N", "type": click.IntRange(1, 10_000), "help": "Passes over the training set."}),
+    ("--lr", "learning_rate", {"metavar": "RATE", "type": _POSITIVE, "help": "Learning rate of the adapter."}),
+    ("--head-lr", "head_learning_rate", {"metavar": "RATE", "type": _POSITIVE, "help": "And of the head."}),
+    ("--seed", {"metavar": "N", "type": click.IntRange(0, 2**31 - 1), "help": "Default: 0. The same seed gives the same bytes."}),
 )  # fmt: skip
 _data = _options(
     "The data",
-    ("--text", "text_column", {"help": "The column of texts, or two of them; found by its name otherwise."}),
-    ("--label", "label_column", {"help": "The column of labels; found by its name otherwise."}),
-    ("--max-length", {"type": click.IntRange(1, 1 << 20), "help": "Tokens of an item; the rest is cut off."}),
+    ("--task", {"type": click.Choice(TASKS), "help": "Found from the columns otherwise; regression has to be asked for."}),
+    ("--text", {"metavar": "COLUMN", "help": "The column of texts or prompts, or two: a,b. Found by name otherwise."}),
+    ("--label", {"metavar": "COLUMN", "help": "The column of labels, numbers or completions. Found by name otherwise."}),
+    ("--image", {"metavar": "COLUMN", "help": "The column of images."}),
+    ("--heldout", {"metavar": "SPLIT", "help": "The split that is held out. Default: test, or validation."}),
+    ("--limit", {"metavar": "N", "type": click.IntRange(1), "help": "Read so many rows of each split."}),
+    ("--max-length", {"metavar": "N", "type": click.IntRange(1, 1 << 20), "help": "Tokens of an item; the rest is cut off."}),
     ("--chat", {"is_flag": True, "default": None, "help": "Generation: prompts as turns in the base's chat template."}),
-)
+)  # fmt: skip
+_OF_DATA = ("task", "text", "label", "image", "heldout", "limit")  # what vera.data.load is asked
 _adapter = _options(
     "The adapter",
-    ("--targets", {"default": "", "help": "Modules to adapt, by the end of their names, or all-linear. Default: query and value."}),
+    ("--targets", {"metavar": "NAMES", "default": "", "help": "Modules to adapt, by the end of their names, or all-linear. Default: query and value."}),
     ("--pooling", {"type": click.Choice(["mean", "cls"]), "help": "Default: mean for texts, cls for images."}),
     ("--stream", {"type": click.Choice(STREAMS), "help": f"Generator of the frozen matrices. Default: {STREAMS[0]}, which PEFT can load."}),
-    ("--license", "licence", {"help": "For the manifest, such as apache-2.0."}),
+    ("--license", "licence", {"metavar": "NAME", "help": "For the manifest, such as apache-2.0."}),
 )  # fmt: skip
 _steps = _options(
     "The steps",
-    ("--batch-size", {"type": click.IntRange(1, 4096), "help": "Items at a time."}),
-    ("--accumulation", {"type": click.IntRange(1, 4096), "help": "Batches per step."}),
+    ("--batch-size", {"metavar": "N", "type": click.IntRange(1, 4096), "help": "Items at a time."}),
+    ("--accumulation", {"metavar": "N", "type": click.IntRange(1, 4096), "help": "Batches per step."}),
     ("--schedule", {"type": click.Choice(["linear", "cosine", "constant"]), "help": "After the warm-up. Default: linear."}),
-    ("--warmup", {"type": _SHARE, "help": "Share of the steps in which the rates rise."}),
-    ("--weight-decay", {"type": click.FloatRange(min=0)}),
-    ("--label-smoothing", {"type": _SHARE}),
-    ("--clip", {"type": _POSITIVE, "help": "Largest norm of the gradient."}),
+    ("--warmup", {"metavar": "SHARE", "type": _SHARE, "help": "Share of the steps in which the rates rise."}),
+    ("--weight-decay", {"metavar": "RATE", "type": click.FloatRange(min=0)}),
+    ("--label-smoothing", {"metavar": "SHARE", "type": _SHARE}),
+    ("--clip", {"metavar": "NORM", "type": _POSITIVE, "help": "Largest norm of the gradient."}),
     ("--dropout", {"is_flag": True, "default": None, "help": "With the base's own rates."}),
     ("--keep", {"type": click.Choice(["last", "best"]), "help": "Which epoch is the adapter. The best is chosen on a tenth of the training set."}),
     ("--validate", "validation", {"is_flag": True, "default": None, "help": "Score every epoch on such a tenth."}),
-    ("--patience", {"type": click.IntRange(1), "help": "Stop after so many epochs that were not the best."}),
-    ("--metric", {"help": "What decides which is best. Default: accuracy, pearson or loss."}),
+    ("--patience", {"metavar": "N", "type": click.IntRange(1), "help": "Stop after so many epochs that were not the best."}),
+    ("--metric", {"metavar": "NAME", "help": "What decides which is best. Default: accuracy, pearson or loss."}),
 )  # fmt: skip
 _machine = _options(
     "The machine",
@@ -124,14 +129,12 @@ def train(
     base: str,
     source: str,
     recipe_name: str | None,
-    text_column: str | None,
-    label_column: str | None,
     targets: str,
     pooling: str | None,
     licence: str | None,
     device: str,
     no_baselines: bool,
-    **recipe_options: Any,
+    **options: Any,
 ) -> None:
     """Train an adapter of a base, and write it to FOLDER.
 
@@ -145,8 +148,8 @@ def train(
     from vera.nn.packaging import FOLDER_FILES
 
     check_replaceable(folder, FOLDER_FILES)  # before minutes of work, not after
-    split = data.load(source, text=text_column, label=label_column)
-    recipe = _recipe(recipe_name, split, recipe_options)
+    split = data.load(source, **{name: options.pop(name) for name in _OF_DATA})
+    recipe = _recipe(recipe_name, split, options)
     _say_data(split)
     loaded = _load_base(base, split, recipe, _device(device), terminal.config_of(context))
     choices = Choices(_names(targets), pooling, licence, baselines=not no_baselines)

@@ -1,0 +1,121 @@
+"""`vera-hub train` as it is typed: its help, its recipes, and a training that was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.sdk.commands import run
+from tests.tiny import WORDS, write_tiny_bert
+
+URL = "http://127.0.0.1:1"  # nobody is asked
+DEADLINE_S = 120
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_bert(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture
+def animals(tmp_path: Path) -> Path:
+    rows = [f"the {animal} {a} {b},{animal}" for animal in ("cat", "dog") for a in WORDS[10:18] for b in WORDS[10:16]]
+    data = tmp_path / "animals.csv"
+    data.write_text("\n".join(["text,label", *rows]) + "\n")
+    return data
+
+
+def typed(base: Path, data: Path, *options: str) -> list[str]:
+    return ["train", "--base", str(base), "--data", str(data), "--rank", "8", "--batch-size", "4", *options]
+
+
+def test_what_everybody_needs_stands_first_in_the_help() -> None:
+    lines = run(URL, "train", "--help").stdout.splitlines()
+    sections = [line for line in lines if line.endswith(":") and not line.startswith((" ", "Usage"))]
+    assert sections == ["What to train:", "The data:", "The adapter:", "The steps:", "The machine:", "Beside them:"]
+    assert all(line.strip() for line in lines if line.startswith("  --"))
+
+
+def test_recipes_are_listed_without_a_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run(URL, "train", "--list-recipes")
+    assert done.exit_code == 0
+    (mrpc,) = [line.split() for line in done.stdout.splitlines() if line.startswith("glue-base/mrpc")]
+    assert mrpc[1:7] == ["1024", "30", "64", "0.01", "0.004", "linear"]
+
+
+def test_an_option_overrides_the_recipe_and_a_method_brings_its_own_rank(
+    base: Path, animals: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "made"
+    options = ("--recipe", "glue-base/mrpc", "--method", "lora", "--epochs", "1", "--no-baselines")
+    done = run(URL, "train", str(made), "--base", str(base), "--data", str(animals), *options)
+    assert done.exit_code == 0, done.stderr
+    recipe = json.loads((made / "training.json").read_bytes())["recipe"]
+    assert (recipe["method"], recipe["rank"], recipe["epochs"], recipe["head_learning_rate"]) == ("lora", 8, 1, 4e-3)
+
+
+def test_an_unknown_recipe_says_how_to_see_them(base: Path, animals: Path, tmp_path: Path) -> None:
+    done = run(URL, *typed(base, animals, "--recipe", "glue/mrpc"), str(tmp_path / "made"))
+    assert done.exit_code == 1
+    assert "--list-recipes" in done.stderr
+
+
+def test_the_best_and_the_last_epoch_are_told(base: Path, animals: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    done = run(URL, *typed(base, animals, "--epochs", "3", "--keep", "best", "--no-baselines"), str(made))
+    assert done.exit_code == 0, done.stderr
+    assert "the best by validation, which is kept" in done.stdout
+    assert "epoch 3, the last" in done.stdout
+    assert (made / "loss.svg").read_bytes().startswith(b"<svg")
+    assert "of memory" in done.stdout
+
+
+def test_a_gpu_that_is_not_there_says_so(base: Path, animals: Path, tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    done = run(URL, *typed(base, animals, "--device", "cuda"), str(tmp_path / "made"))
+    assert done.exit_code == 1
+    assert "finds no GPU" in done.stderr
+
+
+def test_a_training_that_was_killed_goes_on_and_ends_with_the_same_bytes(
+    base: Path, animals: Path, tmp_path: Path
+) -> None:
+    killed, whole = tmp_path / "killed" / "made", tmp_path / "whole" / "made"
+    options = typed(base, animals, "--epochs", "20", "--dropout", "--no-baselines")
+    kill_after_a_checkpoint([*options, str(killed)], killed.with_name(".made.training"))
+
+    resumed, straight = run(URL, *options, str(killed)), run(URL, *options, str(whole))
+
+    assert "from where it was interrupted" in resumed.stderr
+    assert "from where it was interrupted" not in straight.stderr
+    assert {f.name: f.read_bytes() for f in killed.iterdir()} == {f.name: f.read_bytes() for f in whole.iterdir()}
+    assert not killed.with_name(".made.training").exists()
+
+
+def kill_after_a_checkpoint(arguments: list[str], work: Path) -> None:
+    """Starts `vera-hub` with `arguments`, saving often, and kills it (SIGKILL) when it has saved."""
+    code = (
+        "import sys, vera.nn.training.checkpoints as c; c.EVERY_S = 0.2; "
+        "from sdk.cli.main import cli; cli(sys.argv[1:], prog_name='vera-hub')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + DEADLINE_S
+    while not (work / "checkpoint.pt").exists():
+        assert process.poll() is None, "it ended before it was killed: it must train longer"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert (work / "checkpoint.pt").exists()
