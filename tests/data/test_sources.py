@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vera import data
 from vera.data import Split
@@ -17,6 +22,7 @@ from vera.data.layouts import choose_splits, lay_out
 from vera.errors import DataError
 
 ROWS = [{"text": f"{word} {i}", "label": label} for i in range(20) for word, label in (("one", "a"), ("two", "b"))]
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -27,9 +33,11 @@ def write(path: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     if path.suffix == ".parquet":
         pq.write_table(pa.Table.from_pylist(list(rows)), path)
     elif path.suffix in (".csv", ".tsv"):
-        separator = "," if path.suffix == ".csv" else "\t"
-        lines = [columns, *([str(row[column]) for column in columns] for row in rows)]
-        path.write_text("".join(f"{separator.join(line)}\n" for line in lines))
+        dialect: dict[str, Any] = (
+            {} if path.suffix == ".csv" else {"delimiter": "\t", "quoting": csv.QUOTE_NONE, "quotechar": None}
+        )
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, **dialect).writerows([columns, *([row[column] for column in columns] for row in rows)])
     elif path.suffix == ".json":
         path.write_text(json.dumps(list(rows)))
     else:
@@ -99,6 +107,8 @@ def test_a_limit_reads_the_first_rows_and_says_so(tmp_path: Path) -> None:
     ("rows.csv", b"words,kind\nhello,a\n", r"Its columns are words, kind\."),
     ("rows.csv", b"", "no rows"),
     ("rows.csv", b"text,label\n", "no rows"),
+    ("rows.csv", b"text,label,text\nhello,a,world\n", "more than one column 'text'"),
+    ("rows.csv", b"text,label\n" + b"x" * 200_000 + b",a\n", "field larger than .* save it as .jsonl"),
     ("rows.csv", b"text,label\nhello, world,a\n", "Line 2 of rows.csv has more fields than the 2"),
     ("rows.csv", b'text,label\n"hello,a\nworld,b\n', "unexpected end of data"),
     ("rows.csv", b"text,label\ncaf\xe9,a\n", "UTF-8"),
@@ -135,6 +145,21 @@ def test_a_damaged_parquet_file_is_a_sentence(tmp_path: Path) -> None:
 def test_what_is_nowhere_names_what_there_could_be(source: str) -> None:
     with pytest.raises(DataError, match="demo/topics"):
         data.load(source)
+
+
+@given(
+    st.lists(st.tuples(texts, texts), min_size=1, unique=True), st.sampled_from([".csv", ".jsonl", ".json", ".parquet"])
+)
+def test_every_text_comes_back_as_it_was(rows: list[tuple[str, str]], suffix: str) -> None:
+    fill = [(f"prompt {i}", f"completion {i}") for i in range(20)]  # so that both parts have some
+    with tempfile.TemporaryDirectory() as folder:
+        path = write(Path(folder) / f"rows{suffix}", [{"prompt": p, "completion": c} for p, c in (*fill, *rows)])
+        split = data.load(str(path))
+    found = [pair for part in (split.train, split.heldout) for pair in zip(part.texts, part.completions, strict=True)]
+    by_spaces = {(" ".join(prompt.split()), completion) for prompt, completion in (*fill, *rows)}
+    assert {*found} <= {*fill, *rows}
+    assert {(" ".join(prompt.split()), completion) for prompt, completion in found} == by_spaces
+    assert not {*split.train.texts} & {*split.heldout.texts}
 
 
 # ---- columns and tasks

@@ -75,11 +75,10 @@ def divide_by_hash(
         _require_two(name, labels, min_per_label)
         kept = {key: item for key, item in kept.items() if item.target in labels}
         said += _left_out(counts, labels, min_per_label, ambiguous)
-    order = sorted(kept)
-    train, heldout = (
-        _numbered([kept[key] for key in order if is_heldout(key[0], heldout_fifth) == held], labels)
-        for held in (False, True)
-    )
+    sides: dict[bool, list[Item]] = {False: [], True: []}
+    for key in sorted(kept):
+        sides[is_heldout(key[0], heldout_fifth)].append(kept[key])
+    train, heldout = (_numbered(sides[held], labels) for held in (False, True))
     return Split(name, task, labels, train, heldout, tuple(said), source)
 
 

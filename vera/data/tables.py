@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -63,7 +64,7 @@ def _rows_of_text(path: Path, reader: Callable[[Path], Iterator[Row]]) -> Iterat
     except UnicodeDecodeError as error:
         raise DataError(f"{path.name} is not UTF-8 text: save it as UTF-8.") from error
     except (csv.Error, RecursionError) as error:
-        raise DataError(f"{path.name} cannot be read: {error}. Save it again, with quotes around texts.") from error
+        raise DataError(f"{path.name} cannot be read: {error}. Correct its quotes, or save it as .jsonl.") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from error
 
@@ -81,6 +82,9 @@ def _tab_separated(path: Path) -> Iterator[Row]:
 
 
 def _whole_rows(path: Path, rows: csv.DictReader[str]) -> Iterator[Row]:
+    twice = [name for name, n in Counter(rows.fieldnames or ()).items() if n > 1]
+    if twice:
+        raise DataError(f"{path.name} has more than one column {twice[0]!r}: rename the others.")
     for row in rows:
         if None in row:
             raise DataError(
