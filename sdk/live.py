@@ -43,14 +43,16 @@ def add(
     asked: AdapterRef,
     resolved: Resolved,
     verify: str,
+    is_loaded_from_base: bool,
     budget_bytes: int,
     progress: Progress | None,
 ) -> Any:
     """`attach`, and the adapter answers to `asked` and to every name of its version from now on."""
     model = backbone_of(model)
     adapted = attach(
-        model, archive, base, ref=resolved.version_ref, verify=verify, budget_bytes=budget_bytes, progress=progress
-    )
+        model, archive, base, ref=resolved.version_ref, verify=verify, is_loaded_from_base=is_loaded_from_base,
+        budget_bytes=budget_bytes, progress=progress,
+    )  # fmt: skip
     attached: Attached = adapted.vera
     names = {_spelled(asked), *(f"{asked.adapter_id}@{selector}" for selector in resolved.resolution.selectors)}
     for held in _held_on(attached.bank).values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ def load(
     *,
     verify: str = "strict",
     locked: bool | str | Path = False,
+    dtype: Any = None,
+    quantization: Any = None,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     config: Config | None = None,
     hub: Hub | None = None,
@@ -44,13 +47,16 @@ def load(
     `verify` is "strict", "warn" (a wrong base is a warning) or "off" (nobody looks at the base).
     With `locked`, references mean what `vera.lock` here (True), or the lock at that path, pins, and
     nothing else loads; `vera-hub lock` writes it.
+    `dtype` ("bfloat16") and `quantization` (a quantisation configuration of transformers) say how a
+    base that is not live yet is held. Where its bytes are then gone, its files are the proof.
     `budget_bytes` bounds the memory of the rebuilt matrices. `progress` is called with (bytes done,
     bytes in all) while the base is read, instead of a bar. Asks the hub only for what is not in the
     cache. Raises HubError, and VeraError: BaseMismatch, ProjectionMismatch, AdapterTooLarge.
     """
     (model,) = load_many(
         base, [ref],
-        verify=verify, locked=locked, budget_bytes=budget_bytes, config=config, hub=hub, progress=progress,
+        verify=verify, locked=locked, dtype=dtype, quantization=quantization, budget_bytes=budget_bytes, config=config,
+        hub=hub, progress=progress,
     )  # fmt: skip
     return model
 
@@ -61,6 +67,8 @@ def load_many(
     *,
     verify: str = "strict",
     locked: bool | str | Path = False,
+    dtype: Any = None,
+    quantization: Any = None,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     config: Config | None = None,
     hub: Hub | None = None,
@@ -81,8 +89,16 @@ def load_many(
         found = [fetching.with_pair(each, hub=door) for each in found]
         tables = _tables_of(found, door)
         with reporting(progress) as report:
-            model = base if is_live(base) else _open(base, found[0].archive.manifest, verify, door.config, report)
-            return _attach_all(model, list(zip(parsed, found, tables, strict=True)), verify, budget_bytes, report)
+            is_opened = not is_live(base)
+            held = HeldAs(dtype, quantization)
+            if is_opened:
+                named = found[0].archive.manifest
+                base = _open(base, named, held, verify=verify, config=door.config, report=report)
+            return _attach_all(
+                base, list(zip(parsed, found, tables, strict=True)),
+                verify=verify, is_loaded_from_base=is_opened and verify == "strict", budget_bytes=budget_bytes,
+                report=report,
+            )  # fmt: skip
 
 
 @contextmanager
@@ -116,7 +132,9 @@ def _tables_of(found: Sequence[Fetched], door: Hub) -> list[BaseFingerprint]:
 def _attach_all(
     model: Any,
     wanted: Sequence[tuple[AdapterRef, Fetched, BaseFingerprint]],
+    *,
     verify: str,
+    is_loaded_from_base: bool,
     budget_bytes: int,
     report: Progress,
 ) -> list[Any]:
@@ -126,7 +144,8 @@ def _attach_all(
         return [
             live.add(
                 model, fetched.archive, table,
-                asked=ref, resolved=fetched.resolved, verify=verify, budget_bytes=budget_bytes, progress=report,
+                asked=ref, resolved=fetched.resolved, verify=verify, is_loaded_from_base=is_loaded_from_base,
+                budget_bytes=budget_bytes, progress=report,
             )
             for ref, fetched, table in wanted
         ]  # fmt: skip
@@ -137,16 +156,33 @@ def is_live(base: Any) -> bool:
     return not isinstance(base, str | Path)
 
 
-def _open(base: str | Path, manifest: Manifest, verify: str, config: Config, report: Progress) -> Any:
+@dataclass(frozen=True)
+class HeldAs:
+    """How a checkpoint is to lie in memory: in a dtype of torch or as quantised by a configuration of transformers."""
+
+    dtype: Any = None
+    quantization: Any = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        options = {"dtype": self.dtype, "quantization_config": self.quantization}
+        return {name: value for name, value in options.items() if value is not None}
+
+
+def _open(base: str | Path, manifest: Manifest, held: HeldAs, *, verify: str, config: Config, report: Progress) -> Any:
     """The model in the checkpoint `base`, refused before it is built when its files are another base."""
     path = locate_for(base, manifest, config)
     if verify == "strict":
         check_files(path, manifest, config, report)
-    return open_base(path, manifest)
+    return open_base(path, manifest, held)
 
 
-def open_base(path: Path, manifest: Manifest) -> Any:
-    """The model in the checkpoint at `path`, as the adapter uses it: a decoder with its head, or the bare base."""
+def open_base(path: Path, manifest: Manifest, held: HeldAs | None = None) -> Any:
+    """The model in the checkpoint at `path`, as the adapter uses it: a decoder with its head, or the bare base.
+
+    It is held as it is stored, unless `held` says otherwise.
+    """
+    options = held.options if held else {}
     try:
         import transformers
     except ImportError as error:
@@ -160,7 +196,7 @@ def open_base(path: Path, manifest: Manifest) -> Any:
             or _generates(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
         )
         kind = transformers.AutoModelForCausalLM if is_generator else transformers.AutoModel
-        return kind.from_pretrained(path, local_files_only=True).eval()
+        return kind.from_pretrained(path, local_files_only=True, **options).eval()
 
 
 def locate_for(base: str | Path, manifest: Manifest, config: Config) -> Path:

@@ -219,9 +219,23 @@ def _tied(names: Mapping[str, str], live: Mapping[str, Tensor]) -> dict[str, str
 
 def _memory(tensor: Tensor) -> tuple[object, ...]:
     """Equal for two tensors if and only if they are the same numbers in the same memory."""
-    if not _is_plain(tensor) or tensor.data_ptr() == 0:
+    if parts := _parts_of(tensor):
+        return tuple(_memory(part) for part in parts)
+    if tensor.data_ptr() == 0:
         return (id(tensor),)
     return (tensor.device, tensor.data_ptr(), tensor.dtype, tuple(tensor.shape), tensor.stride())
+
+
+def _writes(tensor: Tensor) -> int:
+    """How often it was written in place, as torch counts it."""
+    own = 0 if tensor.is_inference() else tensor._version
+    return own + sum(_writes(part) for part in _parts_of(tensor))
+
+
+def _parts_of(tensor: Tensor) -> list[Tensor]:
+    """The plain tensors that one of a library, such as torchao's integers and scales, is made of."""
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    return [getattr(tensor, name) for name in flatten()[0]] if flatten else []
 
 
 def _live_parts(names: Mapping[str, str]) -> set[str]:
@@ -416,7 +430,7 @@ def _stamp(model: nn.Module) -> int:
     A write behind torch's back, through `.data` or a NumPy view, is not counted and not seen.
     """
     return hash(
-        tuple((name, _memory(t), 0 if t.is_inference() else t._version, t.dtype) for name, t in _tensors(model).items())
+        tuple((name, _memory(tensor), _writes(tensor), tensor.dtype) for name, tensor in _tensors(model).items())
     )
 
 

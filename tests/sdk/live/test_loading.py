@@ -56,6 +56,35 @@ def test_a_folder_is_opened_quietly_and_gives_what_the_live_model_gives(
     assert torch.equal(output_of(loaded), expected)
 
 
+def test_a_folder_is_held_in_the_dtype_that_is_asked_for_and_its_files_are_the_proof(
+    tiny_folder: Path, hub: Hub
+) -> None:
+    loaded = sdk.load(tiny_folder, "demo/a@v1", dtype="bfloat16", hub=hub)
+
+    assert output_of(loaded).dtype == torch.bfloat16
+    assert loaded.vera.base.kind == "source"
+    sdk.load(loaded, "demo/b", hub=hub)  # the model is proven already
+    with pytest.raises(BaseMismatch, match="checkpoint's folder"):
+        sdk.load(load_tiny_bert(tiny_folder, dtype=torch.bfloat16), "demo/a@v1", hub=hub)
+
+
+def test_a_folder_is_held_quantised(tiny_folder: Path, hub: Hub) -> None:
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    loaded = sdk.load(tiny_folder, "demo/a@v1", quantization=TorchAoConfig(Int8WeightOnlyConfig(version=2)), hub=hub)
+
+    assert "held quantised" in str(loaded.vera)
+    # int8 steps of the largest weight of a row, through two layers: outputs of order 1 move by hundredths.
+    torch.testing.assert_close(output_of(loaded), alone(tiny_folder, "demo/a@v1", hub), atol=0.2, rtol=0)
+
+
+def test_a_folder_of_another_base_is_refused_however_it_is_held(tmp_path: Path, hub: Hub) -> None:
+    other = write_tiny_bert(tmp_path / "other", seed=1)
+    with pytest.raises(BaseMismatch, match="Load that one"):
+        sdk.load(other, "demo/a@v1", dtype="bfloat16", hub=hub)
+
+
 def test_the_bars_of_transformers_are_as_they_were_afterwards(tiny_folder: Path, hub: Hub) -> None:
     from transformers.utils import logging
 
