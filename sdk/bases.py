@@ -103,11 +103,11 @@ def fingerprints_here(config: Config) -> list[str]:
     return sorted({base.fingerprint for base in list_known(config) if base.is_here})
 
 
-def locate(base: str | Path, *, config: Config, revision: str | None = None) -> Path:
+def locate(base: str | Path, *, config: Config, revision: str | None = None, may_download: bool = True) -> Path:
     """Where the checkpoint of `base` lies: a remembered name, a fingerprint, a path, or a Hugging Face id.
 
-    A Hugging Face id that was not remembered is downloaded. Raises BaseUnreadable when it is none of
-    them, and Offline.
+    A Hugging Face id that was not remembered is downloaded, unless `may_download` says no. Raises
+    BaseUnreadable when it is none of them, and Offline.
     """
     wanted = str(base)
     known = [b for b in list_known(config) if wanted in (b.name, b.fingerprint)]
@@ -124,6 +124,8 @@ def locate(base: str | Path, *, config: Config, revision: str | None = None) -> 
             code="BASE_NOT_HERE",
             base=wanted,
         )
+    if not may_download:
+        raise _not_here(wanted)
     return obtain(base, config=config, revision=revision)
 
 
@@ -137,9 +139,13 @@ def obtain(path_or_id: str | Path, *, config: Config, revision: str | None = Non
         return path
     if _HUGGING_FACE_ID.fullmatch(wanted):
         return download(wanted, config=config, revision=revision)
+    raise _not_here(wanted)
+
+
+def _not_here(wanted: str) -> BaseUnreadable:
     is_fingerprint = wanted.startswith(f"{SCHEME}:")
     hint = "a fingerprint says which base it is, not where" if is_fingerprint else "there is no such path"
-    raise BaseUnreadable(
+    return BaseUnreadable(
         f"The base {wanted} is not known on this machine, and {hint}: run `vera-hub base add PATH`, or give its folder.",
         code="BASE_NOT_HERE",
         base=wanted,

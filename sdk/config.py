@@ -98,14 +98,16 @@ class Config:
     offline: bool = False
 
     @classmethod
-    def resolve(cls, environ: Mapping[str, str] | None = None, *, url: str | None = None) -> Config:
+    def resolve(
+        cls, environ: Mapping[str, str] | None = None, *, url: str | None = None, profile: Profile | None = None
+    ) -> Config:
         """The configuration that `environ` (the process's own by default) and the profile give.
 
-        `url` goes before both. Raises Misconfigured.
+        `url` goes before both; `profile` is used instead of the one that is kept. Raises Misconfigured.
         """
         env = os.environ if environ is None else environ
         folder = _folder(env.get("VERA_HUB_CONFIG"), "user_config_path")
-        profile = Profile.read(folder)
+        profile = Profile.read(folder) if profile is None else profile
         chosen = check_url(url or env.get("VERA_HUB_URL") or profile.default_url)
         login = profile.logins.get(chosen)
         return cls(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from sdk.cache import Cache, Resolution, selector_of
 from sdk.config import Config
 from sdk.errors import BadAnswer, DigestMismatch, HubWarning, LockMismatch, Misconfigured, Offline, Yanked
 from sdk.files import writing_atomically
+from sdk.parallel import in_parallel
 from vera import archive, peft_format
 from vera.archive import Archive
 from vera.errors import ProjectionMismatch
@@ -143,10 +143,7 @@ def with_pair(fetched: Fetched, *, config: Config | None = None, hub: Hub | None
 
 def fetch_many(refs: Sequence[str | AdapterRef], *, hub: Hub, lock: Lock | None = None) -> list[Fetched]:
     """`fetch` of each of `refs`, in their order, several at a time. Raises what the first that fails raises."""
-    if len(refs) == 1:
-        return [fetch(refs[0], hub=hub, lock=lock)]
-    with ThreadPoolExecutor(_FETCHES_AT_ONCE) as pool:
-        return list(pool.map(lambda ref: fetch(ref, hub=hub, lock=lock), refs))
+    return in_parallel(lambda ref: fetch(ref, hub=hub, lock=lock), refs, at_once=_FETCHES_AT_ONCE)
 
 
 def resolve(ref: str | AdapterRef, *, config: Config | None = None, hub: Hub | None = None) -> Resolved:
@@ -373,13 +370,8 @@ class _Files:
         near = {path: self._near(sha256, at_hand.get(path)) for path, sha256 in promised.items()}
         missing = [path for path, data in near.items() if data is None]
         files = {path: data for path, data in near.items() if data is not None}
-        if len(missing) == 1:
-            return {**files, missing[0]: self._count(self._download(missing[0], promised[missing[0]]))}
-        if missing:
-            with ThreadPoolExecutor(len(missing)) as pool:
-                downloads = pool.map(lambda path: self._download(path, promised[path]), missing)
-                files |= {path: self._count(data) for path, data in zip(missing, downloads, strict=True)}
-        return files
+        downloads = in_parallel(lambda path: self._download(path, promised[path]), missing, at_once=len(promised))
+        return files | {path: self._count(data) for path, data in zip(missing, downloads, strict=True)}
 
     def _near(self, sha256: str, at_hand: bytes | None) -> bytes | None:
         data = self._cache.get_blob(sha256)

@@ -7,7 +7,7 @@ said by the hub: a digest is a claim until `sdk.fetching` has compared it with t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from sdk.decoding import decode
@@ -135,6 +135,16 @@ class VersionSummary(Answer):
     message: str | None
     created_at: str
     created_by: str
+    # A hub that cannot yank does not say; others say false, true, a reason, or {"reason": …}.
+    yanked: Any = field(default=None, kw_only=True)
+
+    @property
+    def yank_reason(self) -> str | None:
+        """Why the version was taken back, "no reason given" when the hub does not say; None when it was not."""
+        said = self.yanked.get("reason") if isinstance(self.yanked, Mapping) else self.yanked
+        if self.yanked is None or self.yanked is False:
+            return None
+        return said if isinstance(said, str) and said else "no reason given"
 
 
 @dataclass(frozen=True)
@@ -156,15 +166,6 @@ class Version(VersionSummary):
     evaluations: tuple[Evaluation, ...]
     warnings: tuple[str, ...]
     stored_projection: StoredProjection | None = None
-    yanked: Any = None  # a hub that cannot yank does not say; others say false, true, a reason, or {"reason": …}
-
-    @property
-    def yank_reason(self) -> str | None:
-        """Why the version was taken back, "no reason given" when the hub does not say; None when it was not."""
-        said = self.yanked.get("reason") if isinstance(self.yanked, Mapping) else self.yanked
-        if self.yanked is None or self.yanked is False:
-            return None
-        return said if isinstance(said, str) and said else "no reason given"
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,15 @@ def login(app: App, *, url: str | None) -> None:
 
 
 @click.command()
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_app
-def whoami(app: App) -> None:
+def whoami(app: App, *, as_json: bool) -> None:
     """Show whose the token is."""
     with app.hub() as hub:
         account = hub.whoami()
+    if as_json:
+        terminal.say_json(account)
+        return
     terminal.say(f"{terminal.clean(account.name)} ({terminal.clean(account.kind)}) at {app.config.url}")
     terminal.say(f"May: {', '.join(map(terminal.clean, account.scopes)) or 'nothing'}")
 

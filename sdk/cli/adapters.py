@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from sdk.cli import terminal
-from sdk.cli.terminal import App, clean, interval, pass_app, size
+from sdk.cli.terminal import App, clean, interval, is_path, pass_app, size
+from sdk.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
-    from sdk.models import Adapter, Evaluation
+    from sdk.client import Hub
+    from sdk.models import Adapter, Evaluation, VersionSummary
     from vera.archive import Archive
+    from vera.ref import AdapterRef
 
 
 @click.command()
@@ -107,19 +110,22 @@ def info(app: App, ref_or_path: str, *, as_json: bool) -> None:
     from sdk.pushing import read_adapter
 
     evaluations: tuple[Evaluation, ...] = ()
-    if terminal.is_path(ref_or_path):
+    versions: tuple[VersionSummary, ...] = ()
+    if is_path(ref_or_path):
         archive, title = read_adapter(Path(ref_or_path)), ref_or_path
     else:
         with terminal.spinner(f"Fetching {clean(ref_or_path)}"), app.hub() as hub:
-            fetched = fetch(ref_or_path, hub=hub)
+            fetched = fetch(ref_or_path, hub=hub, allow_yanked=True)
+            versions = _versions(hub, fetched.resolved.ref)
         archive, title = fetched.archive, fetched.version_ref
         if fetched.resolved.answer:
             evaluations = fetched.resolved.answer.evaluations
     description = describe(archive)
     if as_json:
-        terminal.say_json({"ref": title, **description, "evaluations": list(evaluations)})
+        terminal.say_json({"ref": title, **description, "evaluations": list(evaluations), "versions": list(versions)})
         return
     _say_description(title, archive, evaluations)
+    _say_versions(versions)
 
 
 def describe(archive: Archive) -> dict[str, object]:
@@ -183,6 +189,32 @@ def _say_description(title: str, archive: Archive, evaluations: tuple[Evaluation
             [(e.suite, e.state, *_score_cells(e)) for e in evaluations],
             right=("score",),
         )
+
+
+def _versions(hub: Hub, ref: AdapterRef) -> tuple[VersionSummary, ...]:
+    """The versions of the adapter, newest first; none when only the cache can be asked."""
+    if hub.config.offline or hub.config.at_host(ref.host).url != hub.config.url:
+        return ()
+    try:
+        return hub.get_adapter(ref).versions
+    except (Unavailable, NotFound):  # what is shown of the version itself has been proven without it
+        return ()
+
+
+def _say_versions(versions: tuple[VersionSummary, ...]) -> None:
+    if versions:
+        terminal.say_table(
+            ("version", "pushed", "by", "rank", "vectors", "message", ""),
+            [
+                (f"v{v.version}", v.created_at[:10], v.created_by, v.rank, size(v.vector_bytes), v.message or "", _yanked(v))
+                for v in versions
+            ],
+            right=("rank", "vectors"),
+        )  # fmt: skip
+
+
+def _yanked(version: VersionSummary) -> str:
+    return f"yanked: {version.yank_reason}" if version.yank_reason else ""
 
 
 def _score_cells(evaluation: Evaluation) -> tuple[str, str]:

@@ -1,11 +1,20 @@
-"""`base add` and `base list`."""
+"""`base add`, `base list`, `base info` and `base diff`."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from sdk.cli import terminal
 from sdk.cli.terminal import App, clean, pass_app, size
+
+if TYPE_CHECKING:
+    from vera.fingerprint import BaseFingerprint, TensorRecord
+
+# As many names of tensors as a screen has room for; --json has all of them.
+_NAMES_SHOWN = 5
 
 
 @click.group()
@@ -92,3 +101,85 @@ def _list_of_hub(app: App, as_json: bool) -> None:
         [(b.name, b.dtype, f"{b.parameters:,}", b.adapter_count, b.fingerprint) for b in registered],
         right=("parameters", "adapters"),
     )
+
+
+@base.command()
+@click.argument("which", metavar="BASE")
+@click.option("--tensors", is_flag=True, help="Every tensor too.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@pass_app
+def info(app: App, which: str, *, tensors: bool, as_json: bool) -> None:
+    """Show which base BASE is: a name, a folder, or a fingerprint that this machine or the hub knows."""
+    table = _table_of(app, which)
+    described = {
+        "base": which,
+        "fingerprint": table.value,
+        "dtype": table.dtype,
+        "parameters": sum(_elements(record) for record in table.tensors),
+        "tensor_count": len(table.tensors),
+        "known_as": _known_as(app, table.value),
+    }
+    if as_json:
+        terminal.say_json({**described, **({"tensors": table.to_rows()} if tensors else {})})
+        return
+    terminal.say(f"{clean(which)}  {table.value}")
+    terminal.say(f"  {described['parameters']:,} parameters in {len(table.tensors):,} tensors, {table.dtype}")
+    for name, where in _known_as(app, table.value):
+        terminal.say(f"  here as {clean(name)}: {clean(where)}")
+    if tensors:
+        rows = [(r.name, r.dtype, "×".join(map(str, r.shape)), r.sha256) for r in table.tensors]
+        terminal.say_table(("tensor", "dtype", "shape", "sha256"), rows)
+
+
+@base.command()
+@click.argument("before", metavar="BASE")
+@click.argument("after", metavar="BASE")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@pass_app
+def diff(app: App, before: str, after: str, *, as_json: bool) -> None:
+    """Show which tensors differ between two bases. Exit status 1 when any does."""
+    from sdk.comparing import compare_bases
+
+    found = compare_bases(_table_of(app, before), _table_of(app, after))
+    if as_json:
+        terminal.say_json(found)
+    else:
+        terminal.say(f"{found.equal:,} tensors are equal")
+        _say_names("other values", found.changed)
+        _say_names("another shape", found.reshaped)
+        _say_names("another dtype", found.recast)
+        _say_names(f"only in {clean(before)}", found.only_before)
+        _say_names(f"only in {clean(after)}", found.only_after)
+    if not found.is_same:
+        raise click.exceptions.Exit(1)
+
+
+def _table_of(app: App, which: str) -> BaseFingerprint:
+    """The table of tensors of a base that is here, or that the hub knows by its fingerprint."""
+    from sdk import bases
+    from vera.fingerprint import SCHEME
+
+    if which.startswith(f"{SCHEME}:"):
+        with app.hub() as hub:
+            return bases.table_of(which, hub=hub)
+    path = bases.locate(which, config=app.config, may_download=False)
+    with terminal.bytes_progress(f"Fingerprinting {clean(which)}") as progress:
+        return bases.fingerprint_of(path, config=app.config, progress=progress)
+
+
+def _known_as(app: App, fingerprint: str) -> list[tuple[str, str]]:
+    from sdk.bases import list_known
+
+    return [(known.name, str(known.path)) for known in list_known(app.config) if known.fingerprint == fingerprint]
+
+
+def _elements(record: TensorRecord) -> int:
+    from math import prod
+
+    return prod(record.shape)
+
+
+def _say_names(what: str, names: Sequence[str]) -> None:
+    if names:
+        more = f", … {len(names) - _NAMES_SHOWN:,} more" if len(names) > _NAMES_SHOWN else ""
+        terminal.say(f"{len(names):,} {what}: {', '.join(map(clean, names[:_NAMES_SHOWN]))}{more}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import stat
 import sys
@@ -16,7 +17,7 @@ import click
 
 from sdk.cli import terminal
 from sdk.cli.terminal import App, clean, pass_app
-from sdk.errors import HubError
+from sdk.errors import HubError, Misconfigured
 
 if TYPE_CHECKING:
     from sdk.client import Hub
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 OLDEST_PYTHON = (3, 11)
 # Tokens expire and certificates begin to the second; half a minute is what the hub forgives.
 MAX_SKEW_S = 30.0
+DISTRIBUTION = "vera-hub"
 PACKAGES = ("vera", "sdk", "hub")
 
 
@@ -49,8 +51,7 @@ def doctor(app: App, *, as_json: bool) -> None:
 
     Exit status 1 when something is missing that the hub cannot be used without.
     """
-    with app.hub() as hub:
-        checks = list(examine(hub))
+    checks = list(examine(app))
     if as_json:
         terminal.say_json(checks)
     else:
@@ -60,22 +61,41 @@ def doctor(app: App, *, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def examine(hub: Hub) -> Iterator[Check]:
-    """Every check, in the order in which one would look."""
-    config = hub.config
+def examine(app: App) -> Iterator[Check]:
+    """Every check, in the order in which one would look. What is broken is said, and the rest looked at all the same."""
     yield check_python()
     yield check_torch()
+    yield check_gpu()
     yield check_packages()
-    yield check_profile(config)
+    config, settings = _configure(app)
+    yield from settings
+    if config is None:
+        return
     yield check_cache(config)
+    yield check_bases(config)
     if config.offline:
         yield Check("hub", Health.WARN, "VERA_HUB_OFFLINE is set: only what is in the cache can be used.")
         return
-    hub_check = _asking("hub", lambda: _check_hub(hub))
-    yield hub_check
-    if hub_check.health is not Health.FAIL:
-        yield _asking("token", lambda: _check_token(hub))
-        yield _asking("clock", lambda: _check_clock(hub))
+    with app.hub_at(config) as hub:
+        hub_check = _asking("hub", lambda: _check_hub(hub))
+        yield hub_check
+        if hub_check.health is not Health.FAIL:
+            yield _asking("token", lambda: _check_token(hub))
+            yield _asking("clock", lambda: _check_clock(hub))
+
+
+def _configure(app: App) -> tuple[Config | None, list[Check]]:
+    """The settings, without the profile when that is broken, and what is to be said of both."""
+    from sdk.config import Config, Profile
+
+    try:
+        return app.config, [check_profile(app.config)]
+    except Misconfigured as error:
+        broken = Check("settings", Health.FAIL, str(error))
+    try:
+        return Config.resolve(url=app.url, profile=Profile()), [broken]
+    except Misconfigured:
+        return None, [broken]
 
 
 def check_python() -> Check:
@@ -94,8 +114,43 @@ def check_torch() -> Check:
     return Check("torch", Health.OK, f"torch {metadata.version('torch')}")
 
 
+def check_gpu() -> Check:
+    """Which GPU the driver has, asked of the driver itself: importing torch for it would take seconds."""
+    names = _cuda_devices()
+    if not names:
+        return Check("gpu", Health.OK, "none that CUDA can use: everything works on the CPU, large models slowly.")
+    if util.find_spec("torch") is not None and "+cpu" in metadata.version("torch"):
+        return Check("gpu", Health.WARN, f"{names[0]}, and this build of torch is for CPUs only: install one for CUDA.")
+    return Check("gpu", Health.OK, ", ".join(names))
+
+
+def _cuda_devices() -> list[str]:
+    count, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return []
+    names = []
+    for device in range(count.value):
+        if driver.cuDeviceGetName(name, len(name), device) == 0:
+            names.append(name.value.decode(errors="replace"))
+    return names
+
+
 def check_packages() -> Check:
     """Whether `vera`, `sdk` and `hub` are ours: the names are short, and another package may have them too."""
+    by_name = metadata.packages_distributions()
+    for name in PACKAGES:
+        others = sorted(set(by_name.get(name, ())) - {DISTRIBUTION})
+        if others:
+            return Check(
+                "packages",
+                Health.FAIL,
+                f"{others[0]} is installed here and has a package {name} too, so one of them has overwritten the other: "
+                f"`pip uninstall {others[0]}`, install {DISTRIBUTION} again, or give each an environment of its own.",
+            )
     here = Path(__file__).parents[2]
     for name in PACKAGES:
         spec = util.find_spec(name)
@@ -135,6 +190,24 @@ def check_cache(config: Config) -> Check:
             f"{config.cache} cannot be written ({error.strerror}): make room, or set VERA_HUB_CACHE.",
         )
     return Check("cache", Health.OK, str(config.cache))
+
+
+def check_bases(config: Config) -> Check:
+    """Whether the bases that are remembered are still where they were."""
+    from sdk.bases import list_known
+
+    try:
+        known = list_known(config)
+    except Misconfigured as error:
+        return Check("bases", Health.FAIL, str(error))
+    gone = [base for base in known if not base.is_here]
+    if gone:
+        return Check(
+            "bases",
+            Health.WARN,
+            f"{gone[0].name} is not at {gone[0].path} any more: `vera-hub base add PATH --name {gone[0].name}`.",
+        )
+    return Check("bases", Health.OK, f"{len(known)} known" if known else "none known yet: `vera-hub base add` adds one")
 
 
 def _check_hub(hub: Hub) -> Check:

@@ -56,12 +56,13 @@ def lock(app: App, refs: tuple[str, ...], *, path: Path, check: bool, as_json: b
 def sync(app: App, *, path: Path, as_json: bool) -> None:
     """Fetch everything that the lock pins into the cache, and check it: afterwards it loads without a network."""
     from sdk import bases
-    from sdk.fetching import fetch_many
+    from sdk.fetching import fetch_many, with_pair
     from sdk.locking import Lock
 
     pinned = Lock.read(path)
     with app.hub() as hub, terminal.spinner("Fetching what is locked"):
-        fetched = fetch_many([locked.parsed for locked in pinned.adapters], hub=hub, lock=pinned)
+        found = fetch_many([locked.parsed for locked in pinned.adapters], hub=hub, lock=pinned)
+        fetched = [with_pair(each, hub=hub) for each in found]
         for fingerprint in sorted({locked.base for locked in pinned.adapters}):
             bases.table_of(fingerprint, hub=hub)
     if as_json:

@@ -37,6 +37,11 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "pull": ("sdk.cli.adapters", "Fetch an adapter, check it and write it as a folder."),
         "list": ("sdk.cli.adapters", "List adapters, the latest change first."),
         "info": ("sdk.cli.adapters", "Show what an adapter is, how large, and what proves it."),
+        "verify": ("sdk.cli.proof", "Prove that an adapter and its base are what they say."),
+        "diff": (
+            "sdk.cli.diff",
+            "Show what changed from one adapter to another: vectors, configuration, card and scores.",
+        ),
         "base": ("sdk.cli.base", "The base models of this machine and of the hub."),
         "lock": (
             "sdk.cli.lock",
@@ -57,6 +62,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "login": ("sdk.cli.account", "Save a token for a hub, after trying it."),
         "whoami": ("sdk.cli.account", "Show whose the token is."),
         "doctor": ("sdk.cli.doctor", "Check that everything this machine needs is there."),
+        "completion": ("sdk.cli.completion", "Print the script that completes commands in SHELL."),
     },
 }
 # What the commands of this distribution's own server do; other plug-ins are listed by name.
@@ -67,8 +73,8 @@ PLUGIN_HELP = {
 }
 
 EPILOG = (
-    'Shell completion: put  eval "$(_VERA_HUB_COMPLETE=bash_source vera-hub)"  into ~/.bashrc '
-    "(zsh_source and fish_source exist too)."
+    "Exit status: 0 done, 1 it failed or was refused, 2 the command itself is wrong, 130 stopped by Ctrl-C. "
+    "`eval` has its own, see `vera-hub eval --help`."
 )
 
 

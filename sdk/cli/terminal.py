@@ -58,12 +58,15 @@ class App:
 
     def hub(self) -> Hub:
         """The hub of this command. A long pause before another attempt is announced."""
+        return self.hub_at(self.config)
+
+    def hub_at(self, config: Config) -> Hub:
         from stamina.instrumentation import set_on_retry_hooks
 
         from sdk.client import Hub
 
         set_on_retry_hooks([_announce_retry])
-        return Hub(self.config)
+        return Hub(config)
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)

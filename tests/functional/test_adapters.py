@@ -226,6 +226,22 @@ def test_ctrl_c_in_the_middle_of_a_push_leaves_nothing(
     assert machine.run("push", folder).out.startswith("demo/interrupted@v1\n")
 
 
+def test_ctrl_c_ends_a_pull_at_once_although_its_download_has_stalled(
+    machine: Machine, adapter: MakeAdapter, base: BaseFingerprint, stalling, tmp_path: Path
+) -> None:
+    machine.run("push", adapter("stalled"))
+    line = stalling(make_adapter(base, 1).files[WEIGHTS_FILE][:200], passed_bytes=150)
+    other = make_machine(tmp_path / "other", VERA_HUB_URL=line.url)
+
+    with other.running("pull", "demo/stalled@v1") as pull:
+        assert line.stalled.wait(30)
+        pull.send_signal(signal.SIGINT)
+        out, err = pull.communicate(timeout=15)  # and not after the minute that an answer may take
+
+    assert (pull.returncode, out, err) == (130, "", "Error: Stopped.\n")
+    assert not (other.folder / "stalled").exists()
+
+
 def test_a_pull_that_is_killed_leaves_nothing_that_is_ever_used(
     machine: Machine, adapter: MakeAdapter, base: BaseFingerprint, stalling, tmp_path: Path
 ) -> None:

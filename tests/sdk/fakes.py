@@ -70,6 +70,8 @@ class FakeHub:
         match method, parts:
             case "GET", ["api", "v1", "whoami"]:
                 return answer({"name": self.user, "kind": "user", "scopes": ["repo:push"]})
+            case "GET", ["api", "v1", "adapters", owner, name] if f"{owner}/{name}" in self.versions:
+                return answer(self._detail(owner, name))
             case "GET", ["api", "v1", "adapters", owner, name, "versions", selector]:
                 return self._resolve(f"{owner}/{name}", selector, request.url.params.get("digest"))
             case "GET", ["api", "v1", "adapters", _, _, "blobs", sha256] if sha256 in self.blobs:
@@ -77,6 +79,16 @@ class FakeHub:
             case "POST", ["api", "v1", "adapters", owner, name, "versions"]:
                 return self._push(f"{owner}/{name}", request)
         return problem(404, "NOT_FOUND", f"There is no {request.url.path} here.")
+
+    def _detail(self, owner: str, name: str) -> dict[str, Any]:
+        archives = self.versions[f"{owner}/{name}"]
+        versions = [version_json(f"{owner}/{name}", number, archive) for number, archive in enumerate(archives, 1)]
+        base = archives[-1].manifest.base
+        return {
+            "id": f"{owner}/{name}", "namespace": owner, "name": name, "latest": len(versions), "task": None,
+            "base": {"name": base.name, "fingerprint": base.fingerprint}, "created_at": NOW, "updated_at": NOW,
+            "versions": versions[::-1],
+        }  # fmt: skip
 
     def _resolve(self, adapter_id: str, selector: str, digest: str | None) -> httpx2.Response:
         for number, archive in enumerate(self.versions.get(adapter_id, []), 1):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 from sdk.config import Config, Login, Profile
 from tests.builders import make_archive
 from tests.sdk.commands import run
-from tests.sdk.fakes import NOW, TOKEN, FakeHub, answer, evaluation_json, problem, serve
+from tests.sdk.fakes import NOW, TOKEN, URL, FakeHub, answer, evaluation_json, problem, serve
 from vera import archive as archives
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202eevil\x9b\r\nname"
@@ -258,8 +261,12 @@ def test_doctor_finds_nothing_wrong_with_a_good_machine(fake: FakeHub, url: str,
     done = run(url, "doctor", "--json")
 
     checks = {check["what"]: check["health"] for check in json.loads(done.stdout)}
-    assert set(checks) == {"python", "torch", "packages", "profile", "cache", "hub", "token", "clock"}
-    assert set(checks.values()) == {"ok"}
+    assert set(checks) == {
+        "python", "torch", "gpu", "packages", "profile", "cache", "bases", "hub", "token", "clock",
+    }  # fmt: skip
+    assert {health for what, health in checks.items() if what != "gpu"} == {
+        "ok"
+    }  # a machine may have one it cannot use
     assert done.exit_code == 0
 
 
@@ -278,6 +285,50 @@ def test_doctor_says_what_is_wrong_and_what_to_do(
     assert f"chmod 600 {config.folder / 'profile.json'}" in done.stdout
     assert "FAIL  cache" in done.stdout
     assert "FAIL  hub        No hub answers at http://127.0.0.1:9" in done.stdout
+
+
+@pytest.mark.parametrize("spoiled", ["profile.json", "bases.json"])
+def test_doctor_goes_on_after_a_broken_file_of_settings(fake: FakeHub, url: str, config: Config, spoiled: str) -> None:
+    config.folder.mkdir(parents=True)
+    (config.folder / spoiled).write_text("{")
+    fake.canned["GET /healthz"] = [{"status": "ok", "version": "0.1.0"}]
+
+    done = run(url, "doctor", "--json")
+
+    checks = {check["what"]: check for check in json.loads(done.stdout)}
+    broken = checks["settings" if spoiled == "profile.json" else "bases"]
+    assert done.exit_code == 1
+    assert broken["health"] == "FAIL"
+    assert str(config.folder / spoiled) in broken["sentence"]
+    assert checks["cache"]["health"] == checks["hub"]["health"] == "ok"
+
+
+def test_doctor_goes_on_as_far_as_it_can_when_no_setting_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERA_HUB_TOKEN", "two words")
+
+    done = run(URL, "doctor")
+
+    assert done.exit_code == 1
+    assert "ok    python" in done.stdout
+    assert "FAIL  settings   The token holds characters no token has" in done.stdout
+
+
+def test_doctor_finds_another_package_that_has_one_of_our_names(tmp_path: Path) -> None:
+    """Real installations: the metadata of a distribution that brings a `hub` too."""
+    metadata = tmp_path / "activeloop-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: activeloop\nVersion: 1.0\n")
+    (metadata / "top_level.txt").write_text("hub\n")
+    script = "from sdk.cli.doctor import check_packages; print(check_packages().sentence)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert "activeloop is installed here and has a package hub too" in done.stdout
+    assert "pip uninstall activeloop" in done.stdout
 
 
 # -- What goes wrong ------------------------------------------------------------------------------
@@ -308,3 +359,29 @@ def test_an_answer_that_makes_no_sense_is_one_sentence_too(fake: FakeHub, url: s
 
 def test_a_misspelt_command_is_usage(url: str) -> None:
     assert run(url, "psuh").exit_code == 2
+    assert run(url, "--bogus", "eval").exit_code == 2
+    assert run(url, "info", "demo/a", "--bogus").exit_code == 2
+
+
+def test_the_statuses_are_in_the_help() -> None:
+    assert "Exit status: 0 done, 1 it failed or was refused, 2 the command itself is wrong" in " ".join(
+        run(URL, "--help").stdout.split()
+    )
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_completes_commands_and_options(shell: str, tmp_path: Path) -> None:
+    script = run(URL, "completion", shell)
+    line, at = "vera-hub pul", "1"
+    asking = {
+        "_VERA_HUB_COMPLETE": f"{shell}_complete",
+        "COMP_WORDS": line,
+        "COMP_CWORD": "pul" if shell == "fish" else at,
+    }
+    completed = subprocess.run(
+        [sys.executable, "-c", "from sdk.cli.main import main; main()"],
+        env={**os.environ, **asking}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert "_VERA_HUB_COMPLETE" in script.stdout
+    assert "pull" in completed.stdout
