@@ -122,13 +122,16 @@ def test_a_program_is_never_run_and_the_copy_without_it_is_named(server: Dataset
     assert len(data.load("org/old@refs/convert/parquet").train) > 50
 
 
-def test_names_of_labels_stand_in_the_card_too(server: DatasetServer) -> None:
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])  # numbers, and numbers as text
+def test_names_of_labels_stand_in_the_card_too(server: DatasetServer, suffix: str) -> None:
     card = (
         "---\ndataset_info:\n  features:\n  - name: sentence\n    dtype: string\n  - name: label\n    dtype:\n"
         "      class_label:\n        names:\n          '0': bad\n          '1': good\n---\n"
     )
-    lines = "\n".join(json.dumps(row) for row in rows(50)).encode()
-    server.publish("org/named", {"README.md": card.encode(), "train.jsonl": lines})
+    json_lines = "\n".join(json.dumps(row) for row in rows(50))
+    csv_lines = "\n".join(["sentence,label", *(f"{row['sentence']},{row['label']}" for row in rows(50))])
+    lines = (json_lines if suffix == "jsonl" else csv_lines).encode()
+    server.publish("org/named", {"README.md": card.encode(), f"train.{suffix}": lines})
     assert data.load("org/named").labels == ("bad", "good")
 
 

@@ -236,6 +236,8 @@ def test_white_space_of_texts_and_completions_is_kept(tmp_path: Path) -> None:
     ({"task": "text-clasification"}, "is not a task"),
     ({"text": "text,prompt,completion", "label": "label"}, "one column or two"),
     ({"text": "text", "label": "text"}, "no way to tell"),
+    ({"text": "text", "task": "image-classification"}, "texts or images"),
+    ({"image": "text", "task": "text-generation"}, "texts or images"),
     ({"limit": 0, "task": "text-generation"}, "limit of 0"),
 ])  # fmt: skip
 def test_columns_that_cannot_be_told_are_listed(tmp_path: Path, options: dict[str, str], sentence: str) -> None:

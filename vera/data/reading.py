@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vera.data import places
-from vera.data.columns import Columns, Record, Wanted, find_columns, hides_labels, read_records
+from vera.data.columns import Columns, Wanted, find_columns
 from vera.data.examples import IMAGE_CLASSIFICATION, EncodedImage
 from vera.data.layouts import Layout, image_class, is_image
 from vera.data.places import Place
+from vera.data.records import Record, hides_labels, read_records
 from vera.data.tables import Table, open_table
 from vera.errors import DataError
 

@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vera.data import huggingface, places, topics
-from vera.data.columns import Wanted, task_of, to_items, without_hidden
+from vera.data.columns import Wanted
 from vera.data.dividing import Item, divide_as_given, divide_by_hash
 from vera.data.examples import TEXT_GENERATION, Source, Split
 from vera.data.layouts import TEST, VALIDATION, choose_splits, lay_out, part_of
 from vera.data.places import Place
 from vera.data.reading import Part, read_part
+from vera.data.records import task_of, to_items, without_hidden
 from vera.data.tables import SUFFIXES
 from vera.errors import DataError
 
