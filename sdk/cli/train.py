@@ -77,12 +77,13 @@ _data = _options(
     ("--text", {"metavar": "COLUMN", "help": "The column of texts or prompts, or two: a,b. Found by name otherwise."}),
     ("--label", {"metavar": "COLUMN", "help": "The column of labels, numbers or completions. Found by name otherwise."}),
     ("--image", {"metavar": "COLUMN", "help": "The column of images."}),
+    ("--train", {"metavar": "SPLIT", "help": "The split that is trained on. Default: train."}),
     ("--heldout", {"metavar": "SPLIT", "help": "The split that is held out. Default: test, or validation."}),
     ("--limit", {"metavar": "N", "type": click.IntRange(1), "help": "Read so many rows of each split."}),
     ("--max-length", {"metavar": "N", "type": click.IntRange(1, 1 << 20), "help": "Tokens of an item; the rest is cut off."}),
     ("--chat", {"is_flag": True, "default": None, "help": "Generation: prompts as turns in the base's chat template."}),
 )  # fmt: skip
-_OF_DATA = ("task", "text", "label", "image", "heldout", "limit")  # what vera.data.load is asked
+_OF_DATA = ("task", "text", "label", "image", "train", "heldout", "limit")  # what vera.data.load is asked
 _adapter = _options(
     "The adapter",
     ("--targets", {"metavar": "NAMES", "default": "", "help": "Modules to adapt, by the end of their names, or all-linear. Default: query and value."}),
@@ -148,10 +149,11 @@ def train(
     from vera.nn.packaging import FOLDER_FILES
 
     check_replaceable(folder, FOLDER_FILES)  # before minutes of work, not after
-    split = data.load(source, **{name: options.pop(name) for name in _OF_DATA})
+    config = terminal.config_of(context)
+    split = data.load(source, offline=config.offline, **{name: options.pop(name) for name in _OF_DATA})
     recipe = _recipe(recipe_name, split, options)
     _say_data(split)
-    loaded = _load_base(base, split, recipe, _device(device), terminal.config_of(context))
+    loaded = _load_base(base, split, recipe, _device(device), config)
     choices = Choices(_names(targets), pooling, licence, baselines=not no_baselines)
     outcome = _train(loaded, split, recipe, choices, folder)
     _write(outcome, folder)

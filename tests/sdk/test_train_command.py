@@ -77,6 +77,37 @@ def test_the_best_and_the_last_epoch_are_told(base: Path, animals: Path, tmp_pat
     assert "of memory" in done.stdout
 
 
+def test_the_splits_and_columns_that_are_named_are_the_ones_read(base: Path, animals: Path, tmp_path: Path) -> None:
+    data = tmp_path / "sets"
+    data.mkdir()
+    header, *rows = animals.read_text().splitlines()
+    mixed = [
+        row for cat_and_dog in zip(rows[: len(rows) // 2], rows[len(rows) // 2 :], strict=True) for row in cat_and_dog
+    ]
+    for part, its_rows in (
+        ("train_a", mixed[:40]),
+        ("train_b", mixed[40:80]),
+        ("test_a", mixed[80:]),
+        ("test_b", mixed[80:]),
+    ):
+        lines = [f"words,{header}", *(f"x,{row}" for row in its_rows)]
+        (data / f"{part}-00000-of-00001.csv").write_text("\n".join(lines))
+    named = ("--train", "train_b", "--heldout", "test_a", "--text", "text", "--label", "label", "--limit", "10")
+    done = run(URL, *typed(base, data, *named, "--epochs", "1", "--no-baselines"), str(tmp_path / "made"))
+    assert done.exit_code == 0, done.stderr
+    assert "sets: 10 texts to train on, 10 held out, 2 labels" in done.stdout
+    assert "the first 10 rows of train_b read" in done.stdout
+
+
+def test_without_the_network_a_data_set_of_hugging_face_is_not_asked_for(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VERA_HUB_OFFLINE", "1")
+    done = run(URL, "train", str(tmp_path / "made"), "--base", str(base), "--data", "nobody/knows")
+    assert done.exit_code == 1
+    assert "hf download nobody/knows --repo-type dataset" in done.stderr
+
+
 def test_a_gpu_that_is_not_there_says_so(base: Path, animals: Path, tmp_path: Path) -> None:
     import torch
 
