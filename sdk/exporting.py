@@ -57,7 +57,7 @@ def export(
     with reporting(progress) as report:
         table = check_files(path, archive.manifest, config, report)
         model = open_base(path, archive.manifest)
-        adapted = attach(model, archive, table, ref=ref, budget_bytes=budget_bytes)
+        adapted = attach(model, archive, table, ref=ref, is_loaded_from_base=True, budget_bytes=budget_bytes)
     if form == "lora":
         return exporting.write_lora(adapted, archive, Path(to))
     return exporting.write_merged(adapted, archive, path, Path(to))

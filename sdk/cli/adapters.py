@@ -141,6 +141,7 @@ def describe(archive: Archive) -> dict[str, object]:
             "fingerprint": manifest.base.fingerprint,
             "dtype": manifest.base.dtype,
         },
+        "method": manifest.method,
         "projection": {**manifest.recipe.to_dict(), "digest": manifest.projection_digest},
         "task": manifest.task and {"kind": manifest.task.kind, "labels": list(manifest.task.labels)},
         "modules": [module.name for module in manifest.modules],
@@ -157,6 +158,8 @@ def describe(archive: Archive) -> dict[str, object]:
 
 
 def _say_description(title: str, archive: Archive, evaluations: tuple[Evaluation, ...]) -> None:
+    from vera.manifest import METHODS
+
     manifest = archive.manifest
     weights, recipe, base = manifest.weights, manifest.recipe, manifest.base
     lora = manifest.lora_bytes()
@@ -164,7 +167,7 @@ def _say_description(title: str, archive: Archive, evaluations: tuple[Evaluation
         ("task", _task_line(archive)),
         (
             "modules",
-            f"{len(manifest.modules)}, rank {recipe.rank}, {manifest.parameters:,} parameters ({weights.dtype})",
+            f"{len(manifest.modules)} by {METHODS[manifest.method]}, rank {recipe.rank}, {manifest.parameters:,} parameters ({weights.dtype})",
         ),
         ("license", clean(manifest.license or "not said")),
         ("", ""),

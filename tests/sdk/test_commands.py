@@ -17,6 +17,7 @@ from tests.builders import make_archive
 from tests.sdk.commands import run
 from tests.sdk.fakes import NOW, TOKEN, URL, FakeHub, answer, evaluation_json, problem, serve
 from vera import archive as archives
+from vera.manifest import DVORA
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J\u202eevil\x9b\r\nname"
 HARMLESS = "]0;owned[2Jevil name"
@@ -218,6 +219,7 @@ def test_info_shows_the_sizes_beside_those_of_lora_and_what_proves_it(fake: Fake
     lora = 4 * 8 * sum(module.in_features + module.out_features for module in manifest.modules)
     for text in (
         "demo/a@v1",
+        "2 by VeRA, rank 8",
         f"{manifest.weights.vector_bytes:,} bytes",
         f"{manifest.weights.vector_bytes + manifest.weights.head_bytes:,} bytes",
         f"{archive.size_bytes:,} bytes",
@@ -233,12 +235,13 @@ def test_info_shows_the_sizes_beside_those_of_lora_and_what_proves_it(fake: Fake
 
 
 def test_info_of_a_folder_needs_no_hub(tmp_path: Path) -> None:
-    archive = make_archive()
+    archive = make_archive(method=DVORA)
     archives.write_folder(archive, tmp_path / "mine")
 
     done = run("http://127.0.0.1:9", "info", str(tmp_path / "mine"), "--json")
 
     found = json.loads(done.stdout)
+    assert found["method"] == "dvora"
     assert (found["digest"], found["size_bytes"]) == (archive.manifest.digest, archive.size_bytes)
     assert found["vector_and_head_bytes"] == found["vector_bytes"] + found["head_bytes"]
 

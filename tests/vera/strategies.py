@@ -72,7 +72,7 @@ FILES = st.dictionaries(
 def manifests(draw: st.DrawFn) -> Manifest:
     modules = sorted(draw(MODULES), key=lambda module: module.name)
     head = sorted(draw(HEADS), key=lambda tensor: tensor.name)
-    method = draw(st.sampled_from(METHODS))
+    method = draw(st.sampled_from(list(METHODS)))
     stream = draw(st.sampled_from((*STREAMS, STORED)))
     recipe = ProjectionRecipe(
         stream,

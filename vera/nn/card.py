@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from vera.data import IMAGE_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION, Split
+from vera.manifest import METHODS
 
 if TYPE_CHECKING:
     from vera.manifest import Manifest
     from vera.nn.packaging import Scores
     from vera.nn.training.recipe import Recipe
 
-_METHODS = {"vera": "A VeRA", "dvora": "A DVoRA"}
 _METRICS_SHOWN = 3
 _BASELINES = {
     "head_only": "the same training of the head alone, the base frozen",
@@ -28,7 +28,7 @@ def of_adapter(name: str, manifest: Manifest, split: Split, recipe: Recipe, scor
     weights, head = manifest.weights, f"; head: {manifest.weights.head_bytes:,} bytes" if manifest.head else ""
     return f"""# {name}
 
-{_METHODS[manifest.method]} adapter of {manifest.base.name}: {_what(split)}.
+A {METHODS[manifest.method]} adapter of {manifest.base.name}: {_what(split)}.
 
 {_table(split, scores)}
 
