@@ -205,10 +205,14 @@ def test_merged_it_answers_the_same_and_unmerged_the_base_is_back(kind: str, dty
         assert torch.equal(model(x), expected)
 
 
-def test_memory_counts_the_magnitudes() -> None:
-    with_magnitude = adapted(linear("Linear"), "0", method=DVORA)
+def test_memory_counts_the_magnitudes_and_the_norms() -> None:
+    model = linear("Linear")
+    with_magnitude = adapted(model, "0", method=DVORA)
     without = adapted(linear("Linear"), "0")
     assert with_magnitude.size_bytes - without.size_bytes == 4 * 80
+    with torch.no_grad():
+        with_magnitude.model(normal(2, 48))
+    assert with_magnitude.size_bytes - without.size_bytes == 4 * (80 + 80)  # and the norms it keeps
 
 
 def test_a_quantised_weight_has_no_norms_to_read() -> None:

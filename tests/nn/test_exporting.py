@@ -258,6 +258,15 @@ def test_a_weight_that_cannot_be_merged_into_leaves_nothing(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
 
 
+def test_a_checkpoint_without_a_tensor_the_adapter_changes_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    adapted, archive = attached_to(load_tiny_bert(tiny_folder), tiny_folder)
+    other = write_tiny_bert(tmp_path / "other", layers=1)  # and WIDE is in layer 1
+    with pytest.raises(TargetError, match=WIDE) as caught:
+        write_merged(adapted, archive, other, tmp_path / "out")
+    assert caught.value.facts["missing"] == [f"{WIDE}.weight"]
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("what", ["file", "folder", "link"])
 def test_nothing_is_written_over(tiny_folder: Path, tmp_path: Path, what: str) -> None:
     out = tmp_path / "out"

@@ -216,10 +216,12 @@ class Bank:
 
     @property
     def size_bytes(self) -> int:
-        """Memory of all vectors, one pair per digest, and the original weights while an adapter is merged."""
+        """Memory of all vectors, one pair per digest, DVoRA's norms, and the original weights while one is merged."""
+        deltas = [delta for slot in self.slots.values() for delta in slot.deltas.values()]
+        norms = sum(delta.kept_bytes for delta in deltas if isinstance(delta, DvoraDelta))
         vectors = sum(parameter.nbytes for name in self.slots for parameter in self.parameters(name))
         pairs = sum(shared.size_bytes for shared in self._projections.values())
-        return vectors + pairs + sum(original.nbytes for original in self.originals.values())
+        return vectors + norms + pairs + sum(original.nbytes for original in self.originals.values())
 
     def check_free(self) -> None:
         """Raises VeraError while what passes go through is fixed: within a `rows` block, or by a merge."""

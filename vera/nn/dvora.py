@@ -10,6 +10,8 @@ constant in the backward pass, which changes little and saves the memory of its 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -33,7 +35,7 @@ class DvoraDelta(VeraDelta):
         super().__init__(shared, *linear_size(module))
         self._module = (module,)  # in a tuple: it belongs to the model
         self._kept: tuple[object, Tensor] | None = None
-        self.magnitude = nn.Parameter(self._measured())
+        self.magnitude = nn.Parameter(torch.cat([_norms(W.float()) for W in self._weight_runs()]).detach())
 
     @property
     def module(self) -> nn.Module:
@@ -46,7 +48,7 @@ class DvoraDelta(VeraDelta):
 
     def adapted(self, weight_OI: Tensor) -> Tensor:
         direction_OI = super().adapted(weight_OI)
-        return self._over(torch.linalg.vector_norm(direction_OI, dim=1))[:, None] * direction_OI
+        return self._over(_norms(direction_OI))[:, None] * direction_OI
 
     def gain(self) -> Tensor:
         """m / ‖W + ΔW‖ (out_features), float32. An output whose weights are all zero stays zero."""
@@ -59,6 +61,7 @@ class DvoraDelta(VeraDelta):
         """‖W + ΔW‖ (out_features), without a graph; kept from pass to pass while nothing it depends on changes.
 
         Training measures it at every pass: some optimisers write through `.data`, which nothing tells.
+        So does a compiled model, whose graph cannot ask what has changed: merge to answer fast there.
         """
         if torch.compiler.is_compiling():
             return self._measured()
@@ -79,10 +82,21 @@ class DvoraDelta(VeraDelta):
         faster for a rank far below I only, and would not give ‖W‖ to the last bit where ΔW is 0.
         """
         A_RI, B_OR = self.factors()
-        rows = max(1, _NORM_ELEMENTS // self.in_features)
-        runs = zip(torch.split(weight_rows(self.module), rows), torch.split(B_OR, rows), strict=True)
+        runs = zip(self._weight_runs(), torch.split(B_OR, self._run_rows), strict=True)
         with torch.autocast(A_RI.device.type, enabled=False):  # it would round ΔW
-            return torch.cat([torch.linalg.vector_norm(torch.addmm(W.float(), B, A_RI), dim=1) for W, B in runs])
+            return torch.cat([_norms(torch.addmm(W.float(), B, A_RI)) for W, B in runs])
+
+    def _weight_runs(self) -> Sequence[Tensor]:
+        return torch.split(weight_rows(self.module), self._run_rows)
+
+    @property
+    def _run_rows(self) -> int:
+        return max(1, _NORM_ELEMENTS // self.in_features)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Memory of the norms that are kept between passes."""
+        return self._kept[1].nbytes if self._kept else 0
 
 
 def rescaled(module: nn.Module, plain_BTO: Tensor, gain_O: Tensor) -> Tensor:
@@ -93,6 +107,12 @@ def rescaled(module: nn.Module, plain_BTO: Tensor, gain_O: Tensor) -> Tensor:
         in_output = bias_O.to(plain_BTO.dtype)  # as it was added: under autocast, rounded
         product_BTO = plain_BTO - in_output.to(torch.promote_types(plain_BTO.dtype, gain_O.dtype))
     return (gain_O - 1) * product_BTO
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """The norm of each row. Of one layout, so that equal rows have norms equal to the last bit."""
+    norms: Tensor = torch.linalg.vector_norm(rows.contiguous(), dim=1)
+    return norms
 
 
 def _state_of(*tensors: Tensor) -> object:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vera import __version__
 from vera.archive import Archive, vectors_of
-from vera.errors import ArchiveError
+from vera.errors import ArchiveError, TargetError
 from vera.fingerprint import INDEX_FILE, checkpoint_files, of_files
 from vera.manifest import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, Manifest
 from vera.nn.attach import Attached
@@ -69,8 +69,10 @@ def write_merged(adapted: Any, archive: Archive, checkpoint: Path, out: Path) ->
         check_mergeable(bank, name)
     of_tensor = {module.weight: module.name for module in attached.manifest.modules}
     with _written(out) as folder:
+        merged: set[str] = set()
         for shard in checkpoint_files(checkpoint):
-            _write_merged_shard(shard, folder / shard.name, bank, deltas, of_tensor)
+            merged |= _write_merged_shard(shard, folder / shard.name, bank, deltas, of_tensor)
+        _check_complete(merged, of_tensor, checkpoint)
         _copy_configuration(checkpoint, folder)
         fingerprint = of_files(folder).value
         head = _write_head(archive, folder)
@@ -122,16 +124,29 @@ def _written(out: Path) -> Iterator[Path]:
 
 def _write_merged_shard(
     shard: Path, to: Path, bank: Bank, deltas: Mapping[str, Delta], of_tensor: Mapping[str, str]
-) -> None:
+) -> set[str]:
+    """Gives the names of the tensors that were merged into."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 
     with safe_open(shard, framework="pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
-    for name in tensors.keys() & of_tensor.keys():
+    found = tensors.keys() & of_tensor.keys()
+    for name in found:
         module_name = of_tensor[name]
         tensors[name] = _merged(tensors[name], bank.targets[module_name], deltas[module_name])
     save_file(tensors, to, metadata=metadata)
+    return found
+
+
+def _check_complete(merged: set[str], of_tensor: Mapping[str, str], checkpoint: Path) -> None:
+    """Raises TargetError when the checkpoint is not the one that was proven: a part of the adapter would be left out."""
+    if missing := sorted(of_tensor.keys() - merged):
+        raise TargetError(
+            f"{checkpoint} has no tensor {missing[0]}, which the adapter changes: it is another base than the live one.",
+            module=of_tensor[missing[0]],
+            missing=missing[:20],
+        )
 
 
 @torch.no_grad()
