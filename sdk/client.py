@@ -38,6 +38,7 @@ from sdk.models import (
     Version,
     WorkerId,
 )
+from sdk.retrying import Retries
 from vera import __version__, strict_json
 from vera.errors import RefError
 from vera.ref import AdapterRef
@@ -53,11 +54,6 @@ MAX_JSON_DEPTH = 32
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
-ATTEMPTS = 4
-FIRST_WAIT_S = 0.2
-LONGEST_WAIT_S = 5.0
-# A hub that asks for a longer pause than this is reported instead of waited for.
-LONGEST_RETRY_AFTER_S = 30.0
 
 # The status of a request that was turned away before anything was done: safe to repeat, whatever it was.
 _NOT_DONE = {429, 503}
@@ -86,10 +82,13 @@ class Hub:
     reached or says it is busy. Raises the errors of `sdk.errors`. Several threads may share one.
     """
 
-    def __init__(self, config: Config | None = None, *, http: httpx2.Client | None = None) -> None:
+    def __init__(
+        self, config: Config | None = None, *, http: httpx2.Client | None = None, retries: Retries | None = None
+    ) -> None:
         """`http` replaces the connection, for instance to reach an app in the same process."""
         self.config = config or Config.resolve()
         self._given_http = http
+        self._retries = retries or Retries()
 
     def __repr__(self) -> str:
         return f"Hub({self.config.url!r})"
@@ -300,21 +299,8 @@ class Hub:
         """The answer to a request; a body beyond memory is written to `into`, from its start at every attempt."""
         if self.config.offline:
             raise Offline(f"VERA_HUB_OFFLINE is set, and this needs the hub at {self.config.url}: unset it.")
-        import stamina
-
         read = partial(_read, max_bytes=max_bytes, into=into)
-        retries = stamina.retry_context(
-            on=_pause_before_retry,
-            attempts=ATTEMPTS,
-            timeout=ANSWER_TIMEOUT_S,
-            wait_initial=FIRST_WAIT_S,
-            wait_max=LONGEST_WAIT_S,
-            wait_jitter=FIRST_WAIT_S,
-        )
-        for attempt in retries:
-            with attempt:
-                return self._send_once(method, path, is_idempotent, read, request)
-        raise AssertionError("retry_context ends by returning or raising")
+        return self._retries.run(lambda: self._send_once(method, path, is_idempotent, read, request))
 
     def _send_once(
         self,
@@ -421,15 +407,6 @@ def _unreachable(error: httpx2.HTTPError, url: str, is_idempotent: bool) -> Unav
     # After a timeout of a minute the next attempt would only wait another one.
     unavailable.may_retry = never_sent or (is_idempotent and unavailable.code != "HUB_TIMEOUT")
     return unavailable
-
-
-def _pause_before_retry(error: Exception) -> bool | float:
-    """Whether to try again after `error`, and after how many seconds if the hub has said so."""
-    if not isinstance(error, Unavailable) or not error.may_retry:
-        return False
-    if error.retry_after_s is None:
-        return True
-    return error.retry_after_s if error.retry_after_s <= LONGEST_RETRY_AFTER_S else False
 
 
 def _retry_after_s(header: str | None) -> float | None:

@@ -22,10 +22,10 @@ import click
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-    from stamina.instrumentation import RetryDetails
 
     from sdk.client import Hub
     from sdk.config import Config
+    from sdk.errors import Unavailable
 
 # C0 but tab and line feed, DEL, C1, and what turns the direction of text or hides in it.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -61,12 +61,10 @@ class App:
         return self.hub_at(self.config)
 
     def hub_at(self, config: Config) -> Hub:
-        from stamina.instrumentation import set_on_retry_hooks
-
         from sdk.client import Hub
+        from sdk.retrying import Retries
 
-        set_on_retry_hooks([_announce_retry])
-        return Hub(config)
+        return Hub(config, retries=Retries(_announce_retry))
 
 
 pass_app = click.make_pass_decorator(App, ensure=True)
@@ -102,9 +100,9 @@ def say_json(value: object) -> None:
     click.echo(json.dumps(value, indent=2, default=_plain))
 
 
-def _announce_retry(details: RetryDetails) -> None:
-    if details.wait_for >= 1:
-        note(f"{details.caused_by} Trying again in {details.wait_for:.0f} s.")
+def _announce_retry(error: Unavailable, pause_s: float) -> None:
+    if pause_s >= 1:
+        note(f"{error} Trying again in {pause_s:.0f} s.")
 
 
 def fail(message: str, exit_code: int = 1) -> NoReturn:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import stamina
 
-from sdk.client import ATTEMPTS, Hub
+from sdk.client import Hub
 from sdk.config import Config
 from tests.sdk.fakes import TOKEN, URL, FakeHub, hub_for
 
 
 @pytest.fixture(autouse=True)
-def _no_pauses() -> Iterator[None]:
-    """Retries happen, as often as ever, but at once and silently."""
-    stamina.instrumentation.set_on_retry_hooks([])
-    with stamina.set_testing(True, attempts=ATTEMPTS, cap=True):
-        yield
-    stamina.instrumentation.set_on_retry_hooks(None)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Retries happen, as often as ever, but at once; the pauses there would have been, in seconds."""
+    pauses: list[float] = []
+    monkeypatch.setattr("sdk.retrying.sleep", pauses.append)
+    return pauses
 
 
 @pytest.fixture(autouse=True)

@@ -10,10 +10,11 @@ import httpx2
 import pytest
 
 from sdk import errors
-from sdk.client import ATTEMPTS, Hub
+from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import BadAnswer, HubError, LeaseLost, Offline, Refused, Unavailable
 from sdk.models import Job, JobBase
+from sdk.retrying import ATTEMPTS, FIRST_WAIT_S, Retries
 from tests.sdk.fakes import NOW, TOKEN, FakeHub, answer, evaluation_json, hub_for, problem
 from vera.errors import RefError
 from vera.ref import AdapterRef
@@ -129,10 +130,41 @@ def test_what_can_be_repeated_without_harm_is_repeated_a_few_times(fake: FakeHub
     assert len(fake.requests) == ATTEMPTS
 
 
-def test_one_failure_is_not_noticed(fake: FakeHub, hub: Hub) -> None:
+def test_one_failure_is_not_noticed(fake: FakeHub, hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
     fake.first = [httpx2.ReadError("reset"), httpx2.Response(503)]
 
     assert hub.whoami().name == "demo"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_pauses_grow_and_are_those_the_hub_asks_for(fake: FakeHub, hub: Hub, pauses: list[float]) -> None:
+    fake.first = [httpx2.ReadError("reset"), httpx2.Response(503), httpx2.Response(503, headers={"retry-after": "7"})]
+
+    hub.whoami()
+
+    first, second, asked = pauses
+    assert FIRST_WAIT_S <= first <= 2 * FIRST_WAIT_S <= second <= 3 * FIRST_WAIT_S
+    assert asked == 7
+
+
+def test_whoever_has_a_user_is_told_before_a_pause(fake: FakeHub, config: Config) -> None:
+    told: list[tuple[str, float]] = []
+    fake.first = [httpx2.Response(503, headers={"retry-after": "7"})]
+
+    Hub(config, http=fake.http(), retries=Retries(lambda error, pause_s: told.append((error.code, pause_s)))).whoami()
+
+    assert told == [("UNAVAILABLE", 7.0)]
+
+
+def test_no_more_than_a_minute_goes_into_pauses(fake: FakeHub, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 900, 40))
+    monkeypatch.setattr("sdk.retrying.monotonic", lambda: float(next(clock)))
+    fake.first = [httpx2.Response(503)] * ATTEMPTS
+
+    with pytest.raises(Unavailable):
+        hub.whoami()
+
+    assert len(fake.requests) == 2
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from sdk.cli import main as cli
 from sdk.cli.main import COMMANDS
 
-HEAVY = {"torch", "transformers", "httpx2", "numpy", "huggingface_hub", "rich", "stamina", "fastapi", "sqlalchemy"}
+HEAVY = {"torch", "transformers", "httpx2", "numpy", "huggingface_hub", "rich", "fastapi", "sqlalchemy"}
 
 
 def loaded_by(statement: str) -> set[str]:
