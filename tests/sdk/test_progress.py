@@ -55,7 +55,7 @@ def work(clock: Clock) -> None:
 
 
 def test_a_terminal_shows_a_line_that_is_gone_when_it_is_over(
-    terminal: Terminal, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str], terminal: Terminal
 ) -> None:
     work(Clock())
 
