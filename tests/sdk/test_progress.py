@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -28,13 +30,6 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    return terminal
-
-
-@pytest.fixture
 def notebook(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a cell of a notebook is shown, one entry per update."""
     shown: list[str] = []
@@ -48,42 +43,37 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return shown
 
 
-def work(clock: Clock) -> None:
-    with progress.shown("Reading <b>", clock=clock) as report:
+def work(clock: Callable[[], float], stderr: io.StringIO | None = None) -> str:
+    """Some work, and what it wrote on the standard error that is given; nothing may stand on standard output."""
+    stderr, stdout = stderr or Terminal(), io.StringIO()
+    with redirect_stderr(stderr), redirect_stdout(stdout), progress.shown("Reading <b>", clock=clock) as report:
         for done in range(5):
             report(done, 4)
+    assert stdout.getvalue() == ""
+    return stderr.getvalue()
 
 
-def test_a_terminal_shows_a_line_that_is_gone_when_it_is_over(
-    capsys: pytest.CaptureFixture[str], terminal: Terminal
-) -> None:
-    work(Clock())
+def test_a_terminal_shows_a_line_that_is_gone_when_it_is_over() -> None:
+    written = work(Clock())
 
-    assert "Reading <b>" in terminal.getvalue()
-    assert "100%" in terminal.getvalue()
-    assert terminal.getvalue().endswith("\r\x1b[K")
-    assert capsys.readouterr().out == ""
+    assert "Reading <b>" in written
+    assert "100%" in written
+    assert written.endswith("\r\x1b[K")
 
 
-def test_a_notebook_shows_one_bar_that_is_updated_and_emptied(notebook: list[str], terminal: Terminal) -> None:
-    work(Clock())
+def test_a_notebook_shows_one_bar_that_is_updated_and_emptied(notebook: list[str]) -> None:
+    written = work(Clock())
 
     assert '<progress value="1.000">' in notebook[-2]
     assert "Reading &lt;b&gt;" in notebook[0]
     assert notebook[-1] == ""
-    assert terminal.getvalue() == ""
+    assert written == ""
 
 
 def test_what_is_over_soon_shows_nothing(notebook: list[str]) -> None:
-    work(lambda: 0.0)
-
+    assert work(lambda: 0.0) == ""
     assert notebook == []
 
 
-def test_a_pipe_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    stderr = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", stderr)
-
-    work(Clock())
-
-    assert stderr.getvalue() == ""
+def test_a_pipe_is_left_alone() -> None:
+    assert work(Clock(), io.StringIO()) == ""
