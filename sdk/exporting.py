@@ -1,4 +1,4 @@
-"""`sdk.export`: an adapter for those who have none of this: merged into its base, or as PEFT's LoRA."""
+"""`sdk.export`: an adapter for those who have none of this: merged into its base, or as a LoRA or a VeRA of PEFT."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vera.fingerprint import Progress
     from vera.nn.exporting import Exported
 
-FORMS = ("merged", "lora")
+FORMS = ("merged", "lora", "peft")
 
 
 def export(
@@ -37,9 +37,10 @@ def export(
 
     "merged" is the checkpoint of `base` with the adapter in its weights: an ordinary model, and
     another one than its base, with a fingerprint of its own. "lora" is a LoRA of PEFT of the
-    adapter's rank (a DoRA, for DVoRA), many times larger than the adapter. Either way
+    adapter's rank (a DoRA, for DVoRA), many times larger than the adapter. "peft" is PEFT's own VeRA
+    checkpoint, with the matrices in it. Either way
     `vera_export.json` says what it was made of, and a head that was trained beside the vectors
-    lies in `vera_head.safetensors`.
+    lies in `vera_head.safetensors`, where PEFT has no place for it.
 
     `base` is a folder, a name this machine knows or a Hugging Face id, and is proven first. Raises
     BaseMismatch, TargetError (MERGE_QUANTIZED, MERGE_TIED), ArchiveError (FOLDER_TAKEN), HubError.
@@ -60,6 +61,8 @@ def export(
         adapted = attach(model, archive, table, ref=ref, is_loaded_from_base=True, budget_bytes=budget_bytes)
     if form == "lora":
         return exporting.write_lora(adapted, archive, Path(to))
+    if form == "peft":
+        return exporting.write_peft(adapted, archive, Path(to))
     return exporting.write_merged(adapted, archive, path, Path(to))
 
 
@@ -69,5 +72,5 @@ def _find(adapter: str | Path, config: Config | None, hub: Hub | None) -> tuple[
         return read_adapter(adapter), None
     ref = AdapterRef.parse(adapter)
     with door_to([ref], config, hub) as door:
-        fetched = fetching.fetch(ref, hub=door)
+        fetched = fetching.with_pair(fetching.fetch(ref, hub=door), hub=door)
     return fetched.archive, fetched.version_ref

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from sdk import bases, fetching, progress
 from sdk.config import Config
 from sdk.locking import lock_for
-from vera.data import TEXT_GENERATION
 from vera.errors import BaseMismatch, BaseUnreadable
 from vera.projection import DEFAULT_BUDGET_BYTES, check_budget
 from vera.ref import AdapterRef
@@ -182,21 +181,16 @@ def open_base(path: Path, manifest: Manifest, held: HeldAs | None = None) -> Any
 
     It is held as it is stored, unless `held` says otherwise.
     """
-    options = held.options if held else {}
     try:
         import transformers
     except ImportError as error:
         raise BaseUnreadable(
             "Loading a model needs torch and transformers: pip install 'vera-hub[torch]'.", code="TORCH_MISSING"
         ) from error
+    from vera.nn import opening
+
     with _quiet(transformers):
-        has_own_head = manifest.task is not None and manifest.task.pooling is not None
-        is_generator = not has_own_head and (
-            _was_trained_to_generate(manifest)
-            or _generates(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
-        )
-        kind = transformers.AutoModelForCausalLM if is_generator else transformers.AutoModel
-        return kind.from_pretrained(path, local_files_only=True, **options).eval()
+        return opening.open_base(path, manifest, held.options if held else {})
 
 
 def locate_for(base: str | Path, manifest: Manifest, config: Config) -> Path:
@@ -217,15 +211,6 @@ def _quiet(transformers: Any) -> Iterator[None]:
     finally:
         if was_enabled:
             logging.enable_progress_bar()
-
-
-def _was_trained_to_generate(manifest: Manifest) -> bool:
-    return manifest.task is not None and manifest.task.kind == TEXT_GENERATION
-
-
-def _generates(config: Any) -> bool:
-    """Whether the checkpoint was saved with a language-modelling head of a decoder."""
-    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or ())
 
 
 def check_files(path: Path, manifest: Manifest, config: Config, report: Progress | None = None) -> BaseFingerprint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 
 from vera.manifest import VERA, Manifest
 from vera.streams import PEFT_MT19937
@@ -16,6 +17,15 @@ LAMBDA_B = "vera_lambda_b"
 LAMBDA_D = "vera_lambda_d"
 MAGNITUDE = "vera_magnitude_vector"  # no key of PEFT, which has no DVoRA; after its lora_magnitude_vector
 LAMBDA_D_INITIAL = 0.1  # Kopiczko et al. 2024, Table 8
+
+
+# The tensor whose rows are the outputs, in transformers' models for sequences.
+OUTPUT_TENSORS = ("classifier.out_proj.weight", "classifier.weight", "score.weight")
+
+
+def head_outputs(shapes: Mapping[str, Sequence[int]]) -> int | None:
+    """How many outputs the head of a sequence model with tensors of these `shapes` has; None when they do not tell."""
+    return next((shapes[name][0] for name in OUTPUT_TENSORS if name in shapes), None)
 
 
 def vector_keys(module: str) -> tuple[str, str]:
@@ -36,16 +46,15 @@ def config_of(manifest: Manifest) -> bytes:
     """`adapter_config.json`: PEFT's VeraConfig, every field chosen here and none copied from a stranger.
 
     Target modules are whole names, so that PEFT adapts exactly the modules that were trained.
-    PEFT has one way to draw the matrices, and no DVoRA. For an adapter with other matrices, or with
-    magnitudes that it would leave out, it must not find a seed to draw from, and so refuses before
-    it touches a model; where somebody fills one in, it still asks for the matrices of training,
-    which are in no file.
+    PEFT has one way to draw the matrices, no DVoRA, and finds vectors by their names in the model,
+    which a model with a head of its own prefixes. For an adapter with other matrices, magnitudes or
+    such a head it must not find a seed to draw from, and so refuses before it touches a model; where
+    somebody fills one in, it still asks for the matrices of training, which are in no file.
+    `vera.nn.peft_form` writes a checkpoint that PEFT loads of those too.
     The bytes are part of the schema: an archive whose configuration differs is refused, so other
     bytes here would make every version published so far invalid.
     """
-    own_head = _modules_of_head(manifest)
-    is_of_sequences = manifest.task is not None and manifest.task.kind in (SEQUENCE_CLASSIFICATION, REGRESSION)
-    peft_can_load = manifest.recipe.stream == PEFT_MT19937 and manifest.method == VERA
+    peft_can_load = manifest.recipe.stream == PEFT_MT19937 and manifest.method == VERA and not has_own_head(manifest)
     fields = {
         "base_model_name_or_path": manifest.base.name,
         "bias": "none",
@@ -55,27 +64,34 @@ def config_of(manifest: Manifest) -> bytes:
         "init_weights": True,
         "layers_pattern": None,
         "layers_to_transform": None,
-        "modules_to_save": own_head or None,
+        "modules_to_save": None,
         "peft_type": "VERA",
         "projection_prng_key": manifest.recipe.seed if peft_can_load else None,
         "r": manifest.recipe.rank,
         "revision": manifest.base.revision,
         "save_projection": not peft_can_load,
         "target_modules": [module.name for module in manifest.modules],
-        "task_type": SEQUENCE_TASK_TYPE if own_head and is_of_sequences else None,
+        "task_type": None,
         "vera_dropout": 0.0,
     }
     return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()
 
 
-def _modules_of_head(manifest: Manifest) -> list[str]:
-    """The modules of a model of transformers that the head tensors belong to, which PEFT is to replace whole.
+def peft_head(manifest: Manifest) -> dict[str, object]:
+    """What PEFT's configuration says of the head in a model of transformers; nothing of one on pooled hidden states,
+    where PEFT knows no place for it."""
+    if not has_own_head(manifest):
+        return {"modules_to_save": None, "task_type": None}
+    is_of_sequences = manifest.task is not None and manifest.task.kind in (SEQUENCE_CLASSIFICATION, REGRESSION)
+    return {
+        "modules_to_save": sorted({_module_of_head(tensor.name) for tensor in manifest.head}),
+        "task_type": SEQUENCE_TASK_TYPE if is_of_sequences else None,
+    }
 
-    A head of `pooling` is not among them: it stands on the bare base, where PEFT knows no place for it.
-    """
-    if manifest.task is not None and manifest.task.pooling is not None:
-        return []
-    return sorted({_module_of_head(tensor.name) for tensor in manifest.head})
+
+def has_own_head(manifest: Manifest) -> bool:
+    """Whether the head belongs to a model of transformers, and does not stand on the base's pooled hidden states."""
+    return bool(manifest.head) and (manifest.task is None or manifest.task.pooling is None)
 
 
 def _module_of_head(tensor: str) -> str:

@@ -21,7 +21,7 @@ from vera.errors import ArchiveError, ProjectionMismatch, RecipeError, TargetErr
 from vera.fingerprint import BaseFingerprint, TensorRecord
 from vera.manifest import DTYPES, AdaptedModule, BaseIdentity, Manifest, Task
 from vera.peft_checkpoint import PeftCheckpoint, read_checkpoint, unsupported
-from vera.peft_format import REGRESSION, SEQUENCE_CLASSIFICATION, SEQUENCE_TASK_TYPE
+from vera.peft_format import OUTPUT_TENSORS, REGRESSION, SEQUENCE_CLASSIFICATION, SEQUENCE_TASK_TYPE, head_outputs
 from vera.projection import (
     DEFAULT_BUDGET_BYTES,
     ROUNDINGS,
@@ -175,18 +175,15 @@ def _sizes(weight: TensorRecord, out_features: int, is_transposed: bool) -> tupl
 
 # -- Its head -------------------------------------------------------------------------------------
 
-# The tensor whose rows are the outputs, in transformers' models for sequences.
-_OUTPUT_TENSORS = ("classifier.out_proj.weight", "classifier.weight", "score.weight")
-
 
 def _find_task(checkpoint: PeftCheckpoint, labels: Sequence[str] | None, labels_of_base: Sequence[str]) -> Task | None:
     """The task of an adapter whose head answers for whole sequences. Of any other, PEFT does not tell what it does."""
     if checkpoint.config.task_type != SEQUENCE_TASK_TYPE:
         return None
-    outputs = next((len(checkpoint.head[name]) for name in _OUTPUT_TENSORS if name in checkpoint.head), None)
+    outputs = head_outputs({name: tensor.shape for name, tensor in checkpoint.head.items()})
     if outputs is None:
         raise unsupported(
-            f"its task_type is {SEQUENCE_TASK_TYPE}, and none of {', '.join(_OUTPUT_TENSORS)} is in it: without its "
+            f"its task_type is {SEQUENCE_TASK_TYPE}, and none of {', '.join(OUTPUT_TENSORS)} is in it: without its "
             "trained head it would answer at random",
             found=sorted(checkpoint.head)[:20],
         )

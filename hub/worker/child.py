@@ -15,17 +15,20 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from vera import __version__
 from vera.errors import VeraError
+
+if TYPE_CHECKING:
+    from vera.manifest import Manifest
 
 
 class Evaluator:
     """Answers requests, keeping the last base loaded and proven."""
 
     def __init__(self) -> None:
-        self._loaded: tuple[str, Any] | None = None
+        self._loaded: tuple[tuple[str, int | None], Any] | None = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -41,18 +44,19 @@ class Evaluator:
 
         archive = read_folder(Path(request["adapter"]))
         base = BaseFingerprint.from_rows(request["base"]["tensors"])
-        model = attach(self._base(request["base"]["path"]), archive, base)
+        model = attach(self._base(request["base"]["path"], archive.manifest), archive, base)
         try:
             outputs: list[str] = model.classify(request["inputs"], batch_size=request["batch_size"])
         finally:
             model.vera.bank.detach()
         return outputs
 
-    def _base(self, path: str) -> Any:
-        if self._loaded is None or self._loaded[0] != path:
-            from transformers import AutoModel
+    def _base(self, path: str, manifest: Manifest) -> Any:
+        from vera.nn.opening import open_base, outputs_of_own_head
 
-            self._loaded = (path, AutoModel.from_pretrained(path, local_files_only=True))
+        key = (path, outputs_of_own_head(manifest))
+        if self._loaded is None or self._loaded[0] != key:
+            self._loaded = (key, open_base(Path(path), manifest))
         return self._loaded[1]
 
 

@@ -1,4 +1,4 @@
-"""`export`: from an adapter to a merged checkpoint, or to a LoRA of PEFT."""
+"""`export`: from an adapter to a merged checkpoint, or to a checkpoint of PEFT."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from sdk.cli.terminal import App, clean, pass_app, size
 if TYPE_CHECKING:
     from vera.nn.exporting import Exported
 
+# What PEFT calls the checkpoint, and why it is larger than the adapter.
+_KINDS = {
+    "lora": ("LoRA", "each module has its own copy of the matrices now"),
+    "peft": ("VeRA", "the matrices are in it"),
+}
+
 
 @click.command()
 @click.argument("ref_or_path")
@@ -23,17 +29,20 @@ if TYPE_CHECKING:
 @click.option(
     "--lora", type=click.Path(path_type=Path), metavar="OUT", help="A LoRA of PEFT, with factors bit for bit."
 )
+@click.option(
+    "--peft", type=click.Path(path_type=Path), metavar="OUT", help="PEFT's own VeRA checkpoint, with the matrices."
+)
 @pass_app
-def export(app: App, ref_or_path: str, *, base: str, merged: Path | None, lora: Path | None) -> None:
+def export(app: App, ref_or_path: str, *, base: str, merged: Path | None, lora: Path | None, peft: Path | None) -> None:
     """Write an adapter in a form that needs nothing of this project.
 
     REF_OR_PATH is a reference, or a folder that holds an adapter. The base is proven first.
     """
     from sdk.exporting import export as export_adapter
 
-    wanted = [(form, out) for form, out in (("merged", merged), ("lora", lora)) if out is not None]
+    wanted = [(form, out) for form, out in (("merged", merged), ("lora", lora), ("peft", peft)) if out is not None]
     if not wanted:
-        raise click.UsageError("Say what to write: --merged OUT, --lora OUT, or both.")
+        raise click.UsageError("Say what to write: --merged OUT, --lora OUT, --peft OUT, or several.")
     adapter = Path(ref_or_path).expanduser() if terminal.is_path(ref_or_path) else ref_or_path
     for form, out in wanted:
         with terminal.bytes_progress("Reading the base") as progress:
@@ -47,10 +56,10 @@ def _say(exported: Exported) -> None:
         terminal.say(f"  an ordinary checkpoint of {size(exported.tensor_bytes)}, and another model than its base")
     else:
         times = exported.tensor_bytes / exported.vector_bytes
-        terminal.say(f"{clean(exported.folder)}  a LoRA checkpoint of PEFT")
+        kind, why = _KINDS[exported.form]
+        terminal.say(f"{clean(exported.folder)}  a {kind} checkpoint of PEFT")
         terminal.note(
-            f"  {exported.tensor_bytes:,} bytes, {times:,.0f} times the {exported.vector_bytes:,} of the vectors: "
-            "each module has its own copy of the matrices now."
+            f"  {exported.tensor_bytes:,} bytes, {times:,.0f} times the {exported.vector_bytes:,} of the vectors: {why}."
         )
     if exported.head:
         terminal.say(f"  the head is in {exported.head}: transformers and PEFT do not read it")

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
 from tests.nn.small_models import Int8Linear, tiny_gpt2, tiny_llama, tokens
 from tests.tiny import load_tiny_bert, write_tiny_bert
-from tests.tiny_adapters import QUERY, SIZES, WIDE, make_tiny
+from tests.tiny_adapters import QUERY, SIZES, WIDE, make_tiny, with_stored_pair
 from vera import fingerprint
-from vera.archive import Archive, vectors_of
+from vera.archive import Archive, seal, vectors_of
 from vera.errors import ArchiveError, TargetError
 from vera.fingerprint import BaseFingerprint
-from vera.manifest import DVORA, VERA
+from vera.manifest import DVORA, VERA, WEIGHTS_FILE
 from vera.nn.attach import attach
-from vera.nn.exporting import EXPORT_FILE, HEAD_FILE, write_lora, write_merged
-from vera.projection import rebuild
+from vera.nn.exporting import EXPORT_FILE, HEAD_FILE, write_lora, write_merged, write_peft
+from vera.peft_import import import_folder
+from vera.projection import digest_of, rebuild
 
 IDS = torch.arange(2, 14).reshape(2, 6)
 METHODS = pytest.mark.parametrize("method", [VERA, DVORA])
@@ -222,6 +225,38 @@ def test_peft_loads_the_lora_of_an_embedding(tiny_folder: Path, tmp_path: Path, 
     loaded = PeftModel.from_pretrained(load_tiny_bert(tiny_folder), str(tmp_path / "lora"))
     close(output_of(loaded), output_of(model))
     close(output_of(load_tiny_bert(tmp_path / "merged")), output_of(model))
+
+
+@pytest.mark.parametrize("stream", ["peft-mt19937/1", "philox4x32-10/1", "stored"])
+def test_peft_loads_its_own_form_whatever_the_stream(tiny_folder: Path, tmp_path: Path, stream: str) -> None:
+    base = fingerprint.of_files(tiny_folder)
+    archive = with_stream(make_tiny(base, head=True), stream)
+    model = load_tiny_bert(tiny_folder)
+
+    exported = write_peft(attach(model, archive, base), archive, tmp_path / "peft")
+
+    loaded = PeftModel.from_pretrained(load_tiny_bert(tiny_folder), str(tmp_path / "peft")).eval()
+    close(output_of(loaded), output_of(model))
+    assert exported.head == HEAD_FILE  # PEFT knows no place for a head on pooled states
+    imported = import_folder(tmp_path / "peft", base, base_name="tests/tiny").archive
+    assert imported.manifest.projection_digest == archive.manifest.projection_digest
+    assert imported.manifest.recipe.is_stored == (stream == "philox4x32-10/1")  # PEFT draws the two others
+
+
+def with_stream(archive: Archive, stream: str) -> Archive:
+    """The same vectors over a pair of another stream."""
+    if stream == "stored":
+        return with_stored_pair(archive)
+    recipe = replace(archive.manifest.recipe, stream=stream)
+    manifest = replace(archive.manifest, recipe=recipe, projection_digest=digest_of(rebuild(recipe)))
+    return seal(manifest, archive.files[WEIGHTS_FILE], archive.card)
+
+
+def test_what_peft_has_no_words_for_is_not_written(tiny_folder: Path, tmp_path: Path) -> None:
+    adapted, archive = attached_to(load_tiny_bert(tiny_folder), tiny_folder, method=DVORA)
+    with pytest.raises(TargetError, match="--lora"):
+        write_peft(adapted, archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_lora_goes_by_the_names_of_the_model_it_loads_on(tmp_path: Path) -> None:

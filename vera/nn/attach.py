@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vera.archive import Archive, Vectors, vectors_of
-from vera.data import IMAGE_CLASSIFICATION, TEXT_REGRESSION
+from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_REGRESSION
 from vera.errors import BaseMismatch, VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import Manifest, Task
@@ -26,7 +26,10 @@ from vera.nn.heads import (
     width_of,
 )
 from vera.nn.identity import BaseProof, Progress, prove_base, trust_base
+from vera.nn.own_heads import own_heads
+from vera.nn.sequences import SequenceClassifier, SequenceModel, SequenceRegressor
 from vera.notebook import html_card
+from vera.peft_format import has_own_head
 from vera.projection import DEFAULT_BUDGET_BYTES
 
 VERIFY = ("strict", "warn", "off")
@@ -70,8 +73,8 @@ def attach(
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     progress: Progress | None = None,
 ) -> Any:
-    """`model` with the adapter of `archive` active: with its head where it has one (see `vera.nn.heads`), else
-    `model` itself.
+    """`model` with the adapter of `archive` active: with its head where it has one (see `vera.nn.heads` and
+    `vera.nn.sequences`), else `model` itself.
 
     `base` is the tensor table of the base the adapter names; `is_loaded_from_base` is what
     `identity.prove_base` asks for a model that is held quantised. Nothing is changed before everything
@@ -83,11 +86,12 @@ def attach(
         raise BaseMismatch(
             f"The adapter was trained on {manifest.base.fingerprint}, and {base.value} was given as its base."
         )
-    _check_head(manifest, model)
+    _check_pooled_head(manifest, model)
     proof = _proof(model, base, verify, is_loaded_from_base, progress)
-    bank = bank_of(model, proof)
     name = manifest.digest
     vectors = vectors_of(archive)
+    heads = own_heads(model, vectors.head, proof.extra) if has_own_head(manifest) else {}
+    bank = bank_of(model, proof)
     if name not in bank.slots:
         slot = bank.add_vera(
             name,
@@ -97,6 +101,7 @@ def attach(
             method=manifest.method,
         )
         fill(slot, vectors)
+        slot.heads = heads
     bank.activate(name)
     attached = Attached(bank, name, manifest, proof, ref)
     adapted = _with_head(model, vectors, attached)
@@ -114,7 +119,7 @@ def bank_of(model: nn.Module, proof: BaseProof) -> Bank:
 
 def backbone_of(model: Any) -> Any:
     """The live base in what `attach` gave: a classifier's backbone, or the model itself."""
-    return model.backbone if isinstance(model, PooledHead) else model
+    return model.backbone if isinstance(model, PooledHead | SequenceModel) else model
 
 
 def find_bank(model: Any) -> Bank | None:
@@ -184,14 +189,14 @@ def _proof(
         return trust_base(model, base)
 
 
-def _check_head(manifest: Manifest, model: nn.Module) -> None:
+def _check_pooled_head(manifest: Manifest, model: nn.Module) -> None:
     """Raises VeraError for a head that would be left out or does not fit: the answers would not be the trained ones."""
     task = manifest.task
+    if task is None or task.pooling is None:
+        return
     found = {tensor.name: tensor.shape for tensor in manifest.head}
-    expected: dict[str, tuple[int, ...]] = {}
-    if task is not None and task.pooling is not None:
-        outputs = 1 if task.kind == TEXT_REGRESSION else len(task.labels)
-        expected = {HEAD_BIAS: (outputs,), HEAD_WEIGHT: (outputs, width_of(model))}
+    outputs = 1 if task.kind == TEXT_REGRESSION else len(task.labels)
+    expected = {HEAD_BIAS: (outputs,), HEAD_WEIGHT: (outputs, width_of(model))}
     if found != expected:
         raise VeraError(
             f"The adapter's head has the tensors {found} and its task needs {expected}: it cannot be loaded as it was trained.",
@@ -201,14 +206,25 @@ def _check_head(manifest: Manifest, model: nn.Module) -> None:
 
 def _with_head(model: nn.Module, vectors: Vectors, attached: Attached) -> Any:
     task = attached.manifest.task
-    if task is None or task.pooling is None:
+    if task is None or not attached.manifest.head:
         return model
+    if task.pooling is None:
+        return _sequence_model(model, task, (attached.bank, attached.name))
     head = _head(model, task, task.pooling, (attached.bank, attached.name))
     with torch.no_grad():
         head.classifier.weight.copy_(torch.from_numpy(vectors.head[HEAD_WEIGHT]))
         head.classifier.bias.copy_(torch.from_numpy(vectors.head[HEAD_BIAS]))
     head.eval()
     return head
+
+
+def _sequence_model(model: nn.Module, task: Task, adapter: tuple[Bank, str]) -> Any:
+    """`model`, whose own head has been filled, with the words for what it answers."""
+    if task.kind == TEXT_CLASSIFICATION:
+        return SequenceClassifier(model, task.labels, adapter=adapter, max_length=task.max_length).eval()
+    if task.kind == TEXT_REGRESSION:
+        return SequenceRegressor(model, adapter=adapter, max_length=task.max_length).eval()
+    return model
 
 
 def _head(model: nn.Module, task: Task, pooling: str, adapter: tuple[Bank, str]) -> PooledHead:

@@ -12,7 +12,8 @@ import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,15 +28,18 @@ from vera.nn.dvora import DvoraDelta
 from vera.nn.layer import AdaptedForward, AdaptedLookup, Added, Delta, SharedProjection, VeraDelta
 from vera.nn.linear import is_target, linear_size, lookup_scale, weight_of
 from vera.nn.mixing import WeightedSum, per_row
+from vera.nn.own_heads import Forward, HeadRows, OwnHead, Replacing
 from vera.projection import Projection
 
 
 @dataclass
 class Slot:
-    """One adapter in the bank: a delta per adapted module, and whatever its owner wants to keep with it."""
+    """One adapter in the bank: a delta per adapted module, the head it has in the model, and whatever its owner
+    wants to keep with it."""
 
     deltas: dict[str, Delta]
     label: Any = None
+    heads: dict[str, OwnHead] = field(default_factory=dict)  # of the model's own modules, which go with the adapter
 
 
 class Bank:
@@ -62,6 +66,7 @@ class Bank:
         self._in_rows = False
         self._projections: dict[tuple[str, torch.device], SharedProjection] = {}
         self._hung: dict[str, _Hung] = {}
+        self._hung_heads: list[_Hung] = []
         self._model = weakref.ref(model)
 
     @property
@@ -147,21 +152,23 @@ class Bank:
     def combine(self, weights: Mapping[str, float]) -> None:
         """Make every forward pass go through the sum of adapters, each times its weight: W + Σ weight · (W' - W).
 
-        Adapters of any method, seed, rank and targets can be summed. Their task heads are not.
+        Adapters of any method, seed, rank and targets can be summed. A head on pooled hidden states
+        is not part of it; one in the model's own modules has no sum (HEADS_NOT_SUMMED).
         """
         self.check_free()
         for name, weight in weights.items():
             self.slot(name)
             if not math.isfinite(weight):
                 raise VeraError(f"The weight of {name!r} is {weight}: give a finite number.", code="WEIGHT_INVALID")
-        self._hang(self._summed(weights))
+        self._check_heads(weights)
+        self._hang(self._summed(weights), self._heads(weights))
         self.weights = dict(weights)
 
     @contextmanager
     def rows(self, names: Sequence[str | None]) -> Iterator[None]:
         """Within the block, row i of every batch goes through adapter `names[i]`, or through the bare base for None.
 
-        Each row gets what it gets alone: rows that share a projection share its two products, and
+        Each row gets what it gets alone, its adapter's head in the model included: rows that share a projection share its two products, and
         only the vectors differ. The batch must be the first dimension of what the adapted modules
         are given, and as long as `names`; a pass raises VeraError (ROWS_MISMATCH) otherwise.
         Adapters can be added within the block, and nothing else can be activated, removed or
@@ -177,13 +184,13 @@ class Bank:
             )
             for module in sorted(modules)
         }  # fmt: skip
-        self._hang(mixed)
+        self._hang(mixed, _heads_per_row([rows[name].heads if name else {} for name in names]))
         self._in_rows = True
         try:
             yield
         finally:
             self._in_rows = False
-            self._hang(self._summed(self.weights))
+            self._hang(self._summed(self.weights), self._heads(self.weights))
 
     def remove(self, name: str) -> None:
         """Forget adapter `name`; the base becomes active when it was, alone or in a combination."""
@@ -210,16 +217,23 @@ class Bank:
                 weight_of(self.targets[module_name]).copy_(original)
         self.originals.clear()
         self.merged = None
+        self._hang({}, {})
+
+    def keep_heads(self, name: str) -> None:
+        """Let the model answer with the head of `name`, and with no delta: those are merged into its weights."""
+        self._hang({}, self._heads({name: 1.0}))
 
     def parameters(self, name: str) -> list[nn.Parameter]:
         return [parameter for delta in self.slots[name].deltas.values() for parameter in delta.parameters()]
 
     @property
     def size_bytes(self) -> int:
-        """Memory of all vectors, one pair per digest, DVoRA's norms, and the original weights while one is merged."""
+        """Memory of all vectors and heads, one pair per digest, DVoRA's norms, and the original weights while one is
+        merged."""
         deltas = [delta for slot in self.slots.values() for delta in slot.deltas.values()]
         norms = sum(delta.kept_bytes for delta in deltas if isinstance(delta, DvoraDelta))
         vectors = sum(parameter.nbytes for name in self.slots for parameter in self.parameters(name))
+        vectors += sum(head.size_bytes for slot in self.slots.values() for head in slot.heads.values())
         pairs = sum(shared.size_bytes for shared in self._projections.values())
         return vectors + norms + pairs + sum(original.nbytes for original in self.originals.values())
 
@@ -245,14 +259,32 @@ class Bank:
             for module_name, several in terms.items()
         }
 
-    def _hang(self, added: Mapping[str, Added]) -> None:
-        """Let the modules of `added`, and no others, add it to their outputs."""
+    def _check_heads(self, weights: Mapping[str, float]) -> None:
+        with_head = [name for name in weights if self.slots[name].heads]
+        if with_head and list(weights.values()) != [1.0]:
+            raise VeraError(
+                f"{with_head[0]!r} has a head in the model, which has no weighted sum: activate one adapter, or give each "
+                "row of a batch its own.",
+                code="HEADS_NOT_SUMMED",
+            )
+
+    def _heads(self, weights: Mapping[str, float]) -> dict[nn.Module, Replacing]:
+        heads = [head for name in weights for head in self.slots[name].heads.values()]
+        return {head.live: head.answering for head in heads}
+
+    def _hang(self, added: Mapping[str, Added], heads: Mapping[nn.Module, Replacing]) -> None:
+        """Let the modules of `added`, and no others, add it to their outputs, and those of `heads` answer otherwise."""
         for module_name in added.keys() - self._hung.keys():
             _check_unadapted(module_name, self.targets[module_name])
         while self._hung:
             self._hung.popitem()[1].take_down()
+        while self._hung_heads:
+            self._hung_heads.pop().take_down()
+        for module, replacing in heads.items():
+            self._hung_heads.append(_Hung.on(module, replacing(module.forward)))
         for module_name, what in added.items():
-            self._hung[module_name] = _Hung.on(self.targets[module_name], what)
+            target = self.targets[module_name]
+            self._hung[module_name] = _Hung.on(target, _adapted_forward(target, what))
 
     def _shared(
         self, digest: str, device: torch.device, projection: Callable[[], Projection] | ProvenPair
@@ -349,11 +381,11 @@ class _Hung:
     marker: RemovableHandle
 
     @classmethod
-    def on(cls, module: nn.Module, added: Added) -> _Hung:
+    def on(cls, module: nn.Module, forward: Forward) -> _Hung:
         own = vars(module).get("forward")
         # torch's TransformerEncoderLayer reads the weights of its linears, and calls them only if one has a hook.
         marker = module.register_forward_hook(_seen_by_fast_paths)
-        module.forward = _adapted_forward(module, added)
+        module.forward = forward
         return cls(module, own, marker)
 
     def take_down(self) -> None:
@@ -368,6 +400,12 @@ def _adapted_forward(module: nn.Module, added: Added) -> AdaptedForward:
     if isinstance(module, nn.Embedding):
         return AdaptedLookup(module.forward, added, lookup_scale(module))
     return AdaptedForward(module.forward, added)
+
+
+def _heads_per_row(rows: Sequence[Mapping[str, OwnHead]]) -> dict[nn.Module, Replacing]:
+    """For each module that some row's adapter has a head for: which row goes through which."""
+    live = {name: head.live for heads in rows for name, head in heads.items()}
+    return {module: partial(HeadRows, name, [heads.get(name) for heads in rows]) for name, module in live.items()}
 
 
 def _seen_by_fast_paths(_module: nn.Module, _inputs: object, _output: object) -> None:

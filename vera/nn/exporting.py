@@ -1,4 +1,4 @@
-"""An adapter in a form that needs nothing of this project: merged into its base's checkpoint, or as a LoRA of PEFT.
+"""An adapter in a form that needs nothing of this project: merged into its base's checkpoint, or as a LoRA or a VeRA of PEFT.
 
 vera_export.json            what it was made of: adapter, base, matrices
 vera_head.safetensors       the head that was trained beside the vectors, where no file of the form has a place for it
@@ -29,11 +29,13 @@ from vera.nn.bank import Bank
 from vera.nn.layer import Delta
 from vera.nn.linear import as_rows
 from vera.nn.merge import check_mergeable, lora_config, lora_tensors
+from vera.nn.peft_form import check_sayable, head_tensors, peft_config, peft_tensors
+from vera.peft_format import has_own_head, peft_head
 
 EXPORT_FILE = "vera_export.json"
 HEAD_FILE = "vera_head.safetensors"
 
-MERGED, LORA = "merged", "lora"
+MERGED, LORA, PEFT = "merged", "lora", "peft"
 # Of a base's folder, what builds the model and its tokenizer, and under which terms; neither its weights nor code.
 _CONFIGURATION = (".json", ".txt", ".model", ".spm", ".jinja")
 _TERMS = ("LICENSE", "LICENCE", "NOTICE")
@@ -89,18 +91,37 @@ def write_lora(adapted: Any, archive: Archive, out: Path) -> Exported:
     from safetensors.torch import save_file
 
     attached: Attached = adapted.vera
-    tensors = lora_tensors(attached.bank, attached.name)
+    tensors = lora_tensors(attached.bank, attached.name) | head_tensors(attached.bank, attached.name)
     config = {
         "base_model_name_or_path": attached.manifest.base.name,
         "revision": attached.manifest.base.revision,
         **lora_config(attached.bank, attached.name),
+        **peft_head(archive.manifest),
     }
     with _written(out) as folder:
         save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})
         (folder / CONFIG_FILE).write_text(_json(config))
-        head = _write_head(archive, folder)
+        head = None if has_own_head(archive.manifest) else _write_head(archive, folder)
         _write_about(attached, LORA, folder, head, loads_on=type(attached.bank.model).__name__)
     return _exported(out, LORA, archive.manifest, head=head)
+
+
+def write_peft(adapted: Any, archive: Archive, out: Path) -> Exported:
+    """The adapter `archive` as the VeRA checkpoint `out` of PEFT, with its matrices and its head, so that PEFT loads
+    it whatever their stream. Module names are those of `adapted`, which `attach` gave.
+
+    Raises TargetError (TARGET_UNSUPPORTED), and ArchiveError (FOLDER_TAKEN).
+    """
+    from safetensors.torch import save_file
+
+    attached: Attached = adapted.vera
+    check_sayable(attached.bank, archive.manifest)
+    with _written(out) as folder:
+        save_file(peft_tensors(attached.bank, attached.name), folder / WEIGHTS_FILE, metadata={"format": "pt"})
+        (folder / CONFIG_FILE).write_text(_json(peft_config(attached.bank, archive.manifest)))
+        head = None if has_own_head(archive.manifest) else _write_head(archive, folder)
+        _write_about(attached, PEFT, folder, head, loads_on=type(attached.bank.model).__name__)
+    return _exported(out, PEFT, archive.manifest, head=head)
 
 
 def check_new(out: Path) -> None:
@@ -199,6 +220,7 @@ def _write_about(attached: Attached, form: str, folder: Path, head: str | None, 
 def _card(manifest: Manifest, form: str, ref: str | None, head: str | None) -> str:
     what = {
         MERGED: f"{manifest.base.name} with a VeRA adapter merged into its weights. It is another model than its base.",
+        PEFT: f"A VeRA adapter of {manifest.base.name}, written as PEFT's own checkpoint, with its matrices.",
         LORA: f"A VeRA adapter of {manifest.base.name}, written as the LoRA it is (`lora_A` = λd·A, `lora_B` = λb·B).",
     }[form]
     about_head = f"\nIts head is in `{head}`, and what it is for is the `task` in `{EXPORT_FILE}`.\n" if head else ""

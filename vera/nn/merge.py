@@ -42,6 +42,7 @@ def merge(bank: Bank, name: str) -> None:
         bank.restore()
         raise
     bank.merged = name
+    bank.keep_heads(name)
 
 
 def unmerge(bank: Bank) -> None:
@@ -62,7 +63,7 @@ def lora_tensors(bank: Bank, name: str) -> dict[str, Tensor]:
     """
     tensors: dict[str, Tensor] = {}
     for module_name, delta in bank.slot(name).deltas.items():
-        key = f"{KEY_PREFIX}{_live_name(bank, module_name)}"
+        key = f"{KEY_PREFIX}{live_name(bank, module_name)}"
         key_A, key_B = ("lora_A.weight", "lora_B.weight")
         if isinstance(bank.targets[module_name], nn.Embedding):
             key_A, key_B = ("lora_embedding_A", "lora_embedding_B")
@@ -82,7 +83,7 @@ def lora_config(bank: Bank, name: str) -> dict[str, Any]:
         "r": rank,
         "lora_alpha": rank,
         "use_dora": any(isinstance(delta, DvoraDelta) for delta in deltas.values()),
-        "target_modules": sorted(_live_name(bank, module_name) for module_name in deltas),
+        "target_modules": sorted(live_name(bank, module_name) for module_name in deltas),
         "fan_in_fan_out": any(is_conv1d(bank.targets[module_name]) for module_name in deltas),
         "bias": "none",
         "lora_dropout": 0.0,
@@ -93,7 +94,7 @@ def lora_config(bank: Bank, name: str) -> dict[str, Any]:
     }
 
 
-def _live_name(bank: Bank, module_name: str) -> str:
+def live_name(bank: Bank, module_name: str) -> str:
     """A module of the base checkpoint under its name in the model, which may have a prefix more or fewer."""
     target = bank.targets[module_name]
     return next(str(name) for name, module in bank.model.named_modules() if module is target)

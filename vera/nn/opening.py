@@ -1,0 +1,76 @@
+"""From a checkpoint on disk to the live model that an adapter was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
+from vera.manifest import Manifest
+from vera.peft_format import head_outputs
+
+
+def open_base(path: Path, manifest: Manifest, options: Mapping[str, Any] | None = None) -> Any:
+    """The model of the checkpoint at `path`, of the class that the adapter was trained on, in evaluation mode.
+
+    That is the bare base for a head that pools its hidden states, a sequence model with as many
+    outputs as the head has for one of its own, and a language model for what generates. `options` are
+    more of those of `from_pretrained`, such as the dtype. What the checkpoint does not hold is not trained: `attach` refuses to answer with it.
+    """
+    import transformers
+
+    outputs = outputs_of_own_head(manifest)
+    if outputs is not None:
+        return _open_sequence_model(path, outputs, manifest.task.labels if manifest.task else (), options or {})
+    is_pooled = manifest.task is not None and manifest.task.pooling is not None
+    generates = not is_pooled and (
+        _was_trained_to_generate(manifest)
+        or _generates(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
+    )
+    kind = transformers.AutoModelForCausalLM if generates else transformers.AutoModel
+    return kind.from_pretrained(path, local_files_only=True, **(options or {})).eval()
+
+
+def outputs_of_own_head(manifest: Manifest) -> int | None:
+    """How many outputs the sequence model of transformers has that the adapter's head belongs to; None when it belongs
+    to none."""
+    task = manifest.task
+    if task is None or task.pooling is not None or task.kind not in (TEXT_CLASSIFICATION, TEXT_REGRESSION):
+        return None
+    return head_outputs({tensor.name: tensor.shape for tensor in manifest.head})
+
+
+def _open_sequence_model(path: Path, outputs: int, labels: Sequence[str], options: Mapping[str, Any]) -> Any:
+    import transformers
+
+    options = {"num_labels": outputs, **options}
+    if labels:
+        options |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    with _unremarked(transformers), torch.random.fork_rng():
+        model = transformers.AutoModelForSequenceClassification.from_pretrained(path, local_files_only=True, **options)
+    return model.eval()
+
+
+@contextmanager
+def _unremarked(transformers: Any) -> Iterator[None]:
+    """Without transformers' advice to train the head that it has drawn: the adapter brings a trained one."""
+    logging = transformers.utils.logging
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _was_trained_to_generate(manifest: Manifest) -> bool:
+    return manifest.task is not None and manifest.task.kind == TEXT_GENERATION
+
+
+def _generates(config: Any) -> bool:
+    """Whether the checkpoint was saved with a language-modelling head of a decoder."""
+    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or ())
