@@ -45,7 +45,7 @@ worker: $(STAMP) ## an evaluation worker for the hub of this machine
 migrate: $(STAMP) ## bring the database of VERA_HUB_DATABASE_URL to this release's schema
 	@$(BIN)/vera-hub migrate
 
-bench-vera: $(STAMP) ## how fast the frozen matrices are drawn, beside torch
+bench-vera: $(STAMP) ## the method beside PEFT and torch, on this machine (and its GPU)
 	@$(BIN)/python -m tests.benchmarks.vera
 
 screenshots: $(STAMP) ## pictures of a running hub's pages (URL=http://127.0.0.1:8000) into docs/images

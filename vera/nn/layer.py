@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vera.nn.product import Factors, adapted_linear, is_recording, scaled, vera_product
 from vera.peft_format import LAMBDA_D_INITIAL
 from vera.projection import Projection
 
@@ -37,6 +38,7 @@ class SharedProjection(nn.Module):
         self.register_buffer("A_RI", A_RI, persistent=False)
         self.register_buffer("B_OR", B_OR, persistent=False)
         self._rounded: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
+        self._parts: dict[tuple[torch.dtype, int, int], tuple[Tensor, Tensor]] = {}
 
     def in_dtype(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """(A, B) in `dtype`, rounded once and kept: a copy per module would stay alive until the backward pass."""
@@ -46,6 +48,18 @@ class SharedProjection(nn.Module):
             with torch.inference_mode(False):  # a tensor made in inference mode could never be trained with
                 self._rounded[dtype] = self.A_RI.to(dtype), self.B_OR.to(dtype)
         return self._rounded[dtype]
+
+    def part(self, dtype: torch.dtype, in_features: int, out_features: int) -> tuple[Tensor, Tensor]:
+        """The columns of A and the rows of B that a module of this size uses, in `dtype`. Views, kept: small models
+        call it more often than they multiply."""
+        key = (dtype, in_features, out_features)
+        if key in self._parts and not torch.compiler.is_compiling():
+            return self._parts[key]
+        A_RI, B_OR = self.in_dtype(dtype)
+        part = A_RI[:, :in_features], B_OR[:out_features]
+        if not torch.compiler.is_compiling() and not torch.is_inference_mode_enabled():
+            self._parts[key] = part
+        return part
 
     @property
     def size_bytes(self) -> int:
@@ -137,10 +151,14 @@ def scaled_projection(shared: SharedProjection, x_BTI: Tensor, lambda_d: Tensor,
     cost what bfloat16 costs. The vectors multiply in float32 and are never rounded, so neither are
     their gradients.
     """
-    dtype = product_dtype(x_BTI)
-    A_RI, B_OR = shared.in_dtype(dtype)
-    h_BTR = first_product(x_BTI, A_RI) * lambda_d
-    return functional.linear(h_BTR.to(dtype), B_OR[: lambda_b.shape[-1]]) * lambda_b
+    if x_BTI.is_floating_point():
+        return vera_product(x_BTI, _factors(shared, x_BTI, lambda_d, lambda_b))
+    A_RI, B_OR = shared.in_dtype(product_dtype(x_BTI))
+    return scaled(first_product(x_BTI, A_RI), Factors(A_RI, B_OR[: lambda_b.shape[-1]], lambda_d, lambda_b))
+
+
+def _factors(shared: SharedProjection, x_BTI: Tensor, lambda_d: Tensor, lambda_b: Tensor) -> Factors:
+    return Factors(*shared.part(x_BTI.dtype, x_BTI.shape[-1], lambda_b.shape[-1]), lambda_d, lambda_b)
 
 
 def product_dtype(x: Tensor) -> torch.dtype:
@@ -167,8 +185,23 @@ class AdaptedForward:
     added: Added
 
     def __call__(self, x_BTI: Tensor) -> Tensor:
+        joined = self._joined(x_BTI)
+        if joined is not None:
+            return joined
         y_BTO = self.plain(x_BTI)
         return (y_BTO + self.added(x_BTI.to(y_BTO.dtype), y_BTO)).to(y_BTO.dtype)
+
+    def _joined(self, x_BTI: Tensor) -> Tensor | None:
+        """The same in one step, where that is cheaper: a VeRA trained beside nothing but torch's own Linear, frozen."""
+        delta, module = self.added, getattr(self.plain, "__self__", None)
+        if type(delta) is not VeraDelta or not is_recording(delta.lambda_d, delta.lambda_b):
+            return None
+        if not isinstance(module, nn.Linear) or getattr(self.plain, "__func__", None) is not nn.Linear.forward:
+            return None
+        if torch.is_autocast_enabled(x_BTI.device.type) or not _is_frozen(module, x_BTI.dtype):
+            return None
+        factors = _factors(delta.shared, x_BTI, delta.lambda_d, delta.lambda_b)
+        return adapted_linear(x_BTI, module.weight, module.bias, factors)
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,3 +215,14 @@ class AdaptedLookup(AdaptedForward):
         if self.scale is None:
             return (y_BTO + self.added(ids_BT, y_BTO)).to(y_BTO.dtype)
         return (y_BTO + self.added(ids_BT, y_BTO.float() / self.scale) * self.scale).to(y_BTO.dtype)
+
+
+def _is_frozen(module: nn.Linear, dtype: torch.dtype) -> bool:
+    """Whether the weights of `module` are plain tensors of `dtype` (a quantised weight is none) that are not trained."""
+    weight, bias = module.weight, module.bias
+    if type(weight) not in _PLAIN or weight.requires_grad or weight.dtype != dtype:
+        return False
+    return bias is None or (type(bias) in _PLAIN and not bias.requires_grad and bias.dtype == dtype)
+
+
+_PLAIN = (nn.Parameter, Tensor)

@@ -14,8 +14,9 @@ _M0, _M1 = (tl.constexpr(multiplier) for multiplier in PHILOX_MULTIPLIERS)
 _W0, _W1 = (tl.constexpr(step) for step in PHILOX_WEYL)
 _ROUNDS = tl.constexpr(PHILOX_ROUNDS)
 _DTYPES = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-# A program draws this many rows and blocks of four columns: each of its 128 threads writes 16 bytes at a time.
-_ROWS, _BLOCKS = 4, 64
+# A program draws this many rows and blocks of four columns, four blocks for each of its 128 threads. On an H100 (4, 64) took
+# 42 µs for the largest pair instead of 38, (4, 32) 50; larger and squarer tiles were as quick.
+_ROWS, _BLOCKS = 4, 128
 
 
 def draw(
