@@ -10,11 +10,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
 import vera
-from hub.api import adapters, bases, evaluations, openapi, projections, service, workers
+from hub.access.intake import Intake
+from hub.access.permission import ReadOnly, require_declared_actions
+from hub.access.services import Services
+from hub.api import adapters, bases, evaluations, openapi, organisations, projections, service, workers
 from hub.api import errors as api_errors
-from hub.api.dependencies import ReadOnly, Services, require_declared_actions
 from hub.api.errors import Problem
-from hub.api.intake import Intake
 from hub.api.middleware import LOOPBACK_NAMES, Gate
 from hub.api.reference import render_reference
 from hub.db.folder import prepare_folder
@@ -46,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url="/openapi.json",
     )
     app.state.services = parts
-    for door in (service, bases, projections, adapters, evaluations, workers):
+    for door in (service, organisations, bases, projections, adapters, evaluations, workers):
         app.include_router(door.router)
     _add_reference(app)
     app.include_router(pages.router, dependencies=[ReadOnly])  # last: /{namespace}/{name} takes what is left

@@ -31,8 +31,11 @@ from sdk.models import (
     Comparison,
     Evaluation,
     Health,
+    Invitation,
     Job,
     Leaderboard,
+    Member,
+    Organisation,
     Pushed,
     Suite,
     Version,
@@ -119,6 +122,54 @@ class Hub:
     def whoami(self) -> Account:
         return Account.from_json(self._get("/api/v1/whoami").json())
 
+    # -- Organisations ----------------------------------------------------------------------------
+
+    def create_organisation(self, name: str) -> Organisation:
+        """A new organisation, which you own."""
+        return Organisation.from_json(self._post("/api/v1/orgs", {"name": name}).json())
+
+    def list_organisations(self) -> Iterator[Organisation]:
+        """Those you are in."""
+        return self._pages("/api/v1/orgs", {}, Organisation)
+
+    def get_organisation(self, name: str) -> Organisation:
+        return Organisation.from_json(self._get(f"/api/v1/orgs/{_segment(name)}").json())
+
+    def delete_organisation(self, name: str) -> None:
+        """Ends an organisation that has no adapters. Nobody ever gets its name."""
+        self._delete(f"/api/v1/orgs/{_segment(name)}")
+
+    def list_members(self, organisation: str) -> Iterator[Member]:
+        return self._pages(f"/api/v1/orgs/{_segment(organisation)}/members", {}, Member)
+
+    def change_role(self, organisation: str, user: str, role: str) -> Member:
+        """`role` is reader, publisher, maintainer or owner."""
+        path = f"/api/v1/orgs/{_segment(organisation)}/members/{_segment(user)}"
+        return Member.from_json(self._write("PUT", path, {"role": role}).json())
+
+    def remove_member(self, organisation: str, user: str) -> None:
+        """Takes a member out; yourself, to leave."""
+        self._delete(f"/api/v1/orgs/{_segment(organisation)}/members/{_segment(user)}")
+
+    def list_invitations(self, organisation: str | None = None) -> Iterator[Invitation]:
+        """The open invitations to an organisation, or those to you."""
+        path = "/api/v1/invitations" if organisation is None else f"/api/v1/orgs/{_segment(organisation)}/invitations"
+        return self._pages(path, {}, Invitation)
+
+    def invite(self, organisation: str, user: str, role: str) -> Invitation:
+        """Asks a user to join, in the place of an earlier invitation."""
+        path, body = f"/api/v1/orgs/{_segment(organisation)}/invitations", {"user": user, "role": role}
+        return Invitation.from_json(self._post(path, body, is_idempotent=True).json())
+
+    def withdraw_invitation(self, organisation: str, user: str) -> None:
+        self._delete(f"/api/v1/orgs/{_segment(organisation)}/invitations/{_segment(user)}")
+
+    def accept_invitation(self, organisation: str) -> Organisation:
+        return Organisation.from_json(self._post(f"/api/v1/invitations/{_segment(organisation)}/accept", {}).json())
+
+    def decline_invitation(self, organisation: str) -> None:
+        self._post(f"/api/v1/invitations/{_segment(organisation)}/decline", {})
+
     # -- Bases ------------------------------------------------------------------------------------
 
     def register_base(self, name: str, rows: Sequence[Sequence[object]], *, revision: str | None = None) -> Base:
@@ -134,11 +185,22 @@ class Hub:
 
     # -- Adapters and versions --------------------------------------------------------------------
 
-    def push_version(self, ref: AdapterRef, files: Mapping[str, bytes], *, message: str | None = None) -> Pushed:
-        """The files as a version of `ref`'s adapter. The same files again give the same version."""
+    def push_version(
+        self,
+        ref: AdapterRef,
+        files: Mapping[str, bytes],
+        *,
+        message: str | None = None,
+        visibility: str | None = None,
+    ) -> Pushed:
+        """The files as a version of `ref`'s adapter. The same files again give the same version.
+
+        `visibility` is who sees an adapter that is new, "public" (as without it) or "private"; one that is
+        there must have it already.
+        """
         path = f"/api/v1/adapters/{ref.adapter_id}/versions"
         parts = [(name, (name, data, "application/octet-stream")) for name, data in files.items()]
-        fields = {"message": message} if message else {}
+        fields = {**({"message": message} if message else {}), **({"visibility": visibility} if visibility else {})}
         reply = self._send("POST", path, is_idempotent=True, files=parts, data=fields)
         return Pushed(Version.from_json(reply.json()), is_new=reply.status == HTTPStatus.CREATED)
 
@@ -156,6 +218,11 @@ class Hub:
 
     def get_adapter(self, ref: AdapterRef) -> AdapterDetail:
         return AdapterDetail.from_json(self._get(f"/api/v1/adapters/{ref.adapter_id}").json())
+
+    def set_visibility(self, ref: AdapterRef, visibility: str) -> Adapter:
+        """Makes the adapter "private", or "public"."""
+        path, body = f"/api/v1/adapters/{ref.adapter_id}", {"visibility": visibility}
+        return Adapter.from_json(self._write("PATCH", path, body).json())
 
     def resolve_version(self, ref: AdapterRef) -> Version:
         """The version that `ref` means now."""
@@ -271,6 +338,14 @@ class Hub:
     def _post(self, path: str, body: object, *, is_idempotent: bool = False) -> _Reply:
         headers = {"Content-Type": "application/json"}
         return self._send("POST", path, is_idempotent=is_idempotent, content=strict_json.dumps(body), headers=headers)
+
+    def _write(self, method: str, path: str, body: object) -> _Reply:
+        """Sends what may be repeated: PUT and PATCH say what is to be, not what to add."""
+        headers = {"Content-Type": "application/json"}
+        return self._send(method, path, is_idempotent=True, content=strict_json.dumps(body), headers=headers)
+
+    def _delete(self, path: str) -> None:
+        self._send("DELETE", path, is_idempotent=False)
 
     def _pages(self, path: str, query: Mapping[str, str | None], kind: type[A]) -> Iterator[A]:
         """Every item of a list, page after page, asked for when it is needed."""

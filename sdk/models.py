@@ -33,12 +33,52 @@ class Health(Answer):
 
 
 @dataclass(frozen=True)
+class RoleIn(Answer):
+    """An organisation, and what somebody is in it."""
+
+    name: str
+    role: str
+
+
+@dataclass(frozen=True)
 class Account(Answer):
-    """Whose the token is."""
+    """Whose the token is, and what it may do."""
 
     name: str
     kind: str
     scopes: tuple[str, ...]
+    organisations: tuple[RoleIn, ...] = ()
+    restricted_to: tuple[str, ...] | None = None
+    is_admin: bool = False
+
+
+# -- Organisations --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Organisation(Answer):
+    """An organisation. `role` is that of whoever asked, None for everybody else."""
+
+    name: str
+    role: str | None
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Member(Answer):
+    user: str
+    role: str
+    since: str
+
+
+@dataclass(frozen=True)
+class Invitation(Answer):
+    organisation: str
+    user: str
+    role: str
+    invited_by: str
+    created_at: str
+    expires_at: str
 
 
 # -- Bases ----------------------------------------------------------------------------------------
@@ -176,7 +216,7 @@ class Pushed:
     is_new: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Adapter(Answer):
     id: str
     namespace: str
@@ -184,11 +224,12 @@ class Adapter(Answer):
     base: BaseName
     task: Task | None
     latest: int | None
+    visibility: str = "public"
     created_at: str
     updated_at: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AdapterDetail(Adapter):
     """An adapter and its versions, newest first."""
 

@@ -26,21 +26,29 @@ _NOT_OF_A_NAME = re.compile(r"[^a-z0-9._-]+")
 
 
 def push(
-    path: Path | str, name: str | None = None, *, message: str | None = None, config: Config | None = None
+    path: Path | str,
+    name: str | None = None,
+    *,
+    message: str | None = None,
+    visibility: str | None = None,
+    config: Config | None = None,
 ) -> Version:
     """Publishes the adapter in the folder `path` as the next version of `name`.
 
     `name` is `owner/name`, or `name` alone under the user whose token it is, or None for the name
-    of the folder. The same content again gives the same version. Raises VeraError for what is wrong
-    with the folder, before anything is sent, and HubError.
+    of the folder. A new adapter is seen by everybody unless `visibility` is "private". The same content
+    again gives the same version. Raises VeraError for what is wrong with the folder, before anything is
+    sent, and HubError.
     """
     from sdk.client import Hub
 
     with Hub(config) as hub:
-        return push_folder(hub, Path(path), name, message=message).version
+        return push_folder(hub, Path(path), name, message=message, visibility=visibility).version
 
 
-def push_folder(hub: Hub, folder: Path, name: str | None = None, *, message: str | None = None) -> Pushed:
+def push_folder(
+    hub: Hub, folder: Path, name: str | None = None, *, message: str | None = None, visibility: str | None = None
+) -> Pushed:
     """`push` on a hub that is open already; says also whether the version is new."""
     adapter = read_adapter(folder)
     _prove_projection(adapter)
@@ -50,13 +58,15 @@ def push_folder(hub: Hub, folder: Path, name: str | None = None, *, message: str
             "or set VERA_HUB_TOKEN.",
             code="TOKEN_MISSING",
         )
-    return push_archive(hub, adapter, _choose_ref(hub, folder, name), message=message)
+    return push_archive(hub, adapter, _choose_ref(hub, folder, name), message=message, visibility=visibility)
 
 
-def push_archive(hub: Hub, adapter: Archive, ref: AdapterRef, *, message: str | None = None) -> Pushed:
+def push_archive(
+    hub: Hub, adapter: Archive, ref: AdapterRef, *, message: str | None = None, visibility: str | None = None
+) -> Pushed:
     """Sends a checked adapter in one request, after its stored pair, and makes sure that the hub has kept exactly it."""
     _send_pair(hub, adapter)
-    pushed = hub.push_version(ref, adapter.files, message=message)
+    pushed = hub.push_version(ref, adapter.files, message=message, visibility=visibility)
     version, digest = pushed.version, adapter.manifest.digest
     if version.digest != digest:
         raise DigestMismatch(

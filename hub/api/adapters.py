@@ -8,11 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from hub.api.bodies import chunks
-from hub.api.dependencies import Allowed, HubParts, Reading, ReadOnly, Services
+from hub.access.permission import Allowed, Reader
+from hub.access.services import HubParts, Reading, Services, Writing
+from hub.api.bodies import JsonBody, chunks
 from hub.api.multipart import boundary_of, read_parts
 from hub.api.parameters import Cursor, Limit, Search
-from hub.api.responses import FOR_EVER, answer, is_known
+from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known
+from hub.api.schemas import AdapterChange
 from hub.auth.policy import Action, Principal
 from hub.domain import blobs, catalog, projections, publishing
 from hub.domain.catalog import Sort
@@ -25,9 +27,12 @@ from vera.ref import AdapterRef
 router = APIRouter(prefix="/api/v1/adapters", tags=["Adapters"])
 
 MESSAGE_PART = "message"
-PART_LIMITS = {**MAX_BYTES, MESSAGE_PART: 4 * publishing.MAX_MESSAGE}  # a character takes up to 4 bytes
+VISIBILITY_PART = "visibility"
+# A character takes up to 4 bytes.
+PART_LIMITS = {**MAX_BYTES, MESSAGE_PART: 4 * publishing.MAX_MESSAGE, VISIBILITY_PART: 16}
 
 _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+_VISIBILITY = {"type": "string", "enum": ["public", "private"]}
 PUSH_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -35,7 +40,11 @@ PUSH_BODY: dict[str, Any] = {
             "multipart/form-data": {
                 "schema": {
                     "type": "object",
-                    "properties": {**dict.fromkeys(MAX_BYTES, _FILE), MESSAGE_PART: {"type": "string"}},
+                    "properties": {
+                        **dict.fromkeys(MAX_BYTES, _FILE),
+                        MESSAGE_PART: {"type": "string"},
+                        VISIBILITY_PART: _VISIBILITY,
+                    },
                     "required": list(MAX_BYTES),
                     "additionalProperties": False,
                 }
@@ -67,9 +76,10 @@ async def push(
     return answer(request, published.version, status=201 if published.is_new else 200)
 
 
-@router.get("", response_model=Page[AdapterView], dependencies=[ReadOnly])
+@router.get("", response_model=Page[AdapterView])
 def list_adapters(
     request: Request,
+    reader: Reader,
     *,
     session: Reading,
     search: Search = None,
@@ -82,20 +92,36 @@ def list_adapters(
 ) -> Response:
     """Adapters, the last updated first or by name. `base` is a fingerprint or a name."""
     page = catalog.list_adapters(
-        session, search=search, base=base, owner=owner, task=task, sort=sort, cursor=cursor, limit=limit
+        session, reader, search=search, base=base, owner=owner, task=task, sort=sort, cursor=cursor, limit=limit
     )
     return answer(request, page)
 
 
-@router.get("/{namespace}/{name}", response_model=AdapterDetail, dependencies=[ReadOnly])
-def get_adapter(request: Request, namespace: str, name: str, session: Reading) -> Response:
+@router.get("/{namespace}/{name}", response_model=AdapterDetail)
+def get_adapter(request: Request, reader: Reader, namespace: str, name: str, session: Reading) -> Response:
     """An adapter and all of its versions, newest first."""
-    return answer(request, catalog.get_adapter(session, namespace, name))
+    return answer(request, catalog.get_adapter(session, reader, namespace, name))
 
 
-@router.get("/{namespace}/{name}/versions/{selector}", response_model=VersionDetail, dependencies=[ReadOnly])
+@router.patch("/{namespace}/{name}", response_model=AdapterView)
+def change_adapter(
+    request: Request,
+    *,
+    principal: Annotated[Principal, Depends(Allowed(Action.MANAGE_ADAPTER))],
+    namespace: str,
+    name: str,
+    body: Annotated[AdapterChange, Depends(JsonBody(AdapterChange))],
+    session: Writing,
+) -> Response:
+    """Make an adapter private, or public."""
+    is_private = body.visibility == "private"
+    return answer(request, catalog.set_visibility(session, principal, namespace, name, is_private=is_private))
+
+
+@router.get("/{namespace}/{name}/versions/{selector}", response_model=VersionDetail)
 def resolve_version(
     request: Request,
+    reader: Reader,
     *,
     namespace: str,
     name: str,
@@ -104,20 +130,20 @@ def resolve_version(
     digest: Annotated[str | None, Query(pattern=r"^sha256:[0-9a-f]{64}$", description="What it must be.")] = None,
 ) -> Response:
     """The version that `v3`, `latest`, a commit or `sha256:…` means."""
-    return answer(request, catalog.resolve_version(session, AdapterRef(namespace, name, selector, digest)))
+    return answer(request, catalog.resolve_version(session, reader, AdapterRef(namespace, name, selector, digest)))
 
 
 @router.get(
     "/{namespace}/{name}/blobs/{sha256}",
     response_class=Response,
     responses={200: {"content": {"application/octet-stream": {}}}},
-    dependencies=[ReadOnly],
 )
-def download(request: Request, *, namespace: str, name: str, sha256: str, parts: HubParts) -> Response:
+def download(request: Request, reader: Reader, *, namespace: str, name: str, sha256: str, parts: HubParts) -> Response:
     """The bytes of a file of a version of this adapter."""
-    headers = {"ETag": f'"{sha256}"', "Cache-Control": FOR_EVER}
     with parts.database.reading() as session:
-        catalog.require_file(session, namespace, name, sha256)
+        adapter = catalog.require_file(session, reader, AdapterRef(namespace, name), sha256)
+        policy = TO_NOBODY_ELSE if adapter.is_private else FOR_EVER
+        headers = {"ETag": f'"{sha256}"', "Cache-Control": policy, "Vary": "Authorization"}
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         stored = blobs.locate(session, sha256)
@@ -129,8 +155,10 @@ def _publish(
     parts: Services, principal: Principal, namespace: str, name: str, received: Mapping[str, bytes]
 ) -> Published:
     """Checks everything, keeps what is large, and then publishes in one short transaction."""
-    files = {path: data for path, data in received.items() if path != MESSAGE_PART}
-    upload = publishing.check_upload(files, _message(received.get(MESSAGE_PART)))
+    files = {path: data for path, data in received.items() if path not in (MESSAGE_PART, VISIBILITY_PART)}
+    upload = publishing.check_upload(
+        files, _message(received.get(MESSAGE_PART)), is_private=_is_private(received.get(VISIBILITY_PART))
+    )
     if parts.objects is not None:
         with parts.database.reading() as session:
             publishing.require_base(session, upload.manifest)
@@ -145,3 +173,11 @@ def _message(data: bytes | None) -> str | None:
         return data.decode() if data else None
     except UnicodeDecodeError as error:
         raise Invalid("The message is not UTF-8 text.", code="MESSAGE_INVALID") from error
+
+
+def _is_private(data: bytes | None) -> bool | None:
+    if data is None:
+        return None
+    if data not in (b"public", b"private"):
+        raise Invalid("The visibility of an adapter is public or private.", code="VISIBILITY_INVALID")
+    return data == b"private"

@@ -6,36 +6,40 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from hub.access.permission import Allowed, Reader
+from hub.access.services import Reading, Writing
 from hub.api.bodies import JsonBody
-from hub.api.dependencies import Allowed, Reading, ReadOnly, Writing
 from hub.api.parameters import Cursor, Limit, Search
 from hub.api.responses import answer
 from hub.api.schemas import BaseRegistration
-from hub.auth.policy import Action
+from hub.auth.policy import Action, Principal
 from hub.domain import bases
 from hub.domain.views import BaseDetail, BaseView, Page
 
 router = APIRouter(prefix="/api/v1/bases", tags=["Bases"])
 
 
-@router.post("", status_code=201, response_model=BaseView, dependencies=[Depends(Allowed(Action.REGISTER_BASE))])
+@router.post("", status_code=201, response_model=BaseView)
 def register_base(
-    request: Request, body: Annotated[BaseRegistration, Depends(JsonBody(BaseRegistration, "table"))], session: Writing
+    request: Request,
+    principal: Annotated[Principal, Depends(Allowed(Action.REGISTER_BASE))],
+    body: Annotated[BaseRegistration, Depends(JsonBody(BaseRegistration, "table"))],
+    session: Writing,
 ) -> Response:
     """Register a base by its tensor table. 200 when it is known."""
-    view, is_new = bases.register_base(session, body.name, body.revision, body.tensors)
+    view, is_new = bases.register_base(session, principal, body.name, body.revision, body.tensors)
     return answer(request, view, status=201 if is_new else 200)
 
 
-@router.get("", response_model=Page[BaseView], dependencies=[ReadOnly])
+@router.get("", response_model=Page[BaseView])
 def list_bases(
-    request: Request, session: Reading, name: Search = None, cursor: Cursor = None, limit: Limit = 50
+    request: Request, reader: Reader, session: Reading, *, name: Search = None, cursor: Cursor = None, limit: Limit = 50
 ) -> Response:
     """Bases by name."""
-    return answer(request, bases.list_bases(session, name=name, cursor=cursor, limit=limit))
+    return answer(request, bases.list_bases(session, reader, name=name, cursor=cursor, limit=limit))
 
 
-@router.get("/{fingerprint}", response_model=BaseDetail, dependencies=[ReadOnly])
-def get_base(request: Request, fingerprint: str, session: Reading) -> Response:
+@router.get("/{fingerprint}", response_model=BaseDetail)
+def get_base(request: Request, reader: Reader, fingerprint: str, session: Reading) -> Response:
     """A base and its tensor table."""
-    return answer(request, bases.get_base(session, fingerprint))
+    return answer(request, bases.get_base(session, reader, fingerprint))

@@ -10,8 +10,8 @@ from fastapi import Depends, Request
 from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from hub.api.dependencies import Services, services
-from hub.api.intake import Intake
+from hub.access.intake import Intake
+from hub.access.services import Services, services
 from hub.errors import Invalid, Malformed, TooLarge, TooSlow, Unsupported
 from vera import strict_json
 

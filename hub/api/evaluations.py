@@ -6,12 +6,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from hub.access.permission import Allowed, Reader, ReadOnly
+from hub.access.services import Reading, Writing
 from hub.api.bodies import JsonBody
-from hub.api.dependencies import Allowed, Reading, ReadOnly, Writing
 from hub.api.parameters import Search
 from hub.api.responses import answer
 from hub.api.schemas import EvaluationRequest
-from hub.auth.policy import Action
+from hub.auth.policy import Action, Principal
 from hub.domain import evaluations, leaderboards
 from hub.domain.views import Comparison, EvaluationView, Leaderboard, Page, SuiteView
 from vera.ref import AdapterRef
@@ -31,35 +32,39 @@ def get_suite(request: Request, family: str, task: str, session: Reading) -> Res
     return answer(request, evaluations.get_suite(session, f"{family}/{task}"))
 
 
-@router.post(
-    "/evaluations",
-    status_code=202,
-    response_model=EvaluationView,
-    dependencies=[Depends(Allowed(Action.REQUEST_EVALUATION))],
-)
+@router.post("/evaluations", status_code=202, response_model=EvaluationView)
 def request_evaluation(
-    request: Request, body: Annotated[EvaluationRequest, Depends(JsonBody(EvaluationRequest))], session: Writing
+    request: Request,
+    principal: Annotated[Principal, Depends(Allowed(Action.REQUEST_EVALUATION))],
+    body: Annotated[EvaluationRequest, Depends(JsonBody(EvaluationRequest))],
+    session: Writing,
 ) -> Response:
     """Ask for a version to be evaluated. 200 when that was asked before; what failed is tried again."""
-    view, is_queued = evaluations.request_evaluation(session, AdapterRef.parse(body.ref), body.suite)
+    view, is_queued = evaluations.request_evaluation(session, principal, AdapterRef.parse(body.ref), body.suite)
     return answer(request, view, status=202 if is_queued else 200)
 
 
-@router.get("/evaluations/{evaluation_id}", response_model=EvaluationView, dependencies=[ReadOnly])
-def get_evaluation(request: Request, evaluation_id: str, session: Reading) -> Response:
+@router.get("/evaluations/{evaluation_id}", response_model=EvaluationView)
+def get_evaluation(request: Request, reader: Reader, evaluation_id: str, session: Reading) -> Response:
     """How an evaluation stands."""
-    return answer(request, evaluations.get_evaluation(session, evaluation_id))
+    return answer(request, evaluations.get_evaluation(session, reader, evaluation_id))
 
 
-@router.get("/evaluations/{evaluation_id}/comparison", response_model=Comparison, dependencies=[ReadOnly])
+@router.get("/evaluations/{evaluation_id}/comparison", response_model=Comparison)
 def compare_evaluations(
-    request: Request, evaluation_id: str, against: Annotated[str, Query(max_length=40)], session: Reading
+    request: Request,
+    reader: Reader,
+    evaluation_id: str,
+    against: Annotated[str, Query(max_length=40)],
+    session: Reading,
 ) -> Response:
     """Two finished evaluations of one suite, paired by item."""
-    return answer(request, evaluations.compare_evaluations(session, evaluation_id, against))
+    return answer(request, evaluations.compare_evaluations(session, reader, evaluation_id, against))
 
 
-@router.get("/leaderboards/{family}/{task}", response_model=Leaderboard, dependencies=[ReadOnly])
-def get_leaderboard(request: Request, family: str, task: str, session: Reading, base: Search = None) -> Response:
+@router.get("/leaderboards/{family}/{task}", response_model=Leaderboard)
+def get_leaderboard(
+    request: Request, reader: Reader, *, family: str, task: str, session: Reading, base: Search = None
+) -> Response:
     """The versions that a suite has scored, best first. `base` is a fingerprint or a name."""
-    return answer(request, leaderboards.leaderboard(session, f"{family}/{task}", base=base))
+    return answer(request, leaderboards.leaderboard(session, reader, f"{family}/{task}", base=base))

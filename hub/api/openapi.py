@@ -11,8 +11,8 @@ from fastapi.routing import RouteContext
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from hub.access.permission import declared_action, routes_of
 from hub.api.bodies import JsonBody
-from hub.api.dependencies import declared_action, routes_of
 from hub.api.errors import MEDIA_TYPE
 from hub.auth.policy import Action
 
@@ -67,8 +67,9 @@ def _description(app: FastAPI) -> dict[str, Any]:
 def _complete(operation: dict[str, Any], route: RouteContext) -> None:
     operation["responses"].pop("422", None)
     operation["responses"]["default"] = _REFUSED
-    if declared_action(route.dependant) is not Action.READ:
-        operation["security"] = [{"token": []}]
+    # What is public is read without a token; with one, what is private too.
+    is_open = declared_action(route.dependant) is Action.READ
+    operation["security"] = [*([{}] if is_open else []), {"token": []}]
     body = _json_body(route.dependant)
     if body is not None:
         reference = {"$ref": _REF.format(model=body.model.__name__)}

@@ -12,8 +12,9 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
+from hub.access.permission import Allowed, ReadOnly
+from hub.access.services import HubParts, Reading, Services
 from hub.api.bodies import chunks
-from hub.api.dependencies import Allowed, HubParts, Reading, ReadOnly, Services
 from hub.api.responses import FOR_EVER, answer, is_known
 from hub.auth.policy import Action, Principal
 from hub.domain import blobs, projections

@@ -10,16 +10,24 @@ from pydantic_core import to_json
 
 FOR_EVER = "public, max-age=31536000, immutable"
 ALWAYS_ASK = "no-cache"
+# For whoever asked and nobody else, not even their own disk.
+TO_NOBODY_ELSE = "private, no-store"
 
 
 def answer(request: Request, view: Any, *, status: int = 200) -> Response:
     """`view` as JSON, or 304 when the client has it already."""
     body = to_json(view)
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-    headers = {"ETag": etag, "Cache-Control": ALWAYS_ASK}
+    headers = {"ETag": etag, **caching(request)}
     if request.method == "GET" and is_known(request, etag):
         return Response(status_code=304, headers=headers)
     return Response(body, status, headers, "application/json")
+
+
+def caching(request: Request) -> dict[str, str]:
+    """How long an answer holds that depends on who asks: with a token it is theirs alone."""
+    policy = ALWAYS_ASK if request.state.principal is None else TO_NOBODY_ELSE
+    return {"Cache-Control": policy, "Vary": "Authorization"}
 
 
 def is_known(request: Request, etag: str) -> bool:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hub.domain.views import RoleName, Visibility
+
 Text = Annotated[str, Field(max_length=200)]
 Fence = Annotated[int, Field(ge=0, lt=1 << 63)]
 Credit = Annotated[float, Field(ge=0, le=1, strict=False)]  # 1 is as good as 1.0
@@ -21,6 +23,23 @@ class BaseRegistration(Body):
     revision: Text | None = None
     # Rows of name, dtype, shape, sha256; the domain reads them.
     tensors: Annotated[list[list[Any]], Field(min_length=1)]
+
+
+class AdapterChange(Body):
+    visibility: Visibility
+
+
+class NewOrganisation(Body):
+    name: Text
+
+
+class RoleChange(Body):
+    role: RoleName
+
+
+class InvitationRequest(Body):
+    user: Text
+    role: RoleName
 
 
 class EvaluationRequest(Body):

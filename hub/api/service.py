@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 import vera
-from hub.api.dependencies import Allowed, ReadOnly
+from hub.access.permission import Allowed, ReadOnly
 from hub.api.responses import answer
 from hub.api.schemas import Health
 from hub.auth.policy import Action, Principal

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from hub.access.permission import Allowed
+from hub.access.services import HubParts, Writing
 from hub.api.bodies import JsonBody
-from hub.api.dependencies import Allowed, HubParts, Writing
 from hub.api.responses import answer
 from hub.api.schemas import (
     ClaimRequest,

@@ -1,12 +1,48 @@
-"""The one place that says who may do what."""
+"""The one place that says who may do what.
+
+    may = role in the namespace ∩ scopes of the token ∩ names the token is restricted to
+
+`authorize` is asked twice: by the door, before a body is read, with what the address tells; and by the
+domain, in the transaction that acts, with what is stored. Lists are joined to `viewer_of` instead.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from hub.auth.tokens import TokenKind
-from hub.errors import Forbidden, Unauthorized
+from hub.db.queries.visibility import ANYBODY, Viewer
+from hub.errors import Forbidden, NotFound, Unauthorized
+
+
+class Role(StrEnum):
+    """What somebody is in a namespace; each may what those before it may."""
+
+    READER = "reader"
+    PUBLISHER = "publisher"
+    MAINTAINER = "maintainer"
+    OWNER = "owner"
+
+    def covers(self, needed: Role) -> bool:
+        order = list(Role)
+        return order.index(self) >= order.index(needed)
+
+
+class Scope(StrEnum):
+    """What a token was given for."""
+
+    READ = "repo:read"
+    PUSH = "repo:push"
+    YANK = "repo:yank"
+    MANAGE = "repo:admin"
+    READ_ORGANISATION = "org:read"
+    MANAGE_ORGANISATION = "org:admin"
+    SUBMIT = "eval:submit"
+    LEASE = "eval:lease"
+    TOKENS = "token:manage"
+    ADMIN = "admin"
 
 
 class Action(StrEnum):
@@ -17,64 +53,192 @@ class Action(StrEnum):
     REGISTER_BASE = "register-base"
     STORE_PROJECTION = "store-projection"
     PUSH = "push"
+    CREATE_ADAPTER = "create-adapter"
+    MANAGE_ADAPTER = "manage-adapter"
     REQUEST_EVALUATION = "request-evaluation"
     EVALUATE = "evaluate"
+    READ_ORGANISATION = "read-organisation"
+    CREATE_ORGANISATION = "create-organisation"
+    MANAGE_ORGANISATION = "manage-organisation"
+    LEAVE_ORGANISATION = "leave-organisation"
+    ANSWER_INVITATION = "answer-invitation"
 
 
-class Scope(StrEnum):
-    """What a token was given for."""
+@dataclass(frozen=True)
+class Rule:
+    """What an action asks for. `role` is in the namespace of its resource, to which `is_about_a_namespace`
+    says whether the address alone leads: for an adapter that may be hidden, it does not."""
 
-    PUSH = "repo:push"
-    SUBMIT = "eval:submit"
-    LEASE = "eval:lease"
+    scope: Scope | None = None
+    role: Role | None = None
+    is_open: bool = False
+    is_for_admins: bool = False
+    is_about_a_namespace: bool = False
 
 
-SCOPES_OF_KIND = {
-    TokenKind.PERSONAL: (Scope.PUSH, Scope.SUBMIT),
+RULES: Mapping[Action, Rule] = {
+    Action.READ: Rule(is_open=True),
+    Action.IDENTIFY: Rule(),
+    Action.REGISTER_BASE: Rule(Scope.PUSH),
+    Action.STORE_PROJECTION: Rule(Scope.PUSH),
+    Action.PUSH: Rule(Scope.PUSH, Role.PUBLISHER, is_about_a_namespace=True),
+    Action.CREATE_ADAPTER: Rule(Scope.PUSH, Role.MAINTAINER, is_about_a_namespace=True),
+    Action.MANAGE_ADAPTER: Rule(Scope.MANAGE, Role.MAINTAINER),
+    Action.REQUEST_EVALUATION: Rule(Scope.SUBMIT),
+    Action.EVALUATE: Rule(Scope.LEASE),
+    Action.READ_ORGANISATION: Rule(Scope.READ_ORGANISATION, Role.READER, is_about_a_namespace=True),
+    Action.CREATE_ORGANISATION: Rule(Scope.MANAGE_ORGANISATION),
+    Action.MANAGE_ORGANISATION: Rule(Scope.MANAGE_ORGANISATION, Role.OWNER, is_about_a_namespace=True),
+    Action.LEAVE_ORGANISATION: Rule(Scope.MANAGE_ORGANISATION, Role.READER, is_about_a_namespace=True),
+    Action.ANSWER_INVITATION: Rule(Scope.MANAGE_ORGANISATION),
+}
+
+# What somebody who has signed in may do: all that their roles allow.
+LOGIN_SCOPES = tuple(scope for scope in Scope if scope is not Scope.LEASE)
+SCOPES_OF_KIND: Mapping[TokenKind, tuple[Scope, ...]] = {
+    TokenKind.PERSONAL: LOGIN_SCOPES,
     TokenKind.WORKER: (Scope.LEASE,),
     TokenKind.BOOTSTRAP: (),
-}
-_ANONYMOUS = frozenset({Action.READ})
-_SCOPE_OF = {
-    Action.REGISTER_BASE: Scope.PUSH,
-    Action.STORE_PROJECTION: Scope.PUSH,
-    Action.PUSH: Scope.PUSH,
-    Action.REQUEST_EVALUATION: Scope.SUBMIT,
-    Action.EVALUATE: Scope.LEASE,
 }
 
 
 @dataclass(frozen=True)
+class Grant:
+    """A role in a namespace: everybody's own, and those of the organisations they are in."""
+
+    account_id: int
+    namespace: str
+    role: Role
+
+
+@dataclass(frozen=True)
 class Principal:
-    """Who a valid token speaks for. `kind` is "user" or "worker"."""
+    """Who a valid token speaks for. `kind` is "user", "organisation" or "worker".
+
+    `restricted_to` are the namespaces (`acme`) and adapters (`acme/topics`) that the token is for; None is all.
+    """
 
     account_id: int
     token_id: int
     name: str
     kind: str
     scopes: frozenset[str]
+    grants: tuple[Grant, ...] = ()
+    is_admin: bool = False
+    restricted_to: frozenset[str] | None = None
+
+    def role_in(self, namespace: str) -> Role | None:
+        return next((grant.role for grant in self.grants if grant.namespace == namespace), None)
+
+    def account_in(self, namespace: str) -> int:
+        """The account whose namespace it is. Raises KeyError where the principal has no role."""
+        return {grant.namespace: grant.account_id for grant in self.grants}[namespace]
+
+    def reaches(self, resource: Resource) -> bool:
+        """True when the token's restriction, if it has one, leaves the resource to it."""
+        return self.restricted_to is None or bool(self.restricted_to & {resource.namespace, resource.id})
 
 
-def authorize(principal: Principal | None, action: Action, namespace: str | None = None) -> None:
-    """Returns when `principal` may do `action`, in `namespace` where it writes to one.
+@dataclass(frozen=True)
+class Resource:
+    """A namespace, or an adapter in it."""
 
-    Raises Unauthorized for a missing token and Forbidden for one that may not.
+    namespace: str
+    adapter: str | None = None
+    is_private: bool = False
+
+    @property
+    def id(self) -> str:
+        return self.namespace if self.adapter is None else f"{self.namespace}/{self.adapter}"
+
+
+def authorize(principal: Principal | None, action: Action, resource: Resource | None = None) -> None:
+    """Returns when `principal` may do `action`, to `resource` as far as that is known.
+
+    Raises NotFound for what they may not even see, Unauthorized for a missing token, Forbidden otherwise.
     """
-    if action in _ANONYMOUS:
+    rule = RULES[action]
+    if resource is not None and resource.is_private and not _may_see(principal, resource):
+        raise unknown_adapter(resource.namespace, resource.adapter or "")
+    if rule.is_open:
         return
     if principal is None:
         raise Unauthorized(
             "This needs a token and none was sent: log in with `vera-hub login`, or set VERA_HUB_TOKEN.",
             code="TOKEN_MISSING",
         )
-    scope = _SCOPE_OF.get(action)
-    if scope is not None and scope not in principal.scopes:
+    _require_scope(principal, rule)
+    if resource is not None and rule.role is not None:
+        _require_role(principal, rule.role, action, resource)
+
+
+def is_about_a_namespace(action: Action) -> bool:
+    """True when the namespace in an address is enough to ask for a role in it."""
+    return RULES[action].is_about_a_namespace
+
+
+def viewer_of(principal: Principal | None) -> Viewer:
+    """What a list may show to `principal`: everything public, and what is private in their reach."""
+    if principal is None:
+        return ANYBODY
+    if Scope.LEASE in principal.scopes:
+        return Viewer(worker_token_id=principal.token_id)
+    if Scope.READ not in principal.scopes:
+        return ANYBODY
+    if principal.restricted_to is None:
+        return Viewer(namespaces=frozenset(grant.account_id for grant in principal.grants))
+    ids = {grant.namespace: grant.account_id for grant in principal.grants}
+    whole = frozenset(ids[each] for each in principal.restricted_to if each in ids)
+    single = (each.partition("/") for each in principal.restricted_to if "/" in each)
+    return Viewer(whole, frozenset((ids[namespace], name) for namespace, _, name in single if namespace in ids))
+
+
+def unknown_adapter(namespace: str, name: str) -> NotFound:
+    """What is said of an adapter that is not there, and of one that is hidden: the same."""
+    shown = f"{namespace[:64]}/{name[:64]}"
+    return NotFound(
+        f"There is no adapter {shown} here: look for it with `vera-hub list`.", code="ADAPTER_UNKNOWN", adapter=shown
+    )
+
+
+def _may_see(principal: Principal | None, resource: Resource) -> bool:
+    if principal is None:
+        return False
+    if Scope.LEASE in principal.scopes:
+        return True  # the query has found the lease: nothing else leads a worker to a private adapter
+    is_in = principal.role_in(resource.namespace) is not None
+    return is_in and Scope.READ in principal.scopes and principal.reaches(resource)
+
+
+def _require_scope(principal: Principal, rule: Rule) -> None:
+    if rule.is_for_admins and not principal.is_admin:
+        raise Forbidden(f"{principal.name} is no admin of this hub: ask one.", code="ADMIN_ONLY")
+    if rule.scope is not None and rule.scope not in principal.scopes:
         raise Forbidden(
-            f"This token was not given the scope {scope}: use one that was.", code="SCOPE_INSUFFICIENT", scope=scope
+            f"This token was not given the scope {rule.scope}: use one that was.",
+            code="SCOPE_INSUFFICIENT",
+            scope=rule.scope,
         )
-    if action is Action.PUSH and namespace != principal.name:
+
+
+def _require_role(principal: Principal, needed: Role, action: Action, resource: Resource) -> None:
+    if not principal.reaches(resource):
         raise Forbidden(
-            f"{principal.name} may not push to {namespace}: push to {principal.name}/NAME.",
-            namespace=namespace,
-            user=principal.name,
+            f"This token is restricted to {', '.join(sorted(principal.restricted_to or ()))} and {resource.id} is "
+            "none of that: use another token.",
+            code="TOKEN_RESTRICTED",
+            resource=resource.id,
         )
+    role = principal.role_in(resource.namespace)
+    if role is not None and role.covers(needed):
+        return
+    verb = "push to" if action is Action.PUSH else f"{action.replace('-', ' ')} in"
+    what = f"is {role} there" if role else "is nobody there"
+    raise Forbidden(
+        f"{principal.name} may not {verb} {resource.namespace}: that takes the role {needed}, and {principal.name} "
+        f"{what}. Ask an owner, or use your own namespace, {principal.name}.",
+        namespace=resource.namespace,
+        user=principal.name,
+        needed=needed,
+        role=role,
+    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
@@ -11,7 +13,7 @@ from hub.db.session import Database
 from hub.errors import StartRefused
 
 # The newest file in migrations/versions. Known here so that an up-to-date server starts without Alembic.
-REVISION = "0002"
+REVISION = "0003"
 
 _PACKAGE = Path(hub.__file__).parent
 # In the wheel the migrations travel inside the package; in a checkout they lie beside it.
@@ -31,7 +33,7 @@ def migrate(database: Database) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
-    with database.engine.execution_options(writes=True).begin() as connection:
+    with _connected(database) as connection, connection.begin():
         if not database.is_sqlite:
             # Two that migrate at once: the second waits, however long it takes, and then finds nothing to do.
             connection.execute(text("SET LOCAL statement_timeout = 0"))
@@ -59,6 +61,24 @@ def revision_of(database: Database) -> str | None:
 
 def migrations_folder() -> Path:
     return next(folder for folder in _FOLDERS if folder.is_dir())
+
+
+@contextmanager
+def _connected(database: Database) -> Iterator[Connection]:
+    """A connection to migrate on. On SQLite its foreign keys are off: a changed constraint is a new table in
+    the old one's place, and dropping the old one would count as deleting what others refer to
+    (https://www.sqlite.org/lang_altertable.html, section 7)."""
+    with database.engine.execution_options(writes=True).connect() as connection:
+        if not database.is_sqlite:
+            yield connection
+            return
+        raw = connection.connection.driver_connection
+        assert raw is not None
+        raw.execute("PRAGMA foreign_keys = OFF")  # has no effect inside a transaction
+        try:
+            yield connection
+        finally:
+            raw.execute("PRAGMA foreign_keys = ON")
 
 
 def _revision_on(connection: Connection) -> str | None:

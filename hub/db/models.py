@@ -5,7 +5,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, MetaData, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    false,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from hub.db.types import JsonText, Key, UtcDateTime
@@ -30,7 +41,8 @@ class Table(DeclarativeBase):
 
 
 class Account(Table):
-    """Who owns adapters. Users now; organisations share the names."""
+    """Who owns adapters: a user or an organisation. One that was deleted keeps its name, so that nobody
+    can take it over and be taken for it."""
 
     __tablename__ = "accounts"
     __table_args__ = (CheckConstraint("kind IN ('user', 'organisation')", name="kind"),)
@@ -41,13 +53,53 @@ class Account(Table):
     created_at: Mapped[datetime]
     # When a worker last took one of this owner's evaluations: whose turn it is next.
     served_at: Mapped[datetime | None]
+    is_admin: Mapped[bool] = mapped_column(server_default=false())
+    # argon2id, for those who sign in with a password.
+    password_hash: Mapped[str | None] = mapped_column(String(200))
+    deleted_at: Mapped[datetime | None]
+
+
+class Membership(Table):
+    """What a user is in an organisation."""
+
+    __tablename__ = "memberships"
+    __table_args__ = (CheckConstraint("role IN ('reader', 'publisher', 'maintainer', 'owner')", name="role"),)
+
+    organisation_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True, index=True)
+    role: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime]
+
+    organisation: Mapped[Account] = relationship(lazy="raise", foreign_keys=organisation_id)
+    user: Mapped[Account] = relationship(lazy="raise", foreign_keys=user_id)
+
+
+class Invitation(Table):
+    """A role that waits for a user to accept it. The row goes when they answer."""
+
+    __tablename__ = "invitations"
+    __table_args__ = (CheckConstraint("role IN ('reader', 'publisher', 'maintainer', 'owner')", name="role"),)
+
+    organisation_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True, index=True)
+    role: Mapped[str] = mapped_column(String(16))
+    invited_by_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+    organisation: Mapped[Account] = relationship(lazy="raise", foreign_keys=organisation_id)
+    user: Mapped[Account] = relationship(lazy="raise", foreign_keys=user_id)
+    invited_by: Mapped[Account] = relationship(lazy="raise", foreign_keys=invited_by_id)
 
 
 class Token(Table):
-    """A secret's hash and what it may do. The secret itself is shown once and never kept."""
+    """A secret's hash and what it may do. The secret itself is shown once and never kept.
+
+    `account_id` is whom it speaks for, `created_by_id` who made it, when that is somebody else.
+    """
 
     __tablename__ = "tokens"
-    __table_args__ = (CheckConstraint("kind IN ('p', 'w', 'b')", name="kind"),)
+    __table_args__ = (CheckConstraint("kind IN ('p', 'c', 'w', 'b', 's')", name="kind"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
@@ -59,8 +111,13 @@ class Token(Table):
     expires_at: Mapped[datetime]
     last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    name: Mapped[str | None] = mapped_column(String(100))
+    # Namespaces and adapters that it is for; NULL is all its account reaches.
+    restricted_to: Mapped[list[str] | None] = mapped_column(JsonText)
+    created_by_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
 
-    account: Mapped[Account] = relationship(lazy="raise")
+    account: Mapped[Account] = relationship(lazy="raise", foreign_keys=account_id)
+    created_by: Mapped[Account | None] = relationship(lazy="raise", foreign_keys=created_by_id)
 
 
 class Blob(Table):
@@ -133,6 +190,7 @@ class Adapter(Table):
     base_id: Mapped[int] = mapped_column(ForeignKey("bases.id"), index=True)
     task_kind: Mapped[str | None] = mapped_column(String(64), index=True)
     labels: Mapped[list[str] | None] = mapped_column(JsonText)
+    is_private: Mapped[bool] = mapped_column(server_default=false())
     # Counts the versions ever made, so that a number is never given twice.
     last_number: Mapped[int]
     created_at: Mapped[datetime]

@@ -1,20 +1,21 @@
-"""Users and their tokens."""
+"""Whom a token speaks for."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
 from hub.auth import tokens
-from hub.auth.policy import SCOPES_OF_KIND, Principal
+from hub.auth.policy import SCOPES_OF_KIND, Grant, Principal, Role, Scope
 from hub.auth.tokens import TokenKind
 from hub.db import session as db
-from hub.db.models import Token
+from hub.db.models import Account, Token
 from hub.db.queries import accounts
-from hub.domain.views import PrincipalView
+from hub.db.queries import tokens as token_rows
+from hub.domain.views import PrincipalView, RoleView
 from hub.errors import Unauthorized
 from vera.ref import RESERVED_NAMESPACES, check_namespace
 
@@ -47,20 +48,21 @@ def issue_token(session: Session, account_id: int, kind: TokenKind) -> str:
 
 
 def keep_or_issue_token(session: Session, account_id: int, kind: TokenKind, known: Iterable[str]) -> str:
-    """The first of `known` that is still a good token of this account, or else a new one."""
+    """The first of `known` that is still a good token of this account with all that its kind may, or else a new one."""
     for secret in known:
         try:
             principal, _ = authenticate(session, secret)
         except Unauthorized:
             continue
-        if principal.account_id == account_id and secret.startswith(f"vh{kind}_"):
+        has_all = principal.scopes.issuperset(SCOPES_OF_KIND[kind]) and principal.restricted_to is None
+        if principal.account_id == account_id and secret.startswith(f"vh{kind}_") and has_all:
             return secret
     return issue_token(session, account_id, kind)
 
 
 def revoke_tokens(session: Session, account_id: int, kind: TokenKind) -> None:
     """Revokes every token of this kind that the account has, from the next request on."""
-    accounts.revoke_tokens(session, account_id, kind, at=db.now(session))
+    token_rows.revoke_all(session, account_id, kind, at=db.now(session))
 
 
 def authenticate(session: Session, secret: str) -> tuple[Principal, bool]:
@@ -70,7 +72,7 @@ def authenticate(session: Session, secret: str) -> tuple[Principal, bool]:
     """
     if not tokens.is_well_formed(secret):
         raise _invalid("is not a token of this hub, or was cut short")
-    token = accounts.token_by_hash(session, tokens.hash_of(secret))
+    token = token_rows.by_hash(session, tokens.hash_of(secret))
     if token is None:
         raise _invalid("is not known here")
     if token.revoked_at is not None:
@@ -78,24 +80,59 @@ def authenticate(session: Session, secret: str) -> tuple[Principal, bool]:
     at = db.now(session)
     if token.expires_at <= at:
         raise _invalid("has expired")
-    kind = "worker" if token.kind == TokenKind.WORKER else "user"
-    principal = Principal(token.account_id, token.id, token.account.name, kind, frozenset(token.scopes))
-    return principal, token.last_used_at is None or token.last_used_at < at - _NOTE_USE_EVERY
+    if token.account.deleted_at is not None:
+        raise _invalid("speaks for an account that is no more")
+    return _principal(session, token), token.last_used_at is None or token.last_used_at < at - _NOTE_USE_EVERY
 
 
 def note_use(session: Session, principal: Principal) -> None:
     """Remembers that the token was used, to the minute."""
-    accounts.note_token_use(session, principal.token_id, at=db.now(session), at_most_every=_NOTE_USE_EVERY)
+    token_rows.note_use(session, principal.token_id, at=db.now(session), at_most_every=_NOTE_USE_EVERY)
 
 
 def describe(principal: Principal) -> PrincipalView:
-    return PrincipalView(principal.name, principal.kind, tuple(sorted(principal.scopes)))
+    others = (grant for grant in principal.grants if grant.account_id != principal.account_id)
+    return PrincipalView(
+        name=principal.name,
+        kind=principal.kind,
+        scopes=tuple(sorted(principal.scopes)),
+        organisations=tuple(RoleView(grant.namespace, grant.role.value) for grant in others),
+        restricted_to=None if principal.restricted_to is None else tuple(sorted(principal.restricted_to)),
+        is_admin=principal.is_admin,
+    )
 
 
 def user_name_from(text: str) -> str:
     """A valid user name that is as near to `text` (an operating system's user name) as can be."""
     name = re.sub(r"[^a-z0-9]+", "-", text.lower())[:_NAME_OCTETS].strip("-") or "local"
     return f"local-{name}" if name in RESERVED_NAMESPACES else name
+
+
+def _principal(session: Session, token: Token) -> Principal:
+    """Whom the token speaks for, with the roles they have at this moment."""
+    account, is_worker = token.account, token.kind == TokenKind.WORKER
+    scopes = frozenset(token.scopes)
+    if Scope.PUSH in scopes:
+        scopes |= {Scope.READ}  # who may push something may see it; early tokens say only the first
+    return Principal(
+        account_id=account.id,
+        token_id=token.id,
+        name=account.name,
+        kind="worker" if is_worker else account.kind,
+        scopes=scopes,
+        grants=() if is_worker else tuple(_grants(session, account)),
+        is_admin=account.is_admin and Scope.ADMIN in scopes,
+        restricted_to=None if token.restricted_to is None else frozenset(token.restricted_to),
+    )
+
+
+def _grants(session: Session, account: Account) -> Iterator[Grant]:
+    if account.kind == "organisation":
+        yield Grant(account.id, account.name, Role.MAINTAINER)  # programs manage no members
+        return
+    yield Grant(account.id, account.name, Role.OWNER)
+    for row in accounts.roles_of(session, account.id):
+        yield Grant(row.account_id, row.namespace, Role(row.role))
 
 
 def _invalid(why: str) -> Unauthorized:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
+from hub.auth.policy import Principal, viewer_of
 from hub.db import session as db
 from hub.db.models import Base
 from hub.db.queries import bases
@@ -25,7 +26,7 @@ _MAX_TEXT = 200
 
 
 def register_base(
-    session: Session, name: str, revision: str | None, tensors: Sequence[Sequence[object]]
+    session: Session, reader: Principal | None, name: str, revision: str | None, tensors: Sequence[Sequence[object]]
 ) -> tuple[BaseView, bool]:
     """The base with this tensor table, and whether it is new. A known one keeps the name it has.
 
@@ -48,27 +49,27 @@ def register_base(
         tensors=zlib.compress(json.dumps(fingerprint.to_rows(), separators=(",", ":")).encode()),
         created_at=db.now(session),
     )
-    return base_view(find_base(session, fingerprint.value)), is_new
+    return base_view(find_base(session, reader, fingerprint.value)), is_new
 
 
 def list_bases(
-    session: Session, *, name: str | None = None, cursor: str | None = None, limit: int = 50
+    session: Session, reader: Principal | None, *, name: str | None = None, cursor: str | None = None, limit: int = 50
 ) -> Page[BaseView]:
     """Bases in the order of their names."""
     keys = paging.decode(cursor, "bases", int)
-    rows = bases.page(session, name=name, after=int(keys[0]) if keys else None, limit=limit + 1)
+    rows = bases.page(session, viewer_of(reader), name=name, after=int(keys[0]) if keys else None, limit=limit + 1)
     return paging.page(rows, limit, base_view, lambda row: paging.encode("bases", row.base.id))
 
 
-def get_base(session: Session, fingerprint: str) -> BaseDetail:
+def get_base(session: Session, reader: Principal | None, fingerprint: str) -> BaseDetail:
     """The base and its tensor table. Raises NotFound."""
-    counted = find_base(session, fingerprint)
+    counted = find_base(session, reader, fingerprint)
     return BaseDetail(**vars(base_view(counted)), tensors=tuple(tensor_table(session, counted.base.id)))
 
 
-def find_base(session: Session, fingerprint: str) -> CountedBase:
-    """Raises NotFound."""
-    counted = bases.by_fingerprint(session, fingerprint)
+def find_base(session: Session, reader: Principal | None, fingerprint: str) -> CountedBase:
+    """The base, with the number of its adapters that `reader` may see. Raises NotFound."""
+    counted = bases.by_fingerprint(session, viewer_of(reader), fingerprint)
     if counted is None:
         raise NotFound(
             f"No base {fingerprint[:80]} is registered here: register it with `vera-hub base add`.",

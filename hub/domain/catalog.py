@@ -8,6 +8,7 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
+from hub.auth.policy import Action, Principal, Resource, authorize, unknown_adapter, viewer_of
 from hub.db.models import Adapter, Version
 from hub.db.queries import adapters, evaluations, versions
 from hub.db.queries import blobs as blob_rows
@@ -26,6 +27,7 @@ Sort = Literal["updated", "name"]
 
 def list_adapters(
     session: Session,
+    reader: Principal | None,
     *,
     search: str | None = None,
     base: str | None = None,
@@ -35,35 +37,35 @@ def list_adapters(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[AdapterView]:
-    """Adapters, the last updated first or by name. `base` is a fingerprint or a name.
+    """Adapters that `reader` may see, the last updated first or by name. `base` is a fingerprint or a name.
 
     Raises Invalid for a cursor that this list did not give.
     """
-    filters = Filters(search, base, owner, task)
+    filters, viewer = Filters(search, base, owner, task), viewer_of(reader)
     if sort == "name":
         keys = paging.decode(cursor, sort, str, str)
         by_name = adapters.page_by_name(
-            session, filters, after=(str(keys[0]), str(keys[1])) if keys else None, limit=limit + 1
+            session, viewer, filters, after=(str(keys[0]), str(keys[1])) if keys else None, limit=limit + 1
         )
         return paging.page(by_name, limit, adapter_view, lambda row: paging.encode(sort, row.account.name, row.name))
     keys = paging.decode(cursor, sort, str, int)
     after = (paging.moment(keys[0]), int(keys[1])) if keys else None
-    by_update = adapters.page_by_update(session, filters, after=after, limit=limit + 1)
+    by_update = adapters.page_by_update(session, viewer, filters, after=after, limit=limit + 1)
     return paging.page(
         by_update, limit, adapter_view, lambda row: paging.encode(sort, row.updated_at.isoformat(), row.id)
     )
 
 
-def get_adapter(session: Session, namespace: str, name: str) -> AdapterDetail:
+def get_adapter(session: Session, reader: Principal | None, namespace: str, name: str) -> AdapterDetail:
     """The adapter and all of its versions. Raises NotFound."""
-    adapter = find_adapter(session, namespace, name)
+    adapter = find_adapter(session, reader, namespace, name)
     summaries = tuple(version_summary(version) for version in versions.all_of(session, adapter.id))
     return AdapterDetail(**vars(adapter_view(adapter)), versions=summaries)
 
 
-def resolve_version(session: Session, ref: AdapterRef) -> VersionDetail:
+def resolve_version(session: Session, reader: Principal | None, ref: AdapterRef) -> VersionDetail:
     """The version that `ref` means. Raises NotFound, and Conflict when it is not the one its digest pins."""
-    return version_detail(session, find_version(session, ref))
+    return version_detail(session, find_version(session, reader, ref))
 
 
 def latest_versions(session: Session, listed: Sequence[AdapterView]) -> Mapping[str, VersionSummary]:
@@ -80,32 +82,41 @@ def best_evaluations(session: Session, listed: Sequence[AdapterView]) -> Mapping
     return {view.ref.partition("@")[0]: view for view in reversed(views)}  # the best comes last and stays
 
 
-def require_file(session: Session, namespace: str, name: str, sha256: str) -> None:
-    """Raises NotFound unless some version of this adapter has a file with this hash.
+def require_file(session: Session, reader: Principal | None, ref: AdapterRef, sha256: str) -> Adapter:
+    """The adapter. Raises NotFound unless some version of this adapter has a file with this hash.
 
     A blob is reached only through an adapter, so knowing a hash opens nothing.
     """
-    adapter = find_adapter(session, namespace, name)
+    adapter = find_adapter(session, reader, ref.namespace, ref.name)
     if not blob_rows.is_file_of(session, adapter.id, sha256):
         raise missing(sha256)
-
-
-def find_adapter(session: Session, namespace: str, name: str) -> Adapter:
-    """Raises NotFound."""
-    adapter = adapters.find(session, namespace, name)
-    if adapter is None:
-        shown = f"{namespace[:64]}/{name[:64]}"
-        raise NotFound(
-            f"There is no adapter {shown} here: look for it with `vera-hub list`.",
-            code="ADAPTER_UNKNOWN",
-            adapter=shown,
-        )
     return adapter
 
 
-def find_version(session: Session, ref: AdapterRef) -> Version:
+def find_adapter(
+    session: Session, principal: Principal | None, namespace: str, name: str, *, to: Action = Action.READ
+) -> Adapter:
+    """The adapter, which `principal` may see and may do `to` to. Raises NotFound and Forbidden."""
+    adapter = adapters.find(session, viewer_of(principal), namespace, name)
+    if adapter is None:
+        raise unknown_adapter(namespace, name)
+    authorize(principal, to, Resource(namespace, name, adapter.is_private))
+    return adapter
+
+
+def set_visibility(
+    session: Session, principal: Principal | None, namespace: str, name: str, *, is_private: bool
+) -> AdapterView:
+    """Makes the adapter private, or public. Raises NotFound and Forbidden."""
+    adapter = find_adapter(session, principal, namespace, name, to=Action.MANAGE_ADAPTER)
+    adapter.is_private = is_private
+    session.flush()
+    return adapter_view(adapter)
+
+
+def find_version(session: Session, reader: Principal | None, ref: AdapterRef) -> Version:
     """Raises NotFound, and Conflict when the version is not the one that the reference's digest pins."""
-    adapter = find_adapter(session, ref.namespace, ref.name)
+    adapter = find_adapter(session, reader, ref.namespace, ref.name)
     version = _select(session, adapter, ref)
     if version is None:
         raise NotFound(

@@ -13,6 +13,7 @@ from typing import Any
 import rfc8785
 from sqlalchemy.orm import Session
 
+from hub.auth.policy import Principal, viewer_of
 from hub.db import session as db
 from hub.db.models import Base, Suite, Version
 from hub.db.queries import evaluations, suites
@@ -37,13 +38,15 @@ def get_suite(session: Session, name: str) -> SuiteView:
     return suite_view(find_suite(session, name))
 
 
-def request_evaluation(session: Session, ref: AdapterRef, suite_name: str) -> tuple[EvaluationView, bool]:
+def request_evaluation(
+    session: Session, principal: Principal | None, ref: AdapterRef, suite_name: str
+) -> tuple[EvaluationView, bool]:
     """The evaluation of the version that `ref` means by the suite as it is now, and whether it was put
     in the queue: it is new, or it had failed and is tried again.
 
     Raises NotFound, and Invalid when the adapter answers something else than the suite asks.
     """
-    version, suite = find_version(session, ref), find_suite(session, suite_name)
+    version, suite = find_version(session, principal, ref), find_suite(session, suite_name)
     if version.labels_sha256 != suite.labels_sha256:
         raise Invalid(
             f"{ref_of(version)} was trained for other labels than {suite.name} asks for "
@@ -61,17 +64,17 @@ def request_evaluation(session: Session, ref: AdapterRef, suite_name: str) -> tu
     return evaluation_views(session, [placed])[0], is_queued
 
 
-def get_evaluation(session: Session, evaluation_id: str) -> EvaluationView:
+def get_evaluation(session: Session, reader: Principal | None, evaluation_id: str) -> EvaluationView:
     """Raises NotFound."""
-    placed = evaluations.by_id(session, parse_id(evaluation_id))
+    placed = evaluations.visible_by_id(session, viewer_of(reader), parse_id(evaluation_id))
     if placed is None:
         raise _unknown(evaluation_id)
     return evaluation_views(session, [placed])[0]
 
 
-def compare_evaluations(session: Session, evaluation_id: str, against_id: str) -> Comparison:
+def compare_evaluations(session: Session, reader: Principal | None, evaluation_id: str, against_id: str) -> Comparison:
     """Two finished evaluations of one suite, paired by item. Raises NotFound and Conflict."""
-    ours, theirs = _finished(session, evaluation_id), _finished(session, against_id)
+    ours, theirs = _finished(session, reader, evaluation_id), _finished(session, reader, against_id)
     suite = ours.evaluation.suite
     if suite.id != theirs.evaluation.suite.id:
         raise Conflict(
@@ -194,8 +197,8 @@ def _enqueue(session: Session, version: Version, base: Base, suite: Suite, owner
     )
 
 
-def _finished(session: Session, evaluation_id: str) -> Scored:
-    view = get_evaluation(session, evaluation_id)
+def _finished(session: Session, reader: Principal | None, evaluation_id: str) -> Scored:
+    view = get_evaluation(session, reader, evaluation_id)
     scored = evaluations.scored(session, int(view.id))
     if scored is None:
         raise Conflict(

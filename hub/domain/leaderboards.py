@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from sqlalchemy.orm import Session
 
+from hub.auth.policy import Principal, viewer_of
 from hub.db.queries import evaluations
 from hub.db.queries.evaluations import Scored
 from hub.domain.evaluations import find_suite, unpack
@@ -18,13 +19,13 @@ from hub.scoring.statistics import mcnemar_exact
 _SIGNIFICANT = 0.05
 
 
-def leaderboard(session: Session, suite_name: str, *, base: str | None = None) -> Leaderboard:
-    """Every version that was scored by the suite as it is now. `base` is a fingerprint or a name.
+def leaderboard(session: Session, reader: Principal | None, suite_name: str, *, base: str | None = None) -> Leaderboard:
+    """Every version that `reader` may see and the suite, as it is now, has scored. `base` is a fingerprint or a name.
 
     Raises NotFound.
     """
     suite = find_suite(session, suite_name)
-    scored = evaluations.board(session, suite.id, base=base)
+    scored = evaluations.board(session, viewer_of(reader), suite.id, base=base)
     worst_first = [-(each.evaluation.score or 0.0) for each in scored]
     rows = (
         _row(each, rank=bisect_left(worst_first, -(each.evaluation.score or 0.0)) + 1, best=scored[0])

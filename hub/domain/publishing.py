@@ -14,7 +14,7 @@ from datetime import datetime
 import numpy as np
 from sqlalchemy.orm import Session
 
-from hub.auth.policy import Principal
+from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.db import session as db
 from hub.db.models import Adapter, Base, Version, VersionFile
 from hub.db.queries import adapters, versions
@@ -39,11 +39,13 @@ MAX_MESSAGE = 1000
 
 @dataclass(frozen=True)
 class Upload:
-    """A checked push. `outside` names the blobs that are in the object store already."""
+    """A checked push. `is_private` is who may see an adapter that is new, None when that was not said;
+    `outside` names the blobs that are in the object store already."""
 
     archive: Archive
     card_html: str
     message: str | None = None
+    is_private: bool | None = None
     outside: frozenset[str] = frozenset()
 
     @property
@@ -59,7 +61,7 @@ class Published:
     is_new: bool
 
 
-def check_upload(files: Mapping[str, bytes], message: str | None = None) -> Upload:
+def check_upload(files: Mapping[str, bytes], message: str | None = None, *, is_private: bool | None = None) -> Upload:
     """The adapter that `files` are. Raises a VeraError or Invalid for the first thing that is wrong with it."""
     checked = archive.inspect(files)
     for path in EXTRA_FILES:
@@ -77,7 +79,7 @@ def check_upload(files: Mapping[str, bytes], message: str | None = None) -> Uplo
             f"The message may have {MAX_MESSAGE} characters of text, none of them a control character.",
             code="MESSAGE_INVALID",
         )
-    return Upload(checked, render_card(checked.card), message or None)
+    return Upload(checked, render_card(checked.card), message or None, is_private)
 
 
 def require_base(session: Session, manifest: Manifest) -> Base:
@@ -86,7 +88,7 @@ def require_base(session: Session, manifest: Manifest) -> Base:
     Raises Invalid.
     """
     try:
-        base = find_base(session, manifest.base.fingerprint).base
+        base = find_base(session, None, manifest.base.fingerprint).base
     except NotFound as error:
         raise Invalid(
             f"The base {manifest.base.name} ({manifest.base.fingerprint}) is not registered here: register it first "
@@ -114,18 +116,20 @@ def publish_version(session: Session, principal: Principal, upload: Upload, *, n
     """Publishes `upload` as the next version of `namespace/name`, which is made when it is new.
 
     The same push again gives the version that is there. Raises RefError for an impossible name,
-    Conflict for one that looks like another, Invalid for an adapter that does not fit its base or whose
-    stored pair is not here.
+    Conflict for one that looks like another or is not as private as the upload says, Invalid for an
+    adapter that does not fit its base or whose stored pair is not here, and Forbidden.
     """
     check_adapter_id(namespace, name)
     base = require_base(session, upload.manifest)
     pair = require_projection(session, upload.manifest)
     at = db.now(session)
-    adapter = _claim_name(session, principal, name, base, at)
+    adapter = _claim_name(session, principal, Resource(namespace, name), base=base, upload=upload, at=at)
     known = versions.by_digest(session, adapter.id, upload.manifest.digest)
     if known is not None:
         return Published(version_detail(session, known), is_new=False)
-    version = _add_version(session, adapter, base, upload, pair=pair, principal=principal, at=at)
+    version = _add_version(
+        session, adapter, base, upload, pair=pair, namespace=namespace, principal=principal, at=at
+    )
     _keep_files(session, version, upload)
     enqueue_for_version(session, version, base, adapter.account_id, at=at)
     return Published(_reload(session, version), is_new=True)
@@ -153,32 +157,54 @@ def _check_target(module: AdaptedModule, shapes: Mapping[str, tuple[int, ...]], 
         )
 
 
-def _claim_name(session: Session, principal: Principal, name: str, base: Base, at: datetime) -> Adapter:
+def _claim_name(
+    session: Session, principal: Principal, wanted: Resource, *, base: Base, upload: Upload, at: datetime
+) -> Adapter:
     """The adapter of this name, made when it is new, and held until the transaction ends."""
+    authorize(principal, Action.PUSH, wanted)
+    owner_id, name = principal.account_in(wanted.namespace), wanted.adapter or ""
     folded = fold_name(name)
-    insert_new(
+    is_new = insert_new(
         session,
         Adapter,
-        account_id=principal.account_id,
+        account_id=owner_id,
         name=name,
         folded_name=folded,
         base_id=base.id,
+        is_private=bool(upload.is_private),
         last_number=0,
         created_at=at,
         updated_at=at,
     )
-    adapter = adapters.hold(session, principal.account_id, name)
+    if is_new:
+        authorize(principal, Action.CREATE_ADAPTER, wanted)
+    adapter = adapters.hold(session, owner_id, name)
     if adapter is not None:
+        _require_same_visibility(adapter, wanted, upload)
         return adapter
-    similar = adapters.name_like(session, principal.account_id, folded)
+    similar = adapters.name_like(session, owner_id, folded)
     if similar is None:  # the push that had it was rolled back just now
-        raise Unavailable(f"{principal.name}/{name} is being pushed by someone else: try again.", code="DB_BUSY")
+        raise Unavailable(f"{wanted.id} is being pushed by someone else: try again.", code="DB_BUSY")
     raise Conflict(
-        f"{principal.name}/{name} looks like {principal.name}/{similar}, which exists: choose a name that cannot be "
+        f"{wanted.id} looks like {wanted.namespace}/{similar}, which exists: choose a name that cannot be "
         "taken for it, or push a new version of it.",
         code="NAME_TOO_SIMILAR",
         name=name,
         similar=similar,
+    )
+
+
+def _require_same_visibility(adapter: Adapter, wanted: Resource, upload: Upload) -> None:
+    """A push that says "private" must never make something public, nor the other way round."""
+    if upload.is_private is None or upload.is_private == adapter.is_private:
+        return
+    has, said = ("private", "public") if adapter.is_private else ("public", "private")
+    raise Conflict(
+        f"{wanted.id} is {has} and this push says {said}: leave that out, or have a maintainer change it with "
+        f"`vera-hub visibility {wanted.id} {said}`. Nothing was published.",
+        code="VISIBILITY_DIFFERS",
+        expected=said,
+        got=has,
     )
 
 
@@ -189,6 +215,7 @@ def _add_version(
     upload: Upload,
     *,
     pair: str | None,
+    namespace: str,
     principal: Principal,
     at: datetime,
 ) -> Version:
@@ -201,9 +228,7 @@ def _add_version(
         number=number,
         digest=manifest.digest,
         weights_digest=f"sha256:{manifest.weights.sha256}",
-        commit=commit_of(
-            f"{principal.name}/{adapter.name}", number, manifest.digest, parent.commit if parent else None
-        ),
+        commit=commit_of(f"{namespace}/{adapter.name}", number, manifest.digest, parent.commit if parent else None),
         rank=manifest.recipe.rank,
         parameters=manifest.parameters,
         vector_bytes=manifest.weights.vector_bytes,

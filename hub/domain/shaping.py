@@ -49,6 +49,7 @@ def adapter_view(adapter: Adapter) -> AdapterView:
         base=BaseName(adapter.base.name, adapter.base.fingerprint),
         task=TaskView(adapter.task_kind, tuple(adapter.labels or ())) if adapter.task_kind else None,
         latest=adapter.last_number,
+        visibility="private" if adapter.is_private else "public",
         created_at=adapter.created_at,
         updated_at=adapter.updated_at,
     )

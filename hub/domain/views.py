@@ -9,6 +9,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 Item = TypeVar("Item")
 State = Literal["waiting", "running", "done", "failed"]
+Visibility = Literal["public", "private"]
+RoleName = Literal["reader", "publisher", "maintainer", "owner"]
 TensorRow = tuple[str, str, tuple[int, ...], str]
 
 
@@ -66,6 +68,7 @@ class AdapterView:
     base: BaseName
     task: TaskView | None
     latest: int
+    visibility: Visibility
     created_at: datetime
     updated_at: datetime
 
@@ -234,10 +237,52 @@ class Job:
     lease_seconds: int
 
 
+# -- Accounts -------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
+class RoleView:
+    """An organisation, and what somebody is in it."""
+
+    name: str
+    role: RoleName
+
+
+@dataclass(frozen=True, kw_only=True)
 class PrincipalView:
-    """Who a token speaks for."""
+    """Who a token speaks for, and what it may do."""
 
     name: str
     kind: str
     scopes: tuple[str, ...]
+    organisations: tuple[RoleView, ...]
+    restricted_to: tuple[str, ...] | None
+    is_admin: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrganisationView:
+    """An organisation. `role` is that of whoever asks, None for everybody else."""
+
+    name: str
+    role: RoleName | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemberView:
+    user: str
+    role: RoleName
+    since: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class InvitationView:
+    """A role that waits for `user` to accept it."""
+
+    organisation: str
+    user: str
+    role: RoleName
+    invited_by: str
+    created_at: datetime
+    expires_at: datetime

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from sqlalchemy.orm import Session
 
+from hub.auth.policy import Principal
 from hub.db.session import Database
 from hub.domain import bases, catalog, evaluations, leaderboards
 from hub.domain.views import AdapterView, EvaluationView, Leaderboard, VersionSummary
@@ -38,7 +39,14 @@ def read_session(request: Request) -> Iterator[Session]:
         yield session
 
 
+def visitor(request: Request) -> Principal | None:
+    """Who looks at the page; None is anybody."""
+    found: Principal | None = request.state.principal
+    return found
+
+
 Reading = Annotated[Session, Depends(read_session)]
+Visitor = Annotated[Principal | None, Depends(visitor)]
 # The longest thing to look for is the name of a base.
 Text = Annotated[str, Query(max_length=200)]
 
@@ -89,10 +97,11 @@ def favicon() -> Response:
 
 
 @page("/")
-def adapters_page(request: Request, session: Reading, asked: Annotated[Asked, Depends()]) -> Response:
+def adapters_page(request: Request, session: Reading, reader: Visitor, asked: Annotated[Asked, Depends()]) -> Response:
     """The adapters, the last updated first."""
     found = catalog.list_adapters(
         session,
+        reader,
         search=asked.search.strip() or None,
         base=asked.base or None,
         owner=asked.owner or None,
@@ -107,7 +116,7 @@ def adapters_page(request: Request, session: Reading, asked: Annotated[Asked, De
         "adapters.html",
         asked=asked,
         rows=[AdapterRow(each, latest.get(each.id), best.get(each.id)) for each in found.items],
-        bases=bases.list_bases(session, limit=BASES_TO_CHOOSE_FROM).items,
+        bases=bases.list_bases(session, reader, limit=BASES_TO_CHOOSE_FROM).items,
         tasks=sorted({each.task.kind for each in found.items if each.task}),
         next=asked.page_at(found.next),
         first=f"/?{urlencode(asked.filters)}",
@@ -121,9 +130,11 @@ def leaderboards_page(request: Request, session: Reading) -> Response:
 
 
 @page("/leaderboards/{family}/{task}")
-def leaderboard_page(request: Request, session: Reading, family: str, task: str, base: Text = "") -> Response:
+def leaderboard_page(
+    request: Request, session: Reading, reader: Visitor, *, family: str, task: str, base: Text = ""
+) -> Response:
     """The board of a suite, for one base or for all."""
-    board = leaderboards.leaderboard(session, f"{family}/{task}", base=base or None)
+    board = leaderboards.leaderboard(session, reader, f"{family}/{task}", base=base or None)
     return render(
         request,
         "leaderboard.html",
@@ -136,32 +147,34 @@ def leaderboard_page(request: Request, session: Reading, family: str, task: str,
 
 
 @page("/bases")
-def bases_page(request: Request, session: Reading, cursor: Text = "") -> Response:
+def bases_page(request: Request, session: Reading, reader: Visitor, cursor: Text = "") -> Response:
     """The registered bases, by name."""
-    found = bases.list_bases(session, cursor=cursor or None, limit=ROWS_PER_PAGE)
+    found = bases.list_bases(session, reader, cursor=cursor or None, limit=ROWS_PER_PAGE)
     next_page = found.next and f"/bases?{urlencode({'cursor': found.next})}"
     return render(request, "bases.html", bases=found.items, next=next_page, is_later_page=bool(cursor))
 
 
 @page("/bases/{fingerprint}")
-def base_page(request: Request, session: Reading, fingerprint: str) -> Response:
+def base_page(request: Request, session: Reading, reader: Visitor, fingerprint: str) -> Response:
     """A base and its tensor table."""
-    return render(request, "base.html", base=bases.get_base(session, fingerprint))
+    return render(request, "base.html", base=bases.get_base(session, reader, fingerprint))
 
 
 @page("/{namespace}/{name}")
-def adapter_page(request: Request, session: Reading, namespace: str, name: str) -> Response:
+def adapter_page(request: Request, session: Reading, reader: Visitor, namespace: str, name: str) -> Response:
     """An adapter at its latest version, or at the one that is pinned in the name as in a reference."""
-    return version_page(request, session, f"{namespace}/{name}")
+    return version_page(request, session, reader, f"{namespace}/{name}")
 
 
 @page("/{namespace}/{name}/v{number}")
-def adapter_version_page(request: Request, session: Reading, namespace: str, name: str, number: str) -> Response:
+def adapter_version_page(
+    request: Request, session: Reading, reader: Visitor, *, namespace: str, name: str, number: str
+) -> Response:
     """An adapter at one version."""
-    return version_page(request, session, f"{namespace}/{name}@v{number}")
+    return version_page(request, session, reader, f"{namespace}/{name}@v{number}")
 
 
-def version_page(request: Request, session: Session, reference: str) -> Response:
+def version_page(request: Request, session: Session, reader: Principal | None, reference: str) -> Response:
     """The page of the version that `reference` means. What can be no reference is at no address."""
     try:
         ref = AdapterRef.parse(reference)
@@ -170,8 +183,8 @@ def version_page(request: Request, session: Session, reference: str) -> Response
     return render(
         request,
         "adapter.html",
-        adapter=catalog.get_adapter(session, ref.namespace, ref.name),
-        version=catalog.resolve_version(session, ref),
+        adapter=catalog.get_adapter(session, reader, ref.namespace, ref.name),
+        version=catalog.resolve_version(session, reader, ref),
         axis=WHOLE_AXIS,
     )
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", help="owner/name, or a name of yours. Default: the name of the folder.")
 @click.option("--message", help="What is new in this version.")
+@click.option("--private/--public", "is_private", default=None, help="Who sees a new adapter. Default: everybody.")
 @pass_app
-def push(app: App, path: Path, *, name: str | None, message: str | None) -> None:
+def push(app: App, path: Path, *, name: str | None, message: str | None, is_private: bool | None) -> None:
     """Publish the adapter in the folder PATH as a new version.
 
     It is checked here before anything is sent. Pushing the same content again changes nothing.
@@ -32,7 +33,8 @@ def push(app: App, path: Path, *, name: str | None, message: str | None) -> None
     from sdk.pushing import push_folder
 
     with app.hub() as hub, terminal.spinner(f"Pushing {path}"):
-        pushed = push_folder(hub, path, name, message=message)
+        visibility = None if is_private is None else ("private" if is_private else "public")
+        pushed = push_folder(hub, path, name, message=message, visibility=visibility)
     version = pushed.version
     for warning in version.warnings:
         terminal.note(f"Warning: {clean(warning)}")
@@ -94,6 +96,23 @@ def list_adapters(
     terminal.say_table(columns, [_row(adapter) for adapter in found[:limit]])
     if len(found) > limit:
         terminal.note(f"There are more than {limit}: narrow it down, or raise --limit.")
+
+
+@click.command()
+@click.argument("adapter", metavar="OWNER/NAME")
+@click.argument("who", type=click.Choice(["public", "private"]))
+@pass_app
+def visibility(app: App, adapter: str, who: str) -> None:
+    """Make an adapter private, or public.
+
+    Private adapters are seen by the members of their organisation, or by you alone. What was downloaded
+    while an adapter was public stays where it is.
+    """
+    from vera.ref import AdapterRef
+
+    with app.hub() as hub:
+        changed = hub.set_visibility(AdapterRef.parse(adapter), who)
+    terminal.say(f"{clean(changed.id)} is {clean(changed.visibility)}.")
 
 
 @click.command()
@@ -238,7 +257,8 @@ def _task_line(archive: Archive) -> str:
 def _row(adapter: Adapter) -> tuple[object, ...]:
     latest = f"v{adapter.latest}" if adapter.latest else "–"
     task = f"{adapter.task.kind} ({len(adapter.task.labels)} labels)" if adapter.task else ""
-    return adapter.id, latest, adapter.base.name, task, adapter.updated_at[:10]
+    name = f"{adapter.id} (private)" if adapter.visibility == "private" else adapter.id
+    return name, latest, adapter.base.name, task, adapter.updated_at[:10]
 
 
 def _bytes(count: int) -> str:

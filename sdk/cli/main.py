@@ -42,6 +42,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "sdk.cli.diff",
             "Show what changed from one adapter to another: vectors, configuration, card and scores.",
         ),
+        "visibility": ("sdk.cli.adapters", "Make an adapter private, or public."),
         "base": ("sdk.cli.base", "The base models of this machine and of the hub."),
         "lock": (
             "sdk.cli.lock",
@@ -61,6 +62,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "You and the hub": {
         "login": ("sdk.cli.account", "Save a token for a hub, after trying it."),
         "whoami": ("sdk.cli.account", "Show whose the token is."),
+        "org": ("sdk.cli.org", "Organisations: shared namespaces with members."),
         "doctor": ("sdk.cli.doctor", "Check that everything this machine needs is there."),
         "completion": ("sdk.cli.completion", "Print the script that completes commands in SHELL."),
     },

@@ -65,16 +65,27 @@ class Hub:
         user: str = "demo",
         headers: Mapping[str, str] | None = None,
         message: str | None = None,
+        visibility: str | None = None,
     ) -> Response:
         """Pushes to user/name, as that user unless `headers` says otherwise."""
+        fields = {"message": message, "visibility": visibility}
         files = files.files if isinstance(files, Archive) else files
         parts = [(path, (path, data)) for path, data in files.items()]
         return self.client.post(
             f"/api/v1/adapters/{user}/{name}/versions",
             files=parts,
-            data={"message": message} if message is not None else None,
+            data={name: value for name, value in fields.items() if value is not None},
             headers=self.headers(user) if headers is None else headers,
         )
+
+    def found(self, organisation: str = "acme", **members: str) -> None:
+        """An organisation of olga's, with these others: `found(rita="reader")`."""
+        olga = self.headers("olga")
+        assert self.post("/orgs", {"name": organisation}, olga).status_code == 201
+        for user, role in members.items():
+            theirs, invitation = self.headers(user), {"user": user, "role": role}
+            assert self.post(f"/orgs/{organisation}/invitations", invitation, olga).status_code == 201
+            assert self.post(f"/invitations/{organisation}/accept", {}, theirs).status_code == 200
 
     def worker(self, *suites: Mapping[str, object], name: str = "w") -> Worker:
         """A registered worker that knows these suites (`demo/topics` when none is given)."""

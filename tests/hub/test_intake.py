@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from httpx2 import ASGITransport, AsyncClient, Request, Response
 
-from hub.api.intake import Intake
+from hub.access.intake import Intake
 from hub.settings import Settings
 from tests.builders import make_archive, make_base
 from tests.hub.harness import URL, Hub, code_of, start

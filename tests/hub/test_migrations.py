@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.exc import IntegrityError
 
 from hub.app import create_app
 from hub.db.migrating import REVISION, migrate, migrations_folder, require_current, revision_of
@@ -65,6 +67,31 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(empty: Database) -
     with empty.engine.connect() as connection:
         assert MigrationContext.configure(connection).get_current_revision() is None
         assert empty.engine.dialect.get_table_names(connection) == ["workers"]
+
+
+def test_what_the_first_release_kept_is_there_after_migrating(empty: Database) -> None:
+    """Tokens above all: SQLite makes a new table of them, and workers refer to the old one."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    with empty.engine.execution_options(writes=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for row in (
+            "accounts (id, name, kind, created_at) VALUES (7, 'ann', 'user', '2026-01-01')",
+            "tokens (id, account_id, kind, hash, last4, scopes, created_at, expires_at)"
+            " VALUES (8, 7, 'w', 'h', 'abcd', '[]', '2026-01-01', '2027-01-01')",
+            "workers (id, token_id, name, created_at, last_seen_at, suite_ids)"
+            " VALUES (9, 8, 'w', '2026-01-01', '2026-01-01', '[]')",
+        ):
+            connection.exec_driver_sql(f"INSERT INTO {row}")
+
+    migrate(empty)
+
+    with empty.engine.execution_options(writes=True).begin() as connection:
+        joined = "SELECT w.id, t.last4, t.name, a.is_admin FROM workers w JOIN tokens t ON t.id = token_id JOIN accounts a ON a.id = account_id"
+        assert connection.exec_driver_sql(joined).one() == (9, "abcd", None, False)
+        with pytest.raises(IntegrityError):  # who is referred to is still held
+            connection.exec_driver_sql("DELETE FROM tokens")
 
 
 def test_a_database_of_a_later_release_is_refused(embedded: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Tokens: their form, what may be kept of them, who may do what."""
+"""Tokens: their form, and what may be kept of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import re
 
 import pytest
 
-from hub.auth.policy import Action, Principal, Scope, authorize
 from hub.auth.tokens import TokenKind, hash_of, is_well_formed, mint, redact
 from hub.domain.accounts import user_name_from
-from hub.errors import Forbidden, Unauthorized
 from tests.hub.harness import Hub
 from vera.ref import check_namespace
 
@@ -50,34 +48,6 @@ def test_the_hub_keeps_the_hash_of_a_token_and_not_the_token(sqlite_hub: Hub) ->
     assert row["hash"] == hash_of(token)
     assert token not in str(dict(row))
     assert row["last4"] == token[-4:]
-
-
-USER = Principal(1, 1, "ann", "user", frozenset({Scope.PUSH, Scope.SUBMIT}))
-WORKER = Principal(2, 2, "ann", "worker", frozenset({Scope.LEASE}))
-MAY: dict[Action, tuple[bool, bool, bool]] = {
-    # action: (nobody, a user, a worker)
-    Action.READ: (True, True, True),
-    Action.IDENTIFY: (False, True, True),
-    Action.REGISTER_BASE: (False, True, False),
-    Action.PUSH: (False, True, False),
-    Action.REQUEST_EVALUATION: (False, True, False),
-    Action.EVALUATE: (False, False, True),
-}
-
-
-@pytest.mark.parametrize("action", list(Action))
-def test_who_may_do_what(action: Action) -> None:
-    for principal, may in zip((None, USER, WORKER), MAY[action], strict=True):
-        if may:
-            authorize(principal, action, "ann")
-        else:
-            with pytest.raises((Unauthorized, Forbidden)):
-                authorize(principal, action, "ann")
-
-
-def test_a_push_is_into_the_own_namespace() -> None:
-    with pytest.raises(Forbidden, match="ann may not push to bob"):
-        authorize(USER, Action.PUSH, "bob")
 
 
 @pytest.mark.parametrize(

@@ -1,36 +1,180 @@
-"""Accounts and tokens."""
+"""Accounts: users and organisations, who is what in which, and who is invited."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import select, update
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
+from sqlalchemy.orm import Session, contains_eager, joinedload
 
-from hub.db.models import Account, Token
+from hub.db.models import Account, Adapter, Invitation, Membership
 from hub.db.queries.inserting import insert_new
 
 
+class RoleRow(NamedTuple):
+    """An organisation and what a user is in it."""
+
+    account_id: int
+    namespace: str
+    role: str
+
+
 def ensure_account(session: Session, name: str, *, at: datetime) -> Account:
-    """The user `name`, made now when there is none."""
+    """The account `name`: a user made now when there is none."""
     insert_new(session, Account, name=name, kind="user", created_at=at)
     return session.scalars(select(Account).where(Account.name == name)).one()
 
 
-def token_by_hash(session: Session, token_hash: bytes) -> Token | None:
-    """The token with this hash, with its account."""
-    return session.scalar(select(Token).where(Token.hash == token_hash).options(joinedload(Token.account)))
+def create(session: Session, name: str, kind: str, *, at: datetime) -> Account | None:
+    """A new account; None when the name is, or was, somebody's."""
+    if not insert_new(session, Account, name=name, kind=kind, created_at=at):
+        return None
+    return session.scalars(select(Account).where(Account.name == name)).one()
 
 
-def note_token_use(session: Session, token_id: int, *, at: datetime, at_most_every: timedelta) -> None:
-    unseen = Token.last_used_at.is_(None) | (Token.last_used_at < at - at_most_every)
-    session.execute(update(Token).where(Token.id == token_id, unseen).values(last_used_at=at))
+def find(session: Session, name: str, kind: str | None = None) -> Account | None:
+    """The account, unless it was deleted."""
+    query = select(Account).where(Account.name == name, Account.deleted_at.is_(None))
+    return session.scalar(query if kind is None else query.where(Account.kind == kind))
 
 
-def revoke_tokens(session: Session, account_id: int, kind: str, *, at: datetime) -> None:
-    """Revokes every token of this kind that the account has."""
-    session.execute(
-        update(Token)
-        .where(Token.account_id == account_id, Token.kind == kind, Token.revoked_at.is_(None))
-        .values(revoked_at=at)
+def hold(session: Session, account_id: int) -> None:
+    """Locks the account until the transaction ends: changes of its members come one after another."""
+    session.execute(select(Account.id).where(Account.id == account_id).with_for_update())
+
+
+def users(session: Session, *, after: str | None, limit: int) -> list[Account]:
+    """Users by name, those beyond the name `after`."""
+    query = select(Account).where(Account.kind == "user", Account.deleted_at.is_(None)).order_by(Account.name)
+    if after is not None:
+        query = query.where(Account.name > after)
+    return list(session.scalars(query.limit(limit)))
+
+
+def has_admin(session: Session) -> bool:
+    return session.scalar(select(Account.id).where(Account.is_admin, Account.deleted_at.is_(None)).limit(1)) is not None
+
+
+def count_admins(session: Session) -> int:
+    return session.scalar(select(func.count()).where(Account.is_admin, Account.deleted_at.is_(None))) or 0
+
+
+def has_adapters(session: Session, account_id: int) -> bool:
+    return session.scalar(select(Adapter.id).where(Adapter.account_id == account_id).limit(1)) is not None
+
+
+# -- Members --------------------------------------------------------------------------------------
+
+
+def roles_of(session: Session, user_id: int) -> list[RoleRow]:
+    """What the user is in each organisation, by its name."""
+    query = (
+        select(Account.id, Account.name, Membership.role)
+        .join(Membership, Membership.organisation_id == Account.id)
+        .where(Membership.user_id == user_id, Account.deleted_at.is_(None))
+        .order_by(Account.name)
+    )
+    return [RoleRow(*row) for row in session.execute(query)]
+
+
+def members(session: Session, organisation_id: int) -> list[Membership]:
+    """The members with their accounts, by name."""
+    query = (
+        select(Membership)
+        .join(Account, Account.id == Membership.user_id)
+        .where(Membership.organisation_id == organisation_id)
+        .options(contains_eager(Membership.user))
+    )
+    return list(session.scalars(query.order_by(Account.name)))
+
+
+def member(session: Session, organisation_id: int, user_id: int) -> Membership | None:
+    return session.get(Membership, (organisation_id, user_id), populate_existing=True)
+
+
+def add_member(session: Session, organisation_id: int, user_id: int, role: str, *, at: datetime) -> bool:
+    """True unless they were a member already, whose role this does not change."""
+    return insert_new(session, Membership, organisation_id=organisation_id, user_id=user_id, role=role, created_at=at)
+
+
+def set_role(session: Session, organisation_id: int, user_id: int, role: str) -> None:
+    session.execute(update(Membership).where(*_is_member(organisation_id, user_id)).values(role=role))
+
+
+def remove_member(session: Session, organisation_id: int, user_id: int) -> None:
+    session.execute(delete(Membership).where(*_is_member(organisation_id, user_id)))
+
+
+def remove_members(session: Session, organisation_id: int) -> None:
+    """Everybody out, the invited too."""
+    session.execute(delete(Membership).where(Membership.organisation_id == organisation_id))
+    session.execute(delete(Invitation).where(Invitation.organisation_id == organisation_id))
+
+
+def leave_everything(session: Session, user_id: int) -> None:
+    """Ends the memberships and the invitations of a user."""
+    session.execute(delete(Membership).where(Membership.user_id == user_id))
+    session.execute(delete(Invitation).where(Invitation.user_id == user_id))
+
+
+def count_owners(session: Session, organisation_id: int) -> int:
+    query = select(func.count()).where(Membership.organisation_id == organisation_id, Membership.role == "owner")
+    return session.scalar(query) or 0
+
+
+# -- Invitations ----------------------------------------------------------------------------------
+
+
+def invite(
+    session: Session, *, organisation_id: int, user_id: int, role: str, by_id: int, at: datetime, expires_at: datetime
+) -> None:
+    """An invitation in the place of any earlier one to this user."""
+    withdraw(session, organisation_id, user_id)
+    session.add(
+        Invitation(
+            organisation_id=organisation_id,
+            user_id=user_id,
+            role=role,
+            invited_by_id=by_id,
+            created_at=at,
+            expires_at=expires_at,
+        )
+    )
+    session.flush()
+
+
+def withdraw(session: Session, organisation_id: int, user_id: int) -> bool:
+    """Takes the invitation back. True when there was one."""
+    gone = session.execute(
+        delete(Invitation).where(Invitation.organisation_id == organisation_id, Invitation.user_id == user_id)
+    )
+    return bool(gone.rowcount)  # type: ignore[attr-defined]  # a CursorResult: it is a DELETE
+
+
+def invitation(session: Session, organisation_id: int, user_id: int, *, at: datetime) -> Invitation | None:
+    """The invitation, unless it has expired."""
+    query = _open_invitations(at).where(Invitation.organisation_id == organisation_id, Invitation.user_id == user_id)
+    return session.scalar(query)
+
+
+def invitations_to(session: Session, user_id: int, *, at: datetime) -> Sequence[Invitation]:
+    return session.scalars(_open_invitations(at).where(Invitation.user_id == user_id)).all()
+
+
+def invitations_of(session: Session, organisation_id: int, *, at: datetime) -> Sequence[Invitation]:
+    return session.scalars(_open_invitations(at).where(Invitation.organisation_id == organisation_id)).all()
+
+
+def _is_member(organisation_id: int, user_id: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return Membership.organisation_id == organisation_id, Membership.user_id == user_id
+
+
+def _open_invitations(at: datetime) -> Select[Invitation]:
+    return (
+        select(Invitation)
+        .where(Invitation.expires_at > at)
+        .order_by(Invitation.created_at)
+        .options(joinedload(Invitation.organisation), joinedload(Invitation.user), joinedload(Invitation.invited_by))
     )

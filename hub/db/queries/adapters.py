@@ -9,6 +9,7 @@ from sqlalchemy import Select, select, tuple_
 from sqlalchemy.orm import Session, contains_eager
 
 from hub.db.models import Account, Adapter, Base
+from hub.db.queries.visibility import Viewer, is_visible
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,10 @@ class Filters:
         return query
 
 
-def find(session: Session, namespace: str, name: str) -> Adapter | None:
-    """The adapter, with its owner and base."""
-    return session.scalar(_with_owner_and_base().where(Account.name == namespace, Adapter.name == name))
+def find(session: Session, viewer: Viewer, namespace: str, name: str) -> Adapter | None:
+    """The adapter, with its owner and base; None when it is hidden from `viewer`."""
+    named = Account.name == namespace, Adapter.name == name
+    return session.scalar(_with_owner_and_base().where(*named, is_visible(viewer)))
 
 
 def hold(session: Session, account_id: int, name: str) -> Adapter | None:
@@ -51,18 +53,24 @@ def name_like(session: Session, account_id: int, folded_name: str) -> str | None
 
 
 def page_by_update(
-    session: Session, filters: Filters, *, after: tuple[datetime, int] | None, limit: int
+    session: Session, viewer: Viewer, filters: Filters, *, after: tuple[datetime, int] | None, limit: int
 ) -> list[Adapter]:
     """The last updated first, those beyond the (updated_at, id) of `after`."""
-    query = filters.apply(_with_owner_and_base()).order_by(Adapter.updated_at.desc(), Adapter.id.desc())
+    query = (
+        filters.apply(_with_owner_and_base())
+        .where(is_visible(viewer))
+        .order_by(Adapter.updated_at.desc(), Adapter.id.desc())
+    )
     if after is not None:
         query = query.where(tuple_(Adapter.updated_at, Adapter.id) < tuple_(*after))
     return list(session.scalars(query.limit(limit)))
 
 
-def page_by_name(session: Session, filters: Filters, *, after: tuple[str, str] | None, limit: int) -> list[Adapter]:
+def page_by_name(
+    session: Session, viewer: Viewer, filters: Filters, *, after: tuple[str, str] | None, limit: int
+) -> list[Adapter]:
     """By namespace and name, those beyond the (namespace, name) of `after`."""
-    query = filters.apply(_with_owner_and_base()).order_by(Account.name, Adapter.name)
+    query = filters.apply(_with_owner_and_base()).where(is_visible(viewer)).order_by(Account.name, Adapter.name)
     if after is not None:
         query = query.where(tuple_(Account.name, Adapter.name) > tuple_(*after))
     return list(session.scalars(query.limit(limit)))

@@ -1,4 +1,4 @@
-"""Bases, each with the number of adapters on it."""
+"""Bases, each with the number of adapters on it that somebody may see."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from hub.db.models import Adapter, Base
+from hub.db.queries.visibility import Viewer, is_visible
 
 
 class CountedBase(NamedTuple):
@@ -15,8 +16,8 @@ class CountedBase(NamedTuple):
     adapter_count: int
 
 
-def by_fingerprint(session: Session, fingerprint: str) -> CountedBase | None:
-    row = session.execute(_counted().where(Base.fingerprint == fingerprint)).first()
+def by_fingerprint(session: Session, viewer: Viewer, fingerprint: str) -> CountedBase | None:
+    row = session.execute(_counted(viewer).where(Base.fingerprint == fingerprint)).first()
     return CountedBase(*row) if row else None
 
 
@@ -25,9 +26,9 @@ def tensors_of(session: Session, base_id: int) -> bytes:
     return session.scalars(select(Base.tensors).where(Base.id == base_id)).one()
 
 
-def page(session: Session, *, name: str | None, after: int | None, limit: int) -> list[CountedBase]:
+def page(session: Session, viewer: Viewer, *, name: str | None, after: int | None, limit: int) -> list[CountedBase]:
     """Bases by name, those beyond the base with the id `after`."""
-    query = _counted().order_by(Base.name, Base.id).limit(limit)
+    query = _counted(viewer).order_by(Base.name, Base.id).limit(limit)
     if name is not None:
         query = query.where(Base.name == name)
     if after is not None:
@@ -38,6 +39,6 @@ def page(session: Session, *, name: str | None, after: int | None, limit: int) -
     return [CountedBase(*row) for row in session.execute(query)]
 
 
-def _counted() -> Select[Base, int]:
-    adapters = select(func.count()).where(Adapter.base_id == Base.id).correlate(Base).scalar_subquery()
-    return select(Base, adapters)
+def _counted(viewer: Viewer) -> Select[Base, int]:
+    on_it = Adapter.base_id == Base.id, is_visible(viewer)
+    return select(Base, select(func.count(Adapter.id)).where(*on_it).correlate(Base).scalar_subquery())

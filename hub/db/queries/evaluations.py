@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased, joinedload
 
 from hub.db.models import Account, Adapter, Base, Evaluation, Suite, Version, Worker
 from hub.db.queries.inserting import insert_from, insert_new
+from hub.db.queries.visibility import Viewer, is_of_visible_adapter
 
 
 class Placed(NamedTuple):
@@ -34,6 +35,10 @@ def by_id(session: Session, evaluation_id: int) -> Placed | None:
     return _first(session, _placed().where(Evaluation.id == evaluation_id))
 
 
+def visible_by_id(session: Session, viewer: Viewer, evaluation_id: int) -> Placed | None:
+    return _first(session, _placed().where(Evaluation.id == evaluation_id, is_of_visible_adapter(viewer)))
+
+
 def by_key(session: Session, version_id: int, spec_digest: str) -> Placed | None:
     key = Evaluation.version_id == version_id, Evaluation.spec_digest == spec_digest
     return _first(session, _placed().where(*key))
@@ -50,9 +55,9 @@ def scored(session: Session, evaluation_id: int) -> Scored | None:
     return Scored(*row) if row else None
 
 
-def board(session: Session, suite_id: int, *, base: str | None) -> list[Scored]:
-    """Every finished evaluation of a suite's definition, best first; of equals, the smaller, then the earlier."""
-    query = _scored().where(Evaluation.suite_id == suite_id)
+def board(session: Session, viewer: Viewer, suite_id: int, *, base: str | None) -> list[Scored]:
+    """Every visible finished evaluation of a suite's definition, best first; of equals, the smaller, then the earlier."""
+    query = _scored().where(Evaluation.suite_id == suite_id, is_of_visible_adapter(viewer))
     if base is not None:
         query = query.where((Base.fingerprint == base) | (Base.name == base))
     order = Evaluation.score.desc(), Version.vector_bytes, Evaluation.finished_at, Evaluation.id

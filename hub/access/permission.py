@@ -1,75 +1,54 @@
-"""What a route asks for: the hub's parts, a session, and the principal that may do what it does."""
+"""Who asks, and whether they may: every route declares its action here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
-from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from hub.api.intake import Intake
-from hub.auth.policy import Action, Principal, authorize
+from hub.access.services import Services, services
+from hub.auth.policy import Action, Principal, Resource, authorize, is_about_a_namespace
 from hub.db.session import Database
 from hub.domain import accounts
 from hub.errors import HubError, Unauthorized
-from hub.settings import Settings
-from hub.storage.blobs import BlobStore
-
-
-@dataclass(frozen=True)
-class Services:
-    """The parts that `hub.app` has put together. `objects` is None when all blobs are in the database."""
-
-    settings: Settings
-    database: Database
-    objects: BlobStore | None
-    intake: Intake
-
-
-def services(request: Request) -> Services:
-    found: Services = request.app.state.services
-    return found
-
-
-def read_session(parts: Annotated[Services, Depends(services)]) -> Iterator[Session]:
-    """A session on one snapshot of the data."""
-    with parts.database.reading() as session:
-        yield session
-
-
-def write_session(parts: Annotated[Services, Depends(services)]) -> Iterator[Session]:
-    """A session that is committed when the route returns. To be used with scope="function", so that it
-    is committed before the answer leaves."""
-    with parts.database.writing() as session:
-        yield session
 
 
 class Allowed:
-    """The principal of a request, once it is known that they may do `action`.
+    """The principal of a request, once it is known that they may do `action` as far as the address tells.
 
-    Comes before anything that reads the body: strangers send no bytes that we keep.
+    Comes before anything that reads the body: strangers send no bytes that we keep. What only the
+    database knows (is the adapter private?) the domain asks `authorize` about, in its own transaction.
     """
 
     def __init__(self, action: Action) -> None:
         self.action = action
 
     async def __call__(self, request: Request, parts: Annotated[Services, Depends(services)]) -> Principal | None:
-        secret = _bearer(request)
+        secret = self.credential(request)
         principal = await run_in_threadpool(_authenticate, parts.database, secret) if secret else None
-        authorize(principal, self.action, request.path_params.get("namespace"))
+        request.state.principal = principal
+        authorize(principal, self.action, self._addressed(request))
         return principal
 
+    def credential(self, request: Request) -> str | None:
+        """The secret that the request shows."""
+        return _bearer(request)
 
-HubParts = Annotated[Services, Depends(services)]
-Reading = Annotated[Session, Depends(read_session)]
-Writing = Annotated[Session, Depends(write_session, scope="function")]
-ReadOnly = Depends(Allowed(Action.READ))
+    def _addressed(self, request: Request) -> Resource | None:
+        namespace = request.path_params.get("namespace")
+        if namespace is None or not is_about_a_namespace(self.action):
+            return None
+        return Resource(namespace, request.path_params.get("name"))
+
+
+_read = Depends(Allowed(Action.READ))
+ReadOnly = _read
+# Who reads; None is anybody.
+Reader = Annotated[Principal | None, _read]
 
 
 def declared_action(dependant: Dependant) -> Action | None:

@@ -1,0 +1,48 @@
+"""The hub's parts, as routes ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from hub.access.intake import Intake
+from hub.db.session import Database
+from hub.settings import Settings
+from hub.storage.blobs import BlobStore
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts that `hub.app` has put together. `objects` is None when all blobs are in the database."""
+
+    settings: Settings
+    database: Database
+    objects: BlobStore | None
+    intake: Intake
+
+
+def services(request: Request) -> Services:
+    found: Services = request.app.state.services
+    return found
+
+
+def read_session(parts: Annotated[Services, Depends(services)]) -> Iterator[Session]:
+    """A session on one snapshot of the data."""
+    with parts.database.reading() as session:
+        yield session
+
+
+def write_session(parts: Annotated[Services, Depends(services)]) -> Iterator[Session]:
+    """A session that is committed when the route returns. To be used with scope="function", so that it
+    is committed before the answer leaves."""
+    with parts.database.writing() as session:
+        yield session
+
+
+HubParts = Annotated[Services, Depends(services)]
+Reading = Annotated[Session, Depends(read_session)]
+Writing = Annotated[Session, Depends(write_session, scope="function")]

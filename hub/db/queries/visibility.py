@@ -1,0 +1,49 @@
+"""Which adapters somebody may see. Every query that shows adapters, or counts them, is joined to this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Select, false, select, tuple_
+
+from hub.db.models import Adapter, Evaluation, Version, Worker
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Whose private adapters are shown beside the public ones: those of these accounts, these single ones by
+    (account id, name), and those of the jobs that the workers of this token hold."""
+
+    namespaces: frozenset[int] = frozenset()
+    adapters: frozenset[tuple[int, str]] = frozenset()
+    worker_token_id: int | None = None
+
+
+ANYBODY = Viewer()
+
+
+def is_visible(viewer: Viewer) -> ColumnElement[bool]:
+    """The condition on an `Adapter` row."""
+    clause: ColumnElement[bool] = Adapter.is_private == false()
+    if viewer.namespaces:
+        clause |= Adapter.account_id.in_(viewer.namespaces)
+    if viewer.adapters:
+        clause |= tuple_(Adapter.account_id, Adapter.name).in_(viewer.adapters)
+    if viewer.worker_token_id is not None:
+        clause |= Adapter.id.in_(_leased_by(viewer.worker_token_id))
+    return clause
+
+
+def is_of_visible_adapter(viewer: Viewer) -> ColumnElement[bool]:
+    """The condition on an `Evaluation` row."""
+    visible = select(Version.id).join(Version.adapter).where(is_visible(viewer))
+    return Evaluation.version_id.in_(visible)
+
+
+def _leased_by(token_id: int) -> Select[int]:
+    return (
+        select(Version.adapter_id)
+        .join(Evaluation, Evaluation.version_id == Version.id)
+        .join(Worker, Worker.id == Evaluation.worker_id)
+        .where(Worker.token_id == token_id, Evaluation.state == "running")
+    )

@@ -1,0 +1,98 @@
+"""Accounts by their commands, each with its client method, on the real hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from hub.app import create_app
+from hub.auth.tokens import TokenKind
+from hub.db.session import Database
+from hub.domain import accounts
+from hub.settings import Settings
+from sdk.cli.main import cli
+from tests.builders import BASE_NAME, make_archive, make_base
+from tests.contract.serving import listening
+from vera import archive as archives
+
+
+@dataclass
+class Town:
+    """A hub, and people at their keyboards."""
+
+    url: str
+    database: Database
+    folder: Path
+
+    def token(self, user: str, kind: TokenKind = TokenKind.PERSONAL) -> str:
+        with self.database.writing() as session:
+            return accounts.issue_token(session, accounts.ensure_user(session, user), kind)
+
+    def run(self, user: str | None, *arguments: str, stdin: str | None = None, **environment: str) -> Result:
+        """The command as this user types it; without one, as somebody without a token."""
+        token = self.token(user) if user else ""
+        places = {"VERA_HUB_CONFIG": str(self.folder / "config"), "VERA_HUB_CACHE": str(self.folder / "cache")}
+        env = {**places, "VERA_HUB_TOKEN": token, **environment}
+        return CliRunner().invoke(cli, ["--url", self.url, *arguments], input=stdin, env=env)
+
+    def must(self, user: str | None, *arguments: str, stdin: str | None = None, **environment: str) -> str:
+        """What the command printed, which went well."""
+        done = self.run(user, *arguments, stdin=stdin, **environment)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    app = create_app(Settings(data_dir=tmp_path / "hub"))
+    with listening(app) as url:
+        yield Town(url, app.state.services.database, tmp_path)
+    app.state.services.database.close()
+
+
+def test_an_organisation_from_its_founding_to_its_end(town: Town) -> None:
+    town.token("ann")
+    assert town.must("olga", "org", "create", "acme").startswith("acme is yours.")
+    assert "ann is invited to acme as publisher" in town.must("olga", "org", "invite", "acme", "ann", "publisher")
+    assert json.loads(town.must("ann", "org", "invitations", "--json"))[0]["organisation"] == "acme"
+    assert town.must("ann", "org", "accept", "acme") == "You are publisher of acme.\n"
+    assert town.must("olga", "org", "role", "acme", "ann", "maintainer") == "ann is maintainer of acme.\n"
+    members = json.loads(town.must("ann", "org", "members", "acme", "--json"))
+    assert {each["user"]: each["role"] for each in members} == {"ann": "maintainer", "olga": "owner"}
+    assert "acme" in town.must("ann", "org", "list")
+
+    refused = town.run("olga", "org", "leave", "acme")
+    assert (refused.exit_code, refused.stderr.startswith("Error: olga is the last owner of acme")) == (1, True)
+    assert town.must("ann", "org", "leave", "acme") == "You are no longer in acme.\n"
+
+    town.must("olga", "org", "invite", "acme", "ann", "reader")
+    assert town.must("ann", "org", "decline", "acme").startswith("Declined")
+    town.must("olga", "org", "invite", "acme", "ann", "reader")
+    town.must("olga", "org", "withdraw", "acme", "ann")
+    assert town.must("olga", "org", "delete", "acme", "--yes") == "acme is deleted.\n"
+
+
+def test_a_private_adapter_is_pushed_seen_and_published(town: Town) -> None:
+    from sdk.client import Hub
+    from sdk.config import Config
+
+    with Hub(Config(town.url, town.folder, town.folder, token=town.token("olga"))) as hub:
+        hub.register_base(BASE_NAME, make_base().to_rows())
+    folder = town.folder / "secret"
+    archives.write_folder(make_archive(), folder)
+
+    town.must("olga", "push", str(folder), "--private")
+
+    assert "olga/secret (private)" in town.must("olga", "list")
+    assert "No adapters found" in town.must(None, "list")
+    assert "There is no adapter olga/secret here" in town.run(None, "pull", "olga/secret").stderr
+    town.must("olga", "pull", "olga/secret", "--to", str(town.folder / "mine"))
+    assert town.must("olga", "visibility", "olga/secret", "public") == "olga/secret is public.\n"
+    town.must(
+        None, "pull", "olga/secret@v1", "--to", str(town.folder / "theirs"), VERA_HUB_CACHE=str(town.folder / "c2")
+    )
