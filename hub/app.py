@@ -13,7 +13,19 @@ import vera
 from hub.access.intake import Intake
 from hub.access.permission import ReadOnly, require_declared_actions
 from hub.access.services import Services
-from hub.api import adapters, bases, evaluations, openapi, organisations, projections, service, workers
+from hub.api import (
+    adapters,
+    bases,
+    evaluations,
+    logins,
+    openapi,
+    organisations,
+    projections,
+    service,
+    tokens,
+    users,
+    workers,
+)
 from hub.api import errors as api_errors
 from hub.api.errors import Problem
 from hub.api.middleware import LOOPBACK_NAMES, Gate
@@ -47,7 +59,18 @@ def create_app(settings: Settings) -> FastAPI:
         openapi_url="/openapi.json",
     )
     app.state.services = parts
-    for door in (service, organisations, bases, projections, adapters, evaluations, workers):
+    for door in (
+        service,
+        logins,
+        tokens,
+        users,
+        organisations,
+        bases,
+        projections,
+        adapters,
+        evaluations,
+        workers,
+    ):
         app.include_router(door.router)
     _add_reference(app)
     app.include_router(pages.router, dependencies=[ReadOnly])  # last: /{namespace}/{name} takes what is left

@@ -6,6 +6,7 @@ HubError
 ├── Forbidden           a valid token that may not do this
 ├── NotFound            it is not there, or the caller may not see it
 ├── TooSlow             the request stopped coming
+├── TooMany             too often: try again later
 ├── Conflict            it cannot be done in the present state
 ├── TooLarge            more bytes than are allowed
 ├── Unsupported         another format than the one that is spoken
@@ -56,6 +57,17 @@ class NotFound(HubError):
 class TooSlow(HubError):
     code = "BODY_TIMEOUT"
     is_retryable = True
+
+
+class TooMany(HubError):
+    """`retry_after_s` is when the next one is let in."""
+
+    code = "RATE_LIMITED"
+    is_retryable = True
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after_s: int, **facts: object) -> None:
+        super().__init__(message, code=code, **facts)
+        self.retry_after_s = retry_after_s
 
 
 class Conflict(HubError):

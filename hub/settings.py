@@ -40,6 +40,8 @@ class Settings(BaseSettings):
     max_table_bytes: int = 16 * MIB
     # Pushes and tables that are in memory at the same time; the next one waits.
     large_bodies_at_once: int = Field(default=8, ge=1)
+    # Proxies whose word about who is calling (X-Forwarded-For) is taken.
+    trusted_proxies: tuple[str, ...] = ()
     # A quota for the embedded database; beyond it, writes are refused with STORAGE_FULL.
     max_database_bytes: int | None = None
 
@@ -56,6 +58,11 @@ class Settings(BaseSettings):
     def worker_token_file(self) -> Path:
         """Where the hub leaves the token for the workers of its own machine."""
         return self.data_dir / "worker-token"
+
+    @property
+    def bootstrap_token_file(self) -> Path:
+        """Where the hub leaves the code that makes the first admin, until there is one."""
+        return self.data_dir / "bootstrap-token"
 
     @property
     def host_names(self) -> frozenset[str]:

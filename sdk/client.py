@@ -28,6 +28,7 @@ from sdk.models import (
     Answer,
     Base,
     BaseDetail,
+    Code,
     Comparison,
     Evaluation,
     Health,
@@ -35,9 +36,13 @@ from sdk.models import (
     Job,
     Leaderboard,
     Member,
+    NewToken,
     Organisation,
     Pushed,
+    SignedIn,
     Suite,
+    Token,
+    User,
     Version,
     WorkerId,
 )
@@ -121,6 +126,71 @@ class Hub:
 
     def whoami(self) -> Account:
         return Account.from_json(self._get("/api/v1/whoami").json())
+
+    # -- Signing in, tokens, users ----------------------------------------------------------------
+
+    def use_code(self, *, user: str | None = None, password: str | None = None) -> SignedIn:
+        """The login that this Hub's token, a sign-in code, is good for once. `password` becomes the user's."""
+        body = {"user": user, "password": password}
+        return SignedIn.from_json(self._post("/api/v1/login", body).json())
+
+    def sign_in(self, user: str, password: str) -> SignedIn:
+        body = {"user": user, "password": password}
+        return SignedIn.from_json(self._post("/api/v1/login/password", body).json())
+
+    def set_password(self, new: str, *, old: str | None = None) -> None:
+        self._send(
+            "PUT",
+            "/api/v1/password",
+            is_idempotent=False,
+            content=strict_json.dumps({"old": old, "new": new}),
+            headers={"Content-Type": "application/json"},
+        )
+
+    def list_tokens(self, *, organisation: str | None = None) -> Iterator[Token]:
+        """Your usable tokens, or those of an organisation you own."""
+        return self._pages("/api/v1/tokens", {"organisation": organisation}, Token)
+
+    def create_token(
+        self,
+        name: str,
+        scopes: Sequence[str] = (),
+        *,
+        expires_in_days: int = 90,
+        restricted_to: Sequence[str] | None = None,
+        organisation: str | None = None,
+        for_worker: bool = False,
+    ) -> NewToken:
+        """A token for a program. `restricted_to` are namespaces (acme) and adapters (acme/topics)."""
+        body = {
+            "name": name,
+            "scopes": list(scopes),
+            "expires_in_days": expires_in_days,
+            "restricted_to": None if restricted_to is None else list(restricted_to),
+            "organisation": organisation,
+            "for_worker": for_worker,
+        }
+        return NewToken.from_json(self._post("/api/v1/tokens", body).json())
+
+    def revoke_token(self, token_id: str) -> None:
+        """`token_id` may be "current": the token that this Hub sends."""
+        self._delete(f"/api/v1/tokens/{_segment(token_id)}")
+
+    def list_users(self) -> Iterator[User]:
+        return self._pages("/api/v1/users", {}, User)
+
+    def create_user(self, name: str, *, is_admin: bool = False) -> Code:
+        return Code.from_json(self._post("/api/v1/users", {"name": name, "is_admin": is_admin}).json())
+
+    def create_code(self, user: str) -> Code:
+        """Another sign-in code, for a user who has lost everything."""
+        return Code.from_json(self._post(f"/api/v1/users/{_segment(user)}/codes", {}).json())
+
+    def set_admin(self, user: str, *, is_admin: bool) -> User:
+        return User.from_json(self._write("PATCH", f"/api/v1/users/{_segment(user)}", {"is_admin": is_admin}).json())
+
+    def delete_user(self, user: str) -> None:
+        self._delete(f"/api/v1/users/{_segment(user)}")
 
     # -- Organisations ----------------------------------------------------------------------------
 

@@ -79,6 +79,14 @@ class Profile:
         with alone_with(folder / PROFILE_FILE):
             cls.read(folder).with_login(url, login).write(folder)
 
+    @classmethod
+    def forget(cls, folder: Path, url: str) -> None:
+        """Takes the login for the hub at `url` out of the profile in `folder`."""
+        with alone_with(folder / PROFILE_FILE):
+            profile = cls.read(folder)
+            kept = {at: login for at, login in profile.logins.items() if at != url}
+            cls(profile.default_url, kept).write(folder)
+
     def url_of_host(self, host: str) -> str:
         """The hub that `vera://host/…` means: a known one, else HTTPS, and HTTP for this machine itself."""
         for url in self.logins:

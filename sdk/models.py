@@ -52,6 +52,57 @@ class Account(Answer):
     is_admin: bool = False
 
 
+@dataclass(frozen=True)
+class SignedIn(Answer):
+    """A token with all that its user may. It is in no repr."""
+
+    user: str
+    is_admin: bool
+    token: str = field(repr=False)
+    expires_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Token(Answer):
+    """A token without its secret. `kind` is personal, service, worker or session."""
+
+    id: str
+    name: str | None
+    kind: str
+    account: str
+    last4: str
+    scopes: tuple[str, ...]
+    restricted_to: tuple[str, ...] | None
+    created_by: str | None
+    created_at: str
+    expires_at: str
+    last_used_at: str | None
+    is_current: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewToken(Token):
+    """A token with its secret, which no later answer holds."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class User(Answer):
+    name: str
+    is_admin: bool
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Code(Answer):
+    """What a user signs in with, once."""
+
+    user: str
+    code: str = field(repr=False)
+    expires_at: str
+
+
 # -- Organisations --------------------------------------------------------------------------------
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from hub.access.intake import Intake
+from hub.access.limits import Failures
 from hub.db.session import Database
 from hub.settings import Settings
 from hub.storage.blobs import BlobStore
@@ -23,6 +24,8 @@ class Services:
     database: Database
     objects: BlobStore | None
     intake: Intake
+    # Sign-ins that went wrong, by where they came from.
+    wrong_sign_ins: Failures = field(default_factory=Failures)
 
 
 def services(request: Request) -> Services:

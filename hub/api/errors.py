@@ -28,6 +28,7 @@ _STATUS: dict[type[HubError], int] = {
     errors.TooLarge: 413,
     errors.Unsupported: 415,
     errors.Invalid: 422,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
     errors.StorageFull: 507,
 }
@@ -68,7 +69,7 @@ def problem_of(error: HubError | VeraError) -> Problem:
     if status == HTTPStatus.REQUEST_TIMEOUT:
         headers["Connection"] = "close"  # or the rest could still come, as slowly
     if error.is_retryable:
-        headers["Retry-After"] = str(RETRY_AFTER_S)
+        headers["Retry-After"] = str(error.retry_after_s if isinstance(error, errors.TooMany) else RETRY_AFTER_S)
     return Problem(status, error.code, str(error), error.is_retryable, error.facts, headers)
 
 

@@ -8,12 +8,14 @@ import re
 import secrets
 import time
 from collections.abc import Collection
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hub.api.errors import problem_of, respond, unexpected
+from hub.auth import tokens
 from hub.errors import HubError, Malformed, Unsupported
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -73,6 +75,13 @@ class Gate:
             )
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
             raise Malformed("The address holds a NUL character: leave it out.", code="ADDRESS_INVALID")
+        if tokens.is_in(unquote(scope["path"])) or tokens.is_in(unquote(scope["query_string"].decode("latin-1"))):
+            # Addresses are in logs and histories, everybody's and not only ours.
+            raise Malformed(
+                "The address holds a token, which others may have read by now: revoke it with `vera-hub token revoke`, "
+                "and send the next one in the Authorization header.",
+                code="TOKEN_IN_URL",
+            )
         encoding = headers.get("content-encoding", "identity").strip().lower()
         if encoding != "identity":
             # A few kilobytes of gzip can become gigabytes.

@@ -6,9 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hub.domain.tokens import MAX_DAYS
 from hub.domain.views import RoleName, Visibility
 
 Text = Annotated[str, Field(max_length=200)]
+Password = Annotated[str, Field(max_length=1000)]
 Fence = Annotated[int, Field(ge=0, lt=1 << 63)]
 Credit = Annotated[float, Field(ge=0, le=1, strict=False)]  # 1 is as good as 1.0
 Number = Annotated[float, Field(ge=-1e12, le=1e12, strict=False)]
@@ -40,6 +42,39 @@ class RoleChange(Body):
 class InvitationRequest(Body):
     user: Text
     role: RoleName
+
+
+class NewToken(Body):
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    scopes: Annotated[list[Text], Field(max_length=20)] = []
+    expires_in_days: Annotated[int, Field(ge=1, le=MAX_DAYS)] = 90
+    restricted_to: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+    organisation: Text | None = None
+    for_worker: bool = False
+
+
+class NewUser(Body):
+    name: Text
+    is_admin: bool = False
+
+
+class UserChange(Body):
+    is_admin: bool
+
+
+class CodeLogin(Body):
+    user: Text | None = None
+    password: Password | None = None
+
+
+class PasswordLogin(Body):
+    user: Text
+    password: Password
+
+
+class PasswordChange(Body):
+    old: Password | None = None
+    new: Password
 
 
 class EvaluationRequest(Body):

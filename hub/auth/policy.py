@@ -62,6 +62,12 @@ class Action(StrEnum):
     MANAGE_ORGANISATION = "manage-organisation"
     LEAVE_ORGANISATION = "leave-organisation"
     ANSWER_INVITATION = "answer-invitation"
+    MANAGE_TOKENS = "manage-tokens"
+    MANAGE_SERVICE_TOKENS = "manage-service-tokens"
+    MANAGE_USERS = "manage-users"
+    SIGN_IN = "sign-in"
+    USE_CODE = "use-code"
+    SET_PASSWORD = "set-password"  # noqa: S105  # an action
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class Rule:
     role: Role | None = None
     is_open: bool = False
     is_for_admins: bool = False
+    is_for_codes: bool = False
     is_about_a_namespace: bool = False
 
 
@@ -91,12 +98,22 @@ RULES: Mapping[Action, Rule] = {
     Action.MANAGE_ORGANISATION: Rule(Scope.MANAGE_ORGANISATION, Role.OWNER, is_about_a_namespace=True),
     Action.LEAVE_ORGANISATION: Rule(Scope.MANAGE_ORGANISATION, Role.READER, is_about_a_namespace=True),
     Action.ANSWER_INVITATION: Rule(Scope.MANAGE_ORGANISATION),
+    Action.MANAGE_TOKENS: Rule(Scope.TOKENS),
+    Action.MANAGE_SERVICE_TOKENS: Rule(Scope.TOKENS, Role.OWNER, is_about_a_namespace=True),
+    Action.MANAGE_USERS: Rule(Scope.ADMIN, is_for_admins=True),
+    Action.SIGN_IN: Rule(is_open=True),
+    Action.USE_CODE: Rule(is_for_codes=True),
+    Action.SET_PASSWORD: Rule(Scope.TOKENS),
 }
 
 # What somebody who has signed in may do: all that their roles allow.
 LOGIN_SCOPES = tuple(scope for scope in Scope if scope is not Scope.LEASE)
+# What an organisation's program may be given: it neither says who is in, nor makes tokens.
+SERVICE_SCOPES = frozenset({Scope.READ, Scope.PUSH, Scope.YANK, Scope.MANAGE, Scope.SUBMIT})
 SCOPES_OF_KIND: Mapping[TokenKind, tuple[Scope, ...]] = {
     TokenKind.PERSONAL: LOGIN_SCOPES,
+    TokenKind.SESSION: LOGIN_SCOPES,
+    TokenKind.CI: tuple(sorted(SERVICE_SCOPES)),
     TokenKind.WORKER: (Scope.LEASE,),
     TokenKind.BOOTSTRAP: (),
 }
@@ -113,7 +130,7 @@ class Grant:
 
 @dataclass(frozen=True)
 class Principal:
-    """Who a valid token speaks for. `kind` is "user", "organisation" or "worker".
+    """Who a valid token speaks for. `kind` is "user", "organisation", "worker" or "code".
 
     `restricted_to` are the namespaces (`acme`) and adapters (`acme/topics`) that the token is for; None is all.
     """
@@ -166,6 +183,11 @@ def authorize(principal: Principal | None, action: Action, resource: Resource | 
         raise Unauthorized(
             "This needs a token and none was sent: log in with `vera-hub login`, or set VERA_HUB_TOKEN.",
             code="TOKEN_MISSING",
+        )
+    if rule.is_for_codes is not (principal.kind == "code"):
+        raise Forbidden(
+            "A sign-in code is good for signing in, once, and for nothing else: `vera-hub login` uses it.",
+            code="CODE_MISUSED",
         )
     _require_scope(principal, rule)
     if resource is not None and rule.role is not None:

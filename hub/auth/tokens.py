@@ -15,13 +15,15 @@ from enum import StrEnum
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _RANDOM_DIGITS = 40
-_TOKEN = re.compile(r"vh[pwb]_[0-9A-Za-z]{46}")
+_TOKEN = re.compile(r"vh[pcwbs]_[0-9A-Za-z]{46}")
 _ANYWHERE = re.compile(r"\bvh[pcwrsb]_[0-9A-Za-z]{46}\b")
 
 
 class TokenKind(StrEnum):
     PERSONAL = "p"
+    CI = "c"
     WORKER = "w"
+    SESSION = "s"
     BOOTSTRAP = "b"
 
 
@@ -39,6 +41,11 @@ def is_well_formed(text: str) -> bool:
 def hash_of(token: str) -> bytes:
     """What is stored in place of the token."""
     return hashlib.sha256(token.encode()).digest()
+
+
+def is_in(text: str) -> bool:
+    """True when something like a token stands anywhere in `text`."""
+    return bool(_ANYWHERE.search(text))
 
 
 def redact(text: str) -> str:

@@ -27,7 +27,7 @@ from hub.cli.supervising import SupervisedWorker
 from hub.db.folder import prepare_folder, sole_use_of, write_secret
 from hub.db.migrating import REVISION, migrate
 from hub.db.session import Database
-from hub.domain import accounts
+from hub.domain import accounts, users
 from hub.errors import StartRefused
 from hub.settings import Settings
 
@@ -39,11 +39,13 @@ DRAIN_S = 30
 
 @dataclass(frozen=True)
 class Secrets:
-    """The tokens of this run: of the local user, and of the workers of this machine."""
+    """The tokens of this run: of the local user, and of the workers of this machine. `has_admin` is False while
+    the code in `bootstrap_token_file` makes somebody the first admin."""
 
     user: str
     personal: str
     worker: str
+    has_admin: bool
 
 
 def serve_hub(settings: Settings, *, with_worker: bool, allow_remote: bool, verbose: bool) -> None:
@@ -67,6 +69,10 @@ def serve_hub(settings: Settings, *, with_worker: bool, allow_remote: bool, verb
             url = settings.public_url or _url(settings.host, port)
             profile.remember(profile.folder(), url, profile.Login(secrets.user, secrets.personal))
             click.echo(f"Vera Hub is ready at {url} (data in {settings.data_dir})")
+            if not (secrets.has_admin or is_loopback(settings.host)):
+                click.echo(
+                    f"It has no admin yet: `vera-hub login --bootstrap` here makes one ({settings.bootstrap_token_file})"
+                )
             if with_worker and _has_torch():
                 worker.start(_url(settings.host, port), secrets.worker)
 
@@ -99,8 +105,11 @@ def open_local_account(database: Database, settings: Settings) -> Secrets:
             accounts.revoke_tokens(session, account_id, TokenKind.WORKER)
         personal = accounts.keep_or_issue_token(session, account_id, TokenKind.PERSONAL, logins)
         worker = accounts.keep_or_issue_token(session, account_id, TokenKind.WORKER, workers)
+        bootstrap = users.offer_bootstrap(session, account_id)
     write_secret(token_file, worker)
-    return Secrets(user, personal, worker)
+    if bootstrap is not None:
+        write_secret(settings.bootstrap_token_file, bootstrap)
+    return Secrets(user, personal, worker, has_admin=bootstrap is None)
 
 
 class _Server(uvicorn.Server):

@@ -32,19 +32,37 @@ def ensure_user(session: Session, name: str) -> int:
 
 def issue_token(session: Session, account_id: int, kind: TokenKind) -> str:
     """A new token for the account, with the scopes of its kind. It can never be read again."""
+    return add_token(session, account_id, kind)[1]
+
+
+def add_token(
+    session: Session,
+    account_id: int,
+    kind: TokenKind,
+    *,
+    scopes: Iterable[Scope] | None = None,
+    lifetime: timedelta = TOKEN_LIFETIME,
+    name: str | None = None,
+    restricted_to: list[str] | None = None,
+    created_by_id: int | None = None,
+) -> tuple[Token, str]:
+    """A new token and its secret, which is kept nowhere. Without `scopes` it has those of its kind."""
     secret, at = tokens.mint(kind), db.now(session)
-    session.add(
-        Token(
-            account_id=account_id,
-            kind=kind,
-            hash=tokens.hash_of(secret),
-            last4=secret[-4:],
-            scopes=list(SCOPES_OF_KIND[kind]),
-            created_at=at,
-            expires_at=at + TOKEN_LIFETIME,
-        )
+    token = Token(
+        account_id=account_id,
+        kind=kind,
+        hash=tokens.hash_of(secret),
+        last4=secret[-4:],
+        scopes=list(SCOPES_OF_KIND[kind] if scopes is None else scopes),
+        created_at=at,
+        expires_at=at + lifetime,
+        name=name,
+        restricted_to=restricted_to,
+        created_by_id=created_by_id,
     )
-    return secret
+    session.add(token)
+    session.flush()
+    return token, secret
 
 
 def keep_or_issue_token(session: Session, account_id: int, kind: TokenKind, known: Iterable[str]) -> str:
@@ -110,7 +128,9 @@ def user_name_from(text: str) -> str:
 
 def _principal(session: Session, token: Token) -> Principal:
     """Whom the token speaks for, with the roles they have at this moment."""
-    account, is_worker = token.account, token.kind == TokenKind.WORKER
+    account = token.account
+    programs = {TokenKind.WORKER: "worker", TokenKind.BOOTSTRAP: "code"}
+    kind = programs.get(TokenKind(token.kind), account.kind)
     scopes = frozenset(token.scopes)
     if Scope.PUSH in scopes:
         scopes |= {Scope.READ}  # who may push something may see it; early tokens say only the first
@@ -118,9 +138,9 @@ def _principal(session: Session, token: Token) -> Principal:
         account_id=account.id,
         token_id=token.id,
         name=account.name,
-        kind="worker" if is_worker else account.kind,
+        kind=kind,
         scopes=scopes,
-        grants=() if is_worker else tuple(_grants(session, account)),
+        grants=() if kind in programs.values() else tuple(_grants(session, account)),
         is_admin=account.is_admin and Scope.ADMIN in scopes,
         restricted_to=None if token.restricted_to is None else frozenset(token.restricted_to),
     )

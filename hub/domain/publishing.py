@@ -127,9 +127,7 @@ def publish_version(session: Session, principal: Principal, upload: Upload, *, n
     known = versions.by_digest(session, adapter.id, upload.manifest.digest)
     if known is not None:
         return Published(version_detail(session, known), is_new=False)
-    version = _add_version(
-        session, adapter, base, upload, pair=pair, namespace=namespace, principal=principal, at=at
-    )
+    version = _add_version(session, adapter, base, upload, pair=pair, namespace=namespace, principal=principal, at=at)
     _keep_files(session, version, upload)
     enqueue_for_version(session, version, base, adapter.account_id, at=at)
     return Published(_reload(session, version), is_new=True)

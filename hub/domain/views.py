@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
@@ -258,6 +258,57 @@ class PrincipalView:
     organisations: tuple[RoleView, ...]
     restricted_to: tuple[str, ...] | None
     is_admin: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenView:
+    """A token without its secret. `kind` is "personal", "service", "worker" or "session"."""
+
+    id: str
+    name: str | None
+    kind: str
+    account: str
+    last4: str
+    scopes: tuple[str, ...]
+    restricted_to: tuple[str, ...] | None
+    created_by: str | None
+    created_at: datetime
+    expires_at: datetime
+    last_used_at: datetime | None
+    is_current: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewTokenView(TokenView):
+    """A token with its secret, which is shown this once."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UserView:
+    name: str
+    is_admin: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeView:
+    """What a user signs in with, once."""
+
+    user: str
+    code: str = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoginView:
+    """A token with all that its user may."""
+
+    user: str
+    is_admin: bool
+    token: str = field(repr=False)
+    expires_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ depends_on = None
 
 KEY = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 MOMENT = sa.DateTime(timezone=True)
-TOKEN_KINDS = "kind IN ('p', 'c', 'w', 'b', 's')"
 
 
 def upgrade() -> None:
@@ -50,12 +49,9 @@ def upgrade() -> None:
 
 def change_tokens() -> None:
     """More kinds of token, and more to know of each. SQLite makes a new table of it: its constraints cannot change."""
-    with op.batch_alter_table(
-        "tokens", table_args=(sa.CheckConstraint(TOKEN_KINDS, name="ck_tokens_kind"),)
-    ) as tokens:
-        if op.get_bind().dialect.name != "sqlite":
-            tokens.drop_constraint("ck_tokens_kind", type_="check")
-            tokens.create_check_constraint("ck_tokens_kind", TOKEN_KINDS)
+    with op.batch_alter_table("tokens") as tokens:
+        tokens.drop_constraint("ck_tokens_kind", type_="check")
+        tokens.create_check_constraint("ck_tokens_kind", "kind IN ('p', 'c', 'w', 'b', 's')")
         tokens.add_column(sa.Column("name", sa.String(length=100), nullable=True))
         tokens.add_column(sa.Column("restricted_to", sa.Text(), nullable=True))
         tokens.add_column(sa.Column("created_by_id", KEY, nullable=True))

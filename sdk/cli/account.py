@@ -1,37 +1,66 @@
-"""`login` and `whoami`."""
+"""`login`, `logout`, `whoami` and `password`."""
 
 from __future__ import annotations
 
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sdk.cli import terminal
-from sdk.cli.terminal import App, pass_app
+from sdk.cli.terminal import App, clean, pass_app
+
+if TYPE_CHECKING:
+    from sdk.config import Config
+    from sdk.models import SignedIn
+
+_BOOTSTRAP_FILE = "bootstrap-token"
 
 
 @click.command()
 @click.option("--url", metavar="URL", help="The hub, before VERA_HUB_URL and the profile.")
+@click.option("--user", metavar="NAME", help="Sign in as NAME, with a password or for the first time.")
+@click.option("--bootstrap", is_flag=True, help="Become the first admin of a hub on this machine.")
 @pass_app
-def login(app: App, *, url: str | None) -> None:
+def login(app: App, *, url: str | None, user: str | None, bootstrap: bool) -> None:
     """Save a token for a hub, after trying it.
 
-    The token comes from VERA_HUB_TOKEN, from standard input, or from a prompt that does not show it;
-    never from the command line, where other users of the machine could read it.
+    What is asked for is a token, the code an admin has given you, or with --user the password. It comes from
+    VERA_HUB_TOKEN, from standard input, or from a prompt that does not show it; never from the command line,
+    where other users of the machine could read it. With --bootstrap it is the code that a hub on this machine
+    has left in its folder.
     """
-    from sdk.client import Hub
-    from sdk.config import Config, Login, Profile, check_token
+    from sdk.config import Config
 
     config = Config.resolve(url=url or app.url)
-    token = check_token(_read_token(config.url))
-    if token is None:
+    secret = _bootstrap_code() if bootstrap else _read_secret(config.url, "Password" if user else "Token or code")
+    if not secret.strip():
         terminal.fail("No token was given, so nothing was saved: paste it, or pipe it in.")
-    with Hub(replace(config, token=token)) as hub:
-        account = hub.whoami()
-    Profile.remember(config.folder, config.url, Login(token, account.name))
-    terminal.say(f"Logged in to {config.url} as {terminal.clean(account.name)}; it is the default hub now.")
+    if bootstrap or secret.startswith("vhb_"):
+        _save(config, _use_code(config, secret, user))
+    elif user and not secret.startswith("vh"):
+        _save(config, _sign_in(config, user, secret))
+    else:
+        _try_and_save(config, secret)
+
+
+@click.command()
+@pass_app
+def logout(app: App) -> None:
+    """Revoke the saved token and forget it."""
+    from sdk.config import Profile
+    from sdk.errors import Unauthorized
+
+    with app.hub() as hub:
+        try:
+            hub.revoke_token("current")
+        except Unauthorized:
+            terminal.note("The token was good no longer.")
+    Profile.forget(app.config.folder, app.config.url)
+    terminal.say(f"Logged out of {app.config.url}.")
 
 
 @click.command()
@@ -44,15 +73,82 @@ def whoami(app: App, *, as_json: bool) -> None:
     if as_json:
         terminal.say_json(account)
         return
-    terminal.say(f"{terminal.clean(account.name)} ({terminal.clean(account.kind)}) at {app.config.url}")
-    terminal.say(f"May: {', '.join(map(terminal.clean, account.scopes)) or 'nothing'}")
+    admin = ", an admin" if account.is_admin else ""
+    terminal.say(f"{clean(account.name)} ({clean(account.kind)}{admin}) at {app.config.url}")
+    terminal.say(f"May: {', '.join(map(clean, account.scopes)) or 'nothing'}")
+    if account.restricted_to is not None:
+        terminal.say(f"Only in: {', '.join(map(clean, account.restricted_to))}")
+    if account.organisations:
+        terminal.say(f"In: {', '.join(clean(f'{each.name} ({each.role})') for each in account.organisations)}")
 
 
-def _read_token(url: str) -> str:
+@click.command()
+@pass_app
+def password(app: App) -> None:
+    """Set or change your password, with which `vera-hub login --user` and the pages sign you in."""
+    with app.hub() as hub:
+        user = hub.whoami().name
+        old = click.prompt("Old password (empty if there is none)", default="", hide_input=True, err=True)
+        new = click.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
+        hub.set_password(new, old=old or None)
+    terminal.say(f"The password of {clean(user)} is changed.")
+
+
+def _try_and_save(config: Config, secret: str) -> None:
+    from sdk.client import Hub
+    from sdk.config import Login, Profile, check_token
+
+    token = check_token(secret)
+    assert token is not None
+    with Hub(replace(config, token=token)) as hub:
+        account = hub.whoami()
+    Profile.remember(config.folder, config.url, Login(token, account.name))
+    terminal.say(f"Logged in to {config.url} as {clean(account.name)}; it is the default hub now.")
+
+
+def _use_code(config: Config, secret: str, user: str | None) -> SignedIn:
+    from sdk.client import Hub
+    from sdk.config import check_token
+
+    with Hub(replace(config, token=check_token(secret))) as hub:
+        return hub.use_code(user=user)
+
+
+def _sign_in(config: Config, user: str, secret: str) -> SignedIn:
+    from sdk.client import Hub
+
+    with Hub(replace(config, token=None)) as hub:
+        return hub.sign_in(user, secret.rstrip("\r\n"))
+
+
+def _save(config: Config, signed_in: SignedIn) -> None:
+    from sdk.config import Login, Profile
+
+    Profile.remember(config.folder, config.url, Login(signed_in.token, signed_in.user))
+    role = ", an admin of it" if signed_in.is_admin else ""
+    terminal.say(f"Logged in to {config.url} as {clean(signed_in.user)}{role}; it is the default hub now.")
+
+
+def _bootstrap_code() -> str:
+    """The code in the folder of a hub that runs on this machine."""
+    from platformdirs import user_data_path
+
+    chosen = os.environ.get("VERA_HUB_DATA_DIR")
+    file = (Path(chosen) if chosen else user_data_path("vera-hub")) / _BOOTSTRAP_FILE
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        terminal.fail(
+            f"There is no {file}: the hub has an admin already, or its folder is another (set VERA_HUB_DATA_DIR), "
+            "or it never ran."
+        )
+
+
+def _read_secret(url: str, what: str) -> str:
     from_environment = os.environ.get("VERA_HUB_TOKEN")
     if from_environment:
         return from_environment
     if sys.stdin.isatty():
-        prompted: str = click.prompt(f"Token for {url}", hide_input=True, err=True)
+        prompted: str = click.prompt(f"{what} for {url}", hide_input=True, err=True)
         return prompted
     return sys.stdin.readline(4096)

@@ -61,7 +61,14 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "You and the hub": {
         "login": ("sdk.cli.account", "Save a token for a hub, after trying it."),
+        "logout": ("sdk.cli.account", "Revoke the saved token and forget it."),
         "whoami": ("sdk.cli.account", "Show whose the token is."),
+        "password": (
+            "sdk.cli.account",
+            "Set or change your password, with which `vera-hub login --user` and the pages sign you in.",
+        ),
+        "token": ("sdk.cli.token", "Tokens for programs: made, listed, revoked."),
+        "user": ("sdk.cli.user", "The users of the hub, for its admins."),
         "org": ("sdk.cli.org", "Organisations: shared namespaces with members."),
         "doctor": ("sdk.cli.doctor", "Check that everything this machine needs is there."),
         "completion": ("sdk.cli.completion", "Print the script that completes commands in SHELL."),

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from hub.app import create_app
 from hub.auth.tokens import TokenKind
 from hub.db.session import Database
-from hub.domain import accounts
+from hub.domain import accounts, users
 from hub.settings import Settings
 from sdk.cli.main import cli
 from tests.builders import BASE_NAME, make_archive, make_base
@@ -96,3 +96,56 @@ def test_a_private_adapter_is_pushed_seen_and_published(town: Town) -> None:
     town.must(
         None, "pull", "olga/secret@v1", "--to", str(town.folder / "theirs"), VERA_HUB_CACHE=str(town.folder / "c2")
     )
+
+
+def test_the_first_admin_makes_a_user_who_signs_in(town: Town) -> None:
+    data = town.folder / "hub"
+    with town.database.writing() as session:
+        code = users.offer_bootstrap(session, accounts.ensure_user(session, "local"))
+    assert code is not None
+    (data / "bootstrap-token").write_text(code)
+    here = {"VERA_HUB_DATA_DIR": str(data), "VERA_HUB_TOKEN": ""}
+
+    assert "as ada, an admin of it" in town.must(None, "login", "--bootstrap", "--user", "ada", **here)
+    assert "There is no" in town.run(None, "login", "--bootstrap", **here).stderr
+    invitation = town.must(None, "user", "create", "bob").strip()
+    assert [each["name"] for each in json.loads(town.must(None, "user", "list", "--json"))] == ["ada", "bob", "local"]
+    assert town.must(None, "user", "admin", "bob", "yes") == "bob is an admin.\n"
+
+    bobs = {"VERA_HUB_CONFIG": str(town.folder / "bobs")}
+    assert "as bob" in town.must(None, "login", stdin=f"{invitation}\n", **bobs)
+    assert town.must(None, "whoami", **bobs).startswith("bob (user, an admin)")
+    assert town.run(None, "login", stdin=f"{invitation}\n", **bobs).exit_code == 1
+
+    set_it = town.must(None, "password", stdin="\ncorrect horse battery\ncorrect horse battery\n", **bobs)
+    assert set_it == "The password of bob is changed.\n"
+    town.must(None, "logout", **bobs)
+    assert town.run(None, "whoami", **bobs).exit_code == 1
+    assert "as bob" in town.must(None, "login", "--user", "bob", stdin="correct horse battery\n", **bobs)
+
+    again = town.must(None, "user", "code", "bob").strip()
+    assert again.startswith("vhb_")
+    assert town.must(None, "user", "delete", "bob", "--yes") == "bob is deleted.\n"
+    assert town.run(None, "whoami", **bobs).exit_code == 1
+
+
+def test_a_token_for_a_program_is_printed_once_and_revoked(town: Town) -> None:
+    made = town.run("olga", "token", "create", "ci", "--days", "7", "--only", "olga/topics", "--scope", "repo:push")
+    token = made.stdout.strip()
+    assert (made.exit_code, token.startswith("vhp_")) == (0, True)
+    assert token not in made.stderr
+
+    said = town.must(None, "whoami", VERA_HUB_TOKEN=token)
+    assert said.splitlines()[1:] == ["May: repo:push, repo:read", "Only in: olga/topics"]
+    (listed,) = [each for each in json.loads(town.must("olga", "token", "list", "--json")) if each["name"] == "ci"]
+    assert "ci" in town.must("olga", "token", "list")
+    town.must("olga", "token", "revoke", listed["id"])
+    assert town.run(None, "whoami", VERA_HUB_TOKEN=token).exit_code == 1
+
+
+def test_an_organisation_gets_a_token_for_its_programs(town: Town) -> None:
+    town.must("olga", "org", "create", "acme")
+    token = town.must("olga", "token", "create", "ci", "--org", "acme").strip()
+
+    assert town.must(None, "whoami", VERA_HUB_TOKEN=token).startswith("acme (organisation)")
+    assert "service" in town.must("olga", "token", "list", "--org", "acme")

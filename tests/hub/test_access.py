@@ -114,6 +114,27 @@ def test_everybody_reaches_what_the_rules_say_and_nothing_else(stage: Stage, who
         assert stage.ask(method, path, who, adapter) == wanted, (method, path, who, adapter)
 
 
+def test_without_a_token_with_a_code_and_as_no_admin_one_gets_nowhere(stage: Stage) -> None:
+    code = stage.hub.headers("sam", TokenKind.BOOTSTRAP)
+    for route in routes_of(stage.hub.app):
+        path, action = str(route.path), declared_action(route.dependant)
+        assert action is not None
+        rule = RULES[action]
+        if not path.startswith("/api/") or rule.is_open:
+            continue
+        for method in route.methods or ():
+            address = re.sub(r"\{\w+\}", "1", path)
+            people = {"nobody": {}, "code": code, "sam": stage.hub.headers("sam")}  # some routes end the token
+            refused = {
+                who: stage.hub.client.request(method, address, headers=headers) for who, headers in people.items()
+            }
+            assert refused["nobody"].json()["code"] == "TOKEN_MISSING", path
+            if not rule.is_for_codes:
+                assert refused["code"].json()["code"] == "CODE_MISUSED", path
+            if rule.is_for_admins:
+                assert refused["sam"].json()["code"] == "ADMIN_ONLY", path
+
+
 def test_hidden_and_missing_are_the_same_bytes(stage: Stage) -> None:
     for who in ("nobody", "sam"):
         for path in ("", "/versions/v1", "/versions/latest", f"/blobs/{stage.values['sha256']}"):

@@ -90,6 +90,7 @@ def test_what_the_first_release_kept_is_there_after_migrating(empty: Database) -
     with empty.engine.execution_options(writes=True).begin() as connection:
         joined = "SELECT w.id, t.last4, t.name, a.is_admin FROM workers w JOIN tokens t ON t.id = token_id JOIN accounts a ON a.id = account_id"
         assert connection.exec_driver_sql(joined).one() == (9, "abcd", None, False)
+        connection.exec_driver_sql("UPDATE tokens SET kind = 'c'")  # which the first release did not know
         with pytest.raises(IntegrityError):  # who is referred to is still held
             connection.exec_driver_sql("DELETE FROM tokens")
 
