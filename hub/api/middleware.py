@@ -52,6 +52,7 @@ class Gate:
             await self._app(scope, receive, answer.send)
         except HubError as error:
             await respond(problem_of(error), answer.request_id)(scope, receive, answer.send)
+            log.info("request", extra=_line(scope, answer))
         except ClientDisconnect:
             log.info("the client went away", extra=_line(scope, answer))
         except Exception:

@@ -79,7 +79,7 @@ def test_the_log_holds_requests_and_no_token(server: Server) -> None:
     _wait_for(lambda: "look-for-me" in log_file.read_text())  # the line is written after the answer
     log = log_file.read_text()
     line = next(json.loads(line) for line in log.splitlines() if "look-for-me" in line)
-    assert (line["method"], line["status"], line["path"]) == ("GET", 404, "/api/v1/adapters/vhp_…/x")
+    assert (line["method"], line["status"], line["path"]) == ("GET", 400, "/api/v1/adapters/vhp_…/x")
     assert token not in log
 
 
