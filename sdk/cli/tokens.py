@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from sdk.cli import terminal
-from sdk.cli.org import json_option
+from sdk.cli.organisations import json_option
 from sdk.cli.terminal import App, clean, pass_app
 
 # What most programs need: see private adapters, push versions, ask for evaluations.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sdk.cli import terminal
-from sdk.cli.org import json_option
+from sdk.cli.organisations import json_option
 from sdk.cli.terminal import App, clean, pass_app
 
 if TYPE_CHECKING:
