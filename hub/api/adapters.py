@@ -162,7 +162,7 @@ def _publish(
     if parts.objects is not None:
         with parts.database.reading() as session:
             publishing.require_base(session, upload.manifest)
-            projections.require_projection(session, upload.manifest)
+            projections.require_projection(session, principal, upload.manifest)
         upload = publishing.put_large_files(parts.objects, upload)
     with parts.database.writing() as session:
         return publishing.publish_version(session, principal, upload, namespace=namespace, name=name)

@@ -12,10 +12,10 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from hub.access.permission import Allowed, ReadOnly
+from hub.access.permission import Allowed, Reader
 from hub.access.services import HubParts, Reading, Services
 from hub.api.bodies import chunks
-from hub.api.responses import FOR_EVER, answer, is_known
+from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known
 from hub.auth.policy import Action, Principal
 from hub.domain import blobs, projections
 from hub.domain.views import StoredProjectionView
@@ -57,12 +57,11 @@ async def store_projection(
     "/{digest}",
     response_class=StreamingResponse,
     responses={200: {"content": {_BYTES: {}}}},
-    dependencies=[ReadOnly],
 )
-def download_projection(request: Request, digest: Digest, parts: HubParts) -> Response:
+def download_projection(request: Request, reader: Reader, digest: Digest, parts: HubParts) -> Response:
     """The bytes of a pair: A, then B, in float32."""
     with parts.database.reading() as session:
-        headers = _headers(projections.get_projection(session, digest))
+        headers = _headers(request, projections.get_projection(session, reader, digest))
         hashes = projections.piece_hashes(session, digest)
     if is_known(request, headers["ETag"]):
         del headers["Content-Length"]
@@ -72,10 +71,11 @@ def download_projection(request: Request, digest: Digest, parts: HubParts) -> Re
     return StreamingResponse(chain([first], found), headers=headers, media_type=_BYTES)
 
 
-@router.head("/{digest}", response_class=Response, dependencies=[ReadOnly])
-def has_projection(digest: Digest, session: Reading) -> Response:
+@router.head("/{digest}", response_class=Response)
+def has_projection(request: Request, reader: Reader, digest: Digest, session: Reading) -> Response:
     """Whether a pair is here, and its size."""
-    return Response(headers=_headers(projections.get_projection(session, digest)), media_type=_BYTES)
+    view = projections.get_projection(session, reader, digest)
+    return Response(headers=_headers(request, view), media_type=_BYTES)
 
 
 async def _receive(stream: AsyncIterator[bytes], file: BinaryIO) -> str:
@@ -97,7 +97,7 @@ def _keep(parts: Services, principal: Principal, digest: str, file: BinaryIO) ->
     with parts.database.writing() as session:
         found = projections.pieces(file)
         is_new = projections.keep(session, principal, digest, found, size_bytes=size_bytes, outside=outside)
-        return projections.get_projection(session, digest), is_new
+        return projections.get_projection(session, principal, digest), is_new
 
 
 def _pieces(parts: Services, hashes: Sequence[str]) -> Iterator[bytes]:
@@ -107,10 +107,11 @@ def _pieces(parts: Services, hashes: Sequence[str]) -> Iterator[bytes]:
         yield blobs.bytes_of(stored, parts.objects)
 
 
-def _headers(view: StoredProjectionView) -> dict[str, str]:
+def _headers(request: Request, view: StoredProjectionView) -> dict[str, str]:
     return {
         "ETag": f'"{view.digest}"',
-        "Cache-Control": FOR_EVER,
+        "Cache-Control": FOR_EVER if request.state.principal is None else TO_NOBODY_ELSE,
+        "Vary": "Authorization",
         "Content-Length": str(view.size_bytes),
         "Content-Disposition": "attachment",
     }

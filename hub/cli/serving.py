@@ -93,6 +93,7 @@ def migrate_database(settings: Settings) -> str:
 
 def open_local_account(database: Database, settings: Settings) -> Secrets:
     """The tokens for the user and the workers of this machine, made when they are not there or no longer good.
+    Whoever has logged in here meanwhile, as whatever user, stays so.
 
     An embedded hub always gives its worker a new one, which shuts out a worker that outlived an earlier run.
     """
@@ -103,13 +104,15 @@ def open_local_account(database: Database, settings: Settings) -> Secrets:
         account_id = accounts.ensure_user(session, user)
         if settings.is_embedded:
             accounts.revoke_tokens(session, account_id, TokenKind.WORKER)
-        personal = accounts.keep_or_issue_token(session, account_id, TokenKind.PERSONAL, logins)
+        login = accounts.known_login(session, logins)
+        if login is None:
+            login = user, accounts.issue_token(session, account_id, TokenKind.PERSONAL)
         worker = accounts.keep_or_issue_token(session, account_id, TokenKind.WORKER, workers)
         bootstrap = users.offer_bootstrap(session, account_id)
     write_secret(token_file, worker)
     if bootstrap is not None:
         write_secret(settings.bootstrap_token_file, bootstrap)
-    return Secrets(user, personal, worker, has_admin=bootstrap is None)
+    return Secrets(*login, worker, has_admin=bootstrap is None)
 
 
 class _Server(uvicorn.Server):

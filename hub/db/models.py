@@ -144,6 +144,15 @@ class Projection(Table):
     created_at: Mapped[datetime]
 
 
+class ProjectionHolder(Table):
+    """Who has shown a stored projection, byte by byte: knowing its digest is not having it."""
+
+    __tablename__ = "projection_holders"
+
+    digest: Mapped[str] = mapped_column(ForeignKey("projections.digest"), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+
+
 class ProjectionPiece(Table):
     """A part of a stored projection: a blob of a size that a request can hold in memory."""
 

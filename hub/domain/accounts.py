@@ -9,7 +9,7 @@ from datetime import timedelta
 from sqlalchemy.orm import Session
 
 from hub.auth import tokens
-from hub.auth.policy import SCOPES_OF_KIND, Grant, Principal, Role, Scope
+from hub.auth.policy import LOGIN_SCOPES, SCOPES_OF_KIND, Grant, Principal, Role, Scope
 from hub.auth.tokens import TokenKind
 from hub.db import session as db
 from hub.db.models import Account, Token
@@ -76,6 +76,18 @@ def keep_or_issue_token(session: Session, account_id: int, kind: TokenKind, know
         if principal.account_id == account_id and secret.startswith(f"vh{kind}_") and has_all:
             return secret
     return issue_token(session, account_id, kind)
+
+
+def known_login(session: Session, known: Iterable[str]) -> tuple[str, str] | None:
+    """The user and the secret of the first of `known` that is still a login here, with all that a user may."""
+    for secret in known:
+        try:
+            principal, _ = authenticate(session, secret)
+        except Unauthorized:
+            continue
+        if principal.kind == "user" and principal.scopes.issuperset(LOGIN_SCOPES) and principal.restricted_to is None:
+            return principal.name, secret
+    return None
 
 
 def revoke_tokens(session: Session, account_id: int, kind: TokenKind) -> None:

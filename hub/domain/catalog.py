@@ -65,7 +65,7 @@ def get_adapter(session: Session, reader: Principal | None, namespace: str, name
 
 def resolve_version(session: Session, reader: Principal | None, ref: AdapterRef) -> VersionDetail:
     """The version that `ref` means. Raises NotFound, and Conflict when it is not the one its digest pins."""
-    return version_detail(session, find_version(session, reader, ref))
+    return version_detail(session, reader, find_version(session, reader, ref))
 
 
 def latest_versions(session: Session, listed: Sequence[AdapterView]) -> Mapping[str, VersionSummary]:
@@ -135,8 +135,8 @@ def find_version(session: Session, reader: Principal | None, ref: AdapterRef) ->
     return version
 
 
-def version_detail(session: Session, version: Version) -> VersionDetail:
-    """Everything about a version."""
+def version_detail(session: Session, reader: Principal | None, version: Version) -> VersionDetail:
+    """Everything about a version that `reader` may see."""
     files = versions.files_of(session, version.id)
     manifest = next(file for file in files if file.path == MANIFEST_FILE)
     pair = version.stored_projection
@@ -146,7 +146,7 @@ def version_detail(session: Session, version: Version) -> VersionDetail:
         manifest=json.loads(TableBlobs(session).get(manifest.sha256)),
         files=tuple(FileView(file.path, file.sha256, file.size_bytes) for file in files),
         card_html=versions.card_of(session, version.id),
-        stored_projection=projections.get_projection(session, pair) if pair else None,
+        stored_projection=projections.get_projection(session, reader, pair) if pair else None,
         evaluations=evaluation_views(session, evaluations.of_version(session, version.id)),
         warnings=tuple(version.warnings),
     )

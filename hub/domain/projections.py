@@ -12,11 +12,12 @@ from typing import BinaryIO
 import numpy as np
 from sqlalchemy.orm import Session
 
-from hub.auth.policy import Principal
+from hub.auth.policy import Principal, viewer_of
 from hub.db import session as db
 from hub.db.models import Projection, ProjectionPiece
 from hub.db.queries import projections
 from hub.db.queries.inserting import insert_new
+from hub.db.queries.projections import SharedProjection
 from hub.domain import blobs
 from hub.domain.views import StoredProjectionView
 from hub.errors import Invalid, NotFound
@@ -59,7 +60,10 @@ def keep(
     size_bytes: int,
     outside: frozenset[str],
 ) -> bool:
-    """Records the pair of these pieces, those not `outside` with their bytes. False when it is here already."""
+    """Records the pair of these pieces, those not `outside` with their bytes, and that the principal has it.
+
+    False when the principal has sent it before. That another has is not said: a digest is not to be probed.
+    """
     is_new = insert_new(
         session,
         Projection,
@@ -73,12 +77,12 @@ def keep(
             sha256 = blobs.record(session, piece, outside)
             session.add(ProjectionPiece(digest=digest, number=number, sha256=sha256))
         session.flush()
-    return is_new
+    return projections.note_holder(session, digest, principal.account_id)
 
 
-def get_projection(session: Session, digest: str) -> StoredProjectionView:
-    """Raises NotFound."""
-    found = projections.shared(session, digest)
+def get_projection(session: Session, reader: Principal | None, digest: str) -> StoredProjectionView:
+    """The pair, which an adapter uses that `reader` may see, or which `reader` has sent. Raises NotFound."""
+    found = _find(session, reader, digest)
     if found is None:
         raise NotFound(
             f"The pair {digest} is not stored here: push an adapter that uses it with `vera-hub push`, which sends it.",
@@ -99,16 +103,16 @@ def piece_hashes(session: Session, digest: str) -> Sequence[str]:
     return projections.pieces_of(session, digest)
 
 
-def require_projection(session: Session, manifest: Manifest) -> str | None:
+def require_projection(session: Session, principal: Principal, manifest: Manifest) -> str | None:
     """The digest of the stored pair that the adapter needs, None when a recipe gives it.
 
-    Raises Invalid for a pair that is not here, or is of another size than the recipe says.
+    Raises Invalid for a pair that is not here as far as `principal` may know, or is of another size than the recipe says.
     """
     if not manifest.recipe.is_stored:
         return None
     digest, size_bytes = manifest.projection_digest, manifest.recipe.size_bytes
-    projection = projections.find(session, digest)
-    if projection is None:
+    found = _find(session, principal, digest)
+    if found is None:
         raise Invalid(
             f"The adapter needs the stored pair {digest} ({size_bytes:,} bytes), which is not here: send it first, "
             f"PUT /api/v1/projections/{digest}; `vera-hub push` does it.",
@@ -116,6 +120,7 @@ def require_projection(session: Session, manifest: Manifest) -> str | None:
             digest=digest,
             size_bytes=size_bytes,
         )
+    projection = found.projection
     if projection.size_bytes != size_bytes:
         raise Invalid(
             f"The pair {digest} has {projection.size_bytes:,} bytes and the recipe says {size_bytes:,}: "
@@ -125,3 +130,8 @@ def require_projection(session: Session, manifest: Manifest) -> str | None:
             got=projection.size_bytes,
         )
     return digest
+
+
+def _find(session: Session, reader: Principal | None, digest: str) -> SharedProjection | None:
+    account_id = reader.account_id if reader else None
+    return projections.shared(session, viewer_of(reader), digest, account_id=account_id)

@@ -121,16 +121,16 @@ def publish_version(session: Session, principal: Principal, upload: Upload, *, n
     """
     check_adapter_id(namespace, name)
     base = require_base(session, upload.manifest)
-    pair = require_projection(session, upload.manifest)
+    pair = require_projection(session, principal, upload.manifest)
     at = db.now(session)
     adapter = _claim_name(session, principal, Resource(namespace, name), base=base, upload=upload, at=at)
     known = versions.by_digest(session, adapter.id, upload.manifest.digest)
     if known is not None:
-        return Published(version_detail(session, known), is_new=False)
+        return Published(version_detail(session, principal, known), is_new=False)
     version = _add_version(session, adapter, base, upload, pair=pair, namespace=namespace, principal=principal, at=at)
     _keep_files(session, version, upload)
     enqueue_for_version(session, version, base, adapter.account_id, at=at)
-    return Published(_reload(session, version), is_new=True)
+    return Published(_reload(session, principal, version), is_new=True)
 
 
 def _check_target(module: AdaptedModule, shapes: Mapping[str, tuple[int, ...]], base: str) -> None:
@@ -275,9 +275,9 @@ def _keep_files(session: Session, version: Version, upload: Upload) -> None:
     session.flush()
 
 
-def _reload(session: Session, version: Version) -> VersionDetail:
+def _reload(session: Session, principal: Principal, version: Version) -> VersionDetail:
     """The view of a version that was just added, read back as anybody will read it."""
     session.expire_all()
     stored = versions.by_number(session, version.adapter_id, version.number)
     assert stored is not None
-    return version_detail(session, stored)
+    return version_detail(session, principal, stored)

@@ -45,6 +45,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("organisation_id", "user_id", name="pk_invitations"),
     )
     op.create_index("ix_invitations_user_id", "invitations", ["user_id"], unique=False)
+    op.create_table(
+        "projection_holders",
+        sa.Column("digest", sa.String(length=71), nullable=False),
+        sa.Column("account_id", KEY, nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name="fk_projection_holders_account_id"),
+        sa.ForeignKeyConstraint(["digest"], ["projections.digest"], name="fk_projection_holders_digest"),
+        sa.PrimaryKeyConstraint("digest", "account_id", name="pk_projection_holders"),
+    )
+    op.execute("INSERT INTO projection_holders SELECT digest, created_by_id FROM projections")
 
 
 def change_tokens() -> None:

@@ -56,14 +56,36 @@ def test_a_pair_comes_back_bit_for_bit_whatever_its_size(hub: Hub) -> None:
     assert first.json() == second.json()
     assert (first.json()["digest"], first.json()["size_bytes"], first.json()["adapter_count"]) == (digest, len(data), 0)
     assert kept(hub) == {"projections": 1, "projection_pieces": 3, "blobs": 3}
-    found, there = hub.get(f"/projections/{digest}"), hub.client.head(f"/api/v1/projections/{digest}")
+    mine = hub.headers()
+    found = hub.get(f"/projections/{digest}", headers=mine)
+    there = hub.client.head(f"/api/v1/projections/{digest}", headers=mine)
     assert found.content == data
     for answer in (found, there):
         assert answer.status_code == 200
         assert answer.headers["content-length"] == str(len(data))
-        assert "immutable" in answer.headers["cache-control"]
+        assert answer.headers["cache-control"] == "private, no-store"  # nothing public uses it
     assert there.content == b""
-    assert hub.get(f"/projections/{digest}", headers={"If-None-Match": found.headers["etag"]}).status_code == 304
+    known = {**mine, "If-None-Match": found.headers["etag"]}
+    assert hub.get(f"/projections/{digest}", headers=known).status_code == 304
+
+
+def test_a_pair_is_reached_by_who_has_it_or_sees_an_adapter_of_it(hub: Hub) -> None:
+    hub.register_base()
+    mine, theirs, address = hub.headers("ann"), hub.headers("eve"), f"/projections/{DIGEST}"
+    assert put(hub, PAIR, **mine).status_code == 201
+    assert hub.push(ADAPTER, user="ann", headers=mine, visibility="private").status_code == 201
+
+    assert hub.get(address, headers=mine).content == PAIR
+    for headers in ({}, theirs):  # knowing a digest opens nothing, and is not confirmed
+        assert code_of(hub.get(address, headers=headers)) == (404, "PROJECTION_UNKNOWN")
+        assert hub.client.head(f"/api/v1{address}", headers=headers).status_code == 404
+    assert code_of(hub.push(ADAPTER, user="eve", headers=theirs)) == (422, "PROJECTION_MISSING")
+    assert put(hub, PAIR, **theirs).status_code == 201
+    assert hub.get(address, headers=theirs).content == PAIR
+
+    hub.client.patch("/api/v1/adapters/ann/tiny", json={"visibility": "public"}, headers=mine)
+    public = hub.get(address)
+    assert (public.content, "immutable" in public.headers["cache-control"]) == (PAIR, True)
 
 
 def test_a_pair_that_is_not_here_is_not_found(sqlite_hub: Hub) -> None:
@@ -156,10 +178,10 @@ def test_a_pair_that_was_damaged_in_storage_is_never_given_out_whole(sqlite_hub:
         session.execute(damaged.values(data=func.zeroblob(Blob.size_bytes)))
 
     if piece == 0:
-        assert code_of(sqlite_hub.get(f"/projections/{digest}")) == (503, "BLOB_CORRUPT")
+        assert code_of(sqlite_hub.get(f"/projections/{digest}", headers=sqlite_hub.headers())) == (503, "BLOB_CORRUPT")
     else:
         with pytest.raises(RuntimeError, match="already started"):  # the server breaks the answer off
-            sqlite_hub.get(f"/projections/{digest}")
+            sqlite_hub.get(f"/projections/{digest}", headers=sqlite_hub.headers())
 
 
 def test_large_pairs_are_objects_where_there_is_an_object_store(embedded: Settings) -> None:
@@ -171,5 +193,5 @@ def test_large_pairs_are_objects_where_there_is_an_object_store(embedded: Settin
     assert [len(obstore.get(store._store, key["path"]).bytes()) for key in obstore.list(store._store).collect()] == [
         len(data)
     ]
-    assert hub.get(f"/projections/sha256:{sha256_of(data)}").content == data
+    assert hub.get(f"/projections/sha256:{sha256_of(data)}", headers=hub.headers()).content == data
     hub.database.close()

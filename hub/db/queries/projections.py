@@ -5,35 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from hub.db.models import Projection, ProjectionPiece, Version
+from hub.db.models import Projection, ProjectionHolder, ProjectionPiece, Version
+from hub.db.queries.inserting import insert_new
+from hub.db.queries.visibility import Viewer, is_visible
 
 
 class SharedProjection(NamedTuple):
-    """A projection, and how many adapters have a version that uses it."""
+    """A projection, and how many visible adapters have a version that uses it."""
 
     projection: Projection
     adapter_count: int
 
 
-def find(session: Session, digest: str) -> Projection | None:
-    return session.get(Projection, digest)
-
-
-def shared(session: Session, digest: str) -> SharedProjection | None:
-    adapters = (
+def shared(session: Session, viewer: Viewer, digest: str, *, account_id: int | None) -> SharedProjection | None:
+    """The projection, unless neither a visible adapter uses it nor this account has ever sent it."""
+    users = (
         select(func.count(Version.adapter_id.distinct()))
-        .where(Version.stored_projection == Projection.digest)
+        .join(Version.adapter)
+        .where(Version.stored_projection == Projection.digest, is_visible(viewer))
         .correlate(Projection)
         .scalar_subquery()
     )
-    row = session.execute(select(Projection, adapters).where(Projection.digest == digest)).first()
+    reachable = or_(users > 0, _is_held_by(account_id)) if account_id is not None else users > 0
+    row = session.execute(select(Projection, users).where(Projection.digest == digest, reachable)).first()
     return SharedProjection(*row) if row else None
+
+
+def note_holder(session: Session, digest: str, account_id: int) -> bool:
+    """Remembers that the account has the projection. True when that is new."""
+    return insert_new(session, ProjectionHolder, digest=digest, account_id=account_id)
 
 
 def pieces_of(session: Session, digest: str) -> Sequence[str]:
     """The hashes of the pieces, in order."""
     query = select(ProjectionPiece.sha256).where(ProjectionPiece.digest == digest).order_by(ProjectionPiece.number)
     return session.scalars(query).all()
+
+
+def _is_held_by(account_id: int) -> ColumnElement[bool]:
+    held = ProjectionHolder.digest == Projection.digest, ProjectionHolder.account_id == account_id
+    return select(ProjectionHolder.digest).where(*held).correlate(Projection).exists()
