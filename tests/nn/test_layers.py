@@ -29,7 +29,7 @@ from tests.nn.small_models import (
 )
 from tests.tiny_adapters import make_tiny
 from vera import fingerprint
-from vera.errors import TargetError
+from vera.errors import TargetError, VeraError
 from vera.nn.attach import attach
 from vera.nn.bank import Bank, find_targets
 from vera.nn.linear import linear_size
@@ -302,3 +302,31 @@ def test_generate_gives_each_row_its_own_adapters_text() -> None:
     with bank.rows(names):
         mixed = model.generate(ids, attention_mask=mask, max_new_tokens=6, do_sample=False)
     assert torch.equal(mixed, torch.cat(alone))
+
+
+def beams(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = model.generate(
+        ids, attention_mask=torch.ones_like(ids), num_beams=3, max_new_tokens=6, do_sample=False
+    )
+    return found
+
+
+def test_beam_search_in_rows_names_an_adapter_for_every_beam() -> None:
+    """generate repeats each row of the batch once per beam, one after the other, and never mixes rows."""
+    model = tiny_llama()
+    bank = adapted(model, "q_proj", "v_proj", "lm_head", names=("a", "b"))
+    ids, names = tokens(2), ["b", "a"]
+    alone = []
+    for row, name in enumerate(names):
+        bank.activate(name)
+        alone.append(beams(model, ids[row : row + 1]))
+    with bank.rows([name for name in names for _ in range(3)]):
+        assert torch.equal(beams(model, ids), torch.cat(alone))
+
+
+def test_beam_search_in_rows_of_the_batch_alone_is_refused() -> None:
+    model = tiny_llama()
+    bank = adapted(model, "q_proj", names=("a", "b"))
+    with bank.rows(["b", "a"]), pytest.raises(VeraError, match="set for 2 rows") as caught:
+        beams(model, tokens(2))
+    assert caught.value.code == "ROWS_MISMATCH"

@@ -170,7 +170,8 @@ class Bank:
 
         Each row gets what it gets alone, its adapter's head in the model included: rows that share a projection share its two products, and
         only the vectors differ. The batch must be the first dimension of what the adapted modules
-        are given, and as long as `names`; a pass raises VeraError (ROWS_MISMATCH) otherwise.
+        are given, and as long as `names`; a pass raises VeraError (ROWS_MISMATCH) otherwise. Beam search
+        repeats each row once per beam, side by side: so must `names`.
         Adapters can be added within the block, and nothing else can be activated, removed or
         detached; after it, what was active is active again.
         """

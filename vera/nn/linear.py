@@ -108,5 +108,5 @@ def _is_scaled(module: nn.Embedding) -> bool:
     return (
         type(module).__name__.endswith("ScaledWordEmbedding")
         and hasattr(module, "embed_scale")
-        and len(list(module.parameters())) == 1
+        and len(list(module.parameters(recurse=False))) == 1
     )

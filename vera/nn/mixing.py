@@ -80,7 +80,8 @@ class PerRow:
         if x_BTI.dim() < 2 or x_BTI.shape[0] != rows:
             raise VeraError(
                 f"{self.module} was given inputs of shape {tuple(x_BTI.shape)}, and adapters were set for {rows} rows: "
-                f"set one per row of the batch, which must be the first dimension inside the model too.",
+                "set one per row of the batch, which must be the first dimension inside the model too (beam search repeats "
+                "each row once per beam).",
                 code="ROWS_MISMATCH",
                 module=self.module,
                 rows=rows,

@@ -87,6 +87,26 @@ def test_a_pipeline_takes_the_model_as_its_own(llama: Any, llama_folder: Path) -
     assert answer() == with_adapter != other
 
 
+def test_pipelines_of_an_encoder_take_the_model_as_their_own(tiny_folder: Path, hub: Any) -> None:
+    from transformers import AutoTokenizer, BertForSequenceClassification, BertModel, pipeline
+
+    tokenizer, text = AutoTokenizer.from_pretrained(tiny_folder), "the red cat"
+    encoder = sdk.load(BertModel.from_pretrained(tiny_folder, local_files_only=True).eval(), "demo/a@v1", hub=hub)
+    features = torch.tensor(pipeline("feature-extraction", model=encoder, tokenizer=tokenizer)(text))
+    with torch.no_grad():
+        expected = encoder(**tokenizer(text, return_tensors="pt")).last_hidden_state
+    torch.testing.assert_close(features, expected)
+
+    classifier = BertForSequenceClassification.from_pretrained(tiny_folder, local_files_only=True).eval()
+    classify = pipeline("text-classification", model=classifier, tokenizer=tokenizer)
+    bare = classify(text)[0]["score"]
+    sdk.load(classifier, "demo/a@v1", hub=hub)
+    with torch.no_grad():
+        logits = classifier(**tokenizer(text, return_tensors="pt")).logits
+    assert classify(text)[0]["score"] == pytest.approx(float(logits.softmax(-1).max()), abs=1e-6)
+    assert classify(text)[0]["score"] != bare
+
+
 def test_trainer_predicts_through_the_adapter(llama: Any, tmp_path: Path) -> None:
     from transformers import Trainer, TrainingArguments
 

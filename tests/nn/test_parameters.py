@@ -1,0 +1,140 @@
+"""Training loops that know only models train the vectors of an adapter, and nothing of the base."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.nn.small_models import adapted, tiny_llama, tokens
+from tests.nn.two_processes import BATCH as TWO_BATCHES
+from tests.nn.two_processes import adapted_model, gradients_of_half
+from vera.errors import VeraError
+from vera.nn.bank import Bank
+from vera.nn.merge import merge
+from vera.nn.parameters import as_parameters
+
+BATCH = tokens(4)
+
+
+def bits_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_bits(model: nn.Module, expected: dict[str, torch.Tensor]) -> None:
+    assert model.state_dict().keys() == expected.keys()
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+def vectors_of(bank: Bank, name: str = "a") -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in bank.parameters(name)]
+
+
+def test_an_optimiser_of_the_model_trains_the_vectors_alone() -> None:
+    model = tiny_llama()
+    bank = adapted(model, "q_proj", "v_proj", names=("b", "a"))
+    bits, before, others = bits_of(model), vectors_of(bank), vectors_of(bank, "b")
+    with as_parameters(bank, "a") as vectors:
+        assert [p for p in model.parameters() if p.requires_grad] == vectors
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model(input_ids=BATCH, labels=BATCH).loss.backward()
+        optimizer.step()
+        model.zero_grad()
+        assert all(vector.grad is None for vector in vectors)
+        assert_bits(model, bits)
+    assert all(not torch.equal(new, old) for new, old in zip(vectors_of(bank), before, strict=True))
+    assert all(torch.equal(new, old) for new, old in zip(vectors_of(bank, "b"), others, strict=True))
+
+
+def test_after_the_block_the_model_is_as_it_was() -> None:
+    model = tiny_llama()
+    model.lm_head.requires_grad_(False)
+    bank = adapted(model, "q_proj")
+    names = [name for name, _ in model.named_modules()]
+    wanted = [parameter.requires_grad for parameter in model.parameters()]
+    with pytest.raises(KeyError), as_parameters(bank, "a"):
+        raise KeyError
+    assert [name for name, _ in model.named_modules()] == names
+    assert [parameter.requires_grad for parameter in model.parameters()] == wanted
+
+
+def test_casting_the_model_leaves_the_vectors_in_float32() -> None:
+    model = tiny_llama()
+    bank = adapted(model, "q_proj")
+    with as_parameters(bank, "a") as vectors:
+        model.to(torch.bfloat16)
+        assert model.lm_head.weight.dtype == torch.bfloat16
+        assert {vector.dtype for vector in vectors} == {torch.float32}
+
+
+def test_a_checkpoint_of_the_base_loads_and_changes_no_vector() -> None:
+    model = tiny_llama()
+    bank = adapted(model, "q_proj")
+    before = vectors_of(bank)
+    with as_parameters(bank, "a"):
+        model.load_state_dict(bits_of(tiny_llama()), strict=True)
+    assert all(torch.equal(new, old) for new, old in zip(vectors_of(bank), before, strict=True))
+
+
+def test_a_merged_adapter_is_not_trained() -> None:
+    model = tiny_llama()
+    bank = adapted(model, "q_proj")
+    merge(bank, "a")
+    with pytest.raises(VeraError, match="unmerge it first"), as_parameters(bank, "a"):
+        pass
+
+
+def test_trainer_trains_the_vectors_as_a_loop_of_ones_own_does(tmp_path: Path) -> None:
+    from transformers import Trainer, TrainingArguments
+
+    model = tiny_llama()
+    bank = adapted(model, "q_proj", "v_proj", "lm_head")
+    bits, expected = bits_of(model), trained_by_hand(steps=3)
+    rows = [{"input_ids": row, "labels": row} for row in BATCH]
+    options = TrainingArguments(
+        str(tmp_path), per_device_train_batch_size=len(rows), max_steps=3, learning_rate=1e-2, lr_scheduler_type="constant",
+        optim="adamw_torch", weight_decay=0.0, max_grad_norm=1.0, save_strategy="no", report_to=[], disable_tqdm=True,
+        use_cpu=True, logging_strategy="no",
+    )  # fmt: skip
+    with as_parameters(bank, "a"):
+        Trainer(model, options, train_dataset=rows).train()
+        model.save_pretrained(tmp_path / "saved")
+    assert_bits(model, bits)
+    assert_bits(type(model).from_pretrained(tmp_path / "saved"), bits)
+    for got, wanted in zip(vectors_of(bank), expected, strict=True):
+        # Three steps of Adam at 1e-2, from losses over the rows in another order.
+        torch.testing.assert_close(got, wanted, rtol=0, atol=2e-4)
+
+
+def trained_by_hand(steps: int) -> list[torch.Tensor]:
+    model = tiny_llama()
+    bank = adapted(model, "q_proj", "v_proj", "lm_head")
+    optimizer = torch.optim.AdamW(bank.parameters("a"), lr=1e-2, weight_decay=0.0)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        model(input_ids=BATCH, labels=BATCH).loss.backward()
+        nn.utils.clip_grad_norm_(bank.parameters("a"), 1.0)
+        optimizer.step()
+    return vectors_of(bank)
+
+
+# Several processes
+
+
+def test_two_processes_average_the_gradients_of_the_vectors(tmp_path: Path) -> None:
+    other = multiprocessing.get_context("spawn").Process(target=gradients_of_half, args=(1, str(tmp_path)))
+    other.start()
+    gradients_of_half(0, str(tmp_path))
+    other.join()
+    assert other.exitcode == 0
+    model, bank = adapted_model()
+    model(TWO_BATCHES).square().mean().backward()
+    for rank in (0, 1):
+        averaged = torch.load(tmp_path / f"{rank}.pt")
+        for got, parameter in zip(averaged, bank.parameters("a"), strict=True):
+            assert parameter.grad is not None
+            # Means over two rows each, and the mean of those: the same float32 sums in another order.
+            torch.testing.assert_close(got, parameter.grad, rtol=1e-5, atol=1e-7)
