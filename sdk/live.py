@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdk.cache import selector_of
 from vera.errors import VeraError
-from vera.nn.attach import Attached, attach, backbone_of, bank_on, find_bank
+from vera.nn.attach import Attached, attach, backbone_of, bank_on, find_bank, reactivate
 from vera.ref import LATEST, AdapterRef
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ class Held:
 
     attached: Attached
     archive: Archive
-    base: BaseFingerprint
-    verify: str
     refs: set[str] = field(default_factory=set)  # as they were asked for, without a host
 
 
@@ -59,7 +57,7 @@ def add(
         held.refs -= names  # an alias means one version: the one it was loaded as last
     slot = attached.bank.slot(attached.name)
     before = slot.label.refs if isinstance(slot.label, Held) else set()
-    slot.label = Held(attached, archive, base, verify, before | names)
+    slot.label = Held(attached, archive, before | names)
     return adapted
 
 
@@ -74,13 +72,7 @@ def activate(model: Any, ref: str | None) -> Any:
         bank.activate(None)
         return backbone
     held = _held(bank, ref)
-    if held.archive.manifest.head:
-        adapted = attach(backbone, held.archive, held.base, ref=held.attached.ref, verify=held.verify)
-        held.attached = adapted.vera
-        return adapted
-    bank.activate(held.attached.name)
-    backbone.vera = held.attached
-    return backbone
+    return reactivate(backbone, held.attached, held.archive)
 
 
 def unload(model: Any, ref: str) -> None:

@@ -109,6 +109,17 @@ def attach(
     return adapted
 
 
+def reactivate(model: nn.Module, attached: Attached, archive: Archive) -> Any:
+    """What `attach` gave for the adapter of `archive`, which is still on `model`, with the adapter active again.
+
+    What was proven then is not proven again.
+    """
+    attached.bank.activate(attached.name)
+    adapted = _with_head(model, vectors_of(archive), attached) if archive.manifest.head else model
+    adapted.vera = attached
+    return adapted
+
+
 def bank_of(model: nn.Module, proof: BaseProof) -> Bank:
     """The one bank of `model`, made at the first call."""
     bank = _BANKS.get(model)
