@@ -1,0 +1,67 @@
+"""docs/loading.md names every error that a user can meet when loading, and none that is not there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "loading.md").read_text()
+
+SDK = "bases cache client config decoding errors fetching live loading locking models parallel retrying verifying"
+VERA = "archive errors fingerprint manifest peft_format plain_files projection ref stored strict_json tensorfile"
+NN = "attach bank dvora heads identity inputs layer linear merge mixing opening own_heads sequences targets"
+MODULES = [
+    *(ROOT / "sdk" / f"{name}.py" for name in SDK.split()),
+    *(ROOT / "vera" / f"{name}.py" for name in VERA.split()),
+    *(ROOT / "vera" / "nn" / f"{name}.py" for name in NN.split()),
+]
+# Of workers, of suites and of training data.
+NOT_OF_LOADING = {"LEASE_EXPIRED", "RESULT_DUPLICATE", "SUITE_INVALID", "DATA_INVALID"}
+# Said by a hub, as docs/api.md has them.
+OF_THE_HUB = {"ADAPTER_UNKNOWN", "VERSION_UNKNOWN", "BLOB_UNKNOWN", "BASE_UNKNOWN", "TOKEN_MISSING", "HUB_BUSY"}
+CODE = re.compile(r"[A-Z]+(?:_[A-Z]+)*")
+
+
+def codes_of(module: Path) -> set[str]:
+    """Every code the module raises: what is given as `code`, stands as a class's `code`, or is passed to a helper
+    that raises, which is any other constant that looks like one."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(module.read_text())):
+        if isinstance(node, ast.keyword) and node.arg == "code":
+            found |= constants_in(node.value)
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "code" for t in node.targets):
+            found |= constants_in(node.value)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id.startswith("_"):
+            found |= {code for argument in node.args for code in constants_in(argument) if "_" in code}
+    return {code for code in found if not code.startswith("VERA_HUB_")}
+
+
+def constants_in(node: ast.AST) -> set[str]:
+    strings = {n.value for n in ast.walk(node) if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+    return {string for string in strings if CODE.fullmatch(string) and len(string) > 3}
+
+
+def in_page() -> set[str]:
+    return {
+        code
+        for line in PAGE.splitlines()
+        if line.startswith("| `")
+        for code in re.findall(r"`([A-Z_]{4,})`", line.split("|")[1])
+    }
+
+
+def test_every_code_of_the_load_path_is_in_the_page() -> None:
+    raised = set().union(*(codes_of(module) for module in MODULES)) - NOT_OF_LOADING
+
+    assert len(raised) > 60
+    assert raised - in_page() == set()
+
+
+def test_every_code_in_the_page_exists() -> None:
+    raised = set().union(*(codes_of(module) for module in MODULES))
+    api = (ROOT / "docs" / "api.md").read_text()
+
+    assert {code for code in OF_THE_HUB if code not in api} == set()
+    assert in_page() - raised - OF_THE_HUB == set()
