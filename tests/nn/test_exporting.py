@@ -21,7 +21,7 @@ from tests.tiny_adapters import QUERY, SIZES, WIDE, make_tiny, with_stored_pair
 from vera import fingerprint
 from vera.archive import Archive, seal, vectors_of
 from vera.errors import ArchiveError, TargetError
-from vera.fingerprint import BaseFingerprint
+from vera.fingerprint import INDEX_FILE, BaseFingerprint
 from vera.manifest import DVORA, VERA, WEIGHTS_FILE
 from vera.nn.attach import attach
 from vera.nn.exporting import EXPORT_FILE, HEAD_FILE, write_lora, write_merged, write_peft
@@ -74,6 +74,8 @@ def test_a_merged_checkpoint_is_an_ordinary_model_that_answers_as_the_adapted_on
         f"{QUERY}.weight", f"{WIDE}.weight",
     }  # fmt: skip
     assert AutoTokenizer.from_pretrained(tmp_path / "out")("the cat")["input_ids"]
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {path.name for path in tiny_folder.iterdir()} | {EXPORT_FILE, "README.md"}
     assert exported.fingerprint == fingerprint.of_files(tmp_path / "out").value != archive.manifest.base.fingerprint
 
 
@@ -120,6 +122,7 @@ def test_shards_dtype_and_layout_stay_those_of_the_base(tmp_path: Path, method: 
     shards = sorted(path.name for path in base.glob("*.safetensors"))
     assert len(shards) > 1
     assert sorted(path.name for path in (tmp_path / "out").glob("*.safetensors")) == shards
+    assert (tmp_path / "out" / INDEX_FILE).read_bytes() == (base / INDEX_FILE).read_bytes()
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").eval()
     assert merged.dtype == torch.bfloat16
     for name in sizes:
@@ -145,6 +148,30 @@ def test_a_base_under_a_prefix_is_merged_under_its_own_names(tmp_path: Path) -> 
     names = load_file(tmp_path / "out" / "model.safetensors").keys()
     assert names == load_file(base / "model.safetensors").keys()
     close(output_of(AutoModel.from_pretrained(tmp_path / "out").eval()), output_of(model))
+
+
+def test_of_what_lies_beside_the_weights_only_what_belongs_to_the_model_is_taken(tmp_path: Path) -> None:
+    base = write_tiny_bert(tmp_path / "base")
+    (base / "1_Pooling").mkdir()
+    taken = ["1_Pooling/config.json", "LICENSE", "chat_template.jinja", "modules.json"]
+    left = [
+        "adapter_config.json",
+        "modeling.py",
+        "pytorch_model.bin",
+        "pytorch_model.bin.index.json",
+        INDEX_FILE,
+        "README.md",
+    ]
+    for name in taken + left:
+        (base / name).write_text("{}")
+    adapted, archive = attached_to(load_tiny_bert(write_tiny_bert(tmp_path / "same")), tmp_path / "same")
+
+    write_merged(adapted, archive, base, tmp_path / "out")
+
+    written = contents(tmp_path / "out")
+    assert written >= {*taken, "config.json"}
+    assert not written & {*left[:-1]}
+    assert (tmp_path / "out" / "README.md").read_text() != "{}"
 
 
 PREFIXED = {f"bert.{name}": size for name, size in SIZES.items()}

@@ -33,7 +33,7 @@ from vera.errors import VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import WEIGHTS_FILE, Task
 from vera.nn.attach import attach
-from vera.nn.exporting import write_lora, write_peft
+from vera.nn.exporting import write_lora, write_merged, write_peft
 from vera.nn.merge import merge, unmerge
 from vera.nn.opening import open_base
 from vera.peft_import import import_folder
@@ -161,6 +161,23 @@ def test_a_lora_of_it_has_the_head_too(base_of: Callable[[str], Path], tmp_path:
 
     loaded = PeftModel.from_pretrained(sequence_model(base), tmp_path / "lora").eval()
     torch.testing.assert_close(logits_of(loaded), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_merged_it_is_an_ordinary_sequence_model(base_of: Callable[[str], Path], tmp_path: Path, kind: str) -> None:
+    base = base_of(kind)
+    trained_by_peft(base, tmp_path / "peft", kind)
+    archive, table = read(tmp_path / "peft", base)
+    adapted = attach(open_base(base, archive.manifest), archive, table)
+    before = logits_of(adapted)
+
+    write_merged(adapted, archive, base, tmp_path / "out")
+
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    torch.testing.assert_close(logits_of(loaded), before, rtol=1e-4, atol=1e-4)
+    assert torch.equal(logits_of(adapted), before)
+    assert loaded.config.num_labels == 3
+    assert not (tmp_path / "out" / "vera_head.safetensors").exists()
 
 
 def test_a_single_output_is_a_number(base_of: Callable[[str], Path], tmp_path: Path) -> None:

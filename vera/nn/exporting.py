@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,13 +23,13 @@ from torch import Tensor
 from vera import __version__
 from vera.archive import Archive, vectors_of
 from vera.errors import ArchiveError, TargetError
-from vera.fingerprint import INDEX_FILE, checkpoint_files, of_files
-from vera.manifest import CARD_FILE, CONFIG_FILE, WEIGHTS_FILE, Manifest
+from vera.fingerprint import INDEX_FILE, SINGLE_FILE, checkpoint_files, of_files
+from vera.manifest import CARD_FILE, CONFIG_FILE, METHODS, WEIGHTS_FILE, Manifest
 from vera.nn.attach import Attached
 from vera.nn.bank import Bank
 from vera.nn.layer import Delta
 from vera.nn.linear import as_rows
-from vera.nn.merge import check_mergeable, lora_config, lora_tensors
+from vera.nn.merge import check_mergeable, live_name, lora_config, lora_tensors
 from vera.nn.peft_form import check_sayable, head_tensors, peft_config, peft_tensors
 from vera.peft_format import has_own_head, peft_head
 
@@ -38,6 +39,8 @@ HEAD_FILE = "vera_head.safetensors"
 MERGED, LORA, PEFT = "merged", "lora", "peft"
 # Of a base's folder, what builds the model and its tokenizer, and under which terms; neither its weights nor code.
 _CONFIGURATION = (".json", ".txt", ".model", ".spm", ".jinja")
+# Where sentence-transformers keeps pooling and what follows it.
+_MODULE_FOLDER = re.compile(r"\d+_[A-Za-z]+")
 _TERMS = ("LICENSE", "LICENCE", "NOTICE")
 
 
@@ -61,7 +64,8 @@ def write_merged(adapted: Any, archive: Archive, checkpoint: Path, out: Path) ->
 
     Files, names, dtypes and the tensors that are not adapted are those of the base, byte for byte;
     W' is computed in float32 from the tensor in the file and rounded once to its dtype. `adapted`,
-    which `attach` gave, says how its modules keep their weights, and is not changed.
+    which `attach` gave, says how its modules keep their weights, and is not changed. With a head
+    that transformers knows it is that model which is saved, with the head in it.
     Raises TargetError (MERGE_QUANTIZED, MERGE_TIED), and ArchiveError (FOLDER_TAKEN).
     """
     attached: Attached = adapted.vera
@@ -69,15 +73,14 @@ def write_merged(adapted: Any, archive: Archive, checkpoint: Path, out: Path) ->
     deltas = bank.slot(attached.name).deltas
     for name in deltas:
         check_mergeable(bank, name)
-    of_tensor = {module.weight: module.name for module in attached.manifest.modules}
     with _written(out) as folder:
-        merged: set[str] = set()
-        for shard in checkpoint_files(checkpoint):
-            merged |= _write_merged_shard(shard, folder / shard.name, bank, deltas, of_tensor)
-        _check_complete(merged, of_tensor, checkpoint)
+        if has_own_head(archive.manifest):
+            _save_merged_model(bank, deltas, archive, folder)
+        else:
+            _write_merged_files(checkpoint, folder, bank, deltas, attached.manifest)
         _copy_configuration(checkpoint, folder)
         fingerprint = of_files(folder).value
-        head = _write_head(archive, folder)
+        head = None if has_own_head(archive.manifest) else _write_head(archive, folder)
         _write_about(attached, MERGED, folder, head, fingerprint=fingerprint)
     return _exported(out, MERGED, archive.manifest, fingerprint=fingerprint, head=head)
 
@@ -143,6 +146,31 @@ def _written(out: Path) -> Iterator[Path]:
         fresh.rename(out)
 
 
+def _save_merged_model(bank: Bank, deltas: Mapping[str, Delta], archive: Archive, folder: Path) -> None:
+    """The live model as transformers saves it, with W' and the head in the place of its own."""
+    model: Any = bank.model
+    tensors = model.state_dict()
+    for module_name, delta in deltas.items():
+        name = f"{live_name(bank, module_name)}.weight"
+        tensors[name] = _merged(tensors[name], bank.targets[module_name], delta)
+    for name, tensor in vectors_of(archive).head.items():
+        tensors[name] = torch.from_numpy(tensor.copy()).to(tensors[name].dtype)
+    model.save_pretrained(folder, state_dict=tensors)
+
+
+def _write_merged_files(
+    checkpoint: Path, folder: Path, bank: Bank, deltas: Mapping[str, Delta], manifest: Manifest
+) -> None:
+    of_tensor = {module.weight: module.name for module in manifest.modules}
+    merged: set[str] = set()
+    shards = checkpoint_files(checkpoint)
+    for shard in shards:
+        merged |= _write_merged_shard(shard, folder / shard.name, bank, deltas, of_tensor)
+    _check_complete(merged, of_tensor, checkpoint)
+    if shards[0].name != SINGLE_FILE and checkpoint.is_dir():
+        shutil.copyfile(checkpoint / INDEX_FILE, folder / INDEX_FILE)
+
+
 def _write_merged_shard(
     shard: Path, to: Path, bank: Bank, deltas: Mapping[str, Delta], of_tensor: Mapping[str, str]
 ) -> set[str]:
@@ -178,15 +206,19 @@ def _merged(weight: Tensor, module: torch.nn.Module, delta: Delta) -> Tensor:
 
 
 def _copy_configuration(checkpoint: Path, folder: Path) -> None:
+    """What there is beside the weights of `checkpoint`, unless it was written to `folder` already."""
     if not checkpoint.is_dir():
         return
     for path in sorted(checkpoint.iterdir()):
-        is_wanted = path.suffix in _CONFIGURATION or path.name.upper().startswith(_TERMS)
-        is_other_weights = path.name.endswith(".index.json") and path.name != INDEX_FILE
-        if is_wanted and path.is_file() and not is_other_weights and path.name != CONFIG_FILE:
+        if path.is_dir() and _MODULE_FOLDER.fullmatch(path.name):
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("*.bin", "*.py"))
+        elif path.is_file() and _is_configuration(path.name) and not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)
-    if (folder / INDEX_FILE).exists() and len(checkpoint_files(checkpoint)) == 1:
-        (folder / INDEX_FILE).unlink()  # beside a single file it describes other files, which were not copied
+
+
+def _is_configuration(name: str) -> bool:
+    is_other = name.endswith(".index.json") or name == CONFIG_FILE  # of weights that were not copied
+    return not is_other and (name.endswith(_CONFIGURATION) or name.upper().startswith(_TERMS))
 
 
 def _write_head(archive: Archive, folder: Path) -> str | None:
@@ -218,10 +250,12 @@ def _write_about(attached: Attached, form: str, folder: Path, head: str | None, 
 
 
 def _card(manifest: Manifest, form: str, ref: str | None, head: str | None) -> str:
+    lora = "DoRA" if manifest.has_magnitude else "LoRA"
     what = {
-        MERGED: f"{manifest.base.name} with a VeRA adapter merged into its weights. It is another model than its base.",
+        MERGED: f"{manifest.base.name} with a {METHODS[manifest.method]} adapter merged into its weights. It is another model than its base.",
         PEFT: f"A VeRA adapter of {manifest.base.name}, written as PEFT's own checkpoint, with its matrices.",
-        LORA: f"A VeRA adapter of {manifest.base.name}, written as the LoRA it is (`lora_A` = λd·A, `lora_B` = λb·B).",
+        LORA: f"A {METHODS[manifest.method]} adapter of {manifest.base.name}, written as the {lora} it is "
+        "(`lora_A` = λd·A, `lora_B` = λb·B).",
     }[form]
     about_head = f"\nIts head is in `{head}`, and what it is for is the `task` in `{EXPORT_FILE}`.\n" if head else ""
     return f"# {ref or manifest.digest}\n\n{what}\nMade by vera-hub; `{EXPORT_FILE}` says of what.\n{about_head}"
