@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.nn.small_models import seeded
 from tests.tiny import load_tiny_bert, write_tiny_bert
 from vera import fingerprint
 from vera.errors import BaseMismatch
@@ -115,3 +116,117 @@ def test_a_float32_weight_that_no_bfloat16_equals_is_refused(tmp_path: Path) -> 
         model.encoder.layer[0].attention.self.query.weight[0, 0] += 1e-5  # rounds back to the stored value
     with pytest.raises(BaseMismatch):
         prove_base(model, fingerprint.of_files(folder))
+
+
+# What transformers renames, ties, leaves out or fuses
+
+
+def saved(model: Any, folder: Path) -> BaseFingerprint:
+    model.save_pretrained(folder)
+    return fingerprint.of_files(folder)
+
+
+def tiny_vit(layers: int = 2) -> Any:
+    from transformers import ViTConfig, ViTModel
+
+    config = ViTConfig(
+        hidden_size=32, num_hidden_layers=layers, num_attention_heads=2, intermediate_size=64, image_size=16, patch_size=8
+    )  # fmt: skip
+    return seeded(lambda: ViTModel(config))
+
+
+def test_renamed_modules_are_found_by_the_bytes_of_all_their_tensors(tmp_path: Path) -> None:
+    base = saved(tiny_vit(), tmp_path)
+    proof = prove_base(tiny_vit(), base)
+    assert proof.tensors == len(base.tensors)
+    assert proof.module("encoder.layer.1.attention.attention.query") == "layers.1.attention.q_proj"
+
+
+def test_modules_that_are_alike_are_counted_and_never_taken_for_each_other(tmp_path: Path) -> None:
+    model = tiny_vit()
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.attention.q_proj.weight.zero_()
+    base = saved(model, tmp_path)
+    proof = prove_base(model, base)
+    assert proof.tensors == len(base.tensors)
+    assert proof.module("encoder.layer.0.attention.attention.query") is None
+    assert proof.module("encoder.layer.0.attention.attention.key") == "layers.0.attention.k_proj"
+    with torch.no_grad():
+        model.layers[1].attention.q_proj.weight[0, 0] = 1.0
+    with pytest.raises(BaseMismatch):
+        prove_base(model, base)
+
+
+def test_a_deeper_model_is_refused_under_other_names_too(tmp_path: Path) -> None:
+    base = saved(tiny_vit(layers=2), tmp_path)
+    deeper = tiny_vit(layers=3)
+    deeper.load_state_dict(tiny_vit(layers=2).state_dict(), strict=False)
+    with pytest.raises(BaseMismatch, match="deeper") as caught:
+        prove_base(deeper, base)
+    assert all(name.startswith("layers.2.") for name in caught.value.facts["foreign"])
+
+
+def test_a_part_of_fresh_weights_does_not_count_as_the_checkpoints_own(tmp_path: Path) -> None:
+    """BertModel makes up a pooler, whose zeros are also those of the head that it leaves out."""
+    from transformers import BertConfig, BertForMaskedLM, BertModel
+
+    config = BertConfig(vocab_size=40, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    base = saved(seeded(lambda: BertForMaskedLM(config)), tmp_path)
+    proof = prove_base(BertModel.from_pretrained(tmp_path, local_files_only=True), base)
+    assert all(name.startswith("cls.predictions.") for name in proof.absent)
+    assert proof.extra == ("pooler.dense.bias", "pooler.dense.weight")
+
+
+def test_tensors_that_were_fused_are_said_to_be(tmp_path: Path) -> None:
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    config = MixtralConfig(
+        vocab_size=40, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1,
+        intermediate_size=64, num_local_experts=2,
+    )  # fmt: skip
+    model = seeded(lambda: MixtralForCausalLM(config))
+    with pytest.raises(BaseMismatch, match="fused"):
+        prove_base(model, saved(model, tmp_path))
+
+
+# Other dtypes than those of most weights
+
+
+class Stored(torch.nn.Module):
+    """A module with a buffer of whole numbers and a float8 weight, as checkpoints have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("position_ids", torch.arange(8))
+        weight = torch.linspace(-2, 2, 32).view(8, 4).to(torch.float8_e4m3fn)
+        self.weight = torch.nn.Parameter(weight, requires_grad=False)
+
+
+@pytest.fixture
+def stored_base(tmp_path: Path) -> BaseFingerprint:
+    from safetensors.torch import save_file
+
+    save_file(Stored().state_dict(), tmp_path / fingerprint.SINGLE_FILE)
+    return fingerprint.of_files(tmp_path)
+
+
+def test_float8_and_whole_numbers_are_proven(stored_base: BaseFingerprint) -> None:
+    proof = prove_base(Stored(), stored_base)
+    assert (proof.kind, proof.tensors) == ("content", 2)
+
+
+@pytest.mark.parametrize("name", ["weight", "position_ids"])
+def test_one_changed_byte_of_them_is_found(stored_base: BaseFingerprint, name: str) -> None:
+    model = Stored()
+    with torch.no_grad():
+        getattr(model, name)[3] = 1
+    with pytest.raises(BaseMismatch) as caught:
+        prove_base(model, stored_base)
+    assert caught.value.facts["differing"] == [name]
+
+
+def test_numbers_that_a_model_computes_instead_of_loading_are_not_missed(stored_base: BaseFingerprint) -> None:
+    model = Stored()
+    del model.position_ids
+    assert prove_base(model, stored_base).tensors == 1
