@@ -13,13 +13,14 @@ import click
 from sdk import bases
 from sdk.cli import terminal
 from sdk.cli.sections import SectionedCommand, SectionedOption
-from vera.data import TASKS, TEXT_GENERATION
+from vera.data import TASKS
 from vera.projection import STREAMS
 
 if TYPE_CHECKING:
     from sdk.config import Config
     from vera.data import Split
-    from vera.nn.experiment import Base, Choices, Outcome
+    from vera.nn.base import Base
+    from vera.nn.experiment import Choices, Outcome
     from vera.nn.training.loop import Step
     from vera.nn.training.recipe import Recipe
 
@@ -199,25 +200,17 @@ def _device(name: str) -> str:
 
 
 def _load_base(base: str, split: Split, recipe: Recipe, device: str, config: Config) -> Base:
-    from vera.nn.experiment import Base
+    from transformers.utils import logging
+
+    from vera.nn.base import open_base
 
     path = bases.locate(base, config=config)
     with terminal.bytes_progress("Fingerprinting the base") as progress:
         fingerprint = bases.fingerprint_of(path, config=config, progress=progress)
-    with terminal.spinner("Loading the base"):
-        model = _model(path, split, recipe).to(device)
     name, revision = _name_of(base, fingerprint.value, path, config)
-    return Base(model, fingerprint, name, revision)
-
-
-def _model(path: Path, split: Split, recipe: Recipe) -> Any:
-    from transformers import AutoModel, AutoModelForCausalLM
-    from transformers.utils import logging
-
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers
-    kind = AutoModelForCausalLM if split.task == TEXT_GENERATION else AutoModel
-    dtype = "float32" if recipe.dtype == "float32" else "auto"  # auto: as stored
-    return kind.from_pretrained(path, local_files_only=True, dtype=dtype)
+    with terminal.spinner("Loading the base"):
+        return open_base(path, split.task, recipe, name=name, revision=revision, fingerprint=fingerprint, device=device)
 
 
 def _name_of(typed: str, fingerprint: str, path: Path, config: Config) -> tuple[str, str | None]:
@@ -243,10 +236,7 @@ def _train(base: Base, split: Split, recipe: Recipe, choices: Choices, folder: P
 
 
 def _write(outcome: Outcome, folder: Path) -> None:
-    from vera import archive
-
-    archived = outcome.archive.files if outcome.archive else {}
-    archive.write_files({**archived, **outcome.files}, folder)
+    outcome.write(folder)
     shutil.rmtree(_work_of(folder), ignore_errors=True)
 
 

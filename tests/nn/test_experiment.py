@@ -18,7 +18,8 @@ from vera.fingerprint import BaseFingerprint
 from vera.manifest import DVORA, VERA
 from vera.nn import experiment
 from vera.nn.attach import attach
-from vera.nn.experiment import Base, Choices, Outcome
+from vera.nn.base import Base
+from vera.nn.experiment import Choices, Outcome
 from vera.nn.training.recipe import Recipe
 from vera.streams import PEFT_MT19937, PHILOX
 

@@ -20,14 +20,15 @@ from vera.data.dividing import split_by_hash
 from vera.errors import VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.nn import experiment
-from vera.nn.experiment import Base, Choices, Outcome
+from vera.nn.base import Base
+from vera.nn.experiment import Choices, Outcome
 from vera.nn.training.batches import shuffled_steps, steps_per_epoch
 from vera.nn.training.checkpoints import Checkpoints
 from vera.nn.training.curve import loss_curve
 from vera.nn.training.loop import Epoch, Loop, Step, rate_factor
 from vera.nn.training.recipe import Recipe, by_method, default_recipe
 from vera.nn.training.recipes import RECIPES, named
-from vera.nn.training.tasks import Scored, Task
+from vera.nn.training.task import Scored, Task
 
 RECIPE = Recipe(rank=8, epochs=3, batch_size=8, learning_rate=5e-2, head_learning_rate=2e-2, keep="best", dropout=True)
 
@@ -185,6 +186,7 @@ class Numbers(Task[Number]):
     metrics = ("loss",)
 
     def __init__(self, scores: Sequence[float] = ()) -> None:
+        super().__init__()
         self.model = nn.Linear(1, 1, bias=False)
         self.scores = list(scores)
         self.start(0)
@@ -196,7 +198,7 @@ class Numbers(Task[Number]):
     def start(self, seed: int) -> None:
         nn.init.constant_(self.model.weight, 0.0)
 
-    def items(self, examples: Examples) -> list[Number]:
+    def make_items(self, examples: Examples) -> list[Number]:
         return [Number(float(target)) for target in examples.targets]
 
     def loss(self, items: Sequence[Number]) -> Tensor:

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-from tests.tiny import WORDS, load_tiny_bert, write_tiny_llama, write_tiny_vit
+from tests.tiny import WORDS, load_tiny_bert, write_tiny_bert, write_tiny_llama, write_tiny_vit
 from vera import fingerprint
 from vera.data import EncodedImage, Examples, Split
 from vera.errors import DataError, VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.nn import experiment
 from vera.nn.attach import attach
-from vera.nn.experiment import Base, Choices, Outcome
+from vera.nn.base import Base
+from vera.nn.experiment import Choices, Outcome
 from vera.nn.identity import prove_base
+from vera.nn.training.generation import Generation
 from vera.nn.training.recipe import Recipe
-from vera.nn.training.tasks import Generation
 
 ANIMALS = ("cat", "dog", "bird")
 COLOURS = ("red", "blue", "green")
@@ -296,3 +297,29 @@ def test_the_query_and_value_maps_are_found_whatever_they_are_called(llama: Path
     every = targets.choose(load_llama(llama), ["all-linear"])
     assert len(every) == 2 * 7
     assert "lm_head" not in every
+
+
+@pytest.mark.parametrize("make", [pairs, numbers])
+@pytest.mark.parametrize("method", ["vera", "head"])
+def test_what_is_watched_is_scored_as_the_end_is(tiny_folder: Path, make: Callable[[], Split], method: str) -> None:
+    recipe, choices = replace(RECIPE, epochs=2, method=method), Choices(baselines=False, watch_heldout=True)
+    outcome = train(tiny_folder, load_tiny_bert, make(), recipe, choices)
+    assert outcome.epochs[-1].scores["held-out"] == pytest.approx(outcome.scores.last, rel=1e-5)
+    assert outcome.epochs[0].scores["held-out"] != pytest.approx(outcome.scores.last, rel=1e-5)
+
+
+def test_a_step_in_bfloat16_is_scored_as_the_loaded_adapter_answers(tiny_folder: Path) -> None:
+    split, narrow = numbers(), replace(RECIPE, dtype="bfloat16", epochs=2)
+    outcome = train(tiny_folder, load_tiny_bert, split, narrow)
+    wide = train(tiny_folder, load_tiny_bert, split, replace(narrow, dtype="float32"))
+    answers = loaded(tiny_folder, load_tiny_bert, outcome).predict(split.heldout.texts)
+    error = np.mean((np.array(answers) - np.array(split.heldout.values)) ** 2)
+    assert error == pytest.approx(outcome.scores.adapter["mean_squared_error"])
+    assert outcome.epochs[0].loss != wide.epochs[0].loss
+    assert outcome.epochs[0].loss == pytest.approx(wide.epochs[0].loss, rel=0.1)
+
+
+def test_all_weights_of_a_narrow_base_are_not_trained_in_it(tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path / "bert", dtype=torch.bfloat16)
+    with pytest.raises(VeraError, match="load it in float32"):
+        train(folder, load_tiny_bert, numbers(), replace(RECIPE, method="full"))

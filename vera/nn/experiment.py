@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,44 +13,32 @@ import torch
 from torch import nn
 
 from vera import __version__
-from vera.archive import LOSS_CURVE, TRAINING_LOG, Archive
+from vera.archive import LOSS_CURVE, TRAINING_LOG, Archive, write_files
 from vera.data import TEXT_GENERATION, Examples, Split
 from vera.errors import VeraError
-from vera.fingerprint import BaseFingerprint
-from vera.manifest import BaseIdentity
 from vera.nn import packaging, targets
 from vera.nn.attach import live_modules, shared_tensors
 from vera.nn.bank import Bank
+from vera.nn.base import Base
 from vera.nn.identity import prove_base
 from vera.nn.packaging import Scores
 from vera.nn.training import methods
 from vera.nn.training.checkpoints import EVERY_S, Checkpoints, key_of
 from vera.nn.training.curve import loss_curve
+from vera.nn.training.generation import Generation
 from vera.nn.training.loop import VALIDATION, Epoch, Fitted, Loop, Report, Snapshot
+from vera.nn.training.pooled import FeatureTask, PooledTask
 from vera.nn.training.recipe import Recipe
-from vera.nn.training.tasks import FeatureTask, Generation, PooledTask, Scored, Task, check_metric, task_of
+from vera.nn.training.task import Scored, Task, check_metric
+from vera.nn.training.tasks import task_of
 
 PROBE_EPOCHS = 100  # after which the head alone has converged
 HELDOUT = "held-out"
 
 
 @dataclass(frozen=True)
-class Base:
-    """The model to adapt and who it is. Where it lies is where it is trained."""
-
-    model: nn.Module
-    fingerprint: BaseFingerprint
-    name: str
-    revision: str | None = None
-
-    @property
-    def identity(self) -> BaseIdentity:
-        return BaseIdentity(self.name, self.fingerprint.value, self.fingerprint.dtype, self.revision)
-
-
-@dataclass(frozen=True)
 class Cost:
-    """What a run took: the seconds of training alone and of everything, and the most memory.
+    """What a run took: the seconds of training alone and of everything, since it was last begun, and the most memory.
 
     The memory is torch's on a GPU, and the whole process's on a CPU, whatever else it did before.
     """
@@ -61,9 +50,9 @@ class Cost:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run gave: every file of the folder, and the numbers.
+    """What a run gave: the files of a folder, and the numbers.
 
-    `archive` is the adapter, for methods the hub keeps. `epochs` has what was watched, the held-out
+    `archive` is the adapter, for methods the hub keeps, and `files` what stands beside it. `epochs` has what was watched, the held-out
     set too where that was asked for. `size_bytes` is the adapter's weights and head in float32.
     """
 
@@ -74,6 +63,11 @@ class Outcome:
     parameters: int
     head_parameters: int
     cost: Cost
+
+    def write(self, folder: Path) -> None:
+        """All of it as `folder`, or nothing: see `vera.archive.write_files`."""
+        archived = self.archive.files if self.archive else {}
+        write_files({**archived, **self.files}, folder)
 
     @property
     def size_bytes(self) -> int:
@@ -115,8 +109,7 @@ def run(
     run = _prepare(name, base, split, recipe, choices)
     checkpoints = Checkpoints(work, _key(run), every_s=checkpoint_every_s) if work else None
     trained = _train(run, checkpoints, stage, report)
-    stage("scoring what it must beat")
-    scores = _scores(run, trained, _baselines(run) if choices.baselines else {})
+    scores = _scores(run, trained, _baselines(run, stage) if choices.baselines else {})
     cost = Cost(trained.training_s, time.monotonic() - started, trained.peak_bytes)
     archive, files = _files(run, trained, scores)
     head = run.task.head_parameters()
@@ -167,9 +160,10 @@ def _prepare(name: str, base: Base, split: Split, recipe: Recipe, choices: Choic
 
 def _check(model: nn.Module, split: Split, recipe: Recipe) -> None:
     dtype = next(model.parameters()).dtype
-    if recipe.dtype == "float32" and dtype != torch.float32:
+    if dtype != torch.float32 and (recipe.dtype == "float32" or recipe.method == "full"):
+        why = "All weights are trained" if recipe.method == "full" else "The recipe asks for float32"
         raise VeraError(
-            f"The recipe asks for float32, and the base is loaded in {dtype}: load it in float32.",
+            f"{why}, and the base is loaded in {dtype}, whose steps would be lost in rounding: load it in float32.",
             code="TRAINING_INVALID",
         )
     if recipe.method == "head" and split.task == TEXT_GENERATION:
@@ -213,8 +207,9 @@ def _score(loop: Loop, snapshot: Snapshot, examples: Examples) -> Scored:
     return loop.task.score(examples)
 
 
-def _baselines(run: _Run) -> dict[str, Scored]:
+def _baselines(run: _Run, stage: Callable[[str], None]) -> dict[str, Scored]:
     """What the trained must beat, on the held-out set. The base is bare again, and the head is written over."""
+    stage("scoring what it must beat")
     found: dict[str, Scored] = {}
     if isinstance(run.task, PooledTask) and run.recipe.method != "head":
         features = FeatureTask(run.task)
@@ -283,4 +278,5 @@ def _peak(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    in_units = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return in_units if sys.platform == "darwin" else in_units * 1024

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
@@ -182,9 +183,15 @@ class ImageClassifier(PooledHead):
         return [Pixels(image) for image in images]
 
     def batch(self, items: Sequence[Pixels]) -> dict[str, Tensor]:
-        decoded = [inputs.decoded(item.image) for item in items]
-        pixels = self.processor(images=decoded, return_tensors="pt")["pixel_values"]
+        self.processor  # noqa: B018  # made here, and not by every thread
+        with ThreadPoolExecutor() as pool:  # Pillow lets go of the interpreter while it decodes and resizes
+            pixels = torch.cat(list(pool.map(self._pixels, items)))
         return {"pixel_values": pixels.to(self.device, next(self.backbone.parameters()).dtype)}
+
+    def _pixels(self, item: Pixels) -> Tensor:
+        """Of one image (1, 3, height, width)."""
+        made: Tensor = self.processor(images=inputs.decoded(item.image), return_tensors="pt")["pixel_values"]
+        return made
 
     def classify(self, images: Sequence[Image], *, batch_size: int = 32) -> list[str]:
         """The label of each image: encoded bytes, a path, or an image of Pillow."""

@@ -5,6 +5,7 @@ SVG by hand, readable on a light page and on a dark one, and the same bytes for 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from vera.nn.training.loop import VALIDATION, Epoch, Step
 _WIDTH, _LEFT, _RIGHT = 640, 60, 20
 _PANEL, _GAP, _TOP, _BOTTOM = 170, 44, 40, 34  # heights: of a panel's plot, between panels, above and below
 _MOST_POINTS = 300
-_GRID_LINES = 4
+_MOST_TICKS = 5
 
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#59636e}.title{font-weight:600;fill:#1f2328}"
@@ -51,11 +52,10 @@ class _Panel:
 
     def frame(self) -> Iterator[str]:
         yield f'<text class="title" x="{_LEFT}" y="{self.top - 12:g}">{self.title}</text>'
-        for i in range(_GRID_LINES + 1):
-            value = self.low + (self.high - self.low) * i / _GRID_LINES
+        for value in _ticks(self.low, self.high):
             _, y = self.at((0, value))
             yield f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            yield f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>'
+            yield f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{value:g}</text>'
 
 
 def loss_curve(steps: Sequence[Step], epochs: Sequence[Epoch], metric: str, best_epoch: int | None = None) -> bytes:
@@ -107,6 +107,15 @@ def _bounds(points: Sequence[Point]) -> tuple[float, float]:
     low, high = min(value for _, value in points), max(value for _, value in points)
     margin = (high - low) * 0.1 or 0.05
     return low - margin, high + margin
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers from `low` to `high`."""
+    wanted = (high - low) / _MOST_TICKS
+    power = 10.0 ** math.floor(math.log10(wanted))
+    step = next(size * power for size in (1, 2, 5, 10) if size * power >= wanted)
+    first = math.ceil(low / step - 1e-9)
+    return [float(f"{i * step:.6g}") for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def _epoch_ticks(panel: _Panel, epochs: int, height: float) -> Iterator[str]:

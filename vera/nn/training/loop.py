@@ -21,7 +21,7 @@ from vera.errors import VeraError
 from vera.nn.training.batches import shuffled_steps, steps_per_epoch
 from vera.nn.training.checkpoints import Checkpoints
 from vera.nn.training.recipe import Recipe
-from vera.nn.training.tasks import Scored, Task, check_metric, is_better
+from vera.nn.training.task import Scored, Task, check_metric, is_better
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,48 @@
+"""The model that is adapted, and who it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vera.data import TEXT_GENERATION
+from vera.fingerprint import BaseFingerprint, of_files
+from vera.manifest import BaseIdentity
+from vera.nn.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Base:
+    """The model to adapt and who it is. Where it lies is where it is trained."""
+
+    model: nn.Module
+    fingerprint: BaseFingerprint
+    name: str
+    revision: str | None = None
+
+    @property
+    def identity(self) -> BaseIdentity:
+        return BaseIdentity(self.name, self.fingerprint.value, self.fingerprint.dtype, self.revision)
+
+
+def open_base(
+    path: Path,
+    task: str,
+    recipe: Recipe,
+    *,
+    name: str,
+    revision: str | None = None,
+    fingerprint: BaseFingerprint | None = None,
+    device: str = "cpu",
+) -> Base:
+    """The base in the checkpoint folder `path`, as `task` and `recipe` need it. Its files are hashed unless their
+    `fingerprint` is known; whether the model holds them is proven when it is trained."""
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    kind = AutoModelForCausalLM if task == TEXT_GENERATION else AutoModel
+    dtype = "float32" if recipe.dtype == "float32" else "auto"  # auto: as stored
+    model: Any = kind.from_pretrained(path, local_files_only=True, dtype=dtype)
+    return Base(model.to(device), fingerprint or of_files(path), name, revision)

@@ -1,0 +1,108 @@
+"""Generation: a decoder that completes a prompt, by its own language-modelling head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vera import metrics
+from vera.data import Examples
+from vera.errors import DataError
+from vera.nn import inputs
+from vera.nn.training.recipe import Recipe
+from vera.nn.training.task import Scored, Task
+
+_IGNORED = -100  # the label of a token whose prediction is not learned
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Token ids of a prompt and its completion; `start` is where the completion begins."""
+
+    ids: Sequence[int]
+    start: int
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+class Generation(Task[Completion]):
+    """A decoder that completes a prompt: the loss is on the completion and the token that ends it."""
+
+    metrics = ("loss", "perplexity")
+
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        super().__init__()
+        self.model, self.recipe = model, recipe
+        self.tokenizer: Any = inputs.tokenizer_of(model)
+        if self.tokenizer.eos_token_id is None:
+            raise DataError("The base's tokenizer has no token that ends a text, so no completion would end.")
+        if recipe.chat and not self.tokenizer.chat_template:
+            raise DataError("The base has no chat template: train without --chat.")
+
+    @property
+    def module(self) -> nn.Module:
+        return self.model
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def make_items(self, examples: Examples) -> list[Completion]:
+        prompts = self._prompts(examples.texts)
+        ends: list[list[int]] = self.tokenizer(list(examples.completions), add_special_tokens=False)["input_ids"]
+        return [self._joined(prompt, end) for prompt, end in zip(prompts, ends, strict=True)]
+
+    def weight(self, items: Sequence[Completion]) -> int:
+        return sum(len(item) - item.start for item in items)
+
+    def loss(self, items: Sequence[Completion]) -> Tensor:
+        return self._loss(items, self.recipe.label_smoothing)
+
+    def score(self, examples: Examples) -> Scored:
+        """The mean loss per token, in nats, without label smoothing, and its exponential."""
+        was_training = self.model.training
+        self.model.eval()
+        items, total = self.items(examples), 0.0
+        with torch.inference_mode():
+            for _, chunk in inputs.batches_by_length(items, self.recipe.batch_size):
+                total += self._loss(chunk, 0.0).item() * self.weight(chunk)
+        self.model.train(was_training)
+        loss = total / self.weight(items)
+        return {"loss": loss, "perplexity": metrics.perplexity(loss)}
+
+    def _prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        if self.recipe.chat:
+            turns = [[{"role": "user", "content": text}] for text in texts]
+            chats: list[list[int]] = self.tokenizer.apply_chat_template(
+                turns, add_generation_prompt=True, tokenize=True, return_dict=True
+            )["input_ids"]
+            return chats
+        prompts: list[list[int]] = self.tokenizer([text and text + self.recipe.separator for text in texts])[
+            "input_ids"
+        ]
+        return prompts
+
+    def _joined(self, prompt: Sequence[int], completion: Sequence[int]) -> Completion:
+        """Prompt and completion in at most `max_length` tokens: the completion is cut at its end, the prompt at its
+        beginning. The first token of a text is not predicted, so there is at least one token of prompt."""
+        end, most = self.tokenizer.eos_token_id, self.recipe.max_length
+        start = self.tokenizer.bos_token_id
+        prompt = list(prompt) or [end if start is None else start]
+        learned = [*completion, end][: max(1, most - 1)]
+        kept = prompt[-max(1, most - len(learned)) :]
+        return Completion([*kept, *learned], len(kept))
+
+    def _loss(self, items: Sequence[Completion], label_smoothing: float) -> Tensor:
+        """The mean over the tokens of the completions."""
+        batch = inputs.padded([inputs.Tokens(item.ids) for item in items], self.device)
+        labels = [[*[_IGNORED] * item.start, *item.ids[item.start :]] for item in items]
+        targets = inputs.filled(labels, self.device, value=_IGNORED)[:, 1:]
+        logits: Tensor = self.model(**batch, use_cache=False).logits[:, :-1]
+        learned = targets != _IGNORED
+        return functional.cross_entropy(logits[learned].float(), targets[learned], label_smoothing=label_smoothing)
