@@ -27,10 +27,14 @@ def make_tiny(
     sizes: Mapping[str, tuple[int, int]] = SIZES,
     modules: Sequence[AdaptedModule] = (),
     head: bool = False,
+    pooling: str | None = "mean",
     card: str = "# tiny\n",
     method: str = VERA,
 ) -> Archive:
-    """An adapter of the tiny BERT, or of `modules`; with `head`, one that tells cats from dogs (badly)."""
+    """An adapter of the tiny BERT, or of `modules`; with `head`, one that tells cats from dogs (badly).
+
+    Without `pooling` its head is that of a BertForSequenceClassification.
+    """
     rng = np.random.default_rng(seed)
     modules = tuple(modules) or tuple(AdaptedModule(name, *sizes[name]) for name in sorted(sizes))
     recipe = ProjectionRecipe(
@@ -51,7 +55,7 @@ def make_tiny(
         weights=weights,
         method=method,
         head=head_tensors,
-        task=Task("text-classification", ("cat", "dog"), "mean", 32) if head else None,
+        task=Task("text-classification", ("cat", "dog"), pooling, 32) if head else None,
     )
     return seal(manifest, data, card)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from peft import PeftModel, VeraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
@@ -86,14 +88,24 @@ def base_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return find
 
 
-def sequence_model(base: Path, labels: int = 3) -> Any:
-    return seeded(lambda: AutoModelForSequenceClassification.from_pretrained(base, num_labels=labels))
+def sequence_model(base: Path, labels: int = 3, **options: Any) -> Any:
+    return seeded(lambda: AutoModelForSequenceClassification.from_pretrained(base, num_labels=labels, **options))
 
 
-def trained_by_peft(base: Path, to: Path, kind: str, *, seed: int = 1, labels: int = 3, **options: Any) -> Any:
+def trained_by_peft(
+    base: Path,
+    to: Path,
+    kind: str,
+    *,
+    seed: int = 1,
+    labels: int = 3,
+    dtype: torch.dtype = torch.float32,
+    **options: Any,
+) -> Any:
     """A VeRA of PEFT on a sequence model with random vectors and a random head, and its checkpoint in `to`."""
-    config = VeraConfig(r=8, target_modules=TARGETS[kind], task_type="SEQ_CLS", projection_prng_key=7, **options)
-    model = get_peft_model(sequence_model(base, labels), config).eval()
+    usual = {"r": 8, "target_modules": TARGETS[kind], "projection_prng_key": 7}
+    config = VeraConfig(task_type="SEQ_CLS", **{**usual, **options})
+    model = get_peft_model(sequence_model(base, labels, dtype=dtype), config).eval()
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -138,6 +150,37 @@ def test_a_classifier_of_peft_answers_here_and_there_alike(
         # Logits of order 1 from float32 sums of up to 64 products, in another order.
         torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-5)
     assert torch.equal(logits_of(again), expected)
+
+
+@settings(max_examples=8)
+@given(
+    rank=st.integers(1, 24),
+    seed=st.integers(0, 2**63 - 1),
+    targets=st.sets(st.sampled_from(["query", "key", "intermediate.dense", "pooler.dense"]), min_size=1).map(sorted),
+    outputs=st.integers(1, 5),
+    saved=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.bfloat16]),
+)
+def test_any_classifier_of_peft_answers_here_and_there_alike(
+    tmp_path_factory: pytest.TempPathFactory, rank: int, seed: int, targets: list[str], outputs: int, saved: bool,
+    dtype: torch.dtype,
+) -> None:  # fmt: skip
+    """Trained on a base held in `dtype`, imported, attached, exported, and loaded by PEFT again."""
+    base, folder = write_tiny_bert(tmp_path_factory.mktemp("base"), dtype=dtype), tmp_path_factory.mktemp("adapter")
+    theirs = trained_by_peft(
+        base, folder / "theirs", "bert", labels=outputs, dtype=dtype, r=rank, target_modules=targets,
+        projection_prng_key=seed, save_projection=saved,
+    )  # fmt: skip
+    archive, table = read(folder / "theirs", base, trained_in=None if saved else str(dtype).removeprefix("torch."))
+
+    # All in float32, which holds the 16-bit values exactly: what is compared is the adapter, not its arithmetic.
+    model = attach(open_base(base, archive.manifest, {"dtype": torch.float32}), archive, table)
+    write_peft(model, archive, folder / "again")
+    again = PeftModel.from_pretrained(sequence_model(base, outputs, dtype=torch.float32), folder / "again").eval()
+
+    expected = logits_of(theirs.float())
+    for answer in (logits_of(model), logits_of(again)):
+        torch.testing.assert_close(answer, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_peft_refuses_the_folder_itself_where_it_would_not_find_the_vectors(

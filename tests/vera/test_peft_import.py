@@ -84,12 +84,17 @@ def outputs_of(model: Any) -> list[torch.Tensor]:
 def adapted_by_peft(model: Any, config: VeraConfig, *, autocast: bool = True) -> PeftModel:
     """`model` with vectors that leave no adapted layer's output alone, as after a training."""
     adapted = get_peft_model(model, config, autocast_adapter_dtype=autocast).eval()
+    randomise(adapted)
+    return adapted
+
+
+def randomise(adapted: Any) -> None:
+    """Gives every vector random values, as training would."""
     draw = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, vector in adapted.named_parameters():
             if LAMBDA_B in name or LAMBDA_D in name:
                 vector.copy_(torch.randn(vector.shape, generator=draw))
-    return adapted
 
 
 # -- Any adapter of PEFT gives PEFT's own outputs -------------------------------------------------
@@ -154,6 +159,30 @@ def test_an_adapter_trained_by_peft_on_a_bfloat16_base_answers_as_it_did(
         off[rounding] = float((outputs_of(model)[0] - expected).abs().max())
     # Layer-normed values of order 1, float32 sums of up to 64 products in another order; rounding moves A by 2^-9.
     assert off["bfloat16"] < 1e-5 < 1e-4 < off["float32"]
+
+
+def test_the_second_adapter_on_a_model_of_peft_keeps_the_matrices_it_was_trained_with(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    """PEFT gives it the first one's, which are made for wider modules, and says nothing."""
+    wide, narrow = (
+        VeraConfig(r=RANK, target_modules=targets, projection_prng_key=SEED)
+        for targets in (["intermediate.dense", "output.dense"], ["query", "value"])
+    )
+    theirs = adapted_by_peft(load_tiny_bert(checkpoints["float32"]), wide)
+    theirs.add_adapter("second", narrow)
+    theirs.set_adapter("second")
+    randomise(theirs)
+    theirs.eval().save_pretrained(tmp_path)
+    base = fingerprint.of_files(checkpoints["float32"])
+
+    imported = read(tmp_path / "second", base)
+    model = load_tiny_bert(checkpoints["float32"])
+    attach(model, imported.archive, base)
+
+    assert imported.evidence is Evidence.STORED
+    for mine, expected in zip(outputs_of(model), outputs_of(theirs), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_modules_are_found_under_the_names_of_the_base_checkpoint(checkpoints: dict[str, Path], tmp_path: Path) -> None:

@@ -152,6 +152,19 @@ def test_an_adapter_whose_pair_is_stored_is_scored_like_the_same_one_with_a_draw
     assert first.score == second.score
 
 
+def test_adapters_with_a_head_of_transformers_and_without_are_scored_one_after_the_other(lab: Lab) -> None:
+    ids = []
+    for name, pooling in (("own", None), ("pooled", "mean"), ("again", None)):
+        adapter = make_tiny(lab.base, seed=len(ids), head=True, pooling=pooling)
+        pushed = push_archive(lab.user, adapter, AdapterRef("demo", name))
+        ids.append(lab.user.request_evaluation(pushed.version.ref, NAME).id)
+    lab.start_worker()
+
+    done = [lab.wait(evaluation_id, is_over) for evaluation_id in ids]
+
+    assert [each.state for each in done] == ["done"] * 3, [each.reason for each in done]
+
+
 def test_a_killed_child_is_tried_again_and_the_job_ends_once(lab: Lab) -> None:
     evaluation_id = lab.ask()
     lab.start_worker()

@@ -52,11 +52,11 @@ class SequenceModel(nn.Module, ABC):
         taken = getattr(self.config, "max_position_embeddings", None) or _LONGEST
         return self._max_length or min(taken, self.tokenizer.model_max_length, _LONGEST)
 
-    def forward(self, **batch: Tensor) -> Tensor:
-        """Logits (batch, outputs)."""
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **more: Tensor) -> Tensor:
+        """Logits (batch, outputs) for token ids and mask (batch, tokens)."""
         bank, name = self._adapter
         bank.ensure_active(name)
-        logits: Tensor = self.backbone(**batch).logits
+        logits: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **more).logits
         return logits
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Tokens]:

@@ -56,6 +56,15 @@ def test_the_command_writes_both_forms_and_says_how_large_they_are(
     )
 
 
+def test_the_command_writes_the_form_of_peft(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    done = run(URL, "export", str(folder), "--base", str(tiny_folder), "--peft", str(tmp_path / "peft"))
+
+    assert done.exit_code == 0, done.stderr
+    assert f"{tmp_path / 'peft'}  a VeRA checkpoint of PEFT" in done.stdout
+    assert "the matrices are in it" in done.stderr
+    assert (tmp_path / "peft" / "adapter_config.json").is_file()
+
+
 def test_another_base_is_refused_and_nothing_is_written(folder: Path, tmp_path: Path) -> None:
     other = write_tiny_bert(tmp_path / "other", seed=1)
     with pytest.raises(BaseMismatch):

@@ -324,6 +324,55 @@ def test_a_classifier_that_is_unloaded_says_so_instead_of_answering(model: Any, 
     assert caught.value.code == "ADAPTER_NOT_LOADED"
 
 
+@pytest.fixture
+def sequences(published: FakeHub, tiny_base: BaseFingerprint) -> None:
+    """Two classifiers on the hub whose heads are in a model of transformers, as those of PEFT are."""
+    for seed, name in ((6, "demo/s"), (7, "demo/t")):
+        published.publish(name, make_tiny(tiny_base, seed=seed, head=True, pooling=None))
+
+
+@pytest.mark.usefixtures("sequences")
+def test_a_classifier_of_transformers_is_opened_from_a_folder_with_its_head(tiny_folder: Path, hub: Hub) -> None:
+    generator = torch.random.get_rng_state()
+
+    classifier = sdk.load(tiny_folder, "demo/s", hub=hub)
+
+    assert torch.equal(torch.random.get_rng_state(), generator)  # its untrained head was drawn apart
+    assert type(classifier.backbone).__name__ == "BertForSequenceClassification"
+    again = sdk.load(tiny_folder, "demo/s", hub=hub)
+    texts = ["the cat sleeps", "a dog runs near the old bird"]
+    assert set(classifier.classify(texts)) <= {"cat", "dog"}
+    assert classifier.outputs(classifier.encode(texts)).tolist() == again.outputs(again.encode(texts)).tolist()
+
+
+@pytest.mark.usefixtures("sequences")
+def test_classifiers_of_transformers_share_a_model_and_answer_with_their_own_heads(tiny_folder: Path, hub: Hub) -> None:
+    ids, mask = torch.arange(2, 14).reshape(2, 6), torch.ones(2, 6, dtype=torch.long)
+    alone = [sdk.load(tiny_folder, ref, hub=hub)(ids, mask) for ref in ("demo/s", "demo/t")]
+
+    first, second = sdk.load_many(tiny_folder, ["demo/s", "demo/t"], hub=hub)
+
+    assert first.backbone is second.backbone
+    assert torch.equal(first(ids, mask), alone[0])
+    assert torch.equal(second(ids, mask), alone[1])
+    assert torch.equal(sdk.activate(second, "demo/s")(ids, mask), alone[0])
+    with sdk.rows(first, ["demo/t", "demo/s"]):
+        mixed = first.backbone(input_ids=ids, attention_mask=mask).logits
+    # One row of a batch, and the same row beside another: float32 sums of 64 products in another order.
+    torch.testing.assert_close(mixed, torch.stack([alone[1][0], alone[0][1]]), rtol=1e-4, atol=1e-5)
+    sdk.unload(first, "demo/s")
+    with pytest.raises(VeraError) as caught:
+        first.classify(["the cat"])
+    assert caught.value.code == "ADAPTER_NOT_LOADED"
+
+
+@pytest.mark.usefixtures("sequences")
+def test_a_head_of_transformers_is_not_left_out_on_a_bare_base(model: Any, hub: Hub) -> None:
+    with pytest.raises(VeraError) as caught:
+        sdk.load(model, "demo/s", hub=hub)
+    assert caught.value.code == "HEAD_UNSUPPORTED"
+
+
 # -- Refusals -------------------------------------------------------------------------------------
 
 
