@@ -28,19 +28,19 @@ def test_every_one_of_them_is_read_while_it_is_whole() -> None:
         assert check_manifest(adapter, adapter.files[MANIFEST_FILE])
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(data=spoiled(TENSOR_FILES))
 def test_safetensors_reads_what_we_read_and_the_same(data: bytes) -> None:
     check_tensor_file(data)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(adapter=st.sampled_from(ADAPTERS), data=spoiled([a.files[WEIGHTS_FILE] for a in ADAPTERS]))
 def test_spoiled_vectors_with_true_hashes_are_refused_or_the_ones_in_the_file(adapter: Archive, data: bytes) -> None:
     check_weights(adapter, data)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(adapter=st.sampled_from(ADAPTERS), data=spoiled([a.files[MANIFEST_FILE] for a in ADAPTERS]))
 def test_a_spoiled_manifest_is_refused_or_is_the_bytes_it_was_read_from(adapter: Archive, data: bytes) -> None:
     check_manifest(adapter, data)

@@ -1,6 +1,7 @@
 """Every way a tensor file can lie (T1 to T15 of the threat table), each with the code it is refused by.
 
 T9 and T10 are about values, so they go through `vera.archive.inspect`: see test_archive_lies.py.
+That vectors are all zero is a warning of the hub: see tests/hub/test_push.py.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from tests.builders import (
 )
 from tests.hub.harness import Hub, code_of, sha256_of
 from vera.archive import Archive, seal
-from vera.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, AdaptedModule
+from vera.manifest import CARD_FILE, CONFIG_FILE, DVORA, MANIFEST_FILE, WEIGHTS_FILE, AdaptedModule
 
 NOTHING = {"adapters": 0, "versions": 0, "blobs": 0, "evaluations": 0}
 
@@ -158,6 +158,8 @@ def test_vectors_that_change_nothing_are_warned_of(sqlite_hub: Hub) -> None:
     version = sqlite_hub.push(make_archive(scale=0.0)).json()
 
     assert "changes nothing" in version["warnings"][0]
+    # Magnitudes change a model without any direction.
+    assert sqlite_hub.push(make_archive(scale=0.0, method=DVORA)).json()["warnings"] == []
 
 
 def test_the_card_is_shown_without_anything_that_runs(sqlite_hub: Hub) -> None:
