@@ -17,6 +17,7 @@ import rfc8785
 
 from vera import strict_json
 from vera.errors import ManifestError, RecipeError
+from vera.manifest_fields import Fields
 from vera.projection import ProjectionRecipe
 from vera.tensorfile import ADAPTER_LIMITS, PREFIX_BYTES
 
@@ -42,7 +43,6 @@ DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 POOLINGS = ("mean", "cls")
 
 _MODULE_NAME = re.compile(r"[A-Za-z0-9_]+(?:\.[A-Za-z0-9_]+)*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _FINGERPRINT = re.compile(r"vbf1:[0-9a-f]{64}")
 _PROJECTION_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _DTYPE_NAME = re.compile(r"[a-z0-9_]{1,32}")
@@ -372,7 +372,7 @@ def _parse(value: object) -> Manifest:
             code="SCHEMA_UNSUPPORTED",
             supported=[SCHEMA],
         )
-    top = _Reader(value, "the manifest")
+    top = Fields(value, "the manifest")
     top.string("schema")
     method = top.string("method")
     _check_method(method)  # first: a newer method may have fields of its own
@@ -394,7 +394,7 @@ def _parse(value: object) -> Manifest:
     return manifest
 
 
-def _parse_base(base: _Reader) -> BaseIdentity:
+def _parse_base(base: Fields) -> BaseIdentity:
     identity = BaseIdentity(
         name=base.string("name"),
         fingerprint=base.string("fingerprint"),
@@ -405,7 +405,7 @@ def _parse_base(base: _Reader) -> BaseIdentity:
     return identity
 
 
-def _parse_projection(projection: _Reader) -> tuple[ProjectionRecipe, str]:
+def _parse_projection(projection: Fields) -> tuple[ProjectionRecipe, str]:
     fields: dict[str, Any] = {field.name: projection.take(field.name) for field in fields_of(ProjectionRecipe)}
     digest = projection.string("digest")
     projection.end()
@@ -415,7 +415,7 @@ def _parse_projection(projection: _Reader) -> tuple[ProjectionRecipe, str]:
         raise ManifestError(f"vera.json is not valid: {error}", code=error.code, **error.facts) from error
 
 
-def _parse_module(module: _Reader) -> AdaptedModule:
+def _parse_module(module: Fields) -> AdaptedModule:
     parsed = AdaptedModule(
         module.string("name"),
         module.integer("in_features"),
@@ -426,7 +426,7 @@ def _parse_module(module: _Reader) -> AdaptedModule:
     return parsed
 
 
-def _parse_weights(weights: _Reader) -> Weights:
+def _parse_weights(weights: Fields) -> Weights:
     parsed = Weights(
         sha256=weights.sha256("sha256"),
         size_bytes=weights.integer("bytes"),
@@ -438,7 +438,7 @@ def _parse_weights(weights: _Reader) -> Weights:
     return parsed
 
 
-def _parse_head(head: _Reader) -> HeadTensor:
+def _parse_head(head: Fields) -> HeadTensor:
     shape = head.take("shape")
     if not (isinstance(shape, list) and all(type(n) is int for n in shape)):
         raise ManifestError("vera.json is not valid: the shape of a head tensor must be a list of integers.")
@@ -447,7 +447,7 @@ def _parse_head(head: _Reader) -> HeadTensor:
     return parsed
 
 
-def _parse_task(task: _Reader) -> Task:
+def _parse_task(task: Fields) -> Task:
     labels = task.take("labels")
     if not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         raise ManifestError("vera.json is not valid: task.labels must be a list of strings.")
@@ -458,80 +458,10 @@ def _parse_task(task: _Reader) -> Task:
     return parsed
 
 
-def _parse_files(files: _Reader) -> dict[str, FileEntry]:
+def _parse_files(files: Fields) -> dict[str, FileEntry]:
     entries = {}
     for path in files.names():
         entry = files.object(path)
         entries[path] = FileEntry(entry.sha256("sha256"), entry.integer("bytes"))
         entry.end()
     return entries
-
-
-class _Reader:
-    """Takes the fields of a JSON object one by one; whatever is left over at the end is refused."""
-
-    def __init__(self, value: object, where: str) -> None:
-        if not isinstance(value, dict):
-            raise ManifestError(f"vera.json is not valid: {where} must be an object.")
-        self._left, self._where = dict(value), where
-
-    def take(self, key: str) -> object:
-        if key not in self._left:
-            raise ManifestError(f"vera.json is not valid: {self._where} has no {key!r}.", field=key)
-        return self._left.pop(key)
-
-    def _typed(self, key: str, kind: type, what: str) -> Any:
-        value = self.take(key)
-        if type(value) is not kind:
-            raise ManifestError(f"vera.json is not valid: {key!r} in {self._where} must be {what}.", field=key)
-        return value
-
-    def string(self, key: str) -> str:
-        return str(self._typed(key, str, "a string"))
-
-    def integer(self, key: str) -> int:
-        return int(self._typed(key, int, "an integer"))
-
-    def sha256(self, key: str) -> str:
-        value = self.string(key)
-        if not _SHA256.fullmatch(value):
-            raise ManifestError(f"vera.json is not valid: {key!r} in {self._where} must be 64 hex digits.", field=key)
-        return value
-
-    def optional_string(self, key: str) -> str | None:
-        return None if self._takes_null(key) else self.string(key)
-
-    def optional_integer(self, key: str) -> int | None:
-        return None if self._takes_null(key) else self.integer(key)
-
-    def _takes_null(self, key: str) -> bool:
-        is_null = key in self._left and self._left[key] is None
-        if is_null:
-            del self._left[key]
-        return is_null
-
-    def object(self, key: str) -> _Reader:
-        return _Reader(self.take(key), key)
-
-    def optional_object(self, key: str) -> _Reader | None:
-        value = self.take(key)
-        return None if value is None else _Reader(value, key)
-
-    def objects(self, key: str) -> list[_Reader]:
-        return [_Reader(item, f"{key}[{i}]") for i, item in enumerate(self._typed(key, list, "a list"))]
-
-    def names(self) -> list[str]:
-        return list(self._left)
-
-    def rest(self) -> dict[str, Any]:
-        left, self._left = self._left, {}
-        return left
-
-    def end(self) -> None:
-        if self._left:
-            unknown = [key[:80] for key in sorted(self._left)[:20]]
-            raise ManifestError(
-                f"vera.json is not valid: {self._where} has unknown fields: {', '.join(map(repr, unknown[:5]))}.",
-                code="MANIFEST_UNKNOWN_FIELD",
-                fields=unknown,
-            )

@@ -20,6 +20,8 @@ from tests.vera import golden
 from tests.vera.strategies import manifests, objects_in
 from vera.errors import ManifestError, RecipeError
 from vera.manifest import DVORA, MAX_MODULES, VERA, AdaptedModule, FileEntry, HeadTensor, Manifest, Task
+from vera.peft_format import config_of
+from vera.projection import STORED, ProjectionRecipe
 
 Path = tuple[Any, ...]
 
@@ -106,6 +108,18 @@ def test_the_digest_of_a_manifest_never_changes() -> None:
     assert manifest.recipe.rank == 4
     assert manifest.parameters == 32 + 64 + 2 * 4
     assert manifest.task == Task("text-classification", ("no", "sí"), "mean", 128)
+
+
+def test_the_digest_of_a_manifest_with_a_stored_pair_and_a_head_of_transformers_never_changes() -> None:
+    published = golden.load("manifest-stored")
+    manifest = Manifest.from_bytes(published["canonical"].encode())
+    assert manifest.digest == published["digest"]
+    assert manifest.recipe == ProjectionRecipe(STORED, None, 4, 32, 64)
+    assert [tensor.name for tensor in manifest.head] == [
+        f"classifier.{name}" for name in ("dense.bias", "dense.weight", "out_proj.bias", "out_proj.weight")
+    ]
+    assert manifest.task == Task("text-classification", ("no", "sí"))
+    assert json.loads(config_of(manifest))["projection_prng_key"] is None
 
 
 def test_a_lora_of_the_same_modules_is_counted_by_its_two_factors() -> None:
