@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 T ?= tests
 
-.PHONY: help demo dev test lint fix check serve worker migrate bench-vera screenshots clean
+.PHONY: help demo dev test lint fix check serve worker migrate bench-load bench-vera screenshots clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -44,6 +44,9 @@ worker: $(STAMP) ## an evaluation worker for the hub of this machine
 
 migrate: $(STAMP) ## bring the database of VERA_HUB_DATABASE_URL to this release's schema
 	@$(BIN)/vera-hub migrate
+
+bench-load: $(STAMP) ## getting an adapter onto a live model, beside PEFT
+	@$(BIN)/python -m tests.benchmarks.load
 
 bench-vera: $(STAMP) ## the method beside PEFT and torch, on this machine (and its GPU)
 	@$(BIN)/python -m tests.benchmarks.vera
