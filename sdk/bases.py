@@ -16,6 +16,7 @@ import json
 import re
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -265,13 +266,8 @@ class _Tables:
 
     def get(self, value: str) -> BaseFingerprint | None:
         data = self._read(self._path("tables", hashlib.sha256(value.encode()).hexdigest()))
-        if data is None:
-            return None
-        try:
-            table = BaseFingerprint.from_rows(json.loads(data))
-        except (VeraError, ValueError, TypeError, RecursionError):
-            return None
-        return table if table.value == value else None
+        table = _table_in(data) if data is not None else None
+        return table if table is not None and table.value == value else None
 
     def keep(self, table: BaseFingerprint, state: _FileState | None = None) -> None:
         with contextlib.suppress(OSError):
@@ -288,3 +284,13 @@ class _Tables:
 
     def _path(self, kind: str, key: str) -> Path:
         return self._cache / kind / key[:2] / f"{key}.json"
+
+
+@lru_cache(maxsize=4)
+def _table_in(data: bytes) -> BaseFingerprint | None:
+    """The table that `data` spells, None when it spells none. The same bytes, which every load of one base reads, are
+    parsed and hashed once."""
+    try:
+        return BaseFingerprint.from_rows(json.loads(data))
+    except (VeraError, ValueError, TypeError, RecursionError):
+        return None

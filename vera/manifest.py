@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from dataclasses import fields as fields_of
+from functools import cached_property
 from typing import Any
 
 import rfc8785
@@ -162,7 +163,7 @@ class Manifest:
         """Canonical JSON (RFC 8785): one manifest, one byte string."""
         return rfc8785.dumps(_to_json(self))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The version digest, `sha256:…` of the canonical bytes."""
         return f"sha256:{hashlib.sha256(self.to_bytes()).hexdigest()}"
