@@ -47,8 +47,7 @@ def export(
     """
     if form not in FORMS:
         raise VeraError(f"form is {form!r} and can be {', '.join(FORMS)}.", code="FORM_UNKNOWN")
-    archive, ref = _find(adapter, config, hub)
-    check_budget(archive.manifest.recipe, budget_bytes)
+    archive, ref = _find(adapter, budget_bytes, config, hub)
     config = config or Config.resolve()
     path = locate_for(base, archive.manifest, config)
     from vera.nn import exporting
@@ -66,11 +65,15 @@ def export(
     return exporting.write_merged(adapted, archive, path, Path(to))
 
 
-def _find(adapter: str | Path, config: Config | None, hub: Hub | None) -> tuple[Archive, str | None]:
+def _find(adapter: str | Path, budget_bytes: int, config: Config | None, hub: Hub | None) -> tuple[Archive, str | None]:
     """The checked archive and, for one of a hub, the reference of its version."""
     if isinstance(adapter, Path):
-        return read_adapter(adapter), None
+        archive = read_adapter(adapter)
+        check_budget(archive.manifest.recipe, budget_bytes)
+        return archive, None
     ref = AdapterRef.parse(adapter)
     with door_to([ref], config, hub) as door:
-        fetched = fetching.with_pair(fetching.fetch(ref, hub=door), hub=door)
+        fetched = fetching.fetch(ref, hub=door)
+        check_budget(fetched.archive.manifest.recipe, budget_bytes)
+        fetched = fetching.with_pair(fetched, hub=door)
     return fetched.archive, fetched.version_ref

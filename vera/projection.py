@@ -81,7 +81,7 @@ class ProjectionRecipe:
         _check_int("out_features", self.out_features, 1, MAX_FEATURES, "DIMS_INVALID")
 
     def __str__(self) -> str:
-        drawn = "" if self.is_stored else f", seed {self.seed}, rounded to {self.rounding}"
+        drawn = f" ({self.size_bytes:,} bytes)" if self.is_stored else f", seed {self.seed}, rounded to {self.rounding}"
         return f"{self.stream}{drawn}, rank {self.rank}, {self.in_features} × {self.out_features}"
 
     @property

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.functional.conftest import BASE_NAME
-from tests.functional.machines import Machine
+import numpy as np
+
+from tests.functional.conftest import BASE_NAME, machine_of
+from tests.functional.machines import Machine, RunningHub
 from tests.peft_folders import recipe_of, write_peft_folder
 from vera import archive as archives
 from vera.fingerprint import BaseFingerprint
+from vera.peft_checkpoint import SAVED_A, SAVED_B
+from vera.peft_format import KEY_PREFIX
+from vera.projection import prove
 
 
 def test_a_checkpoint_of_peft_is_imported_and_pushed(
@@ -38,6 +43,34 @@ def test_a_checkpoint_that_proves_nothing_is_imported_with_a_note(machine: Machi
     assert "--trained-in" in machine.run(*command).err
     assert machine.run(*command, "--trained-in", "bfloat16").err == ""
     assert archives.read_folder(machine.folder / "imported").manifest.recipe.rounding == "bfloat16"
+
+
+def test_matrices_that_follow_no_recipe_and_a_head_travel_from_peft_to_another_machine(
+    machine: Machine, hub: RunningHub, base: BaseFingerprint, base_folder: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    pair = {SAVED_A: rng.standard_normal((8, 12), np.float32), SAVED_B: rng.standard_normal((20, 8), np.float32)}
+    head = {
+        f"{KEY_PREFIX}classifier.weight": rng.standard_normal((2, 12), np.float32),
+        f"{KEY_PREFIX}classifier.bias": np.zeros(2, np.float32),
+    }
+    options = {"task_type": "SEQ_CLS", "modules_to_save": ["classifier", "score"]}
+    write_peft_folder(machine.folder / "from-peft", tensors={**pair, **head}, **options)
+
+    done = machine.run("import", "from-peft", "kept", "--base", base_folder, "--labels", "no,yes")
+    pushed = machine.run("push", "kept")
+    other = machine_of(hub, tmp_path / "other")
+    pulled = other.run("pull", "demo/kept", "--to", "kept")
+
+    assert (done.status, pushed.status, pulled.status) == (0, 0, 0), (done.err, pushed.err, pulled.err)
+    assert "a hub keeps once" in done.out
+    assert "labels      no, yes" in done.out
+    theirs = archives.read_folder(other.folder / "kept")
+    assert theirs == archives.read_folder(machine.folder / "kept")
+    proven = prove(theirs.manifest.recipe, theirs.manifest.projection_digest, source=theirs.projection)
+    assert np.array_equal(proven.A, pair[SAVED_A])
+    assert "stored (1,024 bytes)" in other.run("info", "demo/kept").out
+    assert "of a stored pair" in other.run("verify", "demo/kept").out
 
 
 def test_what_cannot_be_imported_leaves_nothing(machine: Machine, base_folder: Path) -> None:
