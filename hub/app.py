@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
 from ipaddress import ip_address
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
 
 import vera
 from hub.access.intake import Intake
 from hub.access.permission import ReadOnly, require_declared_actions
 from hub.access.services import Services
+from hub.access.visiting import Visiting
 from hub.api import (
     adapters,
     bases,
@@ -30,14 +32,16 @@ from hub.api import errors as api_errors
 from hub.api.errors import Problem
 from hub.api.middleware import LOOPBACK_NAMES, Gate
 from hub.api.reference import render_reference
+from hub.auth.policy import Action
 from hub.db.folder import prepare_folder
 from hub.db.migrating import migrate, require_current
 from hub.db.session import Database
 from hub.settings import Settings
 from hub.storage.objects import ObjectBlobs
 from hub.web import routes as pages
+from hub.web import settings as settings_pages
 from hub.web.assets import asset_url
-from hub.web.errors import error_page, wants_page
+from hub.web.errors import error_page, to_sign_in, wants_page
 from hub.web.pages import SECURITY_HEADERS
 
 DESCRIPTION = "A registry of VeRA adapters: push, find, verify, load and compare them."
@@ -73,7 +77,10 @@ def create_app(settings: Settings) -> FastAPI:
     ):
         app.include_router(door.router)
     _add_reference(app)
-    app.include_router(pages.router, dependencies=[ReadOnly])  # last: /{namespace}/{name} takes what is left
+    app.include_router(settings_pages.router)
+    app.include_router(
+        pages.router, dependencies=[Depends(Visiting(Action.READ))]
+    )  # last: /{namespace}/{name} takes what is left
     openapi.install(app)
     api_errors.install(app, _as_page)
     app.add_middleware(Gate, host_names=settings.host_names, allow_addresses=not is_loopback(settings.host))
@@ -115,6 +122,8 @@ def _as_page(request: Request, problem: Problem) -> Response | None:
     """The problem as a page, for a browser that asked for a page."""
     if not wants_page(request):
         return None
+    if problem.status == HTTPStatus.UNAUTHORIZED and request.method == "GET":
+        return to_sign_in(request)
     return error_page(request, problem.status, problem.detail, request_id=request.state.request_id)
 
 

@@ -9,8 +9,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from hub.access.permission import Allowed, Reader
+from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services, Writing
-from hub.api.bodies import JsonBody, chunks
+from hub.api.bodies import JsonBody
 from hub.api.multipart import boundary_of, read_parts
 from hub.api.parameters import Cursor, Limit, Search
 from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated, Generic, Literal, TypeVar
 
 from fastapi import Depends, Request
@@ -11,35 +9,15 @@ from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from hub.access.intake import Intake
+from hub.access.receiving import chunks
 from hub.access.services import Services, services
-from hub.errors import Invalid, Malformed, TooLarge, TooSlow, Unsupported
+from hub.errors import Invalid, Malformed, Unsupported
 from vera import strict_json
 
 MAX_JSON_DEPTH = 16
 # Beyond this, parsing takes long enough for other requests to notice.
 _PARSED_AT_ONCE = 16 * 1024
 Model = TypeVar("Model", bound=BaseModel)
-
-
-async def chunks(request: Request, limit: int, intake: Intake) -> AsyncIterator[bytes]:
-    """The body as it comes. Raises TooLarge beyond `limit` bytes, before reading when the length is declared,
-    and TooSlow when it comes slower than `intake` allows."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and len(declared) < 19 and int(declared) > limit:
-        raise _too_large(limit)
-    stream, received, began = aiter(request.stream()), 0, asyncio.get_running_loop().time()
-    while True:
-        try:
-            async with asyncio.timeout_at(intake.next_due(began, received)):
-                chunk = await anext(stream)
-        except StopAsyncIteration:
-            return
-        except TimeoutError as error:
-            raise TooSlow("The body came too slowly or stopped coming: send the request again.") from error
-        received += len(chunk)
-        if received > limit:
-            raise _too_large(limit)
-        yield chunk
 
 
 class JsonBody(Generic[Model]):
@@ -95,7 +73,3 @@ def _check_texts(value: object) -> None:
     elif isinstance(value, list):
         for item in value:
             _check_texts(item)
-
-
-def _too_large(limit: int) -> TooLarge:
-    return TooLarge(f"The body is larger than the {limit:,} bytes that are allowed here.", limit=limit)

@@ -13,8 +13,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from hub.access.permission import Allowed, Reader
+from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services
-from hub.api.bodies import chunks
 from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known
 from hub.auth.policy import Action, Principal
 from hub.domain import blobs, projections

@@ -26,8 +26,10 @@ SECURITY_HEADERS = {
 
 def render(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
     """The page `template` makes of `values`. Every value is escaped; only a sanitised card is not."""
-    html = _environment().get_template(template).render(here=request.url.path, **values)
-    return HTMLResponse(html, status, {**SECURITY_HEADERS, "Cache-Control": "no-cache"})
+    visitor = getattr(request.state, "principal", None)  # a mistake may come before anybody is known
+    html = _environment().get_template(template).render(here=request.url.path, visitor=visitor, **values)
+    caching = {"Cache-Control": "no-cache" if visitor is None else "private, no-store", "Vary": "Cookie"}
+    return HTMLResponse(html, status, {**SECURITY_HEADERS, **caching})
 
 
 def page_of(ref: str) -> str:

@@ -170,6 +170,37 @@ def test_every_page_is_readable_and_fits(hub: SeededHub, visitor: Visitor) -> No
     assert visitor.complaints == []
 
 
+@pytest.mark.parametrize(
+    "context",
+    [{"viewport": DESKTOP, "color_scheme": "light"}, {"viewport": PHONE, "color_scheme": "dark"}],
+    ids=["desktop-light", "phone-dark"],
+    indirect=True,
+)
+def test_one_signs_in_and_every_page_of_ones_own_is_readable(hub: SeededHub, visitor: Visitor) -> None:
+    page = visitor.visit("/settings")
+    assert page.evaluate(STRUCTURE) == []
+    assert page.evaluate(CONTRAST) == []
+    page.get_by_label("The code an admin gave you").fill(hub.user["Authorization"].removeprefix("Bearer "))
+    page.get_by_role("button", name="Sign in").last.click()
+    page.get_by_role("heading", name="demo", level=1).wait_for()
+    name = f"org-{page.viewport_size['width']}"  # type: ignore[index]  # every window here has a size
+    page.get_by_label("Name of a new one").fill(name)
+    page.get_by_role("button", name="Found it").click()
+    page.get_by_role("heading", name=name).wait_for()
+    for path in ("/settings", f"/settings/organisations/{name}"):
+        page = visitor.visit(path)
+        assert page.evaluate(CONTRAST) == [], path
+        assert page.evaluate(STRUCTURE) == [], path
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    page = visitor.visit("/settings")
+    page.get_by_label("Name", exact=True).fill("ci")
+    page.get_by_role("button", name="Make it").click()
+    page.get_by_text("ci is made").wait_for()
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_role("link", name="Sign in").wait_for()
+    assert visitor.complaints == []
+
+
 @pytest.mark.parametrize("path", ["/demo/topics", "/demo/topics/v2"])
 def test_a_hostile_card_does_nothing(visitor: Visitor, path: str) -> None:
     page = visitor.visit(path)
