@@ -88,9 +88,11 @@ def linear(kind: str) -> nn.Sequential:
 class Int8Linear(nn.Linear):
     """As libraries for quantised bases have them: a Linear whose weight is integers and a scale."""
 
+    scale: torch.Tensor
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear.in_features, linear.out_features, bias=False)
-        self.scale = linear.weight.detach().abs().amax() / 127
+        self.register_buffer("scale", linear.weight.detach().abs().amax() / 127)
         self.weight = nn.Parameter((linear.weight.detach() / self.scale).round().to(torch.int8), requires_grad=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -203,30 +203,34 @@ class Stored(torch.nn.Module):
         self.weight = torch.nn.Parameter(weight, requires_grad=False)
 
 
+def stored() -> Any:
+    return torch.nn.ModuleDict({"inner": Stored()})
+
+
 @pytest.fixture
 def stored_base(tmp_path: Path) -> BaseFingerprint:
     from safetensors.torch import save_file
 
-    save_file(Stored().state_dict(), tmp_path / fingerprint.SINGLE_FILE)
+    save_file(stored().state_dict(), tmp_path / fingerprint.SINGLE_FILE)
     return fingerprint.of_files(tmp_path)
 
 
 def test_float8_and_whole_numbers_are_proven(stored_base: BaseFingerprint) -> None:
-    proof = prove_base(Stored(), stored_base)
+    proof = prove_base(stored(), stored_base)
     assert (proof.kind, proof.tensors) == ("content", 2)
 
 
 @pytest.mark.parametrize("name", ["weight", "position_ids"])
 def test_one_changed_byte_of_them_is_found(stored_base: BaseFingerprint, name: str) -> None:
-    model = Stored()
+    model = stored()
     with torch.no_grad():
-        getattr(model, name)[3] = 1
+        getattr(model["inner"], name)[3] = 1
     with pytest.raises(BaseMismatch) as caught:
         prove_base(model, stored_base)
-    assert caught.value.facts["differing"] == [name]
+    assert caught.value.facts["differing"] == [f"inner.{name}"]
 
 
 def test_numbers_that_a_model_computes_instead_of_loading_are_not_missed(stored_base: BaseFingerprint) -> None:
-    model = Stored()
-    del model.position_ids
+    model = stored()
+    del model["inner"].position_ids
     assert prove_base(model, stored_base).tensors == 1

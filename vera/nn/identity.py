@@ -122,11 +122,12 @@ def _prove(live: Mapping[str, Tensor], base: BaseFingerprint, progress: Progress
     hashes = _hash_all([(tensor, record) for tensor, record in compared if _can_compare(tensor, record)], progress)
     absent, lost = _left_out(records, match.found)
     tied = _tied(match.found, live)
-    extra = sorted(live.keys() - set(match.found.values()) - tied.keys() - {n for n in live if not _is_weight(live[n])})
+    extra = _extra(live, {*match.found.values(), *tied}, [match.named[record.name] for record in unread])
+    parts = _live_parts(match.found)
     difference = _Difference(
         differing=[record for record, digest in hashes if digest != record.sha256],
         lost=lost,
-        foreign=_foreign(extra, match.found, [match.named[r.name] for r in unread], live),
+        foreign=[name for name in extra if _is_within(name, parts)],
         found=len(match.found),
     )
     if difference or not match.found:
@@ -177,16 +178,10 @@ def _left_out(
     return absent, [record for record in missing if _part(record.name) in parts]
 
 
-def _foreign(
-    extra: Iterable[str], found: Mapping[str, str], unread: Iterable[str], live: Mapping[str, Tensor]
-) -> list[str]:
-    """Those of `extra` that stand among the base's own parts, where they would change what the base computes.
-
-    A task head stands beside them, and a quantised weight brings its scales.
-    """
-    parts = _live_parts(found)
-    quantised = {_parent(n) for n in unread if not _is_plain(live[n]) or not live[n].is_floating_point()}
-    return [n for n in extra if _is_within(n, parts) and not _is_within(n, quantised)]
+def _extra(live: Mapping[str, Tensor], known: set[str], unread: Iterable[str]) -> list[str]:
+    """The weights of the model that are not `known` as the base's, nor the scales that a quantised one brings."""
+    quantised = {_parent(name) for name in unread if not _is_plain(live[name]) or not live[name].is_floating_point()}
+    return sorted(n for n in live.keys() - known if _is_weight(live[n]) and not _is_within(n, quantised))
 
 
 def _can_compare(tensor: Tensor, record: TensorRecord) -> bool:
@@ -355,7 +350,10 @@ def _hash(tensor: Tensor, dtype: str, shape: tuple[int, ...] | None = None) -> s
 
 @dataclass(frozen=True)
 class _Difference:
-    """How a live model is not the base: tensors that differ, are lost, or stand among the base's own and are not its."""
+    """How a live model is not the base: tensors that differ, are lost, or stand among the base's own and are not its.
+
+    Those would change what the base computes. A task head stands beside them.
+    """
 
     differing: list[TensorRecord]
     lost: list[TensorRecord]
