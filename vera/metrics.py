@@ -6,6 +6,7 @@ Matthews coefficient: an answer that says nothing.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,9 +59,8 @@ def mean_squared_error(truth: Values, answers: Values) -> float:
 
 
 def perplexity(loss: float) -> float:
-    """e to the mean negative log-likelihood per token, in nats; infinite where that is beyond a float."""
-    with np.errstate(over="ignore"):
-        return float(np.exp(loss))
+    """e to the mean negative log-likelihood per token, in nats; at most e^700, as JSON has no infinity."""
+    return math.exp(min(loss, 700.0))
 
 
 def _ratio(covariance: float, variances: float) -> float:

@@ -257,6 +257,12 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
         Numbers().fit(PLAIN, (math.inf,))
 
 
+def test_a_score_that_is_no_number_ends_the_training() -> None:
+    with pytest.raises(VeraError, match="lower learning rate") as caught:
+        Numbers(scores=[math.nan]).fit(PLAIN, (1.0,))
+    assert caught.value.code == "TRAINING_DIVERGED"
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

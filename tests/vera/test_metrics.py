@@ -50,4 +50,4 @@ def test_the_correlation_with_a_constant_is_0() -> None:
 def test_mean_squared_error_and_perplexity() -> None:
     assert metrics.mean_squared_error([3, -0.5, 2, 7], [2.5, 0.0, 2, 8]) == 0.375
     assert metrics.perplexity(math.log(7)) == pytest.approx(7)
-    assert metrics.perplexity(1e4) == math.inf
+    assert math.isfinite(metrics.perplexity(1e4))

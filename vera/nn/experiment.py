@@ -204,7 +204,7 @@ def _watched(run: _Run) -> dict[str, Examples]:
 
 def _score(loop: Loop, snapshot: Snapshot, examples: Examples) -> Scored:
     loop.take(snapshot)
-    return loop.task.score(examples)
+    return loop.score(examples)
 
 
 def _baselines(run: _Run, stage: Callable[[str], None]) -> dict[str, Scored]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vera import __version__
 from vera import archive as archives
 from vera.archive import LOSS_CURVE, TRAINING_LOG, Archive, Vectors
 from vera.data import Split
@@ -114,6 +115,7 @@ class About:
             "examples": len(self.split.train),
             "data_digest": self.split.digest,
             "heldout_digest": self.split.heldout_digest,
+            "made_with": {"vera-hub": __version__, "torch": str(torch.__version__)},
             "recipe": self.recipe.to_dict(),
             "self_reported": self.scores.to_dict(),
         }

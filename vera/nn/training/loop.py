@@ -139,6 +139,14 @@ class Loop:
         progress = self.progress
         return Fitted(progress.steps, progress.epochs, self._snapshot(progress.epoch - 1), progress.best)
 
+    def score(self, examples: Examples) -> Scored:
+        """What the task scores now. Raises VeraError (TRAINING_DIVERGED) for what is no number."""
+        scores = self.task.score(examples)
+        for metric, value in scores.items():
+            if not math.isfinite(value):
+                raise _diverged(metric, value)
+        return scores
+
     def take(self, snapshot: Snapshot) -> None:
         """Make the parameters those of `snapshot`, and the head the one that is kept."""
         put(snapshot.tensors, self.parameters)
@@ -163,7 +171,7 @@ class Loop:
 
     def _close_epoch(self) -> None:
         progress = self.progress
-        scores = {part: self.task.score(examples) for part, examples in self.watched.items()}
+        scores = {part: self.score(examples) for part, examples in self.watched.items()}
         epoch = Epoch(progress.epoch, progress.loss_sum / progress.step_in_epoch, scores)
         progress.epochs.append(epoch)
         if VALIDATION in scores:
@@ -190,9 +198,7 @@ class Loop:
                 loss = self.task.loss(items) * (weight / sum(weights))
             value = loss.item()
             if not math.isfinite(value):
-                raise VeraError(
-                    f"The loss became {value}: train again with a lower learning rate.", code="TRAINING_DIVERGED"
-                )
+                raise _diverged("loss", value)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             total += value
         if self.recipe.clip is not None:
@@ -253,6 +259,10 @@ def rate_factor(recipe: Recipe, step: int, steps: int) -> float:
     return left if recipe.schedule == "linear" else 1.0
 
 
+def _diverged(what: str, value: float) -> VeraError:
+    return VeraError(f"The {what} became {value}: train again with a lower learning rate.", code="TRAINING_DIVERGED")
+
+
 @contextmanager
 def _seeded(module: nn.Module, recipe: Recipe) -> Iterator[None]:
     """Training mode with masks that depend on the seed alone. Dropout can only draw from torch's global
@@ -271,11 +281,14 @@ def _deterministic(device: torch.device) -> Iterator[None]:
         yield
         return
     was, warned = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]  # torch makes it a property
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # nobody reads it, and filling it takes time
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(was, warn_only=warned)
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]  # see above
 
 
 def _autocast(device: torch.device, recipe: Recipe) -> torch.autocast:
