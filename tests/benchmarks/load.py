@@ -74,69 +74,138 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.load")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--only", choices=[case.name for case in cases()])
+    parser.add_argument("--cpu", action="store_true", help="CPU time of this process: a busy machine does not count")
     arguments = parser.parse_args()
+    clock = time.process_time if arguments.cpu else time.perf_counter
     warnings.simplefilter("ignore")
     rows: list[Row] = []
     for case in cases():
         if arguments.only in (None, case.name):
-            for row in _rows(case):
+            for row in _Bench(clock).rows(case):
                 print(f"{row.what}: {row.ours:.3g} {row.unit}", file=sys.stderr, flush=True)
                 rows.append(row)
     print_table(rows, as_json=arguments.json)
 
 
-def _rows(case: Case) -> Iterator[Row]:
-    with tempfile.TemporaryDirectory() as folder, running_hub(Path(folder) / "hub") as running:
-        token = json.loads(running.profile.read_text())["hubs"][running.url]["token"]
-        with Hub(Config(running.url, Path(folder) / "config", Path(folder) / "cache", token)) as hub:
-            model = case.make()
-            archives = _publish(case, model, hub)
-            yield from _ours_and_theirs(case, model, archives, hub, Path(folder))
+@dataclass(frozen=True)
+class _Bench:
+    """The rows of a case, by `clock` (seconds)."""
+
+    clock: Callable[[], float]
+
+    def rows(self, case: Case) -> Iterator[Row]:
+        with tempfile.TemporaryDirectory() as folder, running_hub(Path(folder) / "hub") as running:
+            token = json.loads(running.profile.read_text())["hubs"][running.url]["token"]
+            with Hub(Config(running.url, Path(folder) / "config", Path(folder) / "cache", token)) as hub:
+                model = case.make()
+                archives = _publish(case, model, hub)
+                yield from self._ours_and_theirs(case, model, archives, hub, Path(folder))
+
+    def _ours_and_theirs(
+        self, case: Case, model: nn.Module, archives: Sequence[Archive], hub: Hub, folder: Path
+    ) -> Iterator[Row]:
+        ours = self._measure_ours(model, archives, hub, folder)
+        theirs = self._measure_peft(case, folder)
+        first, another, copying = self._floors(archives[0])
+        last = f"the {case.adapters}th beside them (PEFT: the {PEFT_ADAPTERS}th)"
+        yield Row(f"{case.name}: cold pull over loopback", "ms", ours["pull"])
+        yield Row(f"{case.name}: load, cached, the first on the model", "ms", ours["first"], theirs["first"], *first)
+        yield Row(
+            f"{case.name}: load, cached, a second of its matrices", "ms", ours["second"], theirs["second"], *another
+        )
+        yield Row(f"{case.name}: load, cached, {last}", "ms", ours["last"], theirs["last"], *another)
+        yield Row(f"{case.name}: other vectors into a slot", "ms", ours["swap"], theirs["second"], *copying)
+        yield Row(f"{case.name}: activate one that is loaded", "ms", ours["activate"], theirs["activate"])
+
+    def _measure_ours(self, model: Any, archives: Sequence[Archive], hub: Hub, folder: Path) -> dict[str, float]:
+        refs = [f"demo/bench@v{number}" for number in range(1, len(archives) + 1)]
+        bank = sdk.load(model, refs[0], hub=hub).vera.bank  # proves the base, once
+        pulls = []
+        for run in range(RUNS):
+            fresh = Hub(replace(hub.config, cache=folder / f"empty-{run}"))
+            pulls.append(self._ms(lambda fresh=fresh: fetch(refs[0], hub=fresh)))
+            fresh.close()
+        first = []
+        for _ in range(RUNS):
+            bank.detach()
+            first.append(self._ms(lambda: sdk.load(model, refs[0], hub=hub)))
+        for ref in refs:
+            fetch(ref, hub=hub)
+        further = [self._ms(lambda ref=ref: sdk.load(model, ref, hub=hub)) for ref in refs[1:]]
+        slot, others = bank.slot(archives[0].manifest.digest), [vectors_of(archive) for archive in archives[1:3]]
+        activate = [self._ms(lambda ref=ref: sdk.activate(model, ref)) for ref in refs[:2] * RUNS]
+        return {
+            "pull": statistics.median(pulls),
+            "first": statistics.median(first),
+            "second": statistics.median(further[:5]),
+            "last": statistics.median(further[-5:]),
+            "swap": statistics.median(self._ms(lambda v=vectors: fill(slot, v)) for vectors in others * RUNS),
+            "activate": statistics.median(activate),
+        }
+
+    def _measure_peft(self, case: Case, folder: Path) -> dict[str, float]:
+        from peft import PeftModel, VeraConfig, get_peft_model
+
+        config = VeraConfig(
+            r=RANK,
+            target_modules=list(case.targets),
+            projection_prng_key=SEED,
+            save_projection=False,
+            inference_mode=True,
+        )
+        saved = folder / "peft"
+        get_peft_model(case.make(), config).save_pretrained(saved)
+        model, first = case.make(), []
+        for _ in range(3):
+            started = self.clock()
+            loaded = PeftModel.from_pretrained(model, saved)
+            _synchronize()
+            first.append(1000 * (self.clock() - started))
+            model = loaded.unload()
+        loaded = PeftModel.from_pretrained(model, saved)
+        further = [
+            self._ms(lambda n=number: loaded.load_adapter(saved, str(n))) for number in range(2, PEFT_ADAPTERS + 1)
+        ]
+        activate = [self._ms(lambda name=name: loaded.set_adapter(name)) for name in ["2", "3"] * RUNS]
+        return {
+            "first": statistics.median(first),
+            "second": statistics.median(further[:3]),
+            "last": statistics.median(further[-3:]),
+            "activate": statistics.median(activate),
+        }
+
+    def _floors(self, archive: Archive) -> tuple[tuple[float, str], tuple[float, str], tuple[float, str]]:
+        """Of the first load, of a further one and of a swap: what cannot be left out of each."""
+        manifest, vectors = archive.manifest, vectors_of(archive)
+        flat = np.concatenate([*vectors.lambda_b.values(), *vectors.lambda_d.values()])
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        target = torch.empty(flat.size, device=device)
+        copying = self._floor(lambda: target.copy_(torch.from_numpy(flat)))
+        hashing = self._floor(lambda: [hashlib.sha256(data).digest() for data in archive.files.values()])
+        proving = self._floor(lambda: prove(manifest.recipe, manifest.projection_digest))
+        return (
+            (proving + hashing + copying, "matrices drawn and hashed, files hashed, vectors copied at once"),
+            (hashing + copying, "files hashed, vectors copied at once"),
+            (copying, "vectors copied at once"),
+        )
+
+    def _floor(self, run: Callable[[], object]) -> float:
+        return statistics.median(self._ms(run) for _ in range(RUNS))
+
+    def _ms(self, run: Callable[[], object]) -> float:
+        _synchronize()
+        started = self.clock()
+        run()
+        _synchronize()
+        return 1000 * (self.clock() - started)
 
 
-def _ours_and_theirs(
-    case: Case, model: nn.Module, archives: Sequence[Archive], hub: Hub, folder: Path
-) -> Iterator[Row]:
-    ours = _measure_ours(model, archives, hub, folder)
-    theirs = _measure_peft(case, folder)
-    first, another, copying = _floors(archives[0])
-    last = f"the {case.adapters}th beside them (PEFT: the {PEFT_ADAPTERS}th)"
-    yield Row(f"{case.name}: cold pull over loopback", "ms", ours["pull"])
-    yield Row(f"{case.name}: load, cached, the first on the model", "ms", ours["first"], theirs["first"], *first)
-    yield Row(f"{case.name}: load, cached, a second of its matrices", "ms", ours["second"], theirs["second"], *another)
-    yield Row(f"{case.name}: load, cached, {last}", "ms", ours["last"], theirs["last"], *another)
-    yield Row(f"{case.name}: other vectors into a slot", "ms", ours["swap"], theirs["second"], *copying)
-    yield Row(f"{case.name}: activate one that is loaded", "ms", ours["activate"], theirs["activate"])
+def _synchronize() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
-# -- Ours -----------------------------------------------------------------------------------------
-
-
-def _measure_ours(model: Any, archives: Sequence[Archive], hub: Hub, folder: Path) -> dict[str, float]:
-    refs = [f"demo/bench@v{number}" for number in range(1, len(archives) + 1)]
-    bank = sdk.load(model, refs[0], hub=hub).vera.bank  # proves the base, once
-    pulls = []
-    for run in range(RUNS):
-        fresh = Hub(replace(hub.config, cache=folder / f"empty-{run}"))
-        pulls.append(_ms(lambda fresh=fresh: fetch(refs[0], hub=fresh)))
-        fresh.close()
-    first = []
-    for _ in range(RUNS):
-        bank.detach()
-        first.append(_ms(lambda: sdk.load(model, refs[0], hub=hub)))
-    for ref in refs:
-        fetch(ref, hub=hub)
-    further = [_ms(lambda ref=ref: sdk.load(model, ref, hub=hub)) for ref in refs[1:]]
-    slot, others = bank.slot(archives[0].manifest.digest), [vectors_of(archive) for archive in archives[1:3]]
-    activate = [_ms(lambda ref=ref: sdk.activate(model, ref)) for ref in refs[:2] * RUNS]
-    return {
-        "pull": statistics.median(pulls),
-        "first": statistics.median(first),
-        "second": statistics.median(further[:5]),
-        "last": statistics.median(further[-5:]),
-        "swap": statistics.median(_ms(lambda v=vectors: fill(slot, v)) for vectors in others * RUNS),
-        "activate": statistics.median(activate),
-    }
+# -- The adapters ---------------------------------------------------------------------------------
 
 
 def _publish(case: Case, model: nn.Module, hub: Hub) -> list[Archive]:
@@ -177,71 +246,6 @@ def _table_of(model: nn.Module) -> BaseFingerprint:
 def _sha256(tensor: torch.Tensor) -> str:
     data = tensor.detach().contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
     return hashlib.sha256(data.data).hexdigest()
-
-
-# -- PEFT's ---------------------------------------------------------------------------------------
-
-
-def _measure_peft(case: Case, folder: Path) -> dict[str, float]:
-    from peft import PeftModel, VeraConfig, get_peft_model
-
-    config = VeraConfig(
-        r=RANK, target_modules=list(case.targets), projection_prng_key=SEED, save_projection=False, inference_mode=True
-    )
-    saved = folder / "peft"
-    get_peft_model(case.make(), config).save_pretrained(saved)
-    model, first = case.make(), []
-    for _ in range(3):
-        started = time.perf_counter()
-        loaded = PeftModel.from_pretrained(model, saved)
-        _synchronize()
-        first.append(1000 * (time.perf_counter() - started))
-        model = loaded.unload()
-    loaded = PeftModel.from_pretrained(model, saved)
-    further = [_ms(lambda n=number: loaded.load_adapter(saved, str(n))) for number in range(2, PEFT_ADAPTERS + 1)]
-    activate = [_ms(lambda name=name: loaded.set_adapter(name)) for name in ["2", "3"] * RUNS]
-    return {
-        "first": statistics.median(first),
-        "second": statistics.median(further[:3]),
-        "last": statistics.median(further[-3:]),
-        "activate": statistics.median(activate),
-    }
-
-
-# -- The least it could be ------------------------------------------------------------------------
-
-
-def _floors(archive: Archive) -> tuple[tuple[float, str], tuple[float, str], tuple[float, str]]:
-    """Of the first load, of a further one and of a swap: what cannot be left out of each."""
-    manifest, vectors = archive.manifest, vectors_of(archive)
-    flat = np.concatenate([*vectors.lambda_b.values(), *vectors.lambda_d.values()])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    target = torch.empty(flat.size, device=device)
-    copying = _floor(lambda: target.copy_(torch.from_numpy(flat)))
-    hashing = _floor(lambda: [hashlib.sha256(data).digest() for data in archive.files.values()])
-    proving = _floor(lambda: prove(manifest.recipe, manifest.projection_digest))
-    return (
-        (proving + hashing + copying, "matrices drawn and hashed, files hashed, vectors copied at once"),
-        (hashing + copying, "files hashed, vectors copied at once"),
-        (copying, "vectors copied at once"),
-    )
-
-
-def _floor(run: Callable[[], object]) -> float:
-    return statistics.median(_ms(run) for _ in range(RUNS))
-
-
-def _ms(run: Callable[[], object]) -> float:
-    _synchronize()
-    started = time.perf_counter()
-    run()
-    _synchronize()
-    return 1000 * (time.perf_counter() - started)
-
-
-def _synchronize() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 # -- The bases ------------------------------------------------------------------------------------
