@@ -5,7 +5,7 @@ Weights are random and of the model's shape: what they are changes no time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +23,10 @@ from vera.streams import PEFT_MT19937
 
 RANK = 256
 ADAPTERS = 16
+
+
+# A model and what of it is trained.
+Side = tuple[nn.Module, Sequence[nn.Parameter]]
 
 
 @dataclass(frozen=True)
@@ -62,8 +66,9 @@ def rows() -> Iterator[Row]:
 
 
 def _compare(case: Case, rate: float) -> Iterator[Row]:
+    """Forward and step of one case. The floor is the bare base: what both would cost if adapters were free."""
     ours, bank = _ours(case)
-    theirs = _theirs(case)
+    theirs, bare = _theirs(case), _model(case)
     ids = torch.randint(1, 1000, (case.rows, case.tokens), device=case.device)
     names = [str(row % ADAPTERS) for row in range(case.rows)]
 
@@ -71,24 +76,26 @@ def _compare(case: Case, rate: float) -> Iterator[Row]:
         with bank.rows(names):
             _forward(ours, ids)
 
-    forward = medians(case.runs, ours=lambda: _forward(ours, ids), theirs=lambda: _forward(theirs, ids), mixed=mixed)
+    sides = {
+        name: partial(_forward, model, ids) for name, model in (("ours", ours), ("theirs", theirs), ("base", bare))
+    }
+    ms = medians(case.runs, **passes, mixed=mixed)
     base, added = _operations(bank, case.rows * case.tokens)
-    floor = (base + added) / rate
-    yield Row(f"forward: {case.name}", "ms", forward["ours"], forward["theirs"], floor, "its products")
-    yield Row(
-        f"  {ADAPTERS} adapters in the batch (PEFT: one)", "ms", forward["mixed"], forward["theirs"], floor, "the same"
-    )
-    yield from _compare_steps(case, ids, ours, bank, theirs)
+    floor = f"the bare base; products alone {(base + added) / rate:.3g}"
+    yield Row(f"forward: {case.name}", "ms", ms["ours"], ms["theirs"], ms["base"], floor)
+    yield Row(f"  {ADAPTERS} adapters in the batch (PEFT: one)", "ms", ms["mixed"], ms["theirs"], ms["base"], floor)
+    sides = {"ours": (ours, bank.parameters("0")), "theirs": (theirs, _trained(theirs)), "base": (bare, _trained(bare))}
+    yield from _compare_steps(case, ids, sides, 2 * (base + added) / rate)
 
 
-def _compare_steps(case: Case, ids: Tensor, ours: nn.Module, bank: Bank, theirs: nn.Module) -> Iterator[Row]:
-    """The floor is the base alone, forward and back to its first layer: what both would cost if adapters were free."""
-    bare: Any = _model(case)
+def _compare_steps(case: Case, ids: Tensor, sides: Mapping[str, Side], products_ms: float) -> Iterator[Row]:
+    """Forward, backward and optimiser; of the base, back to its first layer."""
+    bare: Any = sides["base"][0]
     bare.enable_input_require_grads()
-    sides = {"ours": (ours, bank.parameters("0")), "theirs": (theirs, _trainable(theirs)), "base": (bare, _one(case))}
     step = {name: partial(_step, model, torch.optim.AdamW(found), ids) for name, (model, found) in sides.items()}
     ms = medians(case.runs, **step)
-    yield Row(f"training step: {case.name}", "ms", ms["ours"], ms["theirs"], ms["base"], "the bare base")
+    floor = f"the bare base; products alone {products_ms:.3g}"
+    yield Row(f"training step: {case.name}", "ms", ms["ours"], ms["theirs"], ms["base"], floor)
     memory = {name: _memory(run, case) for name, run in step.items()}
     yield Row("  memory beyond the weights", "MB", memory["ours"], memory["theirs"], memory["base"], "the bare base")
 
@@ -136,20 +143,18 @@ def _theirs(case: Case) -> nn.Module:
     return model
 
 
-def _trainable(model: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in model.parameters() if parameter.requires_grad]
+def _trained(model: nn.Module) -> list[nn.Parameter]:
+    """The vectors; of a bare base, a number that is not in it, for an optimiser to have something."""
+    found = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return found or [nn.Parameter(torch.zeros(1))]
 
 
-def _one(case: Case) -> list[nn.Parameter]:
-    return [nn.Parameter(torch.zeros(1, device=case.device))]
-
-
-def _operations(bank: Bank, tokens: int) -> float:
+def _operations(bank: Bank, tokens: int) -> tuple[float, float]:
     """Floating-point operations of a forward pass in every linear module, and in A and B of the adapted ones."""
     every = [module for module in bank.model.modules() if isinstance(module, nn.Linear)]
     base = sum(m.in_features * m.out_features for m in every)
     added = sum(RANK * (m.in_features + m.out_features) for m in bank.targets.values() if isinstance(m, nn.Linear))
-    return 2.0 * tokens * (base + added)
+    return 2.0 * tokens * base, 2.0 * tokens * added
 
 
 @torch.no_grad()
