@@ -76,7 +76,7 @@ def _compare(case: Case, rate: float) -> Iterator[Row]:
         with bank.rows(names):
             _forward(ours, ids)
 
-    sides = {
+    passes = {
         name: partial(_forward, model, ids) for name, model in (("ours", ours), ("theirs", theirs), ("base", bare))
     }
     ms = medians(case.runs, **passes, mixed=mixed)
