@@ -2,7 +2,8 @@
 
 PEFT names the base and its modules by strings, and A and B by a seed that decides them only together
 with the rank, the widest adapted layer and the dtype the base was held in. Here the base's own tensor
-table gives the sizes, and saved matrices prove the recipe: they are recognised and dropped.
+table gives the sizes, and saved matrices prove the recipe: they are recognised and dropped, or kept whole
+where no recipe gives them.
 """
 
 from __future__ import annotations

@@ -78,7 +78,8 @@ def attach(
 
     `base` is the tensor table of the base the adapter names; `is_loaded_from_base` is what
     `identity.prove_base` asks for a model that is held quantised. Nothing is changed before everything
-    is proven. The same adapter twice is attached once. Raises BaseMismatch, ProjectionMismatch,
+    is proven; with `verify` "off" nobody looks for parameters of the model that were never trained either.
+    The same adapter twice is attached once. Raises BaseMismatch, ProjectionMismatch,
     AdapterTooLarge or TargetError.
     """
     manifest = archive.manifest
