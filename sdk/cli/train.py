@@ -202,7 +202,7 @@ def _device(name: str) -> str:
 def _load_base(base: str, split: Split, recipe: Recipe, device: str, config: Config) -> Base:
     from transformers.utils import logging
 
-    from vera.nn.base import open_base
+    from vera.nn.base import Base
 
     path = bases.locate(base, config=config)
     with terminal.bytes_progress("Fingerprinting the base") as progress:
@@ -210,7 +210,7 @@ def _load_base(base: str, split: Split, recipe: Recipe, device: str, config: Con
     name, revision = _name_of(base, fingerprint.value, path, config)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers
     with terminal.spinner("Loading the base"):
-        return open_base(path, split.task, recipe, name=name, revision=revision, fingerprint=fingerprint, device=device)
+        return Base.open(path, split.task, recipe, name=name, revision=revision, fingerprint=fingerprint, device=device)
 
 
 def _name_of(typed: str, fingerprint: str, path: Path, config: Config) -> tuple[str, str | None]:

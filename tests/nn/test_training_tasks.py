@@ -23,6 +23,7 @@ from vera.nn.attach import attach
 from vera.nn.base import Base
 from vera.nn.experiment import Choices, Outcome
 from vera.nn.identity import prove_base
+from vera.nn.opening import open_base
 from vera.nn.training.generation import Generation
 from vera.nn.training.recipe import Recipe
 
@@ -123,15 +124,17 @@ def train(
     return outcome
 
 
-def loaded(folder: Path, load: Callable[[Path], Any], outcome: Outcome) -> Any:
+def loaded(folder: Path, outcome: Outcome) -> Any:
+    """What `sdk.load` gives for a folder."""
     assert outcome.archive is not None
-    return attach(load(folder), outcome.archive, fingerprint.of_files(folder))
+    model = open_base(folder, outcome.archive.manifest)
+    return attach(model, outcome.archive, fingerprint.of_files(folder))
 
 
 def test_two_texts_are_classified_together(tiny_folder: Path) -> None:
     split = pairs()
     outcome = train(tiny_folder, load_tiny_bert, split, replace(RECIPE, epochs=12))
-    model = loaded(tiny_folder, load_tiny_bert, outcome)
+    model = loaded(tiny_folder, outcome)
 
     answers = model.predict(split.heldout.texts, split.heldout.pairs)
 
@@ -153,7 +156,7 @@ def test_the_second_text_is_marked_as_such(tiny_model: Any) -> None:
 def test_numbers_are_learned_in_any_unit(tiny_folder: Path) -> None:
     split = numbers()
     outcome = train(tiny_folder, load_tiny_bert, split, replace(RECIPE, epochs=12))
-    model = loaded(tiny_folder, load_tiny_bert, outcome)
+    model = loaded(tiny_folder, outcome)
 
     answers = model.predict(split.heldout.texts)
 
@@ -168,7 +171,7 @@ def test_completions_are_learned_and_the_loaded_model_ends_them(llama: Path) -> 
     split, recipe = completions(), replace(RECIPE, rank=32, learning_rate=0.2)
     before = Generation(load_llama(llama), recipe).score(split.heldout)
     outcome = train(llama, load_llama, split, recipe, Choices(targets=["all-linear"]))
-    model = loaded(llama, load_llama, outcome)
+    model = loaded(llama, outcome)
 
     after = Generation(model, recipe).score(split.heldout)
 
@@ -179,6 +182,18 @@ def test_completions_are_learned_and_the_loaded_model_ends_them(llama: Path) -> 
     prompt = Generation(model, recipe).tokenizer(split.heldout.texts[0] + "\n", return_tensors="pt")
     said = model.generate(input_ids=prompt["input_ids"], attention_mask=prompt["attention_mask"], max_new_tokens=5)
     assert said[0, -1] == 3  # the end, after a few words
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_the_card_of_a_generator_has_a_program_that_runs(llama: Path, chat: bool, capsys: Any) -> None:
+    outcome = train(llama, load_llama, completions(), replace(RECIPE, epochs=1, chat=chat))
+    assert outcome.archive is not None
+    program = outcome.archive.card.partition("```python\n")[2].partition("```")[0]
+    lines = [line for line in program.splitlines() if "sdk" not in line]
+
+    exec("\n".join(lines), {"model": loaded(llama, outcome)})
+
+    assert capsys.readouterr().out.endswith("\n")  # a model of one epoch may have nothing to say
 
 
 def test_the_loss_is_on_the_completion_alone_and_on_its_end(llama: Path) -> None:
@@ -231,7 +246,7 @@ def test_a_prompt_can_be_a_turn_of_a_chat(llama: Path) -> None:
 def test_images_are_classified_by_the_loaded_adapter_as_in_training(vit: Path) -> None:
     split = pictures()
     outcome = train(vit, load_tiny_bert, split)
-    model = loaded(vit, load_tiny_bert, outcome)
+    model = loaded(vit, outcome)
 
     answers = model.classify([image.read() for image in split.heldout.images or ()])
 
@@ -244,7 +259,7 @@ def test_images_are_classified_by_the_loaded_adapter_as_in_training(vit: Path) -
 
 
 def test_what_is_no_image_says_so(vit: Path) -> None:
-    model = loaded(vit, load_tiny_bert, train(vit, load_tiny_bert, pictures(), replace(RECIPE, epochs=1)))
+    model = loaded(vit, train(vit, load_tiny_bert, pictures(), replace(RECIPE, epochs=1)))
     with pytest.raises(DataError, match="cannot be decoded"):
         model.classify([b"GIF89a?"])
 
@@ -312,7 +327,7 @@ def test_a_step_in_bfloat16_is_scored_as_the_loaded_adapter_answers(tiny_folder:
     split, narrow = numbers(), replace(RECIPE, dtype="bfloat16", epochs=2)
     outcome = train(tiny_folder, load_tiny_bert, split, narrow)
     wide = train(tiny_folder, load_tiny_bert, split, replace(narrow, dtype="float32"))
-    answers = loaded(tiny_folder, load_tiny_bert, outcome).predict(split.heldout.texts)
+    answers = loaded(tiny_folder, outcome).predict(split.heldout.texts)
     error = np.mean((np.array(answers) - np.array(split.heldout.values)) ** 2)
     assert error == pytest.approx(outcome.scores.adapter["mean_squared_error"])
     assert outcome.epochs[0].loss != wide.epochs[0].loss

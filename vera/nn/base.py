@@ -23,26 +23,30 @@ class Base:
     name: str
     revision: str | None = None
 
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        task: str,
+        recipe: Recipe,
+        *,
+        name: str,
+        revision: str | None = None,
+        fingerprint: BaseFingerprint | None = None,
+        device: str = "cpu",
+    ) -> Base:
+        """The base in the checkpoint folder `path`, as `task` and `recipe` need it, on `device`.
+
+        Its files are hashed unless their `fingerprint` is known; whether the model holds them is
+        proven when it is trained.
+        """
+        from transformers import AutoModel, AutoModelForCausalLM
+
+        kind = AutoModelForCausalLM if task == TEXT_GENERATION else AutoModel
+        dtype = "float32" if recipe.dtype == "float32" else "auto"  # auto: as stored
+        model: Any = kind.from_pretrained(path, local_files_only=True, dtype=dtype)
+        return cls(model.to(device), fingerprint or of_files(path), name, revision)
+
     @property
     def identity(self) -> BaseIdentity:
         return BaseIdentity(self.name, self.fingerprint.value, self.fingerprint.dtype, self.revision)
-
-
-def open_base(
-    path: Path,
-    task: str,
-    recipe: Recipe,
-    *,
-    name: str,
-    revision: str | None = None,
-    fingerprint: BaseFingerprint | None = None,
-    device: str = "cpu",
-) -> Base:
-    """The base in the checkpoint folder `path`, as `task` and `recipe` need it. Its files are hashed unless their
-    `fingerprint` is known; whether the model holds them is proven when it is trained."""
-    from transformers import AutoModel, AutoModelForCausalLM
-
-    kind = AutoModelForCausalLM if task == TEXT_GENERATION else AutoModel
-    dtype = "float32" if recipe.dtype == "float32" else "auto"  # auto: as stored
-    model: Any = kind.from_pretrained(path, local_files_only=True, dtype=dtype)
-    return Base(model.to(device), fingerprint or of_files(path), name, revision)

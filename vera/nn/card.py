@@ -42,7 +42,7 @@ Self-reported at training; the hub's own evaluation stands beside it on the adap
 
 ```python
 import sdk
-
+{_import_beside(split)}
 model = sdk.load("{manifest.base.name}", "OWNER/{name}")
 {_usage(split, recipe)}
 ```
@@ -84,6 +84,10 @@ def _shown(metric: str, values: Mapping[str, float]) -> str:
     return f"{values[metric]:.1%}" if metric.startswith(_SHARES) else f"{values[metric]:.4g}"
 
 
+def _import_beside(split: Split) -> str:
+    return "from transformers import AutoTokenizer\n" if split.task == TEXT_GENERATION else ""
+
+
 def _usage(split: Split, recipe: Recipe) -> str:
     if split.task == TEXT_GENERATION:
         return _generation_usage(recipe)
@@ -96,8 +100,6 @@ def _usage(split: Split, recipe: Recipe) -> str:
 
 def _generation_usage(recipe: Recipe) -> str:
     lines = [
-        "from transformers import AutoTokenizer",
-        "",
         "tokenizer = AutoTokenizer.from_pretrained(model.name_or_path)",
     ]
     if recipe.chat:
