@@ -254,3 +254,35 @@ def test_a_head_that_was_untied_is_merged(tied_folder: Path, tied_base: BaseFing
     model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
     merge(bank, bank.active)
     torch.testing.assert_close(model(input_ids=tokens(2)).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+# PEFT would rather have the matrices in the file, and warns of merging into tied weights.
+WITHOUT_ADVICE = pytest.mark.filterwarnings("ignore::UserWarning:peft.*")
+
+
+def folder_of(archive: Archive, folder: Path) -> str:
+    for name, data in archive.files.items():
+        (folder / name).write_bytes(data)
+    return str(folder)
+
+
+@WITHOUT_ADVICE
+def test_peft_answers_the_same_with_a_tied_head(tied_folder: Path, tied_base: BaseFingerprint, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    model, archive = load(tied_folder), on_head(tied_base)
+    attach(model, archive, tied_base)
+    peft = PeftModel.from_pretrained(load(tied_folder), folder_of(archive, tmp_path))
+    torch.testing.assert_close(
+        peft(input_ids=tokens(2)).logits, model(input_ids=tokens(2)).logits, rtol=1e-4, atol=1e-4
+    )
+
+
+@WITHOUT_ADVICE
+def test_peft_fails_to_load_an_adapted_embedding(tied_folder: Path, tied_base: BaseFingerprint, tmp_path: Path) -> None:
+    from peft import PeftModel
+
+    query = AdaptedModule("model.layers.0.self_attn.q_proj", 48, 48)
+    archive = on_head(tied_base, AdaptedModule("model.embed_tokens", 40, 48), query)
+    with pytest.raises(TypeError, match="Embedding"):
+        PeftModel.from_pretrained(load(tied_folder), folder_of(archive, tmp_path))
