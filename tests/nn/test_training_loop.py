@@ -77,6 +77,20 @@ def test_a_training_that_was_interrupted_ends_with_the_same_bytes(
     assert resumed.epochs == whole.epochs
 
 
+@pytest.mark.parametrize("method", ["dvora", "lora", "head", "full"])
+def test_any_method_goes_on_where_it_was_interrupted(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split, tmp_path: Path, method: str
+) -> None:
+    recipe = replace(RECIPE, method=method, learning_rate=1e-3, epochs=2)
+    with pytest.raises(Interrupted):
+        train(tiny_folder, tiny_base, split, recipe, work=tmp_path, stop_at=13)
+
+    resumed, whole = (train(tiny_folder, tiny_base, split, recipe, work=work) for work in (tmp_path, None))
+
+    assert contents(resumed) == contents(whole)
+    assert resumed.scores == whole.scores
+
+
 def test_a_resumed_training_does_not_begin_again(
     tiny_folder: Path, tiny_base: BaseFingerprint, split: Split, tmp_path: Path
 ) -> None:

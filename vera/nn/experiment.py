@@ -23,6 +23,7 @@ from vera.nn.base import Base
 from vera.nn.identity import prove_base
 from vera.nn.packaging import Scores
 from vera.nn.training import methods
+from vera.nn.training.batches import steps_per_epoch
 from vera.nn.training.checkpoints import EVERY_S, Checkpoints, key_of
 from vera.nn.training.curve import loss_curve
 from vera.nn.training.generation import Generation
@@ -32,7 +33,8 @@ from vera.nn.training.recipe import Recipe
 from vera.nn.training.task import Scored, Task, check_metric
 from vera.nn.training.tasks import task_of
 
-PROBE_EPOCHS = 100  # after which the head alone has converged
+# After which the head alone has converged: passes over a small set, steps of a large one.
+PROBE_EPOCHS, PROBE_STEPS = 100, 20_000
 HELDOUT = "held-out"
 
 
@@ -214,12 +216,17 @@ def _baselines(run: _Run, stage: Callable[[str], None]) -> dict[str, Scored]:
     if isinstance(run.task, PooledTask) and run.recipe.method != "head":
         features = FeatureTask(run.task)
         found["head_only"] = _head_alone(run, features, run.recipe.epochs)
-        found["probe"] = _head_alone(run, features, PROBE_EPOCHS)
+        found["probe"] = _head_alone(run, features, _probe_epochs(run))
     if isinstance(run.task, Generation):
         found["base"] = run.task.score(run.split.heldout)
     if trivial := run.split.baseline:
         found["trivial"] = {trivial.metric: trivial.value}
     return found
+
+
+def _probe_epochs(run: _Run) -> int:
+    per_epoch = steps_per_epoch(len(run.split.train), run.recipe.batch_size, run.recipe.accumulation)
+    return max(run.recipe.epochs, min(PROBE_EPOCHS, PROBE_STEPS // per_epoch))
 
 
 def _head_alone(run: _Run, features: FeatureTask, epochs: int) -> Scored:
