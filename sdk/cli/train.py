@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vera.data import Split
     from vera.nn.base import Base
     from vera.nn.experiment import Choices, Outcome
-    from vera.nn.training.loop import Step
+    from vera.nn.training.progress import Step
     from vera.nn.training.recipe import Recipe
 
 _F = TypeVar("_F", bound=Callable[..., Any])

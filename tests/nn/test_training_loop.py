@@ -25,7 +25,8 @@ from vera.nn.experiment import Choices, Outcome
 from vera.nn.training.batches import shuffled_steps, steps_per_epoch
 from vera.nn.training.checkpoints import Checkpoints
 from vera.nn.training.curve import loss_curve
-from vera.nn.training.loop import Epoch, Loop, Step, rate_factor
+from vera.nn.training.loop import Loop, rate_factor
+from vera.nn.training.progress import Epoch, Step
 from vera.nn.training.recipe import Recipe, by_method, default_recipe
 from vera.nn.training.recipes import RECIPES, named
 from vera.nn.training.task import Scored, Task

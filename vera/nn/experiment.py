@@ -27,8 +27,9 @@ from vera.nn.training.batches import steps_per_epoch
 from vera.nn.training.checkpoints import EVERY_S, Checkpoints, key_of
 from vera.nn.training.curve import loss_curve
 from vera.nn.training.generation import Generation
-from vera.nn.training.loop import VALIDATION, Epoch, Fitted, Loop, Report, Snapshot
+from vera.nn.training.loop import Loop
 from vera.nn.training.pooled import FeatureTask, PooledTask
+from vera.nn.training.progress import VALIDATION, Epoch, Fitted, Report, Snapshot
 from vera.nn.training.recipe import Recipe
 from vera.nn.training.task import Scored, Task, check_metric
 from vera.nn.training.tasks import task_of

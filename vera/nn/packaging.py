@@ -20,8 +20,8 @@ from vera.nn import card
 from vera.nn.bank import Bank, read
 from vera.nn.heads import HEAD_BIAS, HEAD_WEIGHT, ImageClassifier, PooledHead
 from vera.nn.layer import LoraDelta
-from vera.nn.training.loop import Epoch, Step
 from vera.nn.training.methods import LORA_ALPHA_PER_RANK, TRAINED, Trainable
+from vera.nn.training.progress import Epoch, Step
 from vera.nn.training.recipe import Recipe
 from vera.peft_format import KEY_PREFIX, head_key
 from vera.projection import ProjectionRecipe

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vera.nn.training.loop import VALIDATION, Epoch, Step
+from vera.nn.training.progress import VALIDATION, Epoch, Step
 
 _WIDTH, _LEFT, _RIGHT = 640, 60, 20
 _PANEL, _GAP, _TOP, _BOTTOM = 170, 44, 40, 34  # heights: of a panel's plot, between panels, above and below
