@@ -23,6 +23,7 @@ from hub.api import (
     openapi,
     organisations,
     projections,
+    publishers,
     service,
     tokens,
     users,
@@ -32,6 +33,7 @@ from hub.api import errors as api_errors
 from hub.api.errors import Problem
 from hub.api.middleware import LOOPBACK_NAMES, Gate
 from hub.api.reference import render_reference
+from hub.auth.identities import Issuers
 from hub.auth.policy import Action
 from hub.db.folder import prepare_folder
 from hub.db.migrating import migrate, require_current
@@ -69,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         tokens,
         users,
         organisations,
+        publishers,
         bases,
         projections,
         adapters,
@@ -99,7 +102,7 @@ def open_services(settings: Settings) -> Services:
     except BaseException:
         database.close()
         raise
-    return Services(settings, database, objects, Intake(settings.large_bodies_at_once))
+    return Services(settings, database, objects, Intake(settings.large_bodies_at_once), Issuers(settings.oidc_issuers))
 
 
 def is_loopback(host: str) -> bool:

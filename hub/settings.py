@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import platformdirs
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1 << 20
@@ -40,10 +41,24 @@ class Settings(BaseSettings):
     max_table_bytes: int = 16 * MIB
     # Pushes and tables that are in memory at the same time; the next one waits.
     large_bodies_at_once: int = Field(default=8, ge=1)
+    # Issuers of identities for CI jobs, and whose claims theirs are like ("github", "gitlab"); JSON.
+    oidc_issuers: dict[str, Literal["github", "gitlab"]] = {  # pydantic copies it
+        "https://token.actions.githubusercontent.com": "github",
+        "https://gitlab.com": "gitlab",
+    }
     # Proxies whose word about who is calling (X-Forwarded-For) is taken.
     trusted_proxies: tuple[str, ...] = ()
     # A quota for the embedded database; beyond it, writes are refused with STORAGE_FULL.
     max_database_bytes: int | None = None
+
+    @field_validator("oidc_issuers")
+    @classmethod
+    def _keys_come_over_https(cls, issuers: dict[str, str]) -> dict[str, str]:
+        for issuer in issuers:
+            parts = urlsplit(issuer)
+            if parts.scheme != "https" and parts.hostname != "127.0.0.1":
+                raise ValueError(f"{issuer} is not https: keys that come in the open prove nothing")
+        return issuers
 
     @property
     def is_embedded(self) -> bool:

@@ -34,10 +34,13 @@ from sdk.models import (
     Health,
     Invitation,
     Job,
+    JobToken,
     Leaderboard,
     Member,
     NewToken,
+    Oidc,
     Organisation,
+    Publisher,
     Pushed,
     SignedIn,
     Suite,
@@ -175,6 +178,66 @@ class Hub:
     def revoke_token(self, token_id: str) -> None:
         """`token_id` may be "current": the token that this Hub sends."""
         self._delete(f"/api/v1/tokens/{_segment(token_id)}")
+
+    def oidc(self) -> Oidc:
+        """Raises NotFound when the hub takes no identities of CI jobs."""
+        return Oidc.from_json(self._get("/api/v1/oidc").json())
+
+    def ask_ci_for_identity(self, url: str, request_token: str) -> str:
+        """The identity for this hub that GitHub Actions gives a job at its ACTIONS_ID_TOKEN_REQUEST_URL."""
+        import httpx2
+
+        try:
+            answer = self._http.get(
+                url,
+                params={"audience": self.oidc().audience},
+                headers={"Authorization": f"Bearer {request_token}"},
+                timeout=ANSWER_TIMEOUT_S,
+                follow_redirects=False,
+            )
+            value = answer.json().get("value") if answer.is_success else None
+        except (httpx2.HTTPError, ValueError, AttributeError) as error:
+            raise Unavailable(f"The CI system does not say who the job is ({error}): try again.") from error
+        if not isinstance(value, str):
+            raise BadAnswer(
+                f"The CI system answers {answer.status_code} and no identity: give the job `permissions: id-token: write`."
+            )
+        return value
+
+    def exchange_identity(self, identity: str, *, namespace: str | None = None) -> JobToken:
+        """A token for the identity of a CI job, which is good for one exchange."""
+        body = {"token": identity, "namespace": namespace}
+        return JobToken.from_json(self._post("/api/v1/oidc/token", body).json())
+
+    def list_publishers(self, namespace: str) -> Iterator[Publisher]:
+        return self._pages(f"/api/v1/namespaces/{_segment(namespace)}/publishers", {}, Publisher)
+
+    def add_publisher(
+        self,
+        namespace: str,
+        *,
+        adapter: str | None = None,
+        issuer: str,
+        repository: str,
+        repository_id: str,
+        owner_id: str,
+        workflow: str,
+        environment: str | None = None,
+    ) -> Publisher:
+        """Lets the jobs of a workflow push to `namespace`, or to its adapter `adapter` alone."""
+        body = {
+            "adapter": adapter,
+            "issuer": issuer,
+            "repository": repository,
+            "repository_id": repository_id,
+            "owner_id": owner_id,
+            "workflow": workflow,
+            "environment": environment,
+        }
+        return Publisher.from_json(self._post(f"/api/v1/namespaces/{_segment(namespace)}/publishers", body).json())
+
+    def remove_publisher(self, namespace: str, publisher_id: str) -> None:
+        self._delete(f"/api/v1/namespaces/{_segment(namespace)}/publishers/{_segment(publisher_id)}")
 
     def list_users(self) -> Iterator[User]:
         return self._pages("/api/v1/users", {}, User)

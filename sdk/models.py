@@ -88,6 +88,41 @@ class NewToken(Token):
 
 
 @dataclass(frozen=True)
+class Publisher(Answer):
+    """A workflow of a CI system that may push to `target`, a namespace or an adapter."""
+
+    id: str
+    target: str
+    issuer: str
+    repository: str
+    repository_id: str
+    owner_id: str
+    workflow: str
+    environment: str | None
+    created_by: str
+    created_at: str
+
+
+@dataclass(frozen=True)
+class Oidc(Answer):
+    """For whom a job must ask its CI system to vouch, and whose word the hub takes."""
+
+    audience: str
+    issuers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JobToken(Answer):
+    """The token of a CI job, for a quarter of an hour. It is in no repr."""
+
+    token: str = field(repr=False)
+    expires_at: str
+    account: str
+    scopes: tuple[str, ...]
+    restricted_to: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class User(Answer):
     name: str
     is_admin: bool
@@ -257,6 +292,7 @@ class Version(VersionSummary):
     evaluations: tuple[Evaluation, ...]
     warnings: tuple[str, ...]
     stored_projection: StoredProjection | None = None
+    provenance: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True)

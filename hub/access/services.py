@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from hub.access.intake import Intake
 from hub.access.limits import Failures
+from hub.auth.identities import Issuers
 from hub.db.session import Database
 from hub.settings import Settings
 from hub.storage.blobs import BlobStore
@@ -24,6 +25,7 @@ class Services:
     database: Database
     objects: BlobStore | None
     intake: Intake
+    issuers: Issuers
     # Sign-ins that went wrong, by where they came from.
     wrong_sign_ins: Failures = field(default_factory=Failures)
 

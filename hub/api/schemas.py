@@ -10,6 +10,8 @@ from hub.domain.tokens import MAX_DAYS
 from hub.domain.views import RoleName, Visibility
 
 Text = Annotated[str, Field(max_length=200)]
+Named = Annotated[str, Field(min_length=1, max_length=200)]
+Number40 = Annotated[str, Field(pattern=r"^[0-9]{1,40}$")]
 Password = Annotated[str, Field(max_length=1000)]
 Fence = Annotated[int, Field(ge=0, lt=1 << 63)]
 Credit = Annotated[float, Field(ge=0, le=1, strict=False)]  # 1 is as good as 1.0
@@ -51,6 +53,21 @@ class NewToken(Body):
     restricted_to: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
     organisation: Text | None = None
     for_worker: bool = False
+
+
+class NewPublisher(Body):
+    adapter: Text | None = None
+    issuer: Named
+    repository: Named
+    repository_id: Number40
+    owner_id: Number40
+    workflow: Named
+    environment: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+
+
+class JobIdentity(Body):
+    token: Annotated[str, Field(max_length=20_000)]
+    namespace: Text | None = None
 
 
 class NewUser(Body):

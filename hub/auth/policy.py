@@ -64,6 +64,7 @@ class Action(StrEnum):
     ANSWER_INVITATION = "answer-invitation"
     MANAGE_TOKENS = "manage-tokens"
     MANAGE_SERVICE_TOKENS = "manage-service-tokens"
+    MANAGE_PUBLISHERS = "manage-publishers"
     MANAGE_USERS = "manage-users"
     SIGN_IN = "sign-in"
     USE_CODE = "use-code"
@@ -100,6 +101,8 @@ RULES: Mapping[Action, Rule] = {
     Action.ANSWER_INVITATION: Rule(Scope.MANAGE_ORGANISATION),
     Action.MANAGE_TOKENS: Rule(Scope.TOKENS),
     Action.MANAGE_SERVICE_TOKENS: Rule(Scope.TOKENS, Role.OWNER, is_about_a_namespace=True),
+    # The scope that only signing in gives: a program must not leave a door open behind it.
+    Action.MANAGE_PUBLISHERS: Rule(Scope.TOKENS, Role.MAINTAINER, is_about_a_namespace=True),
     Action.MANAGE_USERS: Rule(Scope.ADMIN, is_for_admins=True),
     Action.SIGN_IN: Rule(is_open=True),
     Action.USE_CODE: Rule(is_for_codes=True),
@@ -133,6 +136,7 @@ class Principal:
     """Who a valid token speaks for. `kind` is "user", "organisation", "worker" or "code".
 
     `restricted_to` are the namespaces (`acme`) and adapters (`acme/topics`) that the token is for; None is all.
+    `provenance` is the job of a CI system that it was minted for.
     """
 
     account_id: int
@@ -143,6 +147,7 @@ class Principal:
     grants: tuple[Grant, ...] = ()
     is_admin: bool = False
     restricted_to: frozenset[str] | None = None
+    provenance: Mapping[str, str] | None = None
 
     def role_in(self, namespace: str) -> Role | None:
         return next((grant.role for grant in self.grants if grant.namespace == namespace), None)

@@ -115,9 +115,43 @@ class Token(Table):
     # Namespaces and adapters that it is for; NULL is all its account reaches.
     restricted_to: Mapped[list[str] | None] = mapped_column(JsonText)
     created_by_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
+    # The job that it was minted for, which goes into every version it pushes.
+    provenance: Mapped[dict[str, str] | None] = mapped_column(JsonText)
 
     account: Mapped[Account] = relationship(lazy="raise", foreign_keys=account_id)
     created_by: Mapped[Account | None] = relationship(lazy="raise", foreign_keys=created_by_id)
+
+
+class Publisher(Table):
+    """A workflow of a CI system that may push to a namespace, or to one adapter in it."""
+
+    __tablename__ = "publishers"
+    __table_args__ = (Index("ix_publishers_issuer_repository_id", "issuer", "repository_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), index=True)
+    adapter_name: Mapped[str | None] = mapped_column(String(64))
+    issuer: Mapped[str] = mapped_column(String(200))
+    repository: Mapped[str] = mapped_column(String(200))
+    # Names can be given to others; these numbers cannot.
+    repository_id: Mapped[str] = mapped_column(String(40))
+    owner_id: Mapped[str] = mapped_column(String(40))
+    workflow: Mapped[str] = mapped_column(String(200))
+    environment: Mapped[str | None] = mapped_column(String(100))
+    created_by_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    created_at: Mapped[datetime]
+
+    account: Mapped[Account] = relationship(lazy="raise", foreign_keys=account_id)
+    created_by: Mapped[Account] = relationship(lazy="raise", foreign_keys=created_by_id)
+
+
+class ShownIdentity(Table):
+    """The identity of a job that was shown once, kept until nobody would take it any more."""
+
+    __tablename__ = "shown_identities"
+
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class Blob(Table):
@@ -241,6 +275,8 @@ class Version(Table):
     warnings: Mapped[list[str]] = mapped_column(JsonText)
     # The digest of its pair where that is stored here; NULL where a recipe gives it.
     stored_projection: Mapped[str | None] = mapped_column(ForeignKey("projections.digest"), index=True)
+    # The job that pushed it, as its CI system has proven; NULL for everybody else's.
+    provenance: Mapped[dict[str, str] | None] = mapped_column(JsonText)
     created_at: Mapped[datetime]
 
     adapter: Mapped[Adapter] = relationship(lazy="raise")

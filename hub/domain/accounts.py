@@ -155,6 +155,7 @@ def _principal(session: Session, token: Token) -> Principal:
         grants=() if kind in programs.values() else tuple(_grants(session, account)),
         is_admin=account.is_admin and Scope.ADMIN in scopes,
         restricted_to=None if token.restricted_to is None else frozenset(token.restricted_to),
+        provenance=token.provenance,
     )
 
 

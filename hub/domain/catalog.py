@@ -149,6 +149,7 @@ def version_detail(session: Session, reader: Principal | None, version: Version)
         stored_projection=projections.get_projection(session, reader, pair) if pair else None,
         evaluations=evaluation_views(session, evaluations.of_version(session, version.id)),
         warnings=tuple(version.warnings),
+        provenance=version.provenance,
     )
 
 

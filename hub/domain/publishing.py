@@ -237,6 +237,7 @@ def _add_version(
         message=upload.message,
         card_html=upload.card_html,
         warnings=warnings_for(upload, base.name),
+        provenance=None if principal.provenance is None else dict(principal.provenance),
         stored_projection=pair,
         created_at=at,
     )

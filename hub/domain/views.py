@@ -144,7 +144,7 @@ class StoredProjectionView:
 @dataclass(frozen=True, kw_only=True)
 class VersionDetail(VersionSummary):
     """A version whole. `manifest` is the parsed `vera.json`; `card_html` is sanitised. `stored_projection` is
-    null where a recipe gives the matrices."""
+    null where a recipe gives the matrices; `provenance` names the CI job that has pushed it."""
 
     id: str
     manifest: Mapping[str, Any]
@@ -153,6 +153,7 @@ class VersionDetail(VersionSummary):
     stored_projection: StoredProjectionView | None
     evaluations: tuple[EvaluationView, ...]
     warnings: tuple[str, ...]
+    provenance: Mapping[str, str] | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +284,39 @@ class NewTokenView(TokenView):
     """A token with its secret, which is shown this once."""
 
     token: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublisherView:
+    """A workflow that may push to `target`, a namespace or an adapter."""
+
+    id: str
+    target: str
+    issuer: str
+    repository: str
+    repository_id: str
+    owner_id: str
+    workflow: str
+    environment: str | None
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class OidcView:
+    audience: str
+    issuers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobTokenView:
+    """The token of a CI job."""
+
+    token: str = field(repr=False)
+    expires_at: datetime
+    account: str
+    scopes: tuple[str, ...]
+    restricted_to: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

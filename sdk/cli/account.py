@@ -14,6 +14,7 @@ from sdk.cli import terminal
 from sdk.cli.terminal import App, clean, pass_app
 
 if TYPE_CHECKING:
+    from sdk.client import Hub
     from sdk.config import Config
     from sdk.models import SignedIn
 
@@ -23,19 +24,24 @@ _BOOTSTRAP_FILE = "bootstrap-token"
 @click.command()
 @click.option("--url", metavar="URL", help="The hub, before VERA_HUB_URL and the profile.")
 @click.option("--user", metavar="NAME", help="Sign in as NAME, with a password or for the first time.")
+@click.option("--oidc", is_flag=True, help="In a CI job: by the identity that the CI system gives it.")
 @click.option("--bootstrap", is_flag=True, help="Become the first admin of a hub on this machine.")
 @pass_app
-def login(app: App, *, url: str | None, user: str | None, bootstrap: bool) -> None:
+def login(app: App, *, url: str | None, user: str | None, oidc: bool, bootstrap: bool) -> None:
     """Save a token for a hub, after trying it.
 
     What is asked for is a token, the code an admin has given you, or with --user the password. It comes from
     VERA_HUB_TOKEN, from standard input, or from a prompt that does not show it; never from the command line,
     where other users of the machine could read it. With --bootstrap it is the code that a hub on this machine
-    has left in its folder.
+    has left in its folder. In a job of GitHub Actions, or of GitLab with an `id_token` called
+    VERA_HUB_ID_TOKEN, nothing is asked: the workflow is what the hub trusts.
     """
     from sdk.config import Config
 
     config = Config.resolve(url=url or app.url)
+    if oidc or _is_job():
+        _use_identity(config)
+        return
     secret = _bootstrap_code() if bootstrap else _read_secret(config.url, "Password" if user else "Token or code")
     if not secret.strip():
         terminal.fail("No token was given, so nothing was saved: paste it, or pipe it in.")
@@ -127,6 +133,36 @@ def _save(config: Config, signed_in: SignedIn) -> None:
     Profile.remember(config.folder, config.url, Login(signed_in.token, signed_in.user))
     role = ", an admin of it" if signed_in.is_admin else ""
     terminal.say(f"Logged in to {config.url} as {clean(signed_in.user)}{role}; it is the default hub now.")
+
+
+def _is_job() -> bool:
+    """True in a CI job that can say who it is and has been given no token."""
+    has_identity = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL") or os.environ.get("VERA_HUB_ID_TOKEN")
+    return bool(has_identity) and not os.environ.get("VERA_HUB_TOKEN")
+
+
+def _use_identity(config: Config) -> None:
+    from sdk.client import Hub
+    from sdk.config import Login, Profile
+
+    with Hub(replace(config, token=None)) as hub:
+        made = hub.exchange_identity(_identity(hub), namespace=os.environ.get("VERA_HUB_NAMESPACE"))
+    Profile.remember(config.folder, config.url, Login(made.token, made.account))
+    reach = ", ".join(map(clean, made.restricted_to))
+    terminal.say(f"This job may push to {reach} at {config.url} for a quarter of an hour.")
+
+
+def _identity(hub: Hub) -> str:
+    given = os.environ.get("VERA_HUB_ID_TOKEN")
+    if given:
+        return given
+    url, token = (os.environ.get(f"ACTIONS_ID_TOKEN_REQUEST_{what}") for what in ("URL", "TOKEN"))
+    if not url or not token:
+        terminal.fail(
+            "This is no CI job with an identity: in GitHub Actions give it `permissions: id-token: write`, in GitLab an "
+            "`id_token` called VERA_HUB_ID_TOKEN."
+        )
+    return hub.ask_ci_for_identity(url, token)
 
 
 def _bootstrap_code() -> str:

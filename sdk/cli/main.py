@@ -68,6 +68,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "Set or change your password, with which `vera-hub login --user` and the pages sign you in.",
         ),
         "token": ("sdk.cli.tokens", "Tokens for programs: made, listed, revoked."),
+        "publisher": ("sdk.cli.publishers", "Trusted publishing: which CI workflows push without a secret."),
         "user": ("sdk.cli.users", "The users of the hub, for its admins."),
         "org": ("sdk.cli.organisations", "Organisations: shared namespaces with members."),
         "doctor": ("sdk.cli.doctor", "Check that everything this machine needs is there."),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from fastapi import FastAPI
 
 from hub.app import create_app
+from hub.auth.identities import Issuers
 from hub.auth.tokens import TokenKind
 from hub.db.session import Database
 from hub.domain import accounts, users
@@ -18,6 +20,7 @@ from hub.settings import Settings
 from sdk.cli.main import cli
 from tests.builders import BASE_NAME, make_archive, make_base
 from tests.contract.serving import listening
+from tests.hub.issuer import AUDIENCE, ISSUER, Issuer
 from vera import archive as archives
 
 
@@ -26,8 +29,12 @@ class Town:
     """A hub, and people at their keyboards."""
 
     url: str
-    database: Database
+    app: FastAPI
     folder: Path
+
+    @property
+    def database(self) -> Database:
+        return self.app.state.services.database
 
     def token(self, user: str, kind: TokenKind = TokenKind.PERSONAL) -> str:
         with self.database.writing() as session:
@@ -51,7 +58,7 @@ class Town:
 def town(tmp_path: Path) -> Iterator[Town]:
     app = create_app(Settings(data_dir=tmp_path / "hub"))
     with listening(app) as url:
-        yield Town(url, app.state.services.database, tmp_path)
+        yield Town(url, app, tmp_path)
     app.state.services.database.close()
 
 
@@ -141,6 +148,28 @@ def test_a_token_for_a_program_is_printed_once_and_revoked(town: Town) -> None:
     assert "ci" in town.must("olga", "token", "list")
     town.must("olga", "token", "revoke", listed["id"])
     assert town.run(None, "whoami", VERA_HUB_TOKEN=token).exit_code == 1
+
+
+def test_a_ci_job_pushes_without_a_secret(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    issuer = Issuer()
+    parts = town.app.state.services
+    settings = parts.settings.model_copy(update={"public_url": AUDIENCE, "allowed_hosts": ("127.0.0.1",)})
+    town.app.state.services = replace(parts, settings=settings, issuers=Issuers({ISSUER: "github"}, fetch=issuer.fetch))
+    named = ("--workflow", "train.yml", "--repository-id", "123", "--owner-id", "45", "--issuer", ISSUER)
+    assert "may push to olga/topics" in town.must("olga", "publisher", "add", "olga/topics", "octo/lab", *named)
+    assert "octo/lab" in town.must("olga", "publisher", "list", "olga")
+
+    job = {"VERA_HUB_ID_TOKEN": issuer.identity()}
+    assert "This job may push to olga/topics" in town.must(None, "login", **job)
+    assert "Only in: olga/topics" in town.must(None, "whoami")
+    reused = town.run(None, "login", "--oidc", **job)
+    assert (reused.exit_code, "used already" in reused.stderr) == (1, True)
+    assert "This is no CI job" in town.run(None, "login", "--oidc").stderr
+
+    (made,) = json.loads(town.must("olga", "publisher", "list", "olga", "--json"))
+    town.must("olga", "publisher", "remove", "olga", made["id"])
+    refused = town.run(None, "login", VERA_HUB_ID_TOKEN=issuer.identity())
+    assert "Nothing here trusts train.yml of octo/lab" in refused.stderr
 
 
 def test_an_organisation_gets_a_token_for_its_programs(town: Town) -> None:

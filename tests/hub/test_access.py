@@ -68,6 +68,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "namespace": "acme",
         "organisation": "acme",
         "user": "nobody-here",
+        "publisher_id": "1",
         "selector": "v1",
         "sha256": version["files"][0]["sha256"],
     }

@@ -1,0 +1,85 @@
+"""`publisher`: trusted publishing."""
+
+from __future__ import annotations
+
+import click
+
+from sdk.cli import terminal
+from sdk.cli.organisations import json_option
+from sdk.cli.terminal import App, clean, pass_app
+
+GITHUB = "https://token.actions.githubusercontent.com"
+
+
+@click.group()
+def publisher() -> None:
+    """Trusted publishing: which CI workflows push without a secret."""
+
+
+@publisher.command()
+@click.argument("target", metavar="NAMESPACE|ADAPTER")
+@click.argument("repository", metavar="OWNER/REPOSITORY")
+@click.option("--workflow", required=True, help="Its file: train.yml, or .gitlab-ci.yml.")
+@click.option("--repository-id", required=True, help="The number of the repository: names can change hands.")
+@click.option("--owner-id", required=True, help="The number of its owner.")
+@click.option("--environment", help="Only jobs in this environment.")
+@click.option("--issuer", default=GITHUB, show_default=True, help="https://gitlab.com for GitLab.")
+@pass_app
+def add(
+    app: App,
+    target: str,
+    repository: str,
+    *,
+    workflow: str,
+    repository_id: str,
+    owner_id: str,
+    environment: str | None,
+    issuer: str,
+) -> None:
+    """Let a workflow push to a namespace, or to one adapter.
+
+    For GitHub both numbers are in https://api.github.com/repos/OWNER/REPOSITORY, as id and owner.id; for GitLab
+    they are the ids of the project and of its namespace.
+    """
+    namespace, _, adapter = target.partition("/")
+    with app.hub() as hub:
+        made = hub.add_publisher(
+            namespace,
+            adapter=adapter or None,
+            issuer=issuer,
+            repository=repository,
+            repository_id=repository_id,
+            owner_id=owner_id,
+            workflow=workflow,
+            environment=environment,
+        )
+    terminal.say(f"{clean(made.workflow)} of {clean(made.repository)} may push to {clean(made.target)}.")
+
+
+@publisher.command(name="list")
+@click.argument("namespace")
+@json_option
+@pass_app
+def list_publishers(app: App, /, namespace: str, *, as_json: bool) -> None:
+    """Show the workflows that a namespace trusts."""
+    with app.hub() as hub:
+        found = list(hub.list_publishers(namespace))
+    if as_json:
+        terminal.say_json(found)
+        return
+    rows = [
+        (each.id, each.target, each.repository, each.workflow, each.environment or "any", each.created_by)
+        for each in found
+    ]
+    terminal.say_table(("id", "pushes to", "repository", "workflow", "environment", "added by"), rows)
+
+
+@publisher.command()
+@click.argument("namespace")
+@click.argument("publisher_id", metavar="ID")
+@pass_app
+def remove(app: App, namespace: str, publisher_id: str) -> None:
+    """Trust a workflow no longer."""
+    with app.hub() as hub:
+        hub.remove_publisher(namespace, publisher_id)
+    terminal.say(f"Publisher {clean(publisher_id)} of {clean(namespace)} is gone.")
