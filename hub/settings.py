@@ -48,6 +48,11 @@ class Settings(BaseSettings):
     }
     # Proxies whose word about who is calling (X-Forwarded-For) is taken.
     trusted_proxies: tuple[str, ...] = ()
+    # Whether it is counted how often somebody asks; by default, unless only this machine can.
+    rate_limits: bool | None = None
+    # Quotas of each user and each organisation.
+    max_account_bytes: int | None = None
+    max_account_adapters: int | None = None
     # A quota for the embedded database; beyond it, writes are refused with STORAGE_FULL.
     max_database_bytes: int | None = None
 
@@ -68,6 +73,12 @@ class Settings(BaseSettings):
     @property
     def resolved_database_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir / DATABASE_FILE}"
+
+    @property
+    def has_rate_limits(self) -> bool:
+        if self.rate_limits is not None:
+            return self.rate_limits
+        return self.public_url is not None or self.host not in ("127.0.0.1", "localhost", "::1")
 
     @property
     def worker_token_file(self) -> Path:

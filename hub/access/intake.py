@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from weakref import WeakValueDictionary
 
 from hub.errors import Unavailable
 
@@ -21,24 +22,31 @@ class Intake:
         self, places: int, *, wait_s: float = 10, pause_s: float = 30, slowest_bytes_per_s: float = 64 * 1024
     ) -> None:
         self._places = asyncio.Semaphore(places)
+        # Half of them, so that nobody's pushes keep everybody else's waiting.
+        self._most_each = max(1, places // 2)
+        self._of_account: WeakValueDictionary[int | None, asyncio.Semaphore] = WeakValueDictionary()
         self._wait_s = wait_s
         self._pause_s = pause_s
         self._slowest_bytes_per_s = slowest_bytes_per_s
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place for one large body until the block ends. Raises Unavailable when none becomes free for a while."""
+    async def place(self, account_id: int | None = None) -> AsyncIterator[None]:
+        """A place for one large body until the block ends; one account has half of them at most.
+
+        Raises Unavailable when none becomes free for a while.
+        """
+        mine = self._of_account.setdefault(account_id, asyncio.Semaphore(self._most_each))
         try:
-            async with asyncio.timeout(self._wait_s):
-                await self._places.acquire()
+            async with asyncio.timeout(self._wait_s), AsyncExitStack() as taking:
+                await taking.enter_async_context(mine)
+                await taking.enter_async_context(self._places)
+                taken = taking.pop_all()
         except TimeoutError as error:
             raise Unavailable(
                 "The hub is taking in as much as it can hold: try again in a moment.", code="HUB_BUSY"
             ) from error
-        try:
+        async with taken:
             yield
-        finally:
-            self._places.release()
 
     def next_due(self, began: float, received: int) -> float:
         """When more must have come of a body that began then and of which this many bytes are here (the loop's time)."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from threading import Lock
 
 from fastapi import Request
 
+from hub.auth.policy import Action
 from hub.errors import TooMany
 
 _MAX_KEYS = 10_000
@@ -55,3 +57,60 @@ def address_of(request: Request, trusted_proxies: tuple[str, ...]) -> str:
     while address in trusted_proxies and forwarded:
         address = forwarded.pop()
     return address
+
+
+@dataclass(frozen=True)
+class Rate:
+    """`burst` at once, and then as many in every `window_s` seconds."""
+
+    name: str
+    burst: int
+    window_s: int
+
+
+# What the defaults are for: a person and their programs never meet them, a loop does.
+RATES: Mapping[Action, Rate] = {
+    Action.PUSH: Rate("push", 60, 60),
+    Action.MANAGE_TOKENS: Rate("tokens", 30, 3600),
+    Action.CREATE_ORGANISATION: Rate("organisations", 20, 3600),
+}
+ANONYMOUS = Rate("anonymous", 200, 3)
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """What is left to somebody of a rate, for the headers of the answer (draft-ietf-httpapi-ratelimit-headers)."""
+
+    rate: Rate
+    left: int
+    full_in_s: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {
+            "RateLimit-Policy": f'"{self.rate.name}";q={self.rate.burst};w={self.rate.window_s}',
+            "RateLimit": f'"{self.rate.name}";r={self.left};t={self.full_in_s}',
+        }
+
+
+class Buckets:
+    """A token bucket for each rate and whoever it is asked for. They fill while nobody looks."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._levels: dict[tuple[str, str], tuple[float, float]] = {}
+        self._lock = Lock()
+
+    def take(self, rate: Rate, key: str) -> tuple[Allowance, bool]:
+        """What is left after this one, and whether there was one to take."""
+        per_s, now = rate.burst / rate.window_s, self._clock()
+        with self._lock:
+            if len(self._levels) >= _MAX_KEYS:
+                self._levels.clear()
+            level, then = self._levels.get((rate.name, key), (float(rate.burst), now))
+            level = min(float(rate.burst), level + (now - then) * per_s)
+            is_let_in = level >= 1
+            level -= is_let_in
+            self._levels[rate.name, key] = level, now
+        wanted = rate.burst - level if is_let_in else 1 - level
+        return Allowance(rate, int(level), max(1, math.ceil(wanted / per_s))), is_let_in

@@ -10,11 +10,12 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 
+from hub.access.limits import ANONYMOUS, RATES, address_of
 from hub.access.services import Services, services
 from hub.auth.policy import Action, Principal, Resource, authorize, is_about_a_namespace
 from hub.db.session import Database
 from hub.domain import accounts
-from hub.errors import HubError, Unauthorized
+from hub.errors import HubError, TooMany, Unauthorized
 
 
 class Allowed:
@@ -32,11 +33,29 @@ class Allowed:
         principal = await run_in_threadpool(_authenticate, parts.database, secret) if secret else None
         request.state.principal = principal
         authorize(principal, self.action, self._addressed(request))
+        if parts.settings.has_rate_limits:
+            self._count(request, parts, principal)
         return principal
 
     def credential(self, request: Request) -> str | None:
         """The secret that the request shows."""
         return _bearer(request)
+
+    def _count(self, request: Request, parts: Services, principal: Principal | None) -> None:
+        """Raises TooMany for who asks too often. Reading with a token, and lists of one's own, are not counted."""
+        if principal is None:
+            rate, key = ANONYMOUS, address_of(request, parts.settings.trusted_proxies)
+        elif self.action in RATES and request.method != "GET":
+            rate, key = RATES[self.action], str(principal.account_id)
+        else:
+            return
+        allowance, is_let_in = parts.buckets.take(rate, key)
+        request.state.allowance = allowance
+        if not is_let_in:
+            raise TooMany(
+                f"That is more than {rate.burst} in {rate.window_s} seconds: wait {allowance.full_in_s} s.",
+                retry_after_s=allowance.full_in_s,
+            )
 
     def _addressed(self, request: Request) -> Resource | None:
         namespace = request.path_params.get("namespace")

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from hub.access.intake import Intake
-from hub.access.limits import Failures
+from hub.access.limits import Buckets, Failures
 from hub.auth.identities import Issuers
 from hub.db.session import Database
 from hub.settings import Settings
@@ -28,6 +28,7 @@ class Services:
     issuers: Issuers
     # Sign-ins that went wrong, by where they came from.
     wrong_sign_ins: Failures = field(default_factory=Failures)
+    buckets: Buckets = field(default_factory=Buckets)
 
 
 def services(request: Request) -> Services:

@@ -19,7 +19,7 @@ from hub.api.schemas import AdapterChange
 from hub.auth.policy import Action, Principal
 from hub.domain import blobs, catalog, projections, publishing
 from hub.domain.catalog import Sort
-from hub.domain.publishing import Published
+from hub.domain.publishing import Published, Quota
 from hub.domain.views import AdapterDetail, AdapterView, Page, VersionDetail
 from hub.errors import Invalid
 from vera.archive import MAX_BYTES
@@ -70,7 +70,7 @@ async def push(
 ) -> Response:
     """Push a version: one part per file, in one request. 200 when the same was pushed before."""
     boundary = boundary_of(request.headers.get("content-type", ""))
-    async with parts.intake.place():
+    async with parts.intake.place(principal.account_id):
         body = chunks(request, parts.settings.max_push_bytes, parts.intake)
         received = await read_parts(body, boundary, PART_LIMITS)
         published = await run_in_threadpool(_publish, parts, principal, namespace, name, received)
@@ -165,8 +165,9 @@ def _publish(
             publishing.require_base(session, upload.manifest)
             projections.require_projection(session, principal, upload.manifest)
         upload = publishing.put_large_files(parts.objects, upload)
+    quota = Quota(parts.settings.max_account_adapters, parts.settings.max_account_bytes)
     with parts.database.writing() as session:
-        return publishing.publish_version(session, principal, upload, namespace=namespace, name=name)
+        return publishing.publish_version(session, principal, upload, namespace=namespace, name=name, quota=quota)
 
 
 def _message(data: bytes | None) -> str | None:

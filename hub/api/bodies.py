@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from hub.access.intake import Intake
 from hub.access.receiving import chunks
 from hub.access.services import Services, services
+from hub.auth.policy import Principal
 from hub.errors import Invalid, Malformed, Unsupported
 from vera import strict_json
 
@@ -35,7 +36,8 @@ class JsonBody(Generic[Model]):
             raise Unsupported("The body must be application/json.")
         if self.size == "plain":
             return await self._read(request, parts.settings.max_json_bytes, parts.intake)
-        async with parts.intake.place():
+        principal: Principal | None = request.state.principal
+        async with parts.intake.place(principal.account_id if principal else None):
             return await self._read(request, parts.settings.max_table_bytes, parts.intake)
 
     async def _read(self, request: Request, limit: int, intake: Intake) -> Model:

@@ -7,7 +7,8 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -45,8 +46,9 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, _request_id(scope))
-        scope.setdefault("state", {})["request_id"] = answer.request_id
+        state = scope.setdefault("state", {})
+        answer = _Answer(send, _request_id(scope), state)
+        state["request_id"] = answer.request_id
         try:
             self._check(scope)
             await self._app(scope, receive, answer.send)
@@ -96,8 +98,9 @@ class Gate:
 class _Answer:
     """Passes an answer on with the id and the security headers it lacks, and remembers its status."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
+    def __init__(self, send: Send, request_id: str, state: Mapping[str, Any]) -> None:
         self._send = send
+        self._state = state
         self.request_id = request_id
         self.status: int | None = None
         self.began = time.perf_counter()
@@ -107,6 +110,8 @@ class _Answer:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self.request_id
+            if "allowance" in self._state:
+                headers.update(self._state["allowance"].headers)
             for name, value in _SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
         await self._send(message)

@@ -38,7 +38,7 @@ async def store_projection(
     parts: HubParts,
 ) -> Response:
     """Keep a pair of matrices: the body is A, then B, in float32. 200 when it is here already."""
-    async with parts.intake.place():
+    async with parts.intake.place(principal.account_id):
         with tempfile.TemporaryFile(prefix="vera-hub-") as file:
             got = await _receive(chunks(request, parts.settings.max_projection_bytes, parts.intake), file)
             if got != digest:

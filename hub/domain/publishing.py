@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.db import session as db
 from hub.db.models import Adapter, Base, Version, VersionFile
-from hub.db.queries import adapters, versions
+from hub.db.queries import accounts, adapters, versions
 from hub.db.queries.inserting import insert_new
 from hub.domain import blobs
 from hub.domain.bases import find_base, tensor_table
@@ -26,7 +26,7 @@ from hub.domain.catalog import version_detail
 from hub.domain.evaluations import enqueue_for_version, labels_key
 from hub.domain.projections import require_projection
 from hub.domain.views import VersionDetail
-from hub.errors import Conflict, Invalid, NotFound, Unavailable
+from hub.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from hub.storage.blobs import BlobStore
 from vera import archive
 from vera.archive import Archive
@@ -51,6 +51,17 @@ class Upload:
     @property
     def manifest(self) -> Manifest:
         return self.archive.manifest
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How much one user, or one organisation, may keep here. None is any amount."""
+
+    adapters: int | None = None
+    size_bytes: int | None = None
+
+
+NO_QUOTA = Quota()
 
 
 @dataclass(frozen=True)
@@ -112,7 +123,9 @@ def put_large_files(objects: BlobStore | None, upload: Upload) -> Upload:
     return replace(upload, outside=blobs.put_large(objects, large))
 
 
-def publish_version(session: Session, principal: Principal, upload: Upload, *, namespace: str, name: str) -> Published:
+def publish_version(
+    session: Session, principal: Principal, upload: Upload, *, namespace: str, name: str, quota: Quota = NO_QUOTA
+) -> Published:
     """Publishes `upload` as the next version of `namespace/name`, which is made when it is new.
 
     The same push again gives the version that is there. Raises RefError for an impossible name,
@@ -127,6 +140,7 @@ def publish_version(session: Session, principal: Principal, upload: Upload, *, n
     known = versions.by_digest(session, adapter.id, upload.manifest.digest)
     if known is not None:
         return Published(version_detail(session, principal, known), is_new=False)
+    _require_room(session, adapter, upload, quota)
     version = _add_version(session, adapter, base, upload, pair=pair, namespace=namespace, principal=principal, at=at)
     _keep_files(session, version, upload)
     enqueue_for_version(session, version, base, adapter.account_id, at=at)
@@ -190,6 +204,27 @@ def _claim_name(
         name=name,
         similar=similar,
     )
+
+
+def _require_room(session: Session, adapter: Adapter, upload: Upload, quota: Quota) -> None:
+    """Raises Forbidden when the new version, and its adapter where that is new, are more than the owner may keep."""
+    if quota == NO_QUOTA:
+        return
+    accounts.hold(session, adapter.account_id)  # two pushes at once do not both take the last of it
+    adapter_count, size_bytes = accounts.usage(session, adapter.account_id)  # this adapter is counted already
+    for what, limit, wanted in (
+        ("adapters", quota.adapters, adapter_count),
+        ("bytes", quota.size_bytes, size_bytes + upload.archive.size_bytes),
+    ):
+        if limit is not None and wanted > limit:
+            raise Forbidden(
+                f"With this push its owner would have {wanted:,} {what} here, and may have {limit:,}: push to another "
+                "namespace, or ask the hub's operator for more.",
+                code="QUOTA_EXCEEDED",
+                what=what,
+                limit=limit,
+                wanted=wanted,
+            )
 
 
 def _require_same_visibility(adapter: Adapter, wanted: Resource, upload: Upload) -> None:

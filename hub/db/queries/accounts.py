@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
-from hub.db.models import Account, Adapter, Invitation, Membership
+from hub.db.models import Account, Adapter, Invitation, Membership, Version
 from hub.db.queries.inserting import insert_new
 
 
@@ -63,6 +63,13 @@ def count_admins(session: Session) -> int:
 
 def has_adapters(session: Session, account_id: int) -> bool:
     return session.scalar(select(Adapter.id).where(Adapter.account_id == account_id).limit(1)) is not None
+
+
+def usage(session: Session, account_id: int) -> tuple[int, int]:
+    """How many adapters the account has, and the bytes of all their versions."""
+    mine = select(func.count()).where(Adapter.account_id == account_id)
+    size = select(func.sum(Version.size_bytes)).join(Version.adapter).where(Adapter.account_id == account_id)
+    return session.scalar(mine) or 0, int(session.scalar(size) or 0)
 
 
 # -- Members --------------------------------------------------------------------------------------

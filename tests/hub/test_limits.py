@@ -1,0 +1,134 @@
+"""How much and how often: the same for everybody, said in headers, and off where nobody else can come."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from hub.access.intake import Intake
+from hub.access.limits import ANONYMOUS, RATES, Buckets, Rate
+from hub.auth.policy import Action
+from hub.errors import Unavailable
+from hub.settings import Settings
+from tests.builders import make_archive
+from tests.hub.harness import Hub, code_of
+
+
+def limited(hub: Hub, **changes: object) -> Hub:
+    parts = hub.app.state.services
+    hub.app.state.services = replace(parts, settings=parts.settings.model_copy(update=changes))
+    return hub
+
+
+def test_a_bucket_lets_a_burst_in_and_fills_with_time() -> None:
+    now, rate = [0.0], Rate("x", burst=2, window_s=10)
+    buckets = Buckets(clock=lambda: now[0])
+    taken = [buckets.take(rate, "ann") for _ in range(3)]
+    assert [is_let_in for _, is_let_in in taken] == [True, True, False]
+    assert [allowance.left for allowance, _ in taken] == [1, 0, 0]
+    assert taken[2][0].full_in_s == 5  # when the next one is let in
+    assert buckets.take(rate, "bob")[1]
+    now[0] = 5.0
+    assert buckets.take(rate, "ann")[1]
+    assert not buckets.take(rate, "ann")[1]
+
+
+def test_who_pushes_too_often_is_told_when_to_come_back(sqlite_hub: Hub) -> None:
+    hub, headers = limited(sqlite_hub, rate_limits=True), sqlite_hub.headers("ann")
+    hub.register_base()
+    first = hub.push(make_archive(), user="ann", headers=headers)
+    assert first.headers["ratelimit-policy"] == '"push";q=60;w=60'
+    assert first.headers["ratelimit"].startswith('"push";r=59;t=')
+    buckets, account = hub.app.state.services.buckets, first.json()["created_by"]
+    assert account == "ann"
+    with hub.database.reading() as session:
+        from hub.db.queries import accounts
+
+        ann = accounts.find(session, "ann")
+        assert ann is not None
+        account_id = ann.id
+    while buckets.take(RATES[Action.PUSH], str(account_id))[1]:
+        pass
+
+    refused = hub.push(make_archive(), user="ann", headers=headers)
+
+    assert code_of(refused) == (429, "RATE_LIMITED")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert refused.headers["ratelimit"].startswith('"push";r=0;')
+    assert hub.push(make_archive(), user="bob").status_code == 201
+
+
+def test_a_stranger_reads_as_often_as_people_do(sqlite_hub: Hub) -> None:
+    hub = limited(sqlite_hub, rate_limits=True)
+    assert hub.get("/adapters").headers["ratelimit-policy"] == '"anonymous";q=200;w=3'
+    while hub.app.state.services.buckets.take(ANONYMOUS, "testclient")[1]:
+        pass
+    assert code_of(hub.get("/adapters")) == (429, "RATE_LIMITED")
+    assert hub.get("/adapters", headers=hub.headers()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("values", "counts"),
+    [
+        ({}, False),
+        ({"host": "::1"}, False),
+        ({"host": "0.0.0.0"}, True),
+        ({"public_url": "https://hub.test"}, True),
+        ({"public_url": "https://hub.test", "rate_limits": False}, False),
+        ({"rate_limits": True}, True),
+    ],
+)
+def test_nobody_is_counted_on_a_machine_of_ones_own(values: dict[str, object], counts: bool) -> None:
+    assert Settings(**values).has_rate_limits is counts
+
+
+def test_nothing_is_counted_by_default(sqlite_hub: Hub) -> None:
+    assert "ratelimit" not in sqlite_hub.get("/adapters").headers
+
+
+def test_a_quota_of_adapters_is_of_adapters_and_not_of_versions(hub: Hub) -> None:
+    limited(hub, max_account_adapters=1)
+    hub.register_base()
+    assert hub.push(make_archive(seed=1), "a").status_code == 201
+    assert hub.push(make_archive(seed=2), "a").status_code == 201
+    before = hub.contents
+
+    refused = hub.push(make_archive(seed=3), "b")
+
+    assert code_of(refused) == (403, "QUOTA_EXCEEDED")
+    assert refused.json()["facts"] == {"what": "adapters", "limit": 1, "wanted": 2}
+    assert hub.contents == before
+    assert hub.push(make_archive(seed=3), "b", user="ann").status_code == 201
+
+
+def test_a_quota_of_bytes_holds_to_the_byte(hub: Hub) -> None:
+    size = sum(len(data) for data in make_archive(seed=1).files.values())
+    limited(hub, max_account_bytes=2 * size)
+    hub.register_base()
+    one, two, three = (make_archive(seed=seed) for seed in (1, 2, 3))
+    assert {sum(len(data) for data in each.files.values()) for each in (one, two, three)} == {size}
+
+    assert [hub.push(each).status_code for each in (one, two)] == [201, 201]
+    assert code_of(hub.push(three)) == (403, "QUOTA_EXCEEDED")
+    assert hub.push(two).status_code == 200  # what is there already takes nothing
+
+
+def test_one_account_never_holds_every_place() -> None:
+    async def scenario() -> None:
+        intake = Intake(4, wait_s=0.05)
+        async with intake.place(1), intake.place(1):
+            with pytest.raises(Unavailable):
+                async with intake.place(1):
+                    pass
+            async with intake.place(2), intake.place(2):
+                with pytest.raises(Unavailable):
+                    async with intake.place(3):
+                        pass
+            async with intake.place(3), intake.place(3):  # who waited in vain holds nothing
+                pass
+        async with intake.place(1), intake.place(1):
+            pass
+
+    asyncio.run(scenario())
