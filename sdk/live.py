@@ -29,8 +29,8 @@ class Held:
     """What is kept of a loaded adapter, as the label of its slot. It knows no model, so that one can be freed."""
 
     attached: Attached
-    archive: Archive
-    refs: set[str] = field(default_factory=set)  # as they were asked for, without a host
+    head_of: Archive | None  # where its head can be read again, None when it has none
+    refs: set[str] = field(default_factory=set)
 
 
 def add(
@@ -52,12 +52,12 @@ def add(
         budget_bytes=budget_bytes, progress=progress,
     )  # fmt: skip
     attached: Attached = adapted.vera
-    names = {_spelled(asked), *(f"{asked.adapter_id}@{selector}" for selector in resolved.resolution.selectors)}
+    names = {_spelled(asked), *(f"{_adapter_of(asked)}@{selector}" for selector in resolved.resolution.selectors)}
     for held in _held_on(attached.bank).values():
         held.refs -= names  # an alias means one version: the one it was loaded as last
     slot = attached.bank.slot(attached.name)
     before = slot.label.refs if isinstance(slot.label, Held) else set()
-    slot.label = Held(attached, archive, before | names)
+    slot.label = Held(attached, archive if archive.manifest.head else None, before | names)
     return adapted
 
 
@@ -72,7 +72,7 @@ def activate(model: Any, ref: str | None) -> Any:
         bank.activate(None)
         return backbone
     held = _held(bank, ref)
-    return reactivate(backbone, held.attached, held.archive)
+    return reactivate(backbone, held.attached, held.head_of)
 
 
 def unload(model: Any, ref: str) -> None:
@@ -158,11 +158,16 @@ def _found(ref: AdapterRef, loaded: Mapping[str, Held]) -> list[Held]:
     """What `ref` names: what was loaded under that very name or, for an id alone, any version of the adapter."""
     pinned = {name: held for name, held in loaded.items() if ref.digest in (None, name)}
     named = [held for held in pinned.values() if _spelled(ref) in held.refs]
-    if named or _spelled(ref) != ref.adapter_id:
+    if named or selector_of(ref) != LATEST:
         return named
-    return [held for held in pinned.values() if any(each.partition("@")[0] == ref.adapter_id for each in held.refs)]
+    return [held for held in pinned.values() if any(each.partition("@")[0] == _adapter_of(ref) for each in held.refs)]
 
 
 def _spelled(ref: AdapterRef) -> str:
     selector = selector_of(ref)
-    return ref.adapter_id if selector == LATEST else f"{ref.adapter_id}@{selector}"
+    return _adapter_of(ref) if selector == LATEST else f"{_adapter_of(ref)}@{selector}"
+
+
+def _adapter_of(ref: AdapterRef) -> str:
+    """The adapter's name, with its hub when that was named: two hubs may each have one of that name."""
+    return f"vera://{ref.host}/{ref.adapter_id}" if ref.host else ref.adapter_id

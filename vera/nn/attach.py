@@ -110,13 +110,13 @@ def attach(
     return adapted
 
 
-def reactivate(model: nn.Module, attached: Attached, archive: Archive) -> Any:
-    """What `attach` gave for the adapter of `archive`, which is still on `model`, with the adapter active again.
+def reactivate(model: nn.Module, attached: Attached, head_of: Archive | None) -> Any:
+    """What `attach` gave for an adapter that is still on `model`, with the adapter active again.
 
-    What was proven then is not proven again.
+    `head_of` is its archive when it has a head. What was proven then is not proven again.
     """
     attached.bank.activate(attached.name)
-    adapted = _with_head(model, vectors_of(archive), attached) if archive.manifest.head else model
+    adapted = _with_head(model, vectors_of(head_of), attached) if head_of is not None else model
     adapted.vera = attached
     return adapted
 

@@ -16,7 +16,7 @@ from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import NotFound, Offline
 from sdk.fetching import resolve
-from tests.sdk.fakes import FakeHub, hub_for
+from tests.sdk.fakes import FakeHub, hub_for, serve
 from tests.sdk.live.published import REFS, output_of, serve_base
 from tests.tiny import load_tiny_bert, write_tiny_bert
 from tests.tiny_adapters import make_tiny
@@ -279,6 +279,20 @@ def test_every_fixed_name_of_the_version_names_it(model: Any, hub: Hub, publishe
     for name in ("demo/b@v2", f"demo/b@v1@sha256:{'0' * 64}", "demo/a"):
         with pytest.raises(VeraError, match=r"there are: demo/b@v1"):
             sdk.activate(model, name)
+
+
+def test_adapters_of_one_name_on_two_hubs_are_told_apart(model: Any, hub: Hub, tiny_base: BaseFingerprint) -> None:
+    other = FakeHub()
+    other.publish("demo/a", make_tiny(tiny_base, seed=7))
+    with serve(other) as url:
+        there = f"vera://{url.removeprefix('http://')}/demo/a@v1"
+        here = output_of(sdk.load(model, "demo/a@v1", hub=hub))
+        elsewhere = output_of(sdk.load(model, there, hub=hub))
+
+    assert torch.equal(output_of(sdk.activate(model, "demo/a@v1")), here)
+    assert torch.equal(output_of(sdk.activate(model, there)), elsewhere)
+    assert torch.equal(output_of(sdk.activate(model, "demo/a")), here)
+    assert not torch.equal(here, elsewhere)
 
 
 def test_a_model_without_adapters_says_so(model: Any) -> None:
