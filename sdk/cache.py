@@ -15,12 +15,12 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sdk.errors import HubWarning
-from sdk.files import read_bounded, write_atomically
+from sdk.files import read_bounded, write_atomically, write_new
 from vera.ref import AdapterRef
 
 _MAX_BLOB_BYTES = 64 << 20
@@ -108,7 +108,7 @@ class Cache:
 
     def keep_blob(self, data: bytes) -> None:
         """Keeps `data` under its hash. A cache that cannot be written costs a warning and nothing else."""
-        self._write(self._blob_path(hashlib.sha256(data).hexdigest()), data)
+        self._write(self._blob_path(hashlib.sha256(data).hexdigest()), data, write=write_new)
 
     def blobs(self) -> Iterator[tuple[str, Path]]:
         """(sha256 by its name, where it lies) of every file that is kept. Its bytes are anybody's guess."""
@@ -163,9 +163,9 @@ class Cache:
         key = hashlib.sha256(f"{url}\n{adapter_id}\n{selector}".encode()).hexdigest()
         return self.refs_folder / key[:2] / f"{key}.json"
 
-    def _write(self, path: Path, data: bytes) -> None:
+    def _write(self, path: Path, data: bytes, *, write: Callable[..., None] = write_atomically) -> None:
         try:
-            write_atomically(path, data, mode=0o644)
+            write(path, data, mode=0o644)
         except OSError as error:
             warnings.warn(
                 f"The cache {self._folder} cannot be written ({error.strerror}): what was fetched is not kept. "

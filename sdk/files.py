@@ -38,6 +38,28 @@ def writing_atomically(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
         raise
 
 
+def write_new(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+    """`data` as the file `path`, which appears with all its bytes; one that is there already stays as it is.
+
+    A process that is killed here leaves nothing: the file has no name before it is whole. Where the
+    system cannot do that, it is `write_atomically`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        fd = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode)
+    except (AttributeError, OSError):  # no Linux, or a file system without nameless files
+        write_atomically(path, data, mode=mode)
+        return
+    with os.fdopen(fd, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(fd)
+        os.fchmod(fd, mode)
+        with contextlib.suppress(FileExistsError):
+            # Python follows the link to the nameless file only when a folder is given too; an absolute path ignores it.
+            os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
+
+
 def read_bounded(path: Path, max_bytes: int) -> bytes | None:
     """The bytes of the file `path`, or None when it is not there or larger than `max_bytes`."""
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdk.cache import Cache, Resolution
+from sdk.files import write_new
 from tests.builders import flip_byte
 from vera.ref import AdapterRef
 
@@ -113,3 +114,24 @@ def test_a_damaged_memory_is_no_memory(tmp_path: Path, data: bytes) -> None:
         path.write_bytes(data)
 
     assert cache.recall("http://a.test", LATEST) is None
+
+
+def test_a_file_that_is_there_stays_as_it_is_and_a_new_one_has_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "file"
+
+    write_new(path, b"first", mode=0o640)
+    write_new(path, b"second")
+
+    assert path.read_bytes() == b"first"
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert only_file(tmp_path) == path
+
+
+def test_a_file_system_without_nameless_files_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "O_TMPFILE")
+
+    write_new(tmp_path / "file", b"data")
+
+    assert only_file(tmp_path).read_bytes() == b"data"

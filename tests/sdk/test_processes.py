@@ -100,10 +100,11 @@ def test_a_process_that_is_killed_while_it_writes_leaves_no_damaged_file(tmp_pat
         process.communicate()
 
     checked = housekeeping.verify(tmp_path)
+    leftovers = list(tmp_path.rglob(".tmp-*"))
     housekeeping.prune(tmp_path, everything=True)
 
     assert checked.files > 0
-    assert checked.damaged == ()
+    assert (checked.damaged, leftovers) == ((), [])
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
