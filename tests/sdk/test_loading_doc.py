@@ -9,13 +9,17 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "loading.md").read_text()
 
-SDK = "bases cache client config decoding errors fetching live loading locking models parallel retrying verifying"
-VERA = "archive errors fingerprint manifest peft_format plain_files projection ref stored strict_json tensorfile"
-NN = "attach bank dvora heads identity inputs layer linear merge mixing opening own_heads sequences targets"
+# What no load goes through; a new module is on the way until it is named here.
+ELSEWHERE = {
+    "sdk": {"comparing", "exporting", "gating", "housekeeping", "pushing"},
+    "vera": {"metrics", "peft_checkpoint", "peft_import"},
+    "vera/nn": {"card", "experiment", "exporting", "packaging", "peft_form"},
+}
 MODULES = [
-    *(ROOT / "sdk" / f"{name}.py" for name in SDK.split()),
-    *(ROOT / "vera" / f"{name}.py" for name in VERA.split()),
-    *(ROOT / "vera" / "nn" / f"{name}.py" for name in NN.split()),
+    path
+    for folder, elsewhere in ELSEWHERE.items()
+    for path in sorted((ROOT / folder).glob("*.py"))
+    if path.stem not in elsewhere
 ]
 # Of workers, of suites and of training data.
 NOT_OF_LOADING = {"LEASE_EXPIRED", "RESULT_DUPLICATE", "SUITE_INVALID", "DATA_INVALID"}
@@ -60,7 +64,8 @@ def test_every_code_of_the_load_path_is_in_the_page() -> None:
 
 
 def test_every_code_in_the_page_exists() -> None:
-    raised = set().union(*(codes_of(module) for module in MODULES))
+    everywhere = [*(ROOT / "sdk").glob("*.py"), *(ROOT / "vera").rglob("*.py")]
+    raised = set().union(*(codes_of(module) for module in everywhere))
     api = (ROOT / "docs" / "api.md").read_text()
 
     assert {code for code in OF_THE_HUB if code not in api} == set()
