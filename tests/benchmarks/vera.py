@@ -10,10 +10,14 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import adapting, drawing
+from tests.benchmarks import adapting, digesting, drawing
 from tests.benchmarks.measuring import Row, print_table
 
-PARTS: dict[str, Callable[[], Iterator[Row]]] = {"drawing": drawing.rows, "adapting": adapting.rows}
+PARTS: dict[str, Callable[[], Iterator[Row]]] = {
+    "drawing": drawing.rows,
+    "digesting": digesting.rows,
+    "adapting": adapting.rows,
+}
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vera.parallel_digest import sum_of_words
 from vera.projection import ROUNDINGS, round_to
 from vera.streams import MATRIX_A, MATRIX_B, Philox4x32, kaiming_bound
 
@@ -18,7 +19,7 @@ if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("no GPU, and TRITON_INTERPRET is not 1", allow_module_level=True)
 pytest.importorskip("triton")
 
-from vera.nn.kernels import philox  # noqa: E402  # after it is known to be there
+from vera.nn.kernels import philox, splitmix  # noqa: E402  # after it is known to be there
 
 
 @settings(max_examples=40, deadline=None)
@@ -39,3 +40,11 @@ def test_a_drawn_part_has_the_bits_of_numpy_in_every_dtype(
         values = torch.full(shape, float("nan"), dtype=dtype, device=DEVICE)
         philox.draw(values, seed, matrix, bound, at=at, rounding=rounded)
         assert np.array_equal(values.float().cpu().numpy(), expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(count=st.integers(0, 100_000), seed=st.integers(0, 2**32 - 1))
+def test_a_sum_of_words_is_the_one_of_numpy(count: int, seed: int) -> None:
+    words = np.random.default_rng(seed).integers(0, 1 << 64, count, dtype=np.uint64)
+    total = splitmix.sum_of_words(torch.from_numpy(words.view(np.int64)).to(DEVICE))
+    assert int(total) % (1 << 64) == sum_of_words(words, first=0)

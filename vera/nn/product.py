@@ -31,7 +31,7 @@ from torch.nn import functional
 
 # Inputs and outputs of a module, in numbers, from which on a GPU passes over them take longer than the
 # launches that our own gradients need beyond plain autograd's (docs/performance.md).
-_MANY = 1 << 22
+_MANY = 1 << 23
 # W + ΔW is one of these, so that it is rounded no coarser than float32 is.
 _EXACT = (torch.float32, torch.float64)
 
