@@ -72,16 +72,18 @@ def reference(x: torch.Tensor, W: torch.Tensor, bias: Any, factors: Factors) -> 
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("bias", "tokens"), [(True, 5), (False, 20)])
 @pytest.mark.parametrize(
     ("form", "dtype"), [(form, dtype) for form, dtypes in DTYPES.items() for dtype in dtypes],
     ids=lambda value: getattr(value, "__name__", str(value)),
 )  # fmt: skip
-def test_every_form_equals_the_formula_in_float64(form: Form, dtype: torch.dtype, bias: bool, device: str) -> None:
-    x = normal(3, 5, 48).to(device, dtype).requires_grad_()
+def test_every_form_equals_the_formula_in_float64(
+    form: Form, dtype: torch.dtype, bias: bool, tokens: int, device: str
+) -> None:
+    x = normal(3, tokens, 48).to(device, dtype).requires_grad_()
     W = normal(80, 48, seed=1).to(device, dtype) / 7
     b = normal(80, seed=2).to(device, dtype) if bias else None
-    factors, upstream = factors_of(dtype, device), normal(3, 5, 80, seed=9).to(device, dtype)
+    factors, upstream = factors_of(dtype, device), normal(3, tokens, 80, seed=9).to(device, dtype)
     exact = Factors(*(f.detach().double() for f in factors))
     exact = exact._replace(lambda_d=exact.lambda_d.requires_grad_(), lambda_b=exact.lambda_b.requires_grad_())
 
@@ -124,6 +126,13 @@ def test_own_gradients_change_no_bit_of_the_product() -> None:
     assert torch.equal(product_with_own_gradients(x, factors), vera_product(x, factors))
 
 
+@pytest.mark.parametrize(("tokens", "kept"), [(1000, 48 * 80), (40, 0)])
+def test_a_folded_weight_is_kept_while_it_is_smaller_than_the_outputs(tokens: int, kept: int) -> None:
+    x, W, factors = normal(tokens, 48), normal(80, 48), factors_of(torch.float32, "cpu")
+    constants = sum(t.untyped_storage().nbytes() for t in (*factors, *[W] * (not kept)))
+    assert kept_bytes(lambda: folded(x, W, None, factors)) == 4 * (tokens * RANK + kept) + constants
+
+
 def test_own_gradients_keep_rank_numbers_a_token() -> None:
     x, factors = normal(1000, 48), factors_of(torch.float32, "cpu")
     constants = sum(f.untyped_storage().nbytes() for f in factors)
@@ -150,9 +159,10 @@ def form_of(tokens: int, in_features: int, out_features: int, rank: int, dtype: 
 def test_the_weight_is_folded_where_that_saves_time_and_costs_no_memory() -> None:
     assert form_of(1024, 384, 384, 256) == "MmBackward0"
     assert form_of(384, 384, 384, 256) == "_AdaptedLinearBackward"  # x and the sum would be more than PEFT keeps
-    assert form_of(1024, 1536, 384, 256) == ""  # the sum alone would be
-    assert form_of(128, 384, 384, 256) == ""  # too few tokens to pay for the sum
-    assert form_of(10**5, 384, 384, 16) == ""  # A and B are far smaller than W
+    assert form_of(1024, 1536, 384, 256) == "_AdaptedLinearBackward"  # the sum alone would be, and is made twice
+    assert form_of(10**5, 384, 384, 16) == "_AdaptedLinearBackward"  # its gradient would cost more than that of B
+    assert form_of(384, 1536, 384, 256) == ""  # too few tokens to make it twice
+    assert form_of(128, 384, 384, 256) == ""  # or once
     assert form_of(1024, 384, 384, 256, torch.bfloat16) == ""  # the sum would be rounded
 
 

@@ -69,10 +69,12 @@ def adapted_linear(x: Tensor, weight_OI: Tensor, bias: Tensor | None, factors: F
     """
     (rank, in_features), out_features = factors.A_RI.shape, len(factors.B_OR)
     tokens = x.numel() // in_features
-    if x.dtype in _EXACT and _is_folding_cheaper(tokens, in_features, out_features, rank):
-        if (tokens + out_features) * in_features <= tokens * (rank + out_features):  # x and W + ΔW
+    size, per_rank = in_features * out_features, tokens * (in_features + out_features)  # of W; of A and B with tokens
+    if x.dtype in _EXACT:
+        is_cheaper = (2 * rank + tokens) * size <= 2 * rank * per_rank
+        if is_cheaper and (tokens + out_features) * in_features <= tokens * (rank + out_features):  # x and W + ΔW
             return folded_linear(x, weight_OI, bias, factors)
-        if in_features <= tokens:  # A x and W + ΔW
+        if not x.is_cuda and _times_folded(tokens, in_features) * size <= per_rank:
             return linear_with_own_gradients(x, weight_OI, bias, factors, fold=True)
     if has_many(x, factors):
         return linear_with_own_gradients(x, weight_OI, bias, factors, fold=False)
@@ -87,9 +89,10 @@ def folded_linear(x: Tensor, weight_OI: Tensor, bias: Tensor | None, factors: Fa
 def linear_with_own_gradients(
     x: Tensor, weight_OI: Tensor, bias: Tensor | None, factors: Factors, *, fold: bool
 ) -> Tensor:
-    """W x + bias + λb ⊙ B (λd ⊙ (A x)), which keeps A x for the backward pass, and W + ΔW if they `fold`.
+    """W x + bias + λb ⊙ B (λd ⊙ (A x)), which keeps A x for the backward pass.
 
-    Otherwise the vectors are multiplied into A x and B, whose product is added to W x where it lies.
+    When it is to `fold`, W + ΔW is kept too, or made again where it is larger than the outputs. Otherwise
+    the vectors are multiplied into A x and B, whose product is added to W x where it lies.
     """
     y: Tensor = _AdaptedLinear.apply(x, weight_OI, bias, fold, *factors)  # type: ignore[no-untyped-call]  # as above
     return y
@@ -101,11 +104,9 @@ def has_many(x: Tensor, factors: Factors) -> bool:
     return x.is_cuda and x.numel() // in_features * (in_features + out_features) >= _MANY
 
 
-def _is_folding_cheaper(tokens: int, in_features: int, out_features: int, rank: int) -> bool:
-    """Whether making W + ΔW, and both gradients from its gradient, takes fewer multiplications than A and B do,
-    forward and backward."""
-    folded = (2 * rank + tokens) * in_features * out_features
-    return folded <= 2 * tokens * rank * (in_features + out_features)
+def _times_folded(tokens: int, in_features: int) -> int:
+    """How often W + ΔW is made in a step: it is kept unless it is larger than the outputs."""
+    return 1 if in_features <= tokens else 2
 
 
 def is_recording(*tensors: Tensor) -> bool:
@@ -146,13 +147,12 @@ class _AdaptedLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight_OI: Tensor, bias: Tensor | None, fold: bool, *parts: Tensor) -> Tensor:
         factors, x_NI = Factors(*parts), _rows(x)
         h_NR = x_NI @ factors.A_RI.T
-        if fold:
-            weight_OI = _folded(weight_OI, factors)
-        y_NO = functional.linear(x_NI, weight_OI, bias)
+        weight = _folded(weight_OI, factors) if fold else weight_OI
+        y_NO = functional.linear(x_NI, weight, bias)
         if not fold:
             y_NO.addmm_(_times(h_NR, factors.lambda_d), _times(factors.B_OR, factors.lambda_b[:, None]).T)
-        ctx.is_folded = fold
-        ctx.save_for_backward(h_NR, weight_OI, *parts)
+        ctx.fold, ctx.is_kept = fold, fold and _times_folded(*x_NI.shape) == 1
+        ctx.save_for_backward(h_NR, weight if ctx.is_kept else weight_OI, *parts)
         return y_NO.view(*x.shape[:-1], -1)
 
     @staticmethod
@@ -163,8 +163,8 @@ class _AdaptedLinear(torch.autograd.Function):
         with torch.autocast(g.device.type, enabled=False):
             g_NO, dx = _rows(g), None
             if needs_x:
-                dx_NI = g_NO @ weight_OI
-                if not ctx.is_folded:
+                dx_NI = g_NO @ (_folded(weight_OI, factors) if ctx.fold and not ctx.is_kept else weight_OI)
+                if not ctx.fold:
                     dx_NI.addmm_(_through_B(g_NO, factors), factors.A_RI)
                 dx = dx_NI.view(*g.shape[:-1], -1)
             return dx, None, None, None, None, None, *_vector_gradients(g_NO, h_NR, factors, needs_vectors)
