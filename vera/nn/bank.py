@@ -168,8 +168,9 @@ class Bank:
     def rows(self, names: Sequence[str | None]) -> Iterator[None]:
         """Within the block, row i of every batch goes through adapter `names[i]`, or through the bare base for None.
 
-        Each row gets what it gets alone, its adapter's head in the model included: rows that share a projection share its two products, and
-        only the vectors differ. The batch must be the first dimension of what the adapted modules
+        Each row gets what it gets alone, its adapter's head in the model included; on a CPU in float32 to the last
+        bit, unless autograd records the pass: a step of training takes the form that costs least (vera.nn.product).
+        Rows that share a projection share its two products, and only the vectors differ. The batch must be the first dimension of what the adapted modules
         are given, and as long as `names`; a pass raises VeraError (ROWS_MISMATCH) otherwise. Beam search
         repeats each row once per beam, side by side: so must `names`.
         Adapters can be added within the block, and nothing else can be activated, removed or
