@@ -194,7 +194,7 @@ def _find(session: Session, name: str) -> Account:
 
 
 def _require_another_admin(session: Session, name: str) -> None:
-    if account_rows.count_admins(session) == 1:
+    if account_rows.hold_admins(session) == 1:
         raise Conflict(f"{name} is the last admin: make somebody else one first.", code="LAST_ADMIN", user=name)
 
 

@@ -9,6 +9,8 @@ import pytest
 
 from hub.access.limits import Failures
 from hub.auth.passwords import MIN_CHARACTERS
+from hub.auth.tokens import TokenKind
+from hub.cli import profile
 from hub.cli.serving import open_local_account
 from hub.db.queries import tokens as token_rows
 from hub.domain import accounts, users
@@ -204,3 +206,16 @@ def test_serve_leaves_the_code_in_its_folder_until_there_is_an_admin(
     assert not file.exists()
     assert open_local_account(sqlite_hub.database, embedded).has_admin
     assert not file.exists()
+
+
+def test_serve_leaves_whoever_has_logged_in_at_their_login(
+    sqlite_hub: Hub, embedded: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VERA_HUB_CONFIG", str(tmp_path / "config"))
+    ada, program = sqlite_hub.token("ada"), sqlite_hub.token("acme", TokenKind.WORKER)
+    for url, token in (("http://127.0.0.1:1", program), ("http://127.0.0.1:2", ada)):
+        profile.remember(tmp_path / "config", url, profile.Login("whoever", token))
+
+    secrets = open_local_account(sqlite_hub.database, embedded)
+
+    assert (secrets.user, secrets.personal) == ("ada", ada)

@@ -57,8 +57,10 @@ def has_admin(session: Session) -> bool:
     return session.scalar(select(Account.id).where(Account.is_admin, Account.deleted_at.is_(None)).limit(1)) is not None
 
 
-def count_admins(session: Session) -> int:
-    return session.scalar(select(func.count()).where(Account.is_admin, Account.deleted_at.is_(None))) or 0
+def hold_admins(session: Session) -> int:
+    """How many admins there are, who stay so until the transaction ends: two cannot unmake each other."""
+    admins = select(Account.id).where(Account.is_admin, Account.deleted_at.is_(None)).order_by(Account.id)
+    return len(session.scalars(admins.with_for_update()).all())
 
 
 def has_adapters(session: Session, account_id: int) -> bool:
