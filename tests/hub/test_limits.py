@@ -17,8 +17,10 @@ from tests.hub.harness import Hub, code_of
 
 
 def limited(hub: Hub, **changes: object) -> Hub:
+    """The hub with these settings, for whose buckets no time passes."""
     parts = hub.app.state.services
-    hub.app.state.services = replace(parts, settings=parts.settings.model_copy(update=changes))
+    settings, buckets = parts.settings.model_copy(update=changes), Buckets(clock=lambda: 0.0)
+    hub.app.state.services = replace(parts, settings=settings, buckets=buckets)
     return hub
 
 
