@@ -27,8 +27,8 @@ from vera.nn.training.task import Scored, Task, check_metric, is_better
 class Loop:
     """One training of the head of `task` and the parameters `adapter`, the rest of the base being frozen already.
 
-    It goes on from what `checkpoints` had `saved`, if anything. With `watched`, every epoch is scored on each of those parts; on the one called "validation" the
-    best epoch is chosen.
+    It goes on from what `checkpoints` had `saved`, if anything. With `watched`, every epoch is scored on each of
+    those parts; on the one called "validation" the best epoch is chosen.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Loop:
         self.parameters = [*task.head_parameters(), *adapter]
         self.optimizer = _optimizer(adapter, task.head_parameters(), recipe)
         self.shuffle = torch.Generator().manual_seed(recipe.seed)
+        self.shuffled_from = self.shuffle.get_state()  # as the epoch began
         self.saved = saved
         self.progress = Progress()
 
@@ -197,9 +198,17 @@ def _seeded(module: nn.Module, recipe: Recipe) -> Iterator[None]:
     generators, so those are lent for the time and given back as they were."""
     device = next(module.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), _deterministic(device):
-        torch.manual_seed(recipe.seed)
+        _seed_global(recipe.seed, device)
         module.train(recipe.dropout)
         yield
+
+
+def _seed_global(seed: int, device: torch.device) -> None:
+    """Seed the generators of the CPU and of `device`, and those of no other GPU."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 @contextmanager
