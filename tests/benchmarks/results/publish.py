@@ -1,0 +1,71 @@
+"""Finished cells into docs/results: `python -m tests.benchmarks.results.publish FOLDER`.
+
+docs/results/<experiment>.json            every cell: recipe, scores by epoch, sizes, cost
+docs/results/adapters/<experiment>/…      the adapters of the seeds, where their weights are under 100 KB
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.results.experiments import Cell, Experiment, all_experiments
+from tests.benchmarks.results.kept import ADAPTER, Kept, Result
+from vera.archive import is_adapter_folder
+from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE
+
+DOCS = Path(__file__).parents[3] / "docs" / "results"
+MAX_WEIGHTS_BYTES = 100_000
+
+
+def publish(kept: Kept, experiment: Experiment, docs: Path) -> int:
+    """How many cells were written."""
+    rows: dict[str, Result] = {}
+    for group in experiment.groups():
+        chosen = kept.chosen(group)
+        for cell in [*group.tries, *(group.seeds(chosen) if chosen else [])]:
+            if (result := kept.result(cell)) is not None:
+                rows[cell.path] = _rounded(result)
+                _copy_adapter(kept, cell, docs)
+    if rows:
+        docs.mkdir(parents=True, exist_ok=True)
+        (docs / f"{experiment.name}.json").write_text(_one_line_each(rows))
+    return len(rows)
+
+
+def _copy_adapter(kept: Kept, cell: Cell, docs: Path) -> None:
+    source = kept.of(cell) / ADAPTER
+    if cell.is_try or not is_adapter_folder(source) or not (source / MANIFEST_FILE).is_file():
+        return
+    if (source / WEIGHTS_FILE).stat().st_size > MAX_WEIGHTS_BYTES:
+        return
+    target = docs / "adapters" / cell.experiment / cell.path
+    shutil.copytree(source, target, dirs_exist_ok=True)
+
+
+def _rounded(value: Any) -> Any:
+    """Six decimals are more than any of these numbers has."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
+def _one_line_each(rows: dict[str, Result]) -> str:
+    lines = [f"{json.dumps(path)}: {json.dumps(row, sort_keys=True)}" for path, row in sorted(rows.items())]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def main() -> int:
+    kept = Kept(Path(sys.argv[1]))
+    for experiment in all_experiments():
+        print(f"{experiment.name}: {publish(kept, experiment, DOCS)} cells")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
