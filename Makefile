@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 T ?= tests
 
-.PHONY: help demo dev test lint fix check serve worker migrate bench-load bench-vera screenshots clean
+.PHONY: help demo dev test lint fix check serve worker migrate bench-load bench-vera results screenshots clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ bench-load: $(STAMP) ## getting an adapter onto a live model, beside PEFT
 
 bench-vera: $(STAMP) ## the method beside PEFT and torch, on this machine (and its GPU)
 	@$(BIN)/python -m tests.benchmarks.vera
+
+results: $(STAMP) ## score the adapters of docs/results again and compare (ONLY=minilm/mrpc for some)
+	@$(BIN)/python -m tests.benchmarks.results.rescore --only '$(ONLY)'
 
 screenshots: $(STAMP) ## pictures of a running hub's pages (URL=http://127.0.0.1:8000) into docs/images
 	@$(BIN)/python tests/screenshots.py $(or $(URL),http://127.0.0.1:8000) docs/images

@@ -39,12 +39,16 @@ class Task:
 
 @dataclass(frozen=True)
 class Method:
-    """What is trained, and the values that are tried before the seeds are run. Each of `tries` is a part of a recipe."""
+    """What is trained, and the values that are tried before the seeds are run. Each of `tries` is a part of a recipe.
+
+    `targets` are by base, as bases call their modules differently; those of a base that is not there are
+    its query and value maps.
+    """
 
     key: str
     recipe: Mapping[str, Any]
     tries: Sequence[Mapping[str, float]]
-    targets: Sequence[str] = ()
+    targets: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,10 @@ class Cell:
     @property
     def path(self) -> str:
         return f"{self.model.key}/{self.task.key}/{self.method.key}/{self.name}"
+
+    @property
+    def targets(self) -> Sequence[str]:
+        return self.method.targets.get(self.model.key, ())
 
     @property
     def is_try(self) -> bool:
@@ -137,4 +145,4 @@ def _method(key: str, said: Mapping[str, Any]) -> Method:
     """`tries` gives a list of values per field of the recipe; the first try takes the first of each, and so on."""
     columns = said["tries"]
     tries = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return Method(key, said["recipe"], tries, said.get("targets", ()))
+    return Method(key, said["recipe"], tries, said.get("targets", {}))

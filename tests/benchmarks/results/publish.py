@@ -2,6 +2,8 @@
 
 docs/results/<experiment>.json            every cell: recipe, scores by epoch, sizes, cost
 docs/results/adapters/<experiment>/…      the adapters of the seeds, where their weights are under 100 KB
+
+An adapter comes without the log and the curve of its training, which are several times its size.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 from tests.benchmarks.results.experiments import Cell, Experiment, all_experiments
 from tests.benchmarks.results.kept import ADAPTER, Kept, Result
-from vera.archive import is_adapter_folder
+from vera.archive import LOSS_CURVE, TRAINING_LOG, is_adapter_folder
 from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE
 
 DOCS = Path(__file__).parents[3] / "docs" / "results"
@@ -43,7 +45,7 @@ def _copy_adapter(kept: Kept, cell: Cell, docs: Path) -> None:
     if (source / WEIGHTS_FILE).stat().st_size > MAX_WEIGHTS_BYTES:
         return
     target = docs / "adapters" / cell.experiment / cell.path
-    shutil.copytree(source, target, dirs_exist_ok=True)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(TRAINING_LOG, LOSS_CURVE), dirs_exist_ok=True)
 
 
 def _rounded(value: Any) -> Any:

@@ -1,0 +1,135 @@
+"""Results: what a file says becomes cells, cells are kept and published, and published adapters score what the numbers say."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks.results import cells, publish, rescore, table
+from tests.benchmarks.results.experiments import Experiment, Group, Method, Model, Task, all_experiments
+from tests.benchmarks.results.kept import Kept
+from tests.tiny import WORDS, write_tiny_bert
+
+MODEL = Model("tiny", "tests/tiny-bert")
+TASK = Task("animals", "animals", "tests/animals", "accuracy", recipe={"epochs": 4}, tuning={"epochs": 1})
+TRIES = [{"learning_rate": 1e-2}, {"learning_rate": 5e-2}]
+VERA = Method("vera-r16", {"method": "vera", "rank": 16}, TRIES, {"tiny": ["query", "value"]})
+HEAD = Method("head", {"method": "head"}, [{"head_learning_rate": 1e-2}, {"head_learning_rate": 2e-2}], {})
+RECIPE = {"batch_size": 8, "head_learning_rate": 2e-2, "max_length": 16}
+
+
+def experiment(*methods: Method) -> Experiment:
+    return Experiment("tiny", RECIPE, [MODEL], [TASK], methods or (VERA,), seeds=[0, 1])
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine with the tiny base and a set; the published results go to its docs."""
+    write_tiny_bert(tmp_path / "models/tiny")
+    places = [f"{a} {b}" for a in WORDS[10:] for b in WORDS[10:]][:40]
+    rows = [f"the {animal} {place},{animal}\n" for place in places for animal in ("cat", "dog", "bird")]
+    (tmp_path / "data/animals").mkdir(parents=True)
+    (tmp_path / "data/animals/train.csv").write_text("text,label\n" + "".join(rows[:90]))
+    (tmp_path / "data/animals/validation.csv").write_text("text,label\n" + "".join(rows[90:]))
+    monkeypatch.setenv("VERA_RESULTS_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("VERA_RESULTS_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(rescore, "DOCS", tmp_path / "docs")
+    monkeypatch.setattr(rescore, "all_experiments", lambda: [experiment()])
+    monkeypatch.setattr(cells, "_BENCHES", {})
+    return tmp_path
+
+
+def run_all(folder: Path, of: Experiment) -> Kept:
+    kept = Kept(folder)
+    for group in of.groups():
+        for cell in group.tries:
+            cells.train(cell, folder, "cpu", 1)
+        for cell in group.seeds(kept.chosen(group) or {}):
+            cells.train(cell, folder, "cpu", 1)
+    return kept
+
+
+def test_the_experiments_of_the_project_can_be_read() -> None:
+    for found in all_experiments():
+        recipes = [cell.recipe for group in found.groups() for cell in group.tries]
+        assert all(recipe.validation for recipe in recipes)
+
+
+def test_methods_that_are_tried_unequally_often_are_refused() -> None:
+    with pytest.raises(ValueError, match="as many tries"):
+        experiment(VERA, replace(HEAD, tries=TRIES[:1]))
+
+
+def test_the_try_that_is_best_on_validation_is_chosen_and_a_diverged_one_never(tmp_path: Path) -> None:
+    kept, group = Kept(tmp_path), next(experiment().groups())
+    first, second = group.tries
+    kept.keep(first, scored(0.7), {})
+    assert kept.chosen(group) is None
+    kept.keep(second, scored(0.8), {})
+    assert kept.chosen(group) == TRIES[1]
+    kept.keep(second, {"failed": "The loss became nan"}, {})
+    assert kept.chosen(group) == TRIES[0]
+
+
+def test_a_try_says_nothing_of_the_heldout_set(here: Path) -> None:
+    group: Group = next(experiment().groups())
+    result = cells.train(group.tries[0], here / "kept", "cpu", 1)
+    assert "scores" not in result
+    assert list(result["epochs"][0]) == ["epoch", "loss", "validation"]
+
+
+def test_a_published_adapter_scores_what_its_numbers_say_and_edited_numbers_are_found(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish.publish(run_all(here / "kept", experiment()), experiment(), here / "docs")
+    adapters = list(rescore.committed())
+    assert [adapter.cell.name for adapter in adapters] == ["seed0", "seed1"]
+    assert rescore.run(adapters) == 0
+    numbers = here / "docs/tiny.json"
+    edited = json.loads(numbers.read_text())
+    edited[adapters[1].cell.path]["scores"]["last"]["accuracy"] -= 0.2
+    numbers.write_text(json.dumps(edited))
+    assert rescore.run(list(rescore.committed())) == 1
+    assert capsys.readouterr().out.count("DIFFERS") == 1
+
+
+def test_a_base_that_is_missing_is_a_sentence_with_how_to_get_it(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish.publish(run_all(here / "kept", experiment()), experiment(), here / "docs")
+    monkeypatch.setenv("VERA_RESULTS_MODELS", str(here / "nothing"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert rescore.run(list(rescore.committed())) == rescore.MISSING
+    assert "tests/tiny-bert is not on this machine" in capsys.readouterr().err
+
+
+def test_the_page_shows_mean_and_deviation_of_the_seeds_and_keeps_what_was_written_by_hand() -> None:
+    rows = {f"tiny/animals/vera-r16/seed{seed}": finished(score) for seed, score in ((0, 0.8), (1, 0.9))}
+    measured = {"tiny": table.Measured(experiment(), rows)}
+    page = "# Mine\n<!-- table tiny/tiny/scores -->\nold\n<!-- end -->\nmore\n"
+    filled = table.filled(page, measured)
+    assert "| vera-r16 | 96 | 384 | 784 | 85.0 ± 7.1 |" in filled
+    assert "old" not in filled
+    assert filled.startswith("# Mine\n")
+    assert filled.endswith("<!-- end -->\nmore\n")
+    assert table.filled(filled, measured) == filled
+
+
+def test_the_picture_has_a_mark_per_method() -> None:
+    rows = {f"tiny/animals/{method}/seed0": finished(0.8) for method in ("vera-r16", "head")}
+    pictures = table.picture.all_of({"tiny": table.Measured(experiment(VERA, HEAD), rows)})
+    assert pictures["tiny-tiny.svg"].count("<circle") == 2
+
+
+def scored(accuracy: float) -> dict[str, Any]:
+    return {"metric": "accuracy", "epochs": [{"epoch": 1, "loss": 1.0, "validation": {"accuracy": accuracy}}]}
+
+
+def finished(accuracy: float) -> dict[str, Any]:
+    scores = {"last": {"accuracy": accuracy}, "best": {"accuracy": accuracy}}
+    return {"metric": "accuracy", "scores": scores, "parameters": 96, "head_parameters": 100}
