@@ -3,6 +3,7 @@
     <config>/bases.json                       name → path, fingerprint, revision
     <cache>/fingerprints/12/1234….json        the state of a checkpoint's files → its fingerprint
     <cache>/tables/ab/abcd….json              fingerprint → the table of its tensors
+    <cache>/digests.json                      what this machine hashed of models on its GPUs (`DigestBook`)
 
 Hashing a checkpoint reads all of it, so it is done once per state of its files: device, inode, size
 and time of change. A table vouches for itself, because its hash is the fingerprint.
@@ -15,6 +16,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -27,11 +29,13 @@ from vera import fingerprint as hashing
 from vera.errors import BaseUnreadable, VeraError
 from vera.fingerprint import SCHEME, BaseFingerprint, Progress
 from vera.locks import alone_with
+from vera.parallel_digest import DigestBook
 
 if TYPE_CHECKING:
     from sdk.client import Hub
 
 BASES_FILE = "bases.json"
+DIGESTS_FILE = "digests.json"
 
 # Weights, and what it takes to build the model and its tokenizer: never pickles, never code.
 DOWNLOADED = (
@@ -51,6 +55,8 @@ DOWNLOADED = (
 )
 
 _MAX_TABLE_BYTES = 64 << 20
+# Those of a few hundred bases: 30 MB.
+_MAX_DIGESTS = 1 << 18
 # A file that was written less than this ago may be written again within the same tick of its clock.
 _SETTLED_S = 2.0
 _HUGGING_FACE_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -234,6 +240,44 @@ def table_of(value: str, *, hub: Hub) -> BaseFingerprint:
         )
     tables.keep(table)
     return table
+
+
+@contextlib.contextmanager
+def digest_book(config: Config) -> Iterator[DigestBook]:
+    """What this machine knows of the bytes on its GPUs, kept at the end of the block when it knows more by then.
+
+    Readable by its owner alone: whoever knows its secret can make a model that passes for another on this machine.
+    """
+    path = config.cache / DIGESTS_FILE
+    book = _book_at(path)
+    before = len(book.known)
+    yield book
+    if len(book.known) > before:
+        rows = [[size, digest, sha256] for (size, digest), sha256 in book.known.items()]
+        data = json.dumps({"gamma": f"{book.gamma:016x}", "known": rows[-_MAX_DIGESTS:]})
+        with contextlib.suppress(OSError):  # what cannot be kept is hashed again
+            write_atomically(path, data.encode(), mode=0o600)
+
+
+def _book_at(path: Path) -> DigestBook:
+    """A new book where there is none, or a damaged one."""
+    with contextlib.suppress(OSError):
+        data = read_bounded(path, _MAX_TABLE_BYTES)
+        book = _book_in(data) if data else None
+        if book is not None:
+            return book
+    return DigestBook()
+
+
+@lru_cache(maxsize=2)
+def _book_in(data: bytes) -> DigestBook | None:
+    """The book that `data` spells, None when it spells none. Read once in a process while the file stays the same."""
+    try:
+        book = json.loads(data)
+        known = {(int(size), str(digest)): str(sha256) for size, digest, sha256 in book["known"]}
+        return DigestBook(int(book["gamma"], 16) | 1, known)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
 
 
 @dataclass(frozen=True)

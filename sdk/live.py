@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vera.archive import Archive
     from vera.fingerprint import BaseFingerprint, Progress
     from vera.nn.bank import Bank
+    from vera.parallel_digest import DigestBook
 
 
 @dataclass
@@ -43,13 +44,14 @@ def add(
     verify: str,
     is_loaded_from_base: bool,
     budget_bytes: int,
+    digests: DigestBook | None,
     progress: Progress | None,
 ) -> Any:
     """`attach`, and the adapter answers to `asked` and to every name of its version from now on."""
     model = backbone_of(model)
     adapted = attach(
         model, archive, base, ref=resolved.version_ref, verify=verify, is_loaded_from_base=is_loaded_from_base,
-        budget_bytes=budget_bytes, progress=progress,
+        digests=digests, budget_bytes=budget_bytes, progress=progress,
     )  # fmt: skip
     attached: Attached = adapted.vera
     names = {_spelled(asked), *(f"{_adapter_of(asked)}@{selector}" for selector in resolved.resolution.selectors)}

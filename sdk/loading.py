@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sdk.fetching import Fetched
     from vera.fingerprint import BaseFingerprint, Progress
     from vera.manifest import Manifest
+    from vera.parallel_digest import DigestBook
 
 
 def load(
@@ -93,11 +94,12 @@ def load_many(
             if is_opened:
                 named = found[0].archive.manifest
                 base = _open(base, named, held, verify=verify, config=door.config, report=report)
-            return _attach_all(
-                base, list(zip(parsed, found, tables, strict=True)),
-                verify=verify, is_loaded_from_base=is_opened and verify == "strict", budget_bytes=budget_bytes,
-                report=report,
-            )  # fmt: skip
+            with bases.digest_book(door.config) as digests:
+                return _attach_all(
+                    base, list(zip(parsed, found, tables, strict=True)),
+                    verify=verify, is_loaded_from_base=is_opened and verify == "strict", budget_bytes=budget_bytes,
+                    digests=digests, report=report,
+                )  # fmt: skip
 
 
 @contextmanager
@@ -135,6 +137,7 @@ def _attach_all(
     verify: str,
     is_loaded_from_base: bool,
     budget_bytes: int,
+    digests: DigestBook,
     report: Progress,
 ) -> list[Any]:
     from sdk import live
@@ -144,7 +147,7 @@ def _attach_all(
             live.add(
                 model, fetched.archive, table,
                 asked=ref, resolved=fetched.resolved, verify=verify, is_loaded_from_base=is_loaded_from_base,
-                budget_bytes=budget_bytes, progress=report,
+                budget_bytes=budget_bytes, digests=digests, progress=report,
             )
             for ref, fetched, table in wanted
         ]  # fmt: skip

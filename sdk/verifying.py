@@ -118,7 +118,8 @@ def _prove_live(model: Any, archive: Archive, door: Hub, report: Progress) -> Ev
     from vera.nn.identity import prove_base
 
     table = bases.table_of(archive.manifest.base.fingerprint, hub=door)
-    proof = prove_base(backbone_of(model), table, progress=report)
+    with bases.digest_book(door.config) as digests:
+        proof = prove_base(backbone_of(model), table, digests=digests, progress=report)
     return Evidence("base", proof.fingerprint, proof.kind, str(proof).partition(": ")[2])
 
 

@@ -14,6 +14,7 @@ from vera import fingerprint
 from vera.errors import BaseMismatch
 from vera.fingerprint import BaseFingerprint
 from vera.nn.identity import prove_base
+from vera.parallel_digest import DigestBook
 
 
 def test_the_model_loaded_from_the_files_is_proven(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
@@ -45,6 +46,29 @@ def test_a_proven_model_is_not_read_again(tiny_model: Any, tiny_base: BaseFinger
     read: list[int] = []
     assert prove_base(tiny_model, tiny_base, progress=lambda done, _total: read.append(done)) is first
     assert read == []
+
+
+def test_a_change_behind_torchs_back_is_noticed(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
+    """PEFT merges a LoRA by `weight.data +=`, which torch does not count as a write."""
+    prove_base(tiny_model, tiny_base)
+    tiny_model.encoder.layer[1].attention.self.value.weight.data += 1e-3
+    with pytest.raises(BaseMismatch) as caught:
+        prove_base(tiny_model, tiny_base)
+    assert caught.value.facts["differing"] == ["encoder.layer.1.attention.self.value.weight"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="recognises what lies on a GPU")
+def test_what_was_hashed_once_is_recognised_on_a_gpu(tiny_folder: Path, tiny_base: BaseFingerprint) -> None:
+    book = DigestBook()
+    first = prove_base(load_tiny_bert(tiny_folder).cuda(), tiny_base, digests=book)
+    again = prove_base(load_tiny_bert(tiny_folder).cuda(), tiny_base, digests=book)
+    wide = prove_base(load_tiny_bert(tiny_folder).double().cuda(), tiny_base, digests=book)
+    assert (first.recognised, again.recognised, wide.recognised) == (0, again.tensors, wide.tensors)
+    other = load_tiny_bert(tiny_folder).cuda()
+    with torch.no_grad():
+        other.encoder.layer[0].attention.self.query.weight[0, 0] += 1e-6
+    with pytest.raises(BaseMismatch):
+        prove_base(other, tiny_base, digests=book)
 
 
 def test_a_model_of_the_same_shapes_is_refused(tmp_path: Path, tiny_base: BaseFingerprint) -> None:

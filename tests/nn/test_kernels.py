@@ -43,8 +43,12 @@ def test_a_drawn_part_has_the_bits_of_numpy_in_every_dtype(
 
 
 @settings(max_examples=30, deadline=None)
-@given(count=st.integers(0, 100_000), seed=st.integers(0, 2**32 - 1))
-def test_a_sum_of_words_is_the_one_of_numpy(count: int, seed: int) -> None:
+@given(
+    count=st.integers(0, 100_000),
+    seed=st.integers(0, 2**32 - 1),
+    gamma=st.integers(0, 2**63 - 1).map(lambda n: 2 * n + 1),
+)
+def test_a_sum_of_words_is_the_one_of_numpy(count: int, seed: int, gamma: int) -> None:
     words = np.random.default_rng(seed).integers(0, 1 << 64, count, dtype=np.uint64)
-    total = splitmix.sum_of_words(torch.from_numpy(words.view(np.int64)).to(DEVICE))
-    assert int(total) % (1 << 64) == sum_of_words(words, first=0)
+    total = splitmix.sum_of_words(torch.from_numpy(words.view(np.int64)).to(DEVICE), gamma)
+    assert int(total) % (1 << 64) == sum_of_words(words, first=0, gamma=gamma)

@@ -21,6 +21,8 @@ def bytes_of(tensor: torch.Tensor) -> bytes:
 def test_a_tensor_has_the_digest_of_its_bytes(dtype: torch.dtype, device: str) -> None:
     tensors = [(normal(*shape, seed=1) * 50).to(device, dtype) for shape in [(3, 5), (7,), (4, 8), (1, 1), (0,)]]
     assert digests_of(tensors) == [digest_of_bytes(bytes_of(tensor)) for tensor in tensors]
+    for gamma in (1, (1 << 64) - 1):
+        assert digests_of(tensors, gamma) == [digest_of_bytes(bytes_of(tensor), gamma) for tensor in tensors]
 
 
 @pytest.mark.parametrize("device", DEVICES)

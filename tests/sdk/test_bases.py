@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,18 @@ import numpy as np
 import pytest
 
 from sdk import bases
-from sdk.bases import BASES_FILE, KnownBase, fingerprint_of, fingerprints_here, list_known, locate, remember, table_of
+from sdk.bases import (
+    BASES_FILE,
+    DIGESTS_FILE,
+    KnownBase,
+    digest_book,
+    fingerprint_of,
+    fingerprints_here,
+    list_known,
+    locate,
+    remember,
+    table_of,
+)
 from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import Misconfigured, Offline
@@ -201,6 +213,39 @@ def test_a_hub_that_answers_with_the_table_of_another_base_is_found_out(fake: Fa
 
     with pytest.raises(BaseUnreadable, match="do not trust it"):
         table_of(base.value, hub=hub)
+
+
+# -- What was hashed on a GPU ----------------------------------------------------------------------
+
+
+def test_what_a_block_learns_is_known_in_the_next_and_to_nobody_else(config: Config) -> None:
+    with digest_book(config) as book:
+        book.known[12, "0" * 16] = "a" * 64
+
+    with digest_book(config) as again:
+        assert (again.gamma, again.known) == (book.gamma, {(12, "0" * 16): "a" * 64})
+    assert stat.S_IMODE((config.cache / DIGESTS_FILE).stat().st_mode) == 0o600
+
+
+def test_every_machine_has_a_secret_of_its_own(config: Config, tmp_path: Path) -> None:
+    with digest_book(config) as mine, digest_book(replace(config, cache=tmp_path / "other")) as other:
+        assert mine.gamma != other.gamma
+        assert (mine.gamma % 2, other.gamma % 2) == (1, 1)
+    assert f"{mine.gamma}" not in repr(mine)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"{}", b"[]", b"\xff", b'{"gamma": 1, "known": []}', b'{"gamma": "1", "known": [[1]]}']
+)
+def test_a_damaged_book_is_begun_anew(config: Config, damage: bytes) -> None:
+    config.cache.mkdir(parents=True)
+    (config.cache / DIGESTS_FILE).write_bytes(damage)
+
+    with digest_book(config) as book:
+        assert book.known == {}
+        book.known[1, "0" * 16] = "b" * 64
+    with digest_book(config) as again:
+        assert again.gamma == book.gamma
 
 
 def base_json(base: fingerprint.BaseFingerprint) -> dict[str, object]:

@@ -16,6 +16,7 @@ from vera.fingerprint import BaseFingerprint
 from vera.manifest import Manifest, Task
 from vera.nn.bank import Bank, fill
 from vera.nn.draw import ProvenPair
+from vera.nn.hashing import Progress
 from vera.nn.heads import (
     HEAD_BIAS,
     HEAD_WEIGHT,
@@ -25,10 +26,11 @@ from vera.nn.heads import (
     PooledRegressor,
     width_of,
 )
-from vera.nn.identity import BaseProof, Progress, prove_base, trust_base
+from vera.nn.identity import BaseProof, prove_base, trust_base
 from vera.nn.own_heads import own_heads
 from vera.nn.sequences import SequenceClassifier, SequenceModel, SequenceRegressor
 from vera.notebook import html_card
+from vera.parallel_digest import DigestBook
 from vera.peft_format import has_own_head
 from vera.projection import DEFAULT_BUDGET_BYTES
 
@@ -70,14 +72,15 @@ def attach(
     ref: str | None = None,
     verify: str = "strict",
     is_loaded_from_base: bool = False,
+    digests: DigestBook | None = None,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     progress: Progress | None = None,
 ) -> Any:
     """`model` with the adapter of `archive` active: with its head where it has one (see `vera.nn.heads` and
     `vera.nn.sequences`), else `model` itself.
 
-    `base` is the tensor table of the base the adapter names; `is_loaded_from_base` is what
-    `identity.prove_base` asks for a model that is held quantised. Nothing is changed before everything
+    `base` is the tensor table of the base the adapter names; `is_loaded_from_base` and
+    `digests` are those of `identity.prove_base`. Nothing is changed before everything
     is proven; with `verify` "off" nobody looks for parameters of the model that were never trained either.
     The same adapter twice is attached once. Raises BaseMismatch, ProjectionMismatch,
     AdapterTooLarge or TargetError.
@@ -88,7 +91,9 @@ def attach(
             f"The adapter was trained on {manifest.base.fingerprint}, and {base.value} was given as its base."
         )
     _check_pooled_head(manifest, model)
-    proof = _proof(model, base, verify, is_loaded_from_base, progress)
+    proof = _proof(
+        model, base, verify=verify, is_loaded_from_base=is_loaded_from_base, digests=digests, progress=progress
+    )
     name = manifest.digest
     vectors = vectors_of(archive)
     heads = own_heads(model, vectors.head, proof.extra) if has_own_head(manifest) else {}
@@ -184,14 +189,20 @@ def _in_checkpoint(live: str, proof: BaseProof) -> str:
 
 
 def _proof(
-    model: nn.Module, base: BaseFingerprint, verify: str, is_loaded_from_base: bool, progress: Progress | None
+    model: nn.Module,
+    base: BaseFingerprint,
+    *,
+    verify: str,
+    is_loaded_from_base: bool,
+    digests: DigestBook | None,
+    progress: Progress | None,
 ) -> BaseProof:
     if verify not in VERIFY:
         raise VeraError(f"verify is {verify!r} and can be {', '.join(VERIFY)}.", code="VERIFY_INVALID")
     if verify == "off":
         return trust_base(model, base)
     try:
-        return prove_base(model, base, is_loaded_from_base=is_loaded_from_base, progress=progress)
+        return prove_base(model, base, is_loaded_from_base=is_loaded_from_base, digests=digests, progress=progress)
     except BaseMismatch as error:
         if verify == "strict":
             raise

@@ -10,12 +10,10 @@ model is proven by its source: by whoever checked the checkpoint's files and the
 
 from __future__ import annotations
 
-import hashlib
 import re
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,33 +21,14 @@ from torch import Tensor, nn
 
 from vera.errors import BaseMismatch
 from vera.fingerprint import BaseFingerprint, TensorRecord
+from vera.nn.hashing import DTYPES, FLOATS, Progress, TensorHasher, can_contain
+from vera.parallel_digest import DigestBook
 
-Progress = Callable[[int, int], None]
-
-_FLOATS = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn,
-    "F8_E5M2": torch.float8_e5m2,
-}
-# Buffers such as position numbers, and the weights of a checkpoint that is stored quantised.
-_INTEGERS = {"I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8}
-_DTYPES = _FLOATS | _INTEGERS
-_WIDE = (torch.float32, torch.float64)
-# A cast to the stored dtype and back loses nothing when the live dtype contains it.
-_CONTAINS: Mapping[torch.dtype, tuple[torch.dtype, ...]] = {
-    **{dtype: (dtype,) for dtype in _INTEGERS.values()},
-    torch.float8_e4m3fn: (torch.float8_e4m3fn, torch.float16, torch.bfloat16, *_WIDE),
-    torch.float8_e5m2: (torch.float8_e5m2, torch.float16, torch.bfloat16, *_WIDE),
-    torch.bfloat16: (torch.bfloat16, *_WIDE),
-    torch.float16: (torch.float16, *_WIDE),
-    torch.float32: _WIDE,
-    torch.float64: (torch.float64,),
-}
-_THREADS = 4
 _NUMBER = re.compile(r"(\d+)")
+# Numbers of each tensor that are compared when a model was proven before. A matrix that a merge left equal in all of
+# them, by rounding, would have to be equal nearly everywhere.
+_SAMPLED = 64
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 Key = tuple[tuple[int, ...], str, str]  # shape, stored dtype and hash of a tensor
 
@@ -68,6 +47,7 @@ class BaseProof:
     extra: tuple[str, ...] = ()  # parameters that are not the base's, such as a task head
     tied: Mapping[str, str] = field(default_factory=dict)  # further live names of checkpoint tensors, to those
     unread: tuple[str, ...] = ()  # checkpoint tensors that are held quantised or rounded
+    recognised: int = 0  # of `tensors`, those on a GPU that were known by their digest and not hashed again
 
     def __str__(self) -> str:
         if self.kind == "none":
@@ -77,7 +57,8 @@ class BaseProof:
                 f"base {self.fingerprint}: loaded from its verified checkpoint; {self.tensors} tensors, every byte equal, "
                 f"and {len(self.unread)} held quantised or rounded"
             )
-        return f"base {self.fingerprint}: {self.tensors} tensors, every byte equal"
+        how = f" ({self.recognised} recognised where they lie)" if self.recognised else ""
+        return f"base {self.fingerprint}: {self.tensors} tensors, every byte equal{how}"
 
     def module(self, name: str) -> str | None:
         """The live name of the checkpoint's module `name`."""
@@ -86,23 +67,31 @@ class BaseProof:
 
 
 def prove_base(
-    model: nn.Module, base: BaseFingerprint, *, is_loaded_from_base: bool = False, progress: Progress | None = None
+    model: nn.Module,
+    base: BaseFingerprint,
+    *,
+    is_loaded_from_base: bool = False,
+    digests: DigestBook | None = None,
+    progress: Progress | None = None,
 ) -> BaseProof:
     """Proof that `model` holds `base`. A model proven once is not read again until a tensor of it changes.
+
+    With `digests`, tensors on a GPU that this machine hashed before are recognised there, and the ones that are
+    hashed now are written down in it; without, they are copied to the host and hashed.
 
     `is_loaded_from_base` is said by whoever verified the files of a checkpoint to be `base` and made
     `model` from them: it vouches for tensors that are held quantised or in a narrower dtype, and for
     nothing else. Raises BaseMismatch, which says what differs and what it looks like, or, with the
     code BASE_UNPROVABLE, what cannot be compared.
     """
-    stamp = _stamp(model)
+    live = _tensors(model)
     known = _PROVEN.get(model)
-    if known and known[0] == stamp and known[1].fingerprint == base.value:
-        return known[1]
-    proof = _prove(_tensors(model), base, progress)
+    if known and known.proof.fingerprint == base.value and known.still_holds(live):
+        return known.proof
+    proof = _prove(live, base, TensorHasher(digests, (record.sha256 for record in base.tensors)), progress)
     if proof.unread and not is_loaded_from_base:
-        raise _unprovable(proof, base, _tensors(model))
-    _PROVEN[model] = (stamp, proof)
+        raise _unprovable(proof, base, live)
+    _PROVEN[model] = _Proven(proof, _stamp(live), _sample(live))
     return proof
 
 
@@ -113,19 +102,21 @@ def trust_base(model: nn.Module, base: BaseFingerprint) -> BaseProof:
     return BaseProof(base.value, "none", 0, names, tied=_tied(names, live))
 
 
-def _prove(live: Mapping[str, Tensor], base: BaseFingerprint, progress: Progress | None) -> BaseProof:
+def _prove(
+    live: Mapping[str, Tensor], base: BaseFingerprint, hasher: TensorHasher, progress: Progress | None
+) -> BaseProof:
     """Raises BaseMismatch for anything that can be compared and is not the base's."""
-    records = [record for record in base.tensors if record.dtype in _DTYPES]
-    match = _match(records, live)
+    records = [record for record in base.tensors if record.dtype in DTYPES]
+    match = _match(records, live, hasher)
     compared = [(live[match.named[r.name]], r) for r in records if r.name in match.named]
     unread = [record for tensor, record in compared if not _can_compare(tensor, record)]
-    hashes = _hash_all([(tensor, record) for tensor, record in compared if _can_compare(tensor, record)], progress)
+    read = [(tensor, record) for tensor, record in compared if _can_compare(tensor, record)]
     absent, lost = _left_out(records, match.found)
     tied = _tied(match.found, live)
     extra = _extra(live, {*match.found.values(), *tied}, [match.named[record.name] for record in unread])
     parts = _live_parts(match.found)
     difference = _Difference(
-        differing=[record for record, digest in hashes if digest != record.sha256],
+        differing=_differing(read, hasher, progress),
         lost=lost,
         foreign=[name for name in extra if _is_within(name, parts)],
         found=len(match.found),
@@ -142,7 +133,17 @@ def _prove(live: Mapping[str, Tensor], base: BaseFingerprint, progress: Progress
         tuple(extra),
         {live: name for live, name in tied.items() if name in names},
         tuple(record.name for record in unread),
+        hasher.recognised,
     )
+
+
+def _differing(
+    read: Sequence[tuple[Tensor, TensorRecord]], hasher: TensorHasher, progress: Progress | None
+) -> list[TensorRecord]:
+    fitting = [(tensor, record) for tensor, record in read if tuple(tensor.shape) == record.shape]
+    hashes = hasher.sha256_all([(tensor, record.dtype) for tensor, record in fitting], progress)
+    equal = {r.name for (_, r), digest in zip(fitting, hashes, strict=True) if digest == r.sha256}
+    return [record for _, record in read if record.name not in equal]
 
 
 @dataclass(frozen=True)
@@ -158,10 +159,10 @@ class _Match:
         return {**self.named, **self.renamed, **self.alike}
 
 
-def _match(records: Sequence[TensorRecord], live: Mapping[str, Tensor]) -> _Match:
+def _match(records: Sequence[TensorRecord], live: Mapping[str, Tensor], hasher: TensorHasher) -> _Match:
     named = {record.name: here for record in records if (here := _by_name(record.name, live))}
     others = live.keys() - set(named.values())
-    renamed, alike = _by_content([r for r in records if r.name not in named], {n: live[n] for n in others})
+    renamed, alike = _by_content([r for r in records if r.name not in named], {n: live[n] for n in others}, hasher)
     return _Match(named, renamed, alike)
 
 
@@ -173,7 +174,7 @@ def _left_out(
     A buffer that a model computes instead of loading it, such as position numbers, is neither.
     """
     parts = {_part(name) for name in found}
-    missing = [record for record in records if record.name not in found and record.dtype in _FLOATS]
+    missing = [record for record in records if record.name not in found and record.dtype in FLOATS]
     absent = [record for record in missing if _part(record.name) not in parts]
     return absent, [record for record in missing if _part(record.name) in parts]
 
@@ -188,7 +189,7 @@ def _can_compare(tensor: Tensor, record: TensorRecord) -> bool:
     """Whether the bytes of the stored tensor can still be there. One of another shape can be compared: it differs."""
     if not _is_plain(tensor):
         return False
-    return tensor.dtype in _CONTAINS[_DTYPES[record.dtype]] or (
+    return can_contain(tensor.dtype, record.dtype) or (
         tensor.is_floating_point() and tuple(tensor.shape) != record.shape
     )
 
@@ -263,13 +264,15 @@ def _by_name(name: str, live: Mapping[str, Tensor]) -> str | None:
     return longer[0] if len(longer) == 1 else None
 
 
-def _by_content(records: Sequence[TensorRecord], live: Mapping[str, Tensor]) -> tuple[dict[str, str], dict[str, str]]:
+def _by_content(
+    records: Sequence[TensorRecord], live: Mapping[str, Tensor], hasher: TensorHasher
+) -> tuple[dict[str, str], dict[str, str]]:
     """Checkpoint names to live names for modules that only the bytes of all their tensors identify.
 
     In the second table are those that several modules hold byte for byte, such as fresh norms: each is
     there as often as it must be, and which is which cannot be told.
     """
-    keys = {name: _keys(tensor, records) for name, tensor in live.items() if _is_plain(tensor)}
+    keys = _keys({name: tensor for name, tensor in live.items() if _is_plain(tensor)}, records, hasher)
     rooms: dict[str, dict[str, set[Key]]] = {}
     holders: dict[Key, list[str]] = {}
     for name in sorted(keys, key=_natural):
@@ -310,42 +313,22 @@ def _by_module(records: Sequence[TensorRecord]) -> list[list[TensorRecord]]:
     return list(groups.values())
 
 
-def _keys(tensor: Tensor, records: Iterable[TensorRecord]) -> set[Key]:
-    """What `tensor` is in each dtype that a record of its shape is stored in."""
-    shape = tuple(tensor.shape)
-    hashes = {dtype: _hash(tensor, dtype) for dtype in {r.dtype for r in records if r.shape == shape}}
-    return {(shape, dtype, digest) for dtype, digest in hashes.items() if digest}
+def _keys(live: Mapping[str, Tensor], records: Iterable[TensorRecord], hasher: TensorHasher) -> dict[str, set[Key]]:
+    """What each of `live` is in every dtype that a record of its shape is stored in."""
+    dtypes: dict[tuple[int, ...], set[str]] = {}
+    for record in records:
+        dtypes.setdefault(record.shape, set()).add(record.dtype)
+    jobs = [(name, dtype) for name in live for dtype in sorted(dtypes.get(tuple(live[name].shape), ()))]
+    hashes = hasher.sha256_all([(live[name], dtype) for name, dtype in jobs])
+    keys: dict[str, set[Key]] = {name: set() for name in live}
+    for (name, dtype), digest in zip(jobs, hashes, strict=True):
+        if digest:
+            keys[name].add((tuple(live[name].shape), dtype, digest))
+    return keys
 
 
 def _key(record: TensorRecord) -> Key:
     return record.shape, record.dtype, record.sha256
-
-
-def _hash_all(
-    jobs: list[tuple[Tensor, TensorRecord]], progress: Progress | None
-) -> list[tuple[TensorRecord, str | None]]:
-    total, done, results = sum(t.numel() * t.element_size() for t, _ in jobs), 0, []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for (tensor, record), digest in zip(
-            jobs, pool.map(lambda job: _hash(job[0], job[1].dtype, job[1].shape), jobs), strict=True
-        ):
-            results.append((record, digest))
-            done += tensor.numel() * tensor.element_size()
-            if progress:
-                progress(done, total)
-    return results
-
-
-def _hash(tensor: Tensor, dtype: str, shape: tuple[int, ...] | None = None) -> str | None:
-    """SHA-256 of `tensor` in the stored `dtype`, or None when it cannot be the stored tensor."""
-    stored = _DTYPES[dtype]
-    if (shape is not None and tuple(tensor.shape) != shape) or tensor.dtype not in _CONTAINS[stored]:
-        return None
-    narrow = tensor.detach().to(stored)
-    if tensor.dtype != stored and not torch.equal(narrow.to(tensor.dtype), tensor.detach()):
-        return None
-    data = narrow.contiguous().cpu().reshape(-1).view(torch.uint8).numpy()
-    return hashlib.sha256(data.data).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -422,14 +405,39 @@ def _tensors(model: nn.Module) -> dict[str, Tensor]:
     return {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
 
 
-def _stamp(model: nn.Module) -> int:
-    """Changes whenever a tensor is replaced or written in place (torch counts writes in `_version`).
+@dataclass(frozen=True)
+class _Proven:
+    """A proof, and what the tensors looked like then."""
 
-    A write behind torch's back, through `.data` or a NumPy view, is not counted and not seen.
+    proof: BaseProof
+    stamp: int
+    sample: Mapping[object, Tensor]
+
+    def still_holds(self, live: Mapping[str, Tensor]) -> bool:
+        if _stamp(live) != self.stamp:
+            return False
+        sample = _sample(live)
+        return all(torch.equal(sample[group], numbers) for group, numbers in self.sample.items())
+
+
+def _stamp(live: Mapping[str, Tensor]) -> int:
+    """Changes whenever a tensor is replaced or written in place (torch counts writes in `_version`)."""
+    return hash(tuple((name, _memory(tensor), _writes(tensor), tensor.dtype) for name, tensor in live.items()))
+
+
+def _sample(live: Mapping[str, Tensor]) -> dict[object, Tensor]:
+    """Some numbers of each tensor, their bits, by device and width.
+
+    torch does not count what is written behind its back, through `.data` (as PEFT merges a LoRA) or a NumPy view.
+    Such a write changes a whole matrix, or next to all of it, and shows in any few of its numbers.
     """
-    return hash(
-        tuple((name, _memory(tensor), _writes(tensor), tensor.dtype) for name, tensor in _tensors(model).items())
-    )
+    parts: dict[object, list[Tensor]] = {}
+    for tensor in live.values():
+        if _is_plain(tensor) and tensor.device.type != "meta" and tensor.is_contiguous() and tensor.numel():
+            step = max(1, tensor.numel() // _SAMPLED)
+            few = tensor.detach().as_strided((min(tensor.numel(), _SAMPLED),), (step,)).view(_BITS[tensor.itemsize])
+            parts.setdefault((tensor.device, tensor.itemsize), []).append(few)
+    return {group: torch.cat(few) for group, few in parts.items()}
 
 
 def _part(name: str) -> str:
@@ -449,4 +457,4 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(piece), "") if piece.isdigit() else (-1, piece) for piece in _NUMBER.split(name)]
 
 
-_PROVEN: weakref.WeakKeyDictionary[nn.Module, tuple[int, BaseProof]] = weakref.WeakKeyDictionary()
+_PROVEN: weakref.WeakKeyDictionary[nn.Module, _Proven] = weakref.WeakKeyDictionary()

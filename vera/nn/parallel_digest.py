@@ -14,12 +14,12 @@ from vera.parallel_digest import GAMMA, LAST_SHIFT, MIX, WORD_BYTES, to_hex
 _RUN = 1 << 20
 
 
-def digests_of(tensors: Iterable[Tensor]) -> list[str]:
+def digests_of(tensors: Iterable[Tensor], gamma: int = GAMMA) -> list[str]:
     """The digest of the bytes of each of `tensors`, in their own dtypes and row-major.
 
     Waits for a device once, after all of its tensors: what is copied from it is 8 bytes for each.
     """
-    sums = [_sum_of(tensor) for tensor in tensors]
+    sums = [_sum_of(tensor, gamma) for tensor in tensors]
     found: dict[int, int] = {}
     for device in {total.device for total in sums}:
         places = [place for place, total in enumerate(sums) if total.device == device]
@@ -27,15 +27,15 @@ def digests_of(tensors: Iterable[Tensor]) -> list[str]:
     return [to_hex(found[place]) for place in range(len(sums))]
 
 
-def _sum_of(tensor: Tensor) -> Tensor:
+def _sum_of(tensor: Tensor, gamma: int) -> Tensor:
     """The sum as an int64 tensor without dimensions, where `tensor` is."""
     data = _bytes_of(tensor)
     whole = len(data) // WORD_BYTES * WORD_BYTES
-    total = _sum_of_words(data[:whole].view(torch.int64), first=0)
+    total = _sum_of_words(data[:whole].view(torch.int64), gamma)
     if whole < len(data):
         last = data.new_zeros(WORD_BYTES)
         last[: len(data) - whole] = data[whole:]
-        total = total + _sum_by_torch(last.view(torch.int64), first=whole // WORD_BYTES)
+        total = total + _sum_by_torch(last.view(torch.int64), first=whole // WORD_BYTES, gamma=gamma)
     return total
 
 
@@ -44,21 +44,21 @@ def _bytes_of(tensor: Tensor) -> Tensor:
     return data.clone() if data.storage_offset() % WORD_BYTES else data  # torch reads no words at odd places
 
 
-def _sum_of_words(words: Tensor, *, first: int) -> Tensor:
+def _sum_of_words(words: Tensor, gamma: int) -> Tensor:
     if not kernels.can_run_on(words.device):
-        return _sum_by_torch(words, first=first)
+        return _sum_by_torch(words, first=0, gamma=gamma)
     from vera.nn.kernels import splitmix
 
-    return splitmix.sum_of_words(words)
+    return splitmix.sum_of_words(words, gamma)
 
 
-def _sum_by_torch(words: Tensor, *, first: int) -> Tensor:
+def _sum_by_torch(words: Tensor, *, first: int, gamma: int) -> Tensor:
     """Products of int64 wrap around as those of unsigned words do, bit for bit."""
     total = words.new_zeros(())
     for start in range(0, len(words), _RUN):
         run = words[start : start + _RUN]
         numbers = torch.arange(first + start + 1, first + start + 1 + len(run), device=words.device)
-        state = run + numbers * _signed(GAMMA)
+        state = run + numbers * _signed(gamma)
         for shift, multiplier in MIX:
             state = _xor_shifted(state, shift) * _signed(multiplier)
         total += _xor_shifted(state, LAST_SHIFT).sum()
