@@ -101,7 +101,9 @@ def test_no_bit_of_it_can_change(file: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", [lambda data: data[:-1], lambda data: data + b"\0", lambda _: b"", lambda data: 2 * data], ids=str
+    "how",
+    [lambda data: data[:-1], lambda data: data + b"\0", lambda _: b"", lambda data: 2 * data],
+    ids=["a byte short", "a byte long", "empty", "twice"],
 )
 def test_it_has_exactly_its_size(file: Path, how: Callable[[bytes], bytes]) -> None:
     change(file, how)
