@@ -17,6 +17,7 @@ from hub.access.services import Services
 from hub.access.visiting import Visiting
 from hub.api import (
     adapters,
+    audit,
     bases,
     evaluations,
     logins,
@@ -72,6 +73,7 @@ def create_app(settings: Settings) -> FastAPI:
         users,
         organisations,
         publishers,
+        audit,
         bases,
         projections,
         adapters,

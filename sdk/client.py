@@ -26,6 +26,7 @@ from sdk.models import (
     Adapter,
     AdapterDetail,
     Answer,
+    AuditEvent,
     Base,
     BaseDetail,
     Code,
@@ -302,6 +303,16 @@ class Hub:
 
     def decline_invitation(self, organisation: str) -> None:
         self._post(f"/api/v1/invitations/{_segment(organisation)}/decline", {})
+
+    # -- The record -------------------------------------------------------------------------------
+
+    def audit(self, namespace: str, adapter: str | None = None) -> Iterator[AuditEvent]:
+        """Who has changed what in a namespace, or of one adapter in it: the newest first. For owners and admins."""
+        return self._pages(f"/api/v1/namespaces/{_segment(namespace)}/audit", {"adapter": adapter}, AuditEvent)
+
+    def audit_of_hub(self) -> Iterator[AuditEvent]:
+        """Who has changed users and bases: the newest first. For admins."""
+        return self._pages("/api/v1/audit", {}, AuditEvent)
 
     # -- Bases ------------------------------------------------------------------------------------
 

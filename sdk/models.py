@@ -87,6 +87,22 @@ class NewToken(Token):
     token: str = field(repr=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class AuditEvent(Answer):
+    """Who has changed what. `chain` is the namespace, empty for the hub; `hash` covers all the rest."""
+
+    chain: str
+    number: int
+    at: str
+    actor: str
+    token_id: int | None
+    action: str
+    subject: str
+    facts: Mapping[str, Any]
+    previous: str
+    hash: str
+
+
 @dataclass(frozen=True)
 class Publisher(Answer):
     """A workflow of a CI system that may push to `target`, a namespace or an adapter."""

@@ -65,6 +65,8 @@ class Action(StrEnum):
     MANAGE_TOKENS = "manage-tokens"
     MANAGE_SERVICE_TOKENS = "manage-service-tokens"
     MANAGE_PUBLISHERS = "manage-publishers"
+    READ_AUDIT = "read-audit"
+    READ_HUB_AUDIT = "read-hub-audit"
     MANAGE_USERS = "manage-users"
     SIGN_IN = "sign-in"
     USE_CODE = "use-code"
@@ -73,13 +75,15 @@ class Action(StrEnum):
 
 @dataclass(frozen=True)
 class Rule:
-    """What an action asks for. `role` is in the namespace of its resource, to which `is_about_a_namespace`
+    """What an action asks for. `role` is in the namespace of its resource (an admin of the hub needs none where
+    `is_also_for_admins`), to which `is_about_a_namespace`
     says whether the address alone leads: for an adapter that may be hidden, it does not."""
 
     scope: Scope | None = None
     role: Role | None = None
     is_open: bool = False
     is_for_admins: bool = False
+    is_also_for_admins: bool = False
     is_for_codes: bool = False
     is_about_a_namespace: bool = False
 
@@ -103,6 +107,8 @@ RULES: Mapping[Action, Rule] = {
     Action.MANAGE_SERVICE_TOKENS: Rule(Scope.TOKENS, Role.OWNER, is_about_a_namespace=True),
     # The scope that only signing in gives: a program must not leave a door open behind it.
     Action.MANAGE_PUBLISHERS: Rule(Scope.TOKENS, Role.MAINTAINER, is_about_a_namespace=True),
+    Action.READ_AUDIT: Rule(Scope.READ_ORGANISATION, Role.OWNER, is_also_for_admins=True, is_about_a_namespace=True),
+    Action.READ_HUB_AUDIT: Rule(Scope.ADMIN, is_for_admins=True),
     Action.MANAGE_USERS: Rule(Scope.ADMIN, is_for_admins=True),
     Action.SIGN_IN: Rule(is_open=True),
     Action.USE_CODE: Rule(is_for_codes=True),
@@ -195,7 +201,7 @@ def authorize(principal: Principal | None, action: Action, resource: Resource | 
             code="CODE_MISUSED",
         )
     _require_scope(principal, rule)
-    if resource is not None and rule.role is not None:
+    if resource is not None and rule.role is not None and not (rule.is_also_for_admins and principal.is_admin):
         _require_role(principal, rule.role, action, resource)
 
 

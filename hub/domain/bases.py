@@ -16,6 +16,7 @@ from hub.db.queries import bases
 from hub.db.queries.bases import CountedBase
 from hub.db.queries.inserting import insert_new
 from hub.domain import paging
+from hub.domain.audit import Change, record
 from hub.domain.shaping import base_view
 from hub.domain.views import BaseDetail, BaseView, Page, TensorRow
 from hub.errors import Invalid, NotFound
@@ -49,6 +50,8 @@ def register_base(
         tensors=zlib.compress(json.dumps(fingerprint.to_rows(), separators=(",", ":")).encode()),
         created_at=db.now(session),
     )
+    if is_new:
+        record(session, reader, Change.BASE_REGISTERED, name, {"fingerprint": fingerprint.value, "revision": revision})
     return base_view(find_base(session, reader, fingerprint.value)), is_new
 
 

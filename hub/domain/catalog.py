@@ -14,6 +14,7 @@ from hub.db.queries import adapters, evaluations, versions
 from hub.db.queries import blobs as blob_rows
 from hub.db.queries.adapters import Filters
 from hub.domain import paging, projections
+from hub.domain.audit import Change, record
 from hub.domain.shaping import adapter_id, adapter_view, evaluation_views, ref_of, version_summary
 from hub.domain.views import AdapterDetail, AdapterView, EvaluationView, FileView, Page, VersionDetail, VersionSummary
 from hub.errors import Conflict, NotFound
@@ -107,10 +108,13 @@ def find_adapter(
 def set_visibility(
     session: Session, principal: Principal | None, namespace: str, name: str, *, is_private: bool
 ) -> AdapterView:
-    """Makes the adapter private, or public. Raises NotFound and Forbidden."""
+    """Makes the adapter private, or public; as it was is no change. Raises NotFound and Forbidden."""
     adapter = find_adapter(session, principal, namespace, name, to=Action.MANAGE_ADAPTER)
-    adapter.is_private = is_private
-    session.flush()
+    if adapter.is_private != is_private:
+        adapter.is_private = is_private
+        session.flush()
+        facts = {"visibility": "private" if is_private else "public"}
+        record(session, principal, Change.VISIBILITY_CHANGED, f"{namespace}/{name}", facts)
     return adapter_view(adapter)
 
 

@@ -16,6 +16,7 @@ from hub.db import session as db
 from hub.db.models import Account, Invitation, Membership
 from hub.db.queries import accounts
 from hub.db.queries import tokens as token_rows
+from hub.domain.audit import Change, record
 from hub.domain.views import InvitationView, MemberView, OrganisationView
 from hub.errors import Conflict, Forbidden, NotFound
 from vera.ref import check_namespace
@@ -32,6 +33,7 @@ def create(session: Session, principal: Principal, name: str) -> OrganisationVie
     if organisation is None:
         raise name_taken(name)
     accounts.add_member(session, organisation.id, principal.account_id, Role.OWNER, at=at)
+    record(session, principal, Change.ORGANISATION_CREATED, name)
     return _view(organisation, Role.OWNER)
 
 
@@ -60,6 +62,7 @@ def delete(session: Session, principal: Principal, name: str) -> None:
     organisation.deleted_at = at
     accounts.remove_members(session, organisation.id)
     token_rows.revoke_all(session, organisation.id, at=at)
+    record(session, principal, Change.ORGANISATION_DELETED, name)
 
 
 # -- Members --------------------------------------------------------------------------------------
@@ -79,7 +82,10 @@ def change_role(session: Session, principal: Principal, name: str, user: str, ro
     membership, member = _member(session, organisation, user)
     if membership.role == Role.OWNER and role is not Role.OWNER:
         _require_another_owner(session, organisation, user)
+    before = membership.role
     accounts.set_role(session, organisation.id, member.id, role)
+    facts = {"user": member.name, "from": before, "to": role.value}
+    record(session, principal, Change.MEMBER_ROLE_CHANGED, name, facts)
     return MemberView(user=member.name, role=role.value, since=membership.created_at)
 
 
@@ -92,7 +98,9 @@ def remove_member(session: Session, principal: Principal, name: str, user: str) 
     membership, member = _member(session, organisation, user)
     if membership.role == Role.OWNER:
         _require_another_owner(session, organisation, user)
+    facts = {"user": member.name, "role": membership.role}
     accounts.remove_member(session, organisation.id, member.id)
+    record(session, principal, Change.MEMBER_REMOVED, name, facts)
 
 
 # -- Invitations ----------------------------------------------------------------------------------
@@ -120,6 +128,7 @@ def invite(session: Session, principal: Principal, name: str, user: str, role: R
         at=at,
         expires_at=at + INVITATION_LIFETIME,
     )
+    record(session, principal, Change.INVITATION_MADE, name, {"user": invited.name, "role": role.value})
     return _invitation_view(_invitation(session, organisation.id, invited.id, name))
 
 
@@ -135,6 +144,7 @@ def withdraw(session: Session, principal: Principal, name: str, user: str) -> No
     invited = accounts.find(session, user, "user")
     if invited is None or not accounts.withdraw(session, _find(session, name).id, invited.id):
         raise _no_invitation(name)
+    record(session, principal, Change.INVITATION_WITHDRAWN, name, {"user": invited.name})
 
 
 def invitations_to(session: Session, principal: Principal) -> tuple[InvitationView, ...]:
@@ -153,6 +163,7 @@ def accept(session: Session, principal: Principal, name: str) -> OrganisationVie
     role = Role(invitation.role)
     accounts.withdraw(session, organisation.id, principal.account_id)
     accounts.add_member(session, organisation.id, principal.account_id, role, at=db.now(session))
+    record(session, principal, Change.MEMBER_JOINED, name, {"user": principal.name, "role": role.value})
     return _view(organisation, role)
 
 
@@ -161,6 +172,7 @@ def decline(session: Session, principal: Principal, name: str) -> None:
     organisation = accounts.find(session, name, "organisation")
     if organisation is None or not accounts.withdraw(session, organisation.id, principal.account_id):
         raise _no_invitation(name)
+    record(session, principal, Change.INVITATION_DECLINED, name, {"user": principal.name})
 
 
 def require_user(principal: Principal) -> None:

@@ -18,6 +18,7 @@ from hub.db.models import Account, Publisher
 from hub.db.queries import accounts as account_rows
 from hub.db.queries import publishers
 from hub.domain import accounts
+from hub.domain.audit import Change, record
 from hub.domain.views import JobTokenView, PublisherView
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
 from vera.ref import check_adapter_id
@@ -65,6 +66,7 @@ def add(
     )
     session.add(publisher)
     session.flush()
+    record(session, principal, Change.PUBLISHER_ADDED, _reach(publisher, namespace), _facts(publisher))
     return _view(publisher, namespace, principal.name)
 
 
@@ -79,6 +81,7 @@ def remove(session: Session, principal: Principal, namespace: str, publisher_id:
             code="PUBLISHER_UNKNOWN",
         )
     session.delete(publisher)
+    record(session, principal, Change.PUBLISHER_REMOVED, _reach(publisher, namespace), _facts(publisher))
 
 
 def mint(session: Session, identity: Identity, namespace: str | None = None) -> JobTokenView:
@@ -128,6 +131,8 @@ def _mint(session: Session, found: list[Publisher], identity: Identity) -> JobTo
         restricted_to=reach,
     )
     token.provenance = identity.provenance
+    facts = {"id": token.id, "kind": "ci", "scopes": token.scopes, "restricted_to": reach, **identity.provenance}
+    record(session, None, Change.TOKEN_CREATED, account.name, facts)
     return JobTokenView(
         token=secret, expires_at=token.expires_at, account=account.name, scopes=SCOPES, restricted_to=tuple(reach)
     )
@@ -135,6 +140,17 @@ def _mint(session: Session, found: list[Publisher], identity: Identity) -> JobTo
 
 def _fits(publisher: Publisher, identity: Identity) -> bool:
     return publisher.workflow == identity.workflow and publisher.environment in (None, identity.environment)
+
+
+def _facts(publisher: Publisher) -> dict[str, object]:
+    return {
+        "id": publisher.id,
+        "issuer": publisher.issuer,
+        "repository": publisher.repository,
+        "repository_id": publisher.repository_id,
+        "workflow": publisher.workflow,
+        "environment": publisher.environment,
+    }
 
 
 def _reach(publisher: Publisher, namespace: str) -> str:

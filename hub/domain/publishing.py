@@ -20,6 +20,7 @@ from hub.db.models import Adapter, Base, Version, VersionFile
 from hub.db.queries import accounts, adapters, versions
 from hub.db.queries.inserting import insert_new
 from hub.domain import blobs
+from hub.domain.audit import Change, record
 from hub.domain.bases import find_base, tensor_table
 from hub.domain.cards import MAX_RENDERED, render_card
 from hub.domain.catalog import version_detail
@@ -144,6 +145,9 @@ def publish_version(
     version = _add_version(session, adapter, base, upload, pair=pair, namespace=namespace, principal=principal, at=at)
     _keep_files(session, version, upload)
     enqueue_for_version(session, version, base, adapter.account_id, at=at)
+    record(
+        session, principal, Change.VERSION_PUSHED, f"{namespace}/{name}@v{version.number}", facts_of(version, adapter)
+    )
     return Published(_reload(session, principal, version), is_new=True)
 
 
@@ -282,6 +286,16 @@ def _add_version(
     adapter.labels = list(manifest.task.labels) if manifest.task else None
     session.flush()
     return version
+
+
+def facts_of(version: Version, adapter: Adapter) -> dict[str, object]:
+    """What the record keeps of a push."""
+    facts: dict[str, object] = {
+        "digest": version.digest,
+        "visibility": "private" if adapter.is_private else "public",
+        "is_new_adapter": version.number == 1,
+    }
+    return facts if version.provenance is None else {**facts, "provenance": version.provenance}
 
 
 def commit_of(adapter_id: str, number: int, digest: str, parent: str | None) -> str:

@@ -17,6 +17,7 @@ from hub.db.models import Account, Token
 from hub.db.queries import accounts as account_rows
 from hub.db.queries import tokens as token_rows
 from hub.domain import accounts
+from hub.domain.audit import Change, record
 from hub.domain.organisations import require_user
 from hub.domain.views import NewTokenView, TokenView
 from hub.errors import Forbidden, Invalid, NotFound
@@ -79,12 +80,14 @@ def revoke(session: Session, principal: Principal, token_id: str) -> None:
     token = token_rows.by_id(session, int(token_id)) if token_id.isdecimal() and len(token_id) < 19 else None
     if token is None or not _may_revoke(principal, token):
         raise NotFound(f"You have no token {token_id[:20]}: `vera-hub token list` shows yours.", code="TOKEN_UNKNOWN")
-    token_rows.revoke(session, token.id, at=db.now(session))
+    if token_rows.revoke(session, token.id, at=db.now(session)):
+        record(session, principal, Change.TOKEN_REVOKED, token.account.name, _facts(token))
 
 
 def revoke_current(session: Session, principal: Principal) -> None:
     """Revokes the token that was sent with this very request."""
-    token_rows.revoke(session, principal.token_id, at=db.now(session))
+    if token_rows.revoke(session, principal.token_id, at=db.now(session)):
+        record(session, principal, Change.TOKEN_REVOKED, principal.name, {"id": principal.token_id})
 
 
 def _managed(session: Session, principal: Principal, organisation: str | None) -> Account:
@@ -158,6 +161,7 @@ def _keep(
         restricted_to=names,
         created_by_id=principal.account_id,
     )
+    record(session, principal, Change.TOKEN_CREATED, account.name, _facts(token))
     return NewTokenView(**vars(_view(token, principal, account.name, principal.name)), token=secret)
 
 
@@ -165,6 +169,18 @@ def _may_revoke(principal: Principal, token: Token) -> bool:
     if token.account_id == principal.account_id:
         return True
     return token.account.kind == "organisation" and principal.role_in(token.account.name) is Role.OWNER
+
+
+def _facts(token: Token) -> dict[str, object]:
+    """What the record keeps of a token: which it is, and what it may."""
+    return {
+        "id": token.id,
+        "name": token.name,
+        "kind": _WORDS.get(TokenKind(token.kind), "code"),
+        "last4": token.last4,
+        "scopes": token.scopes,
+        "restricted_to": token.restricted_to,
+    }
 
 
 def _view(token: Token, principal: Principal, account: str, created_by: str | None) -> TokenView:

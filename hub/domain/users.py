@@ -17,6 +17,7 @@ from hub.db.models import Account
 from hub.db.queries import accounts as account_rows
 from hub.db.queries import tokens as token_rows
 from hub.domain import accounts, paging
+from hub.domain.audit import Change, record
 from hub.domain.organisations import name_taken
 from hub.domain.views import CodeView, LoginView, Page, UserView
 from hub.errors import Conflict, Forbidden, NotFound, Unauthorized
@@ -44,7 +45,9 @@ def create(session: Session, principal: Principal, name: str, *, is_admin: bool 
     if account is None:
         raise name_taken(name)
     account.is_admin = is_admin
-    return _code_for(session, principal, account)
+    made = _code_for(session, principal, account)
+    record(session, principal, Change.USER_CREATED, name, {"is_admin": is_admin})
+    return made
 
 
 def new_code(session: Session, principal: Principal, name: str) -> CodeView:
@@ -52,7 +55,9 @@ def new_code(session: Session, principal: Principal, name: str) -> CodeView:
     authorize(principal, Action.MANAGE_USERS)
     account = _find(session, name)
     token_rows.revoke_all(session, account.id, TokenKind.BOOTSTRAP, at=db.now(session))
-    return _code_for(session, principal, account)
+    made = _code_for(session, principal, account)
+    record(session, principal, Change.USER_CODE_MADE, name)
+    return made
 
 
 def set_admin(session: Session, principal: Principal, name: str, *, is_admin: bool) -> UserView:
@@ -61,8 +66,10 @@ def set_admin(session: Session, principal: Principal, name: str, *, is_admin: bo
     account = _find(session, name)
     if account.is_admin and not is_admin:
         _require_another_admin(session, name)
-    account.is_admin = is_admin
-    session.flush()
+    if account.is_admin != is_admin:
+        account.is_admin = is_admin
+        session.flush()
+        record(session, principal, Change.USER_ADMIN_CHANGED, name, {"is_admin": is_admin})
     return _view(account)
 
 
@@ -73,7 +80,8 @@ def delete(session: Session, principal: Principal, name: str) -> None:
     account, at = _find(session, name), db.now(session)
     if account.is_admin:
         _require_another_admin(session, name)
-    for row in account_rows.roles_of(session, account.id):
+    roles = account_rows.roles_of(session, account.id)
+    for row in roles:
         account_rows.hold(session, row.account_id)
         if row.role == "owner" and account_rows.count_owners(session, row.account_id) == 1:
             raise Conflict(
@@ -84,6 +92,9 @@ def delete(session: Session, principal: Principal, name: str) -> None:
     account.deleted_at, account.is_admin, account.password_hash = at, False, None
     account_rows.leave_everything(session, account.id)
     token_rows.revoke_all(session, account.id, at=at)
+    for row in roles:
+        record(session, principal, Change.MEMBER_REMOVED, row.namespace, {"user": name, "role": row.role})
+    record(session, principal, Change.USER_DELETED, name)
 
 
 # -- Signing in -----------------------------------------------------------------------------------
@@ -124,6 +135,7 @@ def open_login(
 ) -> LoginView:
     """A token with all that the account may."""
     token, secret = accounts.add_token(session, account.id, kind, lifetime=lifetime, name="sign-in")
+    record(session, None, Change.SIGNED_IN, account.name, {"token": token.id, "last4": token.last4})
     return LoginView(user=account.name, is_admin=account.is_admin, token=secret, expires_at=token.expires_at)
 
 
@@ -148,6 +160,7 @@ def set_password(session: Session, principal: Principal, password_hash: str) -> 
     account = _find(session, principal.name)
     account.password_hash = password_hash
     token_rows.revoke_all(session, account.id, TokenKind.SESSION, at=db.now(session))
+    record(session, principal, Change.PASSWORD_CHANGED, account.name)
 
 
 def wrong_password() -> Unauthorized:

@@ -371,3 +371,22 @@ class InvitationView:
     invited_by: str
     created_at: datetime
     expires_at: datetime
+
+
+# -- The record -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEventView:
+    """Who has changed what. `chain` is the namespace, empty for the hub; `hash` covers all the rest."""
+
+    chain: str
+    number: int
+    at: datetime
+    actor: str
+    token_id: int | None
+    action: str
+    subject: str
+    facts: Mapping[str, Any]
+    previous: str
+    hash: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from functools import partial
 from typing import Annotated
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -16,7 +16,7 @@ from hub.access.services import HubParts, Reading, Services, Writing, services
 from hub.access.signing_in import check_password
 from hub.access.visiting import Visiting, clear_session, own_path, set_session
 from hub.auth.policy import LOGIN_SCOPES, Action, Principal, Role, Scope
-from hub.domain import accounts, organisations, tokens, users
+from hub.domain import accounts, audit, organisations, tokens, users
 from hub.domain.views import LoginView
 from hub.errors import Forbidden, HubError, Malformed
 from hub.web.pages import render
@@ -65,6 +65,7 @@ Invited = Annotated[Principal, Depends(may(Action.ANSWER_INVITATION))]
 Founder = Annotated[Principal, Depends(may(Action.CREATE_ORGANISATION))]
 Insider = Annotated[Principal, Depends(may(Action.READ_ORGANISATION))]
 Owner = Annotated[Principal, Depends(may(Action.MANAGE_ORGANISATION))]
+Auditor = Annotated[Principal, Depends(may(Action.READ_AUDIT))]
 Leaver = Annotated[Principal, Depends(may(Action.LEAVE_ORGANISATION))]
 
 
@@ -178,6 +179,20 @@ def organisation_page(request: Request, principal: Insider, namespace: str, sess
         is_owner=is_owner,
         roles=[role.value for role in Role],
     )
+
+
+@page("/settings/audit/{namespace}")
+def audit_page(
+    request: Request,
+    principal: Auditor,
+    namespace: str,
+    session: Reading,
+    cursor: Annotated[str, Query(max_length=600)] = "",
+) -> Response:
+    """Who has changed what in a namespace."""
+    found = audit.read_namespace(session, principal, namespace, cursor=cursor or None)
+    onward = found.next and f"/settings/audit/{namespace}?{urlencode({'cursor': found.next})}"
+    return render(request, "audit.html", namespace=namespace, events=found.items, next=onward)
 
 
 @form("/settings/organisations/{namespace}/invite")

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from fastapi import FastAPI
+from sqlalchemy import update
 
 from hub.app import create_app
 from hub.auth.identities import Issuers
 from hub.auth.tokens import TokenKind
+from hub.db.models import AuditEvent
 from hub.db.session import Database
 from hub.domain import accounts, users
 from hub.settings import Settings
@@ -178,3 +180,20 @@ def test_an_organisation_gets_a_token_for_its_programs(town: Town) -> None:
 
     assert town.must(None, "whoami", VERA_HUB_TOKEN=token).startswith("acme (organisation)")
     assert "service" in town.must("olga", "token", "list", "--org", "acme")
+
+
+def test_owners_read_the_record_and_prove_it(town: Town) -> None:
+    town.must("olga", "org", "create", "acme")
+    shown = json.loads(town.must("olga", "audit", "acme", "--json"))
+    assert [(each["actor"], each["action"]) for each in shown] == [("olga", "organisation.created")]
+
+    assert (
+        "1 events, each following" in town.run("olga", "audit", "acme", "--verify", "--known", shown[0]["hash"]).stderr
+    )
+    assert "was rewritten" in town.run("olga", "audit", "acme", "--verify", "--known", "0123").stderr
+    with town.database.writing() as session:
+        session.execute(update(AuditEvent).values(actor="eve"))
+    refused = town.run("olga", "audit", "acme", "--verify")
+    assert refused.exit_code == 1
+    assert "event 1 is not what its hash" in refused.stderr
+    assert "ask one" in town.run("sam", "audit", "--hub").stderr

@@ -198,6 +198,8 @@ def test_an_organisation_is_run_from_its_page(sqlite_hub: Hub, visitor: Browser)
     assert visitor.send("/settings/organisations/acme/members/ann/role", role="owner").status_code == 303
     assert visitor.send("/settings/organisations/acme/members/olga/remove").status_code == 303
     assert ann.send("/settings/organisations/acme/members/ann/remove").status_code == 409
+    assert "member.role-changed" in ann.get("/settings/audit/acme").text
+    assert visitor.get("/settings/audit/acme").status_code == 403
 
 
 def test_a_private_adapter_is_a_page_for_who_has_signed_in(sqlite_hub: Hub, visitor: Browser) -> None:
