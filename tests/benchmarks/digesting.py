@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tests.benchmarks.measuring import Row, medians
+from tests.benchmarks.measuring import Row, gpu_median, medians
 from vera.nn.parallel_digest import digests_of
 from vera.parallel_digest import digest_of_bytes
 
@@ -31,8 +31,7 @@ def _on_gpu() -> Iterator[Row]:
     assert digests_of(base[1:2]) == [digest_of_bytes(first)], "the GPU digests to another number"
     size = sum(tensor.nbytes for tensor in base)
     copied = torch.empty_like(base[0])
-    copy_ms = medians(RUNS, copy=lambda: copied.copy_(base[0]))["copy"]
-    floor = copy_ms * size / (2 * base[0].nbytes)
+    floor = gpu_median(lambda: copied.copy_(base[0]), RUNS) * size / (2 * base[0].nbytes)
     ms = medians(RUNS, digest=lambda: digests_of(base))["digest"]
     what = f"digests of a live Llama-2-7B, {len(base)} tensors, {size / 1e9:.1f} GB bfloat16, GPU"
     yield Row(what, "ms", ms, None, floor, "reading it, at the rate of a copy")

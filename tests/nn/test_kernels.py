@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vera.parallel_digest import sum_of_words
+from vera.parallel_digest import GAMMA, sum_of_words
 from vera.projection import ROUNDINGS, round_to
 from vera.streams import MATRIX_A, MATRIX_B, Philox4x32, kaiming_bound
 
@@ -44,11 +44,13 @@ def test_a_drawn_part_has_the_bits_of_numpy_in_every_dtype(
 
 @settings(max_examples=30, deadline=None)
 @given(
-    count=st.integers(0, 100_000),
+    counts=st.lists(st.integers(0, 70_000), min_size=1, max_size=5),
     seed=st.integers(0, 2**32 - 1),
-    gamma=st.integers(0, 2**63 - 1).map(lambda n: 2 * n + 1),
+    gamma=st.sampled_from([GAMMA, 1, 2**64 - 1]) | st.integers(0, 2**63 - 1).map(lambda n: 2 * n + 1),
 )
-def test_a_sum_of_words_is_the_one_of_numpy(count: int, seed: int, gamma: int) -> None:
-    words = np.random.default_rng(seed).integers(0, 1 << 64, count, dtype=np.uint64)
-    total = splitmix.sum_of_words(torch.from_numpy(words.view(np.int64)).to(DEVICE), gamma)
-    assert int(total) % (1 << 64) == sum_of_words(words, first=0, gamma=gamma)
+def test_the_sums_of_words_are_those_of_numpy(counts: list[int], seed: int, gamma: int) -> None:
+    rng = np.random.default_rng(seed)
+    tensors = [rng.integers(0, 1 << 64, count, dtype=np.uint64) for count in counts]
+    sums = splitmix.sums_of_words([torch.from_numpy(words.view(np.int64)).to(DEVICE) for words in tensors], gamma)
+    expected = [sum_of_words(words, first=0, gamma=gamma) for words in tensors]
+    assert [total % (1 << 64) for total in sums.tolist()] == expected

@@ -25,6 +25,8 @@ from vera.nn.merge import merge
 
 HAS_BITSANDBYTES = torch.cuda.is_available() and importlib.util.find_spec("bitsandbytes") is not None
 ON_GPU = pytest.mark.skipif(not HAS_BITSANDBYTES, reason="bitsandbytes computes on CUDA devices only")
+# 4 bits come in blocks of 64, and the tiny model is 48 wide: bitsandbytes says that it will be slow.
+pytestmark = pytest.mark.filterwarnings("ignore:inner dimension:UserWarning")
 SIZES = {"model.layers.0.self_attn.q_proj": (48, 48), "model.layers.1.mlp.down_proj": (64, 48)}
 
 Load = Callable[[Path], Any]

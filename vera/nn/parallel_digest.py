@@ -19,37 +19,42 @@ def digests_of(tensors: Iterable[Tensor], gamma: int = GAMMA) -> list[str]:
 
     Waits for a device once, after all of its tensors: what is copied from it is 8 bytes for each.
     """
-    sums = [_sum_of(tensor, gamma) for tensor in tensors]
+    laid_out = [_laid_out(tensor) for tensor in tensors]
     found: dict[int, int] = {}
-    for device in {total.device for total in sums}:
-        places = [place for place, total in enumerate(sums) if total.device == device]
-        found |= zip(places, torch.stack([sums[place] for place in places]).tolist(), strict=True)
-    return [to_hex(found[place]) for place in range(len(sums))]
+    for device in {tensor.device for tensor in laid_out}:
+        places = [place for place, tensor in enumerate(laid_out) if tensor.device == device]
+        found |= zip(places, _sums_of([laid_out[place] for place in places], gamma).tolist(), strict=True)
+    return [to_hex(found[place]) for place in range(len(laid_out))]
 
 
-def _sum_of(tensor: Tensor, gamma: int) -> Tensor:
-    """The sum as an int64 tensor without dimensions, where `tensor` is."""
-    data = _bytes_of(tensor)
-    whole = len(data) // WORD_BYTES * WORD_BYTES
-    total = _sum_of_words(data[:whole].view(torch.int64), gamma)
-    if whole < len(data):
-        last = data.new_zeros(WORD_BYTES)
-        last[: len(data) - whole] = data[whole:]
-        total = total + _sum_by_torch(last.view(torch.int64), first=whole // WORD_BYTES, gamma=gamma)
-    return total
+def _laid_out(tensor: Tensor) -> Tensor:
+    """`tensor` itself when its bytes lie side by side from where a word may begin, else a copy."""
+    tensor = tensor.detach().contiguous()
+    return tensor.clone() if tensor.storage_offset() * tensor.element_size() % WORD_BYTES else tensor
+
+
+def _sums_of(tensors: list[Tensor], gamma: int) -> Tensor:
+    """The sum of each of `tensors`, all of one device, as int64 there."""
+    sums = _sums_of_whole_words(tensors, gamma)
+    for place, tensor in enumerate(tensors):
+        if rest := tensor.nbytes % WORD_BYTES:
+            last = torch.zeros(WORD_BYTES, dtype=torch.uint8, device=tensor.device)
+            last[:rest] = _bytes_of(tensor)[-rest:]
+            sums[place] += _sum_by_torch(last.view(torch.int64), first=tensor.nbytes // WORD_BYTES, gamma=gamma)
+    return sums
+
+
+def _sums_of_whole_words(tensors: list[Tensor], gamma: int) -> Tensor:
+    if kernels.can_run_on(tensors[0].device):
+        from vera.nn.kernels import splitmix
+
+        return splitmix.sums_of_words(tensors, gamma)
+    whole = [_bytes_of(tensor)[: tensor.nbytes // WORD_BYTES * WORD_BYTES].view(torch.int64) for tensor in tensors]
+    return torch.stack([_sum_by_torch(words, first=0, gamma=gamma) for words in whole])
 
 
 def _bytes_of(tensor: Tensor) -> Tensor:
-    data = tensor.detach().contiguous().reshape(-1).view(torch.uint8)
-    return data.clone() if data.storage_offset() % WORD_BYTES else data  # torch reads no words at odd places
-
-
-def _sum_of_words(words: Tensor, gamma: int) -> Tensor:
-    if not kernels.can_run_on(words.device):
-        return _sum_by_torch(words, first=0, gamma=gamma)
-    from vera.nn.kernels import splitmix
-
-    return splitmix.sum_of_words(words, gamma)
+    return tensor.reshape(-1).view(torch.uint8)
 
 
 def _sum_by_torch(words: Tensor, *, first: int, gamma: int) -> Tensor:

@@ -31,10 +31,11 @@ def draw(
     first, last = at[1] // 4, -(-(at[1] + columns) // 4)
     grid = (triton.cdiv(rows, _ROWS), triton.cdiv(last - first, _BLOCKS))
     if values.numel():
-        _draw[grid](
-            values, *(_signed(word) for word in key_of(seed)), matrix, float(bound) * 2.0**-24, rows, columns, *at,
-            rounding=_DTYPES[rounding], ROWS=_ROWS, BLOCKS=_BLOCKS,
-        )  # fmt: skip
+        with torch.cuda.device_of(values):  # Triton launches on the current device
+            _draw[grid](
+                values, *(_signed(word) for word in key_of(seed)), matrix, float(bound) * 2.0**-24, rows, columns, *at,
+                rounding=_DTYPES[rounding], ROWS=_ROWS, BLOCKS=_BLOCKS,
+            )  # fmt: skip
 
 
 def _signed(word: int) -> int:
