@@ -9,6 +9,7 @@ from ipaddress import ip_address
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
+from starlette.concurrency import run_in_threadpool
 
 import vera
 from hub.access.intake import Intake
@@ -39,6 +40,8 @@ from hub.auth.policy import Action
 from hub.db.folder import prepare_folder
 from hub.db.migrating import migrate, require_current
 from hub.db.session import Database
+from hub.domain.downloads import FLUSH_EVERY_S, DownloadCounter
+from hub.domain.periodic import Periodic
 from hub.settings import Settings
 from hub.storage.objects import ObjectBlobs
 from hub.web import routes as pages
@@ -60,7 +63,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Vera Hub",
         version=vera.__version__,
         description=DESCRIPTION,
-        lifespan=_closing(parts.database),
+        lifespan=_running(parts),
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
@@ -104,7 +107,14 @@ def open_services(settings: Settings) -> Services:
     except BaseException:
         database.close()
         raise
-    return Services(settings, database, objects, Intake(settings.large_bodies_at_once), Issuers(settings.oidc_issuers))
+    return Services(
+        settings,
+        database,
+        objects,
+        Intake(settings.large_bodies_at_once),
+        Issuers(settings.oidc_issuers),
+        DownloadCounter(database),
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -132,10 +142,17 @@ def _as_page(request: Request, problem: Problem) -> Response | None:
     return error_page(request, problem.status, problem.detail, request_id=request.state.request_id)
 
 
-def _closing(database: Database) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _running(parts: Services) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """What goes on beside the requests begins with the server, and is finished before its database is closed."""
+    beside = [Periodic("downloads", parts.downloads.flush, every_s=FLUSH_EVERY_S)]
+
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        for each in beside:
+            each.start()
         yield
-        database.close()
+        for each in beside:
+            await run_in_threadpool(each.stop)
+        parts.database.close()
 
     return lifespan

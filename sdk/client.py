@@ -31,6 +31,7 @@ from sdk.models import (
     BaseDetail,
     Code,
     Comparison,
+    Downloads,
     Evaluation,
     Health,
     Invitation,
@@ -378,6 +379,12 @@ class Hub:
         """What the hub sends as the file `sha256` of `ref`'s adapter: at most `max_bytes`, and not yet verified."""
         path = f"/api/v1/adapters/{ref.adapter_id}/blobs/{_segment(sha256)}"
         return self._send("GET", path, is_idempotent=True, max_bytes=max_bytes).body
+
+    def downloads(self, ref: AdapterRef, *, days: int = 30) -> Downloads:
+        """How often `ref`'s adapter was downloaded, ever and on each of the last days; everybody counts once a day."""
+        return Downloads.from_json(
+            self._get(f"/api/v1/adapters/{ref.adapter_id}/downloads", {"days": str(days)}).json()
+        )
 
     # -- Stored projections -----------------------------------------------------------------------
 

@@ -87,6 +87,24 @@ class NewToken(Token):
     token: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class VersionDownloads(Answer):
+    """How many have downloaded a version on a day."""
+
+    day: str
+    version: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Downloads(Answer):
+    """How often an adapter was downloaded: ever, and by version and day where that was more than never."""
+
+    id: str
+    total: int
+    days: tuple[VersionDownloads, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class AuditEvent(Answer):
     """Who has changed what. `chain` is the namespace, empty for the hub; `hash` covers all the rest."""

@@ -13,6 +13,7 @@ from hub.access.intake import Intake
 from hub.access.limits import Buckets, Failures
 from hub.auth.identities import Issuers
 from hub.db.session import Database
+from hub.domain.downloads import DownloadCounter
 from hub.settings import Settings
 from hub.storage.blobs import BlobStore
 
@@ -26,6 +27,7 @@ class Services:
     objects: BlobStore | None
     intake: Intake
     issuers: Issuers
+    downloads: DownloadCounter
     # Sign-ins that went wrong, by where they came from.
     wrong_sign_ins: Failures = field(default_factory=Failures)
     buckets: Buckets = field(default_factory=Buckets)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from hub.access.limits import address_of
 from hub.access.permission import Allowed, Reader
 from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services, Writing
@@ -17,13 +18,15 @@ from hub.api.parameters import Cursor, Limit, Search
 from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known
 from hub.api.schemas import AdapterChange
 from hub.auth.policy import Action, Principal
-from hub.domain import blobs, catalog, projections, publishing
+from hub.domain import blobs, catalog, downloads, projections, publishing
 from hub.domain.catalog import Sort
 from hub.domain.publishing import Published, Quota
-from hub.domain.views import AdapterDetail, AdapterView, Page, VersionDetail
+from hub.domain.views import AdapterDetail, AdapterView, DownloadsView, Page, VersionDetail
 from hub.errors import Invalid
 from vera.archive import MAX_BYTES
 from vera.ref import AdapterRef
+
+Days = Annotated[int, Query(ge=1, le=366, description="How many days, today the last.")]
 
 router = APIRouter(prefix="/api/v1/adapters", tags=["Adapters"])
 
@@ -148,8 +151,17 @@ def download(request: Request, reader: Reader, *, namespace: str, name: str, sha
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         stored = blobs.locate(session, sha256)
+    parts.downloads.note(reader, address_of(request, parts.settings.trusted_proxies), adapter.id, sha256)
     headers["Content-Disposition"] = "attachment"  # a browser is not to show a card as a page of ours
     return Response(blobs.bytes_of(stored, parts.objects), 200, headers, "application/octet-stream")
+
+
+@router.get("/{namespace}/{name}/downloads", response_model=DownloadsView)
+def count_downloads(
+    request: Request, reader: Reader, *, namespace: str, name: str, session: Reading, days: Days = 30
+) -> Response:
+    """How often an adapter was downloaded: ever, and by version and day."""
+    return answer(request, downloads.of_adapter(session, reader, namespace, name, days=days))
 
 
 def _publish(

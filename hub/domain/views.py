@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Generic, Literal, TypeVar
 
 Item = TypeVar("Item")
@@ -371,6 +371,24 @@ class InvitationView:
     invited_by: str
     created_at: datetime
     expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionDownloads:
+    """How many have downloaded a version on a day (UTC)."""
+
+    day: date
+    version: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadsView:
+    """How often an adapter was downloaded: ever, and by version and day where that was more than never."""
+
+    id: str
+    total: int
+    days: tuple[VersionDownloads, ...]
 
 
 # -- The record -----------------------------------------------------------------------------------

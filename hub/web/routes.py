@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal
 from hub.db.session import Database
-from hub.domain import bases, catalog, evaluations, leaderboards
+from hub.domain import bases, catalog, downloads, evaluations, leaderboards
 from hub.domain.views import AdapterView, EvaluationView, Leaderboard, VersionSummary
 from hub.web.assets import all_assets
 from hub.web.figures import ScoreAxis
@@ -185,6 +185,7 @@ def version_page(request: Request, session: Session, reader: Principal | None, r
         "adapter.html",
         adapter=catalog.get_adapter(session, reader, ref.namespace, ref.name),
         version=catalog.resolve_version(session, reader, ref),
+        downloads=downloads.of_adapter(session, reader, ref.namespace, ref.name, days=30),
         axis=WHOLE_AXIS,
     )
 

@@ -37,6 +37,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "pull": ("sdk.cli.adapters", "Fetch an adapter, check it and write it as a folder."),
         "list": ("sdk.cli.adapters", "List adapters, the latest change first."),
         "info": ("sdk.cli.adapters", "Show what an adapter is, how large, and what proves it."),
+        "downloads": ("sdk.cli.downloads", "Show how often an adapter was downloaded."),
         "verify": ("sdk.cli.proof", "Prove that an adapter and its base are what they say."),
         "diff": (
             "sdk.cli.diff",

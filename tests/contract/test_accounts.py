@@ -105,6 +105,8 @@ def test_a_private_adapter_is_pushed_seen_and_published(town: Town) -> None:
     town.must(
         None, "pull", "olga/secret@v1", "--to", str(town.folder / "theirs"), VERA_HUB_CACHE=str(town.folder / "c2")
     )
+    town.app.state.services.downloads.flush()
+    assert town.must(None, "downloads", "olga/secret").startswith("olga/secret: 2 downloads, 2 in 30 days.")
 
 
 def test_the_first_admin_makes_a_user_who_signs_in(town: Town) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Select, literal
@@ -11,11 +11,23 @@ from sqlalchemy.orm import Session
 
 from hub.db.models import Table
 
+# SQLite takes 32,766 values in a statement, PostgreSQL 65,535.
+_ROWS_AT_ONCE = 1000
+
 
 def insert_new(session: Session, table: type[Table], **values: Any) -> bool:
     """Inserts a row unless a constraint says that there is one already. True when it was inserted."""
     statement = _insert(session, table).values(**values).on_conflict_do_nothing().returning(literal(1))
     return session.execute(statement).first() is not None
+
+
+def insert_rows(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> int:
+    """Inserts those of `rows` that a constraint does not know already, and says how many that were."""
+    inserted = 0
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        statement = _insert(session, table).values(rows[start : start + _ROWS_AT_ONCE]).on_conflict_do_nothing()
+        inserted += len(session.execute(statement.returning(literal(1))).all())
+    return inserted
 
 
 def insert_from(session: Session, table: type[Table], columns: Sequence[str], rows: Select[*tuple[Any, ...]]) -> None:
