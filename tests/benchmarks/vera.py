@@ -10,12 +10,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 
-from tests.benchmarks import adapting, digesting, drawing
+from tests.benchmarks import adapting, digesting, drawing, proving
 from tests.benchmarks.measuring import Row, print_table
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "drawing": drawing.rows,
     "digesting": digesting.rows,
+    "proving": proving.rows,
     "adapting": adapting.rows,
 }
 
