@@ -144,9 +144,14 @@ def obtain(path_or_id: str | Path, *, config: Config, revision: str | None = Non
     wanted, path = str(path_or_id), Path(path_or_id).expanduser()
     if path.exists():
         return path
-    if _HUGGING_FACE_ID.fullmatch(wanted):
+    if is_hugging_face_id(wanted):
         return download(wanted, config=config, revision=revision)
     raise _not_here(wanted)
+
+
+def is_hugging_face_id(name: str) -> bool:
+    """Whether `name` could be the id of a model there. Nobody is asked."""
+    return _HUGGING_FACE_ID.fullmatch(name) is not None
 
 
 def _not_here(wanted: str) -> BaseUnreadable:
@@ -216,8 +221,8 @@ def fingerprint_of(path: Path | str, *, config: Config, progress: Progress | Non
     if table is not None:
         return table
     table = hashing.of_files(path, progress=progress)
-    if state.is_settled and state == _FileState.of(Path(path)):
-        tables.keep(table, state)
+    is_settled = state.is_settled and state == _FileState.of(Path(path))
+    tables.keep(table, state if is_settled else None)
     return table
 
 

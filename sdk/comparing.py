@@ -1,19 +1,16 @@
-"""What changed between two adapters, or between two bases: computed from their own files, and nothing else."""
+"""What changed between two adapters: computed from their own files, and nothing else."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vera.archive import Archive, Vectors, vectors_of
-
-if TYPE_CHECKING:
-    from vera.fingerprint import BaseFingerprint, TensorRecord
 
 Array = NDArray[np.float32]
 
@@ -58,22 +55,6 @@ class AdapterDiff:
         return tuple(change for change in self.vectors if not change.is_equal)
 
 
-@dataclass(frozen=True)
-class BaseDiff:
-    """What differs between two bases, by the names of tensors."""
-
-    equal: int
-    changed: tuple[str, ...]
-    reshaped: tuple[str, ...]
-    recast: tuple[str, ...]
-    only_before: tuple[str, ...]
-    only_after: tuple[str, ...]
-
-    @property
-    def is_same(self) -> bool:
-        return not (self.changed or self.reshaped or self.recast or self.only_before or self.only_after)
-
-
 def compare_adapters(before: Archive, after: Archive, *, names: tuple[str, str] = ("a", "b")) -> AdapterDiff:
     """What changed from `before` to `after`, called `names` in the diff of the cards."""
     one, other = _flat(vectors_of(before)), _flat(vectors_of(after))
@@ -85,29 +66,6 @@ def compare_adapters(before: Archive, after: Archive, *, names: tuple[str, str] 
             difflib.unified_diff(before.card.splitlines(), after.card.splitlines(), *names, lineterm="", n=1)
         ),
     )
-
-
-def compare_bases(before: BaseFingerprint, after: BaseFingerprint) -> BaseDiff:
-    """What changed from one table of tensors to the other."""
-    one, other = before.by_name, after.by_name
-    both = sorted(one.keys() & other.keys())
-    kinds = {name: _kind_of_change(one[name], other[name]) for name in both}
-    return BaseDiff(
-        equal=sum(kind == "equal" for kind in kinds.values()),
-        changed=tuple(name for name in both if kinds[name] == "changed"),
-        reshaped=tuple(name for name in both if kinds[name] == "reshaped"),
-        recast=tuple(name for name in both if kinds[name] == "recast"),
-        only_before=tuple(sorted(one.keys() - other.keys())),
-        only_after=tuple(sorted(other.keys() - one.keys())),
-    )
-
-
-def _kind_of_change(one: TensorRecord, other: TensorRecord) -> str:
-    if one.shape != other.shape:
-        return "reshaped"
-    if one.dtype != other.dtype:
-        return "recast"
-    return "equal" if one.sha256 == other.sha256 else "changed"
 
 
 def _flat(vectors: Vectors) -> dict[str, Array]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk import bases, fetching, progress
+from sdk import bases, explaining, fetching, progress
 from sdk.config import Config
 from sdk.locking import lock_for
 from vera.errors import BaseMismatch, BaseUnreadable
@@ -88,7 +88,7 @@ def load_many(
             check_budget(each.archive.manifest.recipe, budget_bytes)
         found = [fetching.with_pair(each, hub=door) for each in found]
         tables = _tables_of(found, door)
-        with reporting(progress) as report:
+        with explaining.explained(found, hub=door), reporting(progress) as report:
             is_opened = not is_live(base)
             held = HeldAs(dtype, quantization)
             if is_opened:
@@ -222,7 +222,8 @@ def check_files(path: Path, manifest: Manifest, config: Config, report: Progress
     if found.value != manifest.base.fingerprint:
         raise BaseMismatch(
             f"{path} is the base {found.value}, and the adapter was trained on {manifest.base.fingerprint} "
-            f"({manifest.base.name}). Load that one.",
+            f"({manifest.base.name}).",
+            found={record.name: record.sha256 for record in found.tensors},
             expected=manifest.base.fingerprint,
             got=found.value,
         )

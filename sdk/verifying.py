@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdk import bases, fetching
 from sdk.config import Config
+from sdk.explaining import explained
 from sdk.loading import check_files, door_to, is_live, locate_for, reporting
 from sdk.locking import lock_for
 from vera.notebook import html_card
@@ -96,7 +97,8 @@ def verify(
             budget_bytes=budget_bytes,
             source=archive.projection,
         )
-        base_evidence = _prove_base(base, archive, door, report)
+        with explained([fetched], hub=door):
+            base_evidence = _prove_base(base, archive, door, report)
     return Verification(
         fetched.version_ref, fetched.resolved.digest, base_evidence, _projection(archive), _files(fetched)
     )

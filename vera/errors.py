@@ -19,6 +19,8 @@ sentence that ends with what to do next.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 
 class VeraError(Exception):
     """Base of the tree. `code` is stable; `facts` are JSON values."""
@@ -65,7 +67,15 @@ class BaseUnreadable(VeraError):
 
 
 class BaseMismatch(VeraError):
+    """`found` is what was there instead, as far as it was read: the SHA-256 of tensors by their names in the base."""
+
     code = "BASE_MISMATCH"
+
+    def __init__(
+        self, message: str, *, code: str | None = None, found: Mapping[str, str] | None = None, **facts: object
+    ) -> None:
+        super().__init__(message, code=code, **facts)
+        self.found = found or {}
 
 
 class TargetError(VeraError):

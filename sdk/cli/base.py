@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import click
@@ -11,6 +12,7 @@ from sdk.cli import terminal
 from sdk.cli.terminal import App, clean, pass_app, size
 
 if TYPE_CHECKING:
+    from vera.base_difference import BaseDifference
     from vera.fingerprint import BaseFingerprint, TensorRecord
 
 # As many names of tensors as a screen has room for; --json has all of them.
@@ -137,14 +139,15 @@ def info(app: App, which: str, *, tensors: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_app
 def diff(app: App, before: str, after: str, *, as_json: bool) -> None:
-    """Show which tensors differ between two bases. Exit status 1 when any does."""
-    from sdk.comparing import compare_bases
+    """Show which tensors differ between two bases, and why that may be. Exit status 1 when any does."""
+    from vera.base_difference import compare_bases
 
     found = compare_bases(_table_of(app, before), _table_of(app, after))
     if as_json:
-        terminal.say_json(found)
+        terminal.say_json(_difference(found))
     else:
-        terminal.say(f"{found.equal:,} tensors are equal")
+        terminal.say(found.story)
+        terminal.say(f"{len(found.same):,} tensors are equal")
         _say_names("other values", found.changed)
         _say_names("another shape", found.reshaped)
         _say_names("another dtype", found.recast)
@@ -152,6 +155,11 @@ def diff(app: App, before: str, after: str, *, as_json: bool) -> None:
         _say_names(f"only in {clean(after)}", found.only_after)
     if not found.is_same:
         raise click.exceptions.Exit(1)
+
+
+def _difference(found: BaseDifference) -> dict[str, object]:
+    named = {field.name: getattr(found, field.name) for field in fields(found) if field.name != "same"}
+    return {"equal": len(found.same), **named, "story": found.story}
 
 
 def _table_of(app: App, which: str) -> BaseFingerprint:

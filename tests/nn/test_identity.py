@@ -73,8 +73,18 @@ def test_what_was_hashed_once_is_recognised_on_a_gpu(tiny_folder: Path, tiny_bas
 
 def test_a_model_of_the_same_shapes_is_refused(tmp_path: Path, tiny_base: BaseFingerprint) -> None:
     other = load_tiny_bert(write_tiny_bert(tmp_path / "other", seed=1))
-    with pytest.raises(BaseMismatch, match="tensors differ"):
+    with pytest.raises(BaseMismatch, match=r"\d+ with other values") as caught:
         prove_base(other, tiny_base)
+    table = fingerprint.of_files(tmp_path / "other")
+    assert caught.value.found == {record.name: record.sha256 for record in table.tensors}
+
+
+def test_a_merged_adapter_is_said_to_be_one(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
+    with torch.no_grad():
+        for layer in tiny_model.encoder.layer:
+            layer.attention.self.query.weight += 0.01
+    with pytest.raises(BaseMismatch, match="merged into query: all 2 weights"):
+        prove_base(tiny_model, tiny_base)
 
 
 def test_a_model_with_fewer_layers_is_refused(tmp_path: Path) -> None:

@@ -19,9 +19,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from vera.base_difference import BaseDifference
 from vera.errors import BaseMismatch
 from vera.fingerprint import BaseFingerprint, TensorRecord
-from vera.nn.hashing import DTYPES, FLOATS, Progress, TensorHasher, can_contain
+from vera.nn.hashing import FLOATS, Progress, TensorHasher, can_contain
 from vera.parallel_digest import DigestBook
 
 _NUMBER = re.compile(r"(\d+)")
@@ -106,7 +107,7 @@ def _prove(
     live: Mapping[str, Tensor], base: BaseFingerprint, hasher: TensorHasher, progress: Progress | None
 ) -> BaseProof:
     """Raises BaseMismatch for anything that can be compared and is not the base's."""
-    records = [record for record in base.tensors if record.dtype in DTYPES]
+    records = base.tensors
     match = _match(records, live, hasher)
     compared = [(live[match.named[r.name]], r) for r in records if r.name in match.named]
     unread = [record for tensor, record in compared if not _can_compare(tensor, record)]
@@ -115,14 +116,18 @@ def _prove(
     tied = _tied(match.found, live)
     extra = _extra(live, {*match.found.values(), *tied}, [match.named[record.name] for record in unread])
     parts = _live_parts(match.found)
-    difference = _Difference(
-        differing=_differing(read, hasher, progress),
-        lost=lost,
-        foreign=[name for name in extra if _is_within(name, parts)],
-        found=len(match.found),
+    hashes = _hashes(read, hasher, progress)
+    differing = [record for _, record in read if hashes.get(record.name) != record.sha256]
+    difference = BaseDifference(
+        same=tuple(match.found.keys() - {record.name for record in [*differing, *unread]}),
+        changed=tuple(record.name for record in differing if record.name in hashes),
+        reshaped=tuple(record.name for record in differing if record.name not in hashes),
+        recast=(),
+        only_before=tuple(record.name for record in lost),
+        only_after=tuple(name for name in extra if _is_within(name, parts)),
     )
-    if difference or not match.found:
-        raise _mismatch(base, live, difference)
+    if not difference.is_same or not match.found:
+        raise _mismatch(base, difference, hashes)
     names = {**match.named, **match.renamed}
     return BaseProof(
         base.value,
@@ -137,13 +142,13 @@ def _prove(
     )
 
 
-def _differing(
+def _hashes(
     read: Sequence[tuple[Tensor, TensorRecord]], hasher: TensorHasher, progress: Progress | None
-) -> list[TensorRecord]:
+) -> dict[str, str | None]:
+    """The SHA-256 of each live tensor by its name in the base; those of another shape are left out."""
     fitting = [(tensor, record) for tensor, record in read if tuple(tensor.shape) == record.shape]
-    hashes = hasher.sha256_all([(tensor, record.dtype) for tensor, record in fitting], progress)
-    equal = {r.name for (_, r), digest in zip(fitting, hashes, strict=True) if digest == r.sha256}
-    return [record for _, record in read if record.name not in equal]
+    found = hasher.sha256_all([(tensor, record.dtype) for tensor, record in fitting], progress)
+    return {record.name: digest for (_, record), digest in zip(fitting, found, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -331,54 +336,18 @@ def _key(record: TensorRecord) -> Key:
     return record.shape, record.dtype, record.sha256
 
 
-@dataclass(frozen=True)
-class _Difference:
-    """How a live model is not the base: tensors that differ, are lost, or stand among the base's own and are not its.
-
-    Those would change what the base computes. A task head stands beside them.
-    """
-
-    differing: list[TensorRecord]
-    lost: list[TensorRecord]
-    foreign: list[str]
-    found: int
-
-    def __bool__(self) -> bool:
-        return bool(self.differing or self.lost or self.foreign)
-
-
-def _mismatch(base: BaseFingerprint, live: Mapping[str, Tensor], what: _Difference) -> BaseMismatch:
-    first = [*(record.name for record in what.differing + what.lost), *what.foreign][:3]
+def _mismatch(base: BaseFingerprint, what: BaseDifference, hashes: Mapping[str, str | None]) -> BaseMismatch:
+    differing, missing, foreign = [*what.changed, *what.reshaped], what.only_before, what.only_after
+    first = [*differing, *missing, *foreign][:3]
     return BaseMismatch(
-        f"This model is not the base {base.value}: {len(what.differing)} of its {what.found} tensors differ, "
-        f"{len(what.lost)} are missing and {len(what.foreign)} are not the base's{' (' + ', '.join(first) + ')' if first else ''}. "
-        f"{_story(base, live, what)} Nothing was changed; load the base that the adapter names.",
+        f"This model is not the base {base.value}: {what.counts}{' (' + ', '.join(first) + ')' if first else ''}. "
+        f"{what.story} Nothing was changed; load the base that the adapter names.",
+        found={name: digest for name, digest in hashes.items() if digest},
         fingerprint=base.value,
-        differing=[record.name for record in what.differing],
-        missing=[record.name for record in what.lost],
-        foreign=what.foreign,
+        differing=differing,
+        missing=list(missing),
+        foreign=list(foreign),
     )
-
-
-def _story(base: BaseFingerprint, live: Mapping[str, Tensor], what: _Difference) -> str:
-    """The likeliest reason for a mismatch, as a sentence."""
-    differing = what.differing
-    if not what.found or len(what.lost) > len(base.tensors) // 2:
-        return "It looks like another architecture."
-    if what.lost and what.foreign:
-        return "Some of its tensors are fused or split otherwise than in the checkpoint, so their bytes cannot be compared."
-    if what.lost:
-        return "It looks like another size of the model, with fewer layers."
-    shapes = [r for r in differing if (name := _by_name(r.name, live)) and tuple(live[name].shape) != r.shape]
-    if shapes and all("embed" in record.name for record in shapes):
-        return "It looks like the base with a resized vocabulary."
-    if shapes:
-        return "It looks like another size of the model."
-    if what.foreign and not differing:
-        return "It looks like a deeper model, or one that something was added to."
-    if len(differing) == what.found:
-        return "Every weight differs: it looks like another training run or revision."
-    return "It looks like a fine-tune of the base, or an adapter merged into it."
 
 
 def _unprovable(proof: BaseProof, base: BaseFingerprint, live: Mapping[str, Tensor]) -> BaseMismatch:

@@ -81,7 +81,7 @@ def test_a_folder_is_held_quantised(tiny_folder: Path, hub: Hub) -> None:
 
 def test_a_folder_of_another_base_is_refused_however_it_is_held(tmp_path: Path, hub: Hub) -> None:
     other = write_tiny_bert(tmp_path / "other", seed=1)
-    with pytest.raises(BaseMismatch, match="Load that one"):
+    with pytest.raises(BaseMismatch, match="The adapter needs"):
         sdk.load(other, "demo/a@v1", dtype="bfloat16", hub=hub)
 
 

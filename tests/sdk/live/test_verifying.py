@@ -11,14 +11,16 @@ import pytest
 import torch
 
 import sdk
+from sdk.bases import KnownBase, remember
 from sdk.client import Hub
 from sdk.errors import DigestMismatch
 from tests.builders import flip_byte
-from tests.sdk.fakes import FakeHub
-from tests.sdk.live.published import output_of
+from tests.sdk.fakes import FakeHub, problem
+from tests.sdk.live.published import base_json, output_of, serve_base
 from tests.tiny import load_tiny_bert, write_tiny_bert
 from tests.tiny_adapters import make_tiny
 from vera import archive as archives
+from vera import fingerprint
 from vera.errors import AdapterTooLarge, BaseMismatch, ProjectionMismatch
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import WEIGHTS_FILE
@@ -98,3 +100,33 @@ def test_what_is_on_a_model_is_shown_in_a_notebook(model: Any, hub: Hub) -> None
     assert "demo/a@v1 (active)" in active
     assert model.vera.manifest.projection_digest in active
     assert "demo/a@v1 (loaded, not active)" in model.vera._repr_html_()
+
+
+def test_a_base_that_is_another_one_of_this_machine_or_of_the_hub_is_called_by_its_name(
+    published: FakeHub, hub: Hub, tiny_folder: Path, tmp_path: Path
+) -> None:
+    folder = write_tiny_bert(tmp_path / "other", seed=9)
+    other = fingerprint.of_files(folder)
+    listed = {**base_json(other, "lab/other"), "tensors": None}
+    published.canned["GET /api/v1/bases"] = [{"items": [listed], "next": None}]
+    serve_base(published, other)
+
+    for base in (load_tiny_bert(folder), folder):
+        with pytest.raises(BaseMismatch) as of_hub:
+            sdk.verify(base, "demo/a@v1", hub=hub)
+        assert f"What is here is lab/other ({other.value})." in str(of_hub.value)
+        assert "another training run or revision" in str(of_hub.value)
+        assert 'sdk.load("tests/tiny-bert", "demo/a@v1") opens it' in str(of_hub.value)
+
+    remember(KnownBase("mine", folder, other.value), config=hub.config)
+    with pytest.raises(BaseMismatch, match="What is here is mine"):
+        sdk.verify(load_tiny_bert(folder), "demo/a@v1", hub=hub)
+
+
+def test_a_base_that_nobody_knows_is_explained_all_the_same(model: Any, published: FakeHub, hub: Hub) -> None:
+    published.canned["GET /api/v1/bases"] = [problem(503, "UNAVAILABLE", "Later.")]
+    with torch.no_grad():
+        model.encoder.layer[0].output.dense.weight[0, 0] += 1
+    with pytest.raises(BaseMismatch, match=r"fine-tune.*The adapter needs") as caught:
+        sdk.verify(model, "demo/a@v1", hub=hub)
+    assert "What is here" not in str(caught.value)
