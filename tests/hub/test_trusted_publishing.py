@@ -150,7 +150,7 @@ NOW = int(time.time())
         {"kid": "another"},
         {"algorithm": "HS256", "key": "a secret that is long enough for HS256"},
     ],
-    ids=str,
+    ids=", ".join,
 )
 def test_an_identity_that_proves_nothing_is_refused(trusting: Hub, issuer: Issuer, changes: dict[str, Any]) -> None:
     trust(trusting)
