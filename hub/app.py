@@ -42,6 +42,10 @@ from hub.db.migrating import migrate, require_current
 from hub.db.session import Database
 from hub.domain.downloads import FLUSH_EVERY_S, DownloadCounter
 from hub.domain.periodic import Periodic
+from hub.hf import files as hf_files
+from hub.hf import repositories as hf_repositories
+from hub.hf.addresses import WholeSegments
+from hub.hf.errors import as_refusal
 from hub.settings import Settings
 from hub.storage.objects import ObjectBlobs
 from hub.web import routes as pages
@@ -84,13 +88,16 @@ def create_app(settings: Settings) -> FastAPI:
         workers,
     ):
         app.include_router(door.router)
+    app.include_router(hf_repositories.router)
+    app.include_router(hf_files.router)
     _add_reference(app)
     app.include_router(settings_pages.router)
     app.include_router(
         pages.router, dependencies=[Depends(Visiting(Action.READ))]
     )  # last: /{namespace}/{name} takes what is left
     openapi.install(app)
-    api_errors.install(app, _as_page)
+    api_errors.install(app, _as_its_door_says)
+    app.add_middleware(WholeSegments)
     app.add_middleware(Gate, host_names=settings.host_names, allow_addresses=not is_loopback(settings.host))
     require_declared_actions(app)
     return app
@@ -131,6 +138,10 @@ def _add_reference(app: FastAPI) -> None:
         """The API's operations, for people."""
         styles = [asset_url("pico.min.css"), asset_url("hub.css")]
         return HTMLResponse(render_reference(app.openapi(), styles), headers=SECURITY_HEADERS)
+
+
+def _as_its_door_says(request: Request, problem: Problem) -> Response | None:
+    return as_refusal(request, problem) or _as_page(request, problem)
 
 
 def _as_page(request: Request, problem: Problem) -> Response | None:

@@ -14,6 +14,7 @@ from hub.access.limits import Buckets, Failures
 from hub.auth.identities import Issuers
 from hub.db.session import Database
 from hub.domain.downloads import DownloadCounter
+from hub.domain.git_names import GitNames
 from hub.settings import Settings
 from hub.storage.blobs import BlobStore
 
@@ -31,6 +32,7 @@ class Services:
     # Sign-ins that went wrong, by where they came from.
     wrong_sign_ins: Failures = field(default_factory=Failures)
     buckets: Buckets = field(default_factory=Buckets)
+    git_names: GitNames = field(default_factory=GitNames)
 
 
 def services(request: Request) -> Services:

@@ -70,6 +70,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "user": "nobody-here",
         "publisher_id": "1",
         "selector": "v1",
+        "revision": "v1",
         "sha256": version["files"][0]["sha256"],
     }
     headers = {who: hub.headers(who) for who in ROLES} | {"nobody": {}}

@@ -28,6 +28,11 @@ def by_commit(session: Session, adapter_id: int, commit: str) -> Version | None:
     return session.scalar(_of(adapter_id).where(Version.commit == commit))
 
 
+def by_commit_prefix(session: Session, adapter_id: int, prefix: str) -> list[Version]:
+    """Those whose commit begins so, two at most: more than one is as good as none."""
+    return list(session.scalars(_of(adapter_id).where(Version.commit.startswith(prefix, autoescape=True)).limit(2)))
+
+
 def by_digest(session: Session, adapter_id: int, digest: str) -> Version | None:
     return session.scalar(_of(adapter_id).where(Version.digest == digest))
 
@@ -46,6 +51,19 @@ def latest_of_each(session: Session, adapters: Sequence[tuple[str, str]]) -> lis
 def files_of(session: Session, version_id: int) -> list[VersionFile]:
     query = select(VersionFile).where(VersionFile.version_id == version_id).order_by(VersionFile.path)
     return list(session.scalars(query))
+
+
+def files_until(session: Session, commit: str) -> list[tuple[Version, str, str]]:
+    """Version, path and hash of each file of the version with this commit and of those before it, newest first."""
+    last = select(Version.adapter_id, Version.number).where(Version.commit == commit).subquery()
+    query = (
+        _with_author()
+        .add_columns(VersionFile.path, VersionFile.sha256)
+        .join(VersionFile, VersionFile.version_id == Version.id)
+        .join(last, (Version.adapter_id == last.c.adapter_id) & (Version.number <= last.c.number))
+        .order_by(Version.number.desc())
+    )
+    return [(version, path, sha256) for version, path, sha256 in session.execute(query)]
 
 
 def card_of(session: Session, version_id: int) -> str:

@@ -1,0 +1,39 @@
+"""Refusals as clients of this wire know them: by `X-Error-Code`, and a sentence in `X-Error-Message`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from fastapi import Request, Response
+
+from hub.api.errors import Problem
+from hub.hf.addresses import is_wire
+
+# Their clients raise an exception of its own for each of these.
+_THEIR_CODES: Mapping[str, str] = {
+    "ADAPTER_UNKNOWN": "RepoNotFound",
+    "ROUTE_UNKNOWN": "RepoNotFound",  # a data set, a model without a namespace: kinds that are not kept here
+    "VERSION_UNKNOWN": "RevisionNotFound",
+    "FILE_UNKNOWN": "EntryNotFound",
+}
+_MAX_HEADER = 1000
+
+
+def as_refusal(request: Request, problem: Problem) -> Response | None:
+    """The problem as this wire tells it; None at any other address."""
+    if not is_wire(request.url.path):
+        return None
+    body = {"error": problem.detail, "code": problem.code, "facts": problem.facts}
+    headers = {"Cache-Control": "no-store", "X-Error-Message": _line(problem.detail), **problem.headers}
+    if problem.code in _THEIR_CODES:
+        headers["X-Error-Code"] = _THEIR_CODES[problem.code]
+    if "commit" in problem.facts:  # "this commit has no such file" is remembered, "there is no such file" is not
+        headers["X-Repo-Commit"] = str(problem.facts["commit"])
+    data = json.dumps(body, default=str).encode("ascii")
+    return Response(data, problem.status, headers, "application/json")
+
+
+def _line(text: str) -> str:
+    """`text` as a header may hold it."""
+    return " ".join(text.split())[:_MAX_HEADER].encode("ascii", "replace").decode()

@@ -1,0 +1,146 @@
+"""The files of a revision: as a tree, and their bytes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Depends, Request, Response
+from sqlalchemy.orm import Session
+
+from hub.access.limits import address_of
+from hub.access.receiving import chunks
+from hub.access.services import HubParts, Reading, Services
+from hub.api.responses import ALWAYS_ASK, FOR_EVER, TO_NOBODY_ELSE, answer, is_known
+from hub.domain import blobs, catalog, snapshots
+from hub.domain.snapshots import Snapshot, find_snapshot
+from hub.domain.views import FileView, VersionSummary
+from hub.errors import Malformed, NotFound
+from hub.hf import shapes
+from hub.hf.addresses import whole
+from hub.hf.permission import Reader
+from vera.ref import AdapterRef
+
+router = APIRouter(include_in_schema=False)
+
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+_MAX_PATHS = 1000
+
+
+@router.get("/api/models/{namespace}/{name}/tree/{revision}")
+def list_tree(
+    request: Request,
+    reader: Reader,
+    *,
+    namespace: str,
+    name: str,
+    revision: str,
+    session: Reading,
+    parts: HubParts,
+    expand: bool = False,
+) -> Response:
+    """The files of a revision. There are no folders in an adapter."""
+    found = find_snapshot(session, reader, namespace, name, whole(revision))
+    return answer(request, _entries(session, parts, found, list(found.files.values()), expand=expand))
+
+
+@router.get("/api/models/{namespace}/{name}/tree/{revision}/{path:path}")
+def list_folder(reader: Reader, *, namespace: str, name: str, revision: str, path: str, session: Reading) -> Response:
+    """Nothing: there are no folders in an adapter."""
+    found = find_snapshot(session, reader, namespace, name, whole(revision))
+    raise NotFound(
+        f"{found.version.ref} has no folder {path[:200]}: its files lie side by side.",
+        code="FILE_UNKNOWN",
+        commit=found.commit,
+    )
+
+
+async def paths_of(request: Request, _: Reader, parts: HubParts) -> Mapping[str, list[str]]:
+    """The form that asks for paths. Raises Malformed."""
+    body = bytearray()
+    async for chunk in chunks(request, parts.settings.max_json_bytes, parts.intake):
+        body += chunk
+    try:
+        return parse_qs(body.decode(), max_num_fields=_MAX_PATHS)
+    except ValueError as error:
+        raise Malformed(f"The form cannot be read: send at most {_MAX_PATHS} paths, in UTF-8.") from error
+
+
+@router.post("/api/models/{namespace}/{name}/paths-info/{revision}")
+def describe_paths(
+    request: Request,
+    reader: Reader,
+    *,
+    namespace: str,
+    name: str,
+    revision: str,
+    form: Annotated[Mapping[str, list[str]], Depends(paths_of)],
+    session: Reading,
+    parts: HubParts,
+) -> Response:
+    """Those of the paths that are files of the revision."""
+    found = find_snapshot(session, reader, namespace, name, whole(revision))
+    files = [found.files[path] for path in form.get("paths", []) if path in found.files]
+    expand = form.get("expand", [""])[-1].lower() == "true"
+    return answer(request, _entries(session, parts, found, files, expand=expand))
+
+
+@router.api_route("/{namespace}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
+def resolve(
+    request: Request, reader: Reader, *, namespace: str, name: str, revision: str, path: str, parts: HubParts
+) -> Response:
+    """The bytes of a file at a revision, or a part of them."""
+    with parts.database.reading() as session:
+        found = find_snapshot(session, reader, namespace, name, whole(revision))
+        file = found.file(whole(path))
+        adapter = catalog.require_file(session, reader, AdapterRef(namespace, name), file.sha256)
+        headers = _headers(found, file, whole(revision))
+        if is_known(request, headers["ETag"]):
+            return Response(status_code=304, headers=headers)
+        if request.method == "HEAD":
+            headers["Content-Length"] = str(file.size_bytes)
+            return Response(b"", 200, headers, "application/octet-stream")
+        stored = blobs.locate(session, file.sha256)
+    parts.downloads.note(reader, address_of(request, parts.settings.trusted_proxies), adapter.id, file.sha256)
+    return _part_of(blobs.bytes_of(stored, parts.objects), request.headers.get("range"), headers)
+
+
+def _headers(found: Snapshot, file: FileView, revision: str) -> dict[str, str]:
+    """Clients take a file only with the commit it belongs to and a name of its content."""
+    if found.adapter.visibility == "private":
+        policy = TO_NOBODY_ELSE
+    else:
+        policy = FOR_EVER if revision == found.commit else ALWAYS_ASK
+    return {
+        "X-Repo-Commit": found.commit,
+        "ETag": f'"{file.sha256}"',
+        "Cache-Control": policy,
+        "Vary": "Authorization",
+        "Accept-Ranges": "bytes",
+        "Content-Disposition": f'attachment; filename="{file.path}"',
+    }
+
+
+def _part_of(data: bytes, wanted: str | None, headers: dict[str, str]) -> Response:
+    """All of `data`, or the one range of it that was asked for (RFC 9110, 14.2: another kind of range is none)."""
+    asked = _RANGE.fullmatch(wanted or "")
+    if asked is None or asked[0] == "bytes=-":
+        return Response(data, 200, headers, "application/octet-stream")
+    if asked[1]:
+        first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
+    else:
+        first, last = max(len(data) - int(asked[2]), 0), len(data) - 1
+    if first > last:
+        return Response(b"", 416, {**headers, "Content-Range": f"bytes */{len(data)}"})
+    headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
+    return Response(data[first : last + 1], 206, headers, "application/octet-stream")
+
+
+def _entries(
+    session: Session, parts: Services, found: Snapshot, files: list[FileView], *, expand: bool
+) -> list[shapes.Json]:
+    names = snapshots.git_names(session, parts.git_names, parts.objects, files)
+    changed: Mapping[str, VersionSummary] = snapshots.last_changes(session, found) if expand else {}
+    return [shapes.entry(file, names[file.path], changed.get(file.path)) for file in files]

@@ -1,0 +1,156 @@
+"""What clients of this wire read: from our views to their objects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from hub.domain.snapshots import MAIN, Snapshot
+from hub.domain.views import (
+    AdapterView,
+    DownloadsView,
+    EvaluationView,
+    FileView,
+    PrincipalView,
+    VersionDetail,
+    VersionSummary,
+)
+from vera.manifest import DTYPES
+from vera.tensorfile import ITEM_BYTES
+
+Json = dict[str, Any]
+# Tasks that have the same name there.
+_PIPELINES = frozenset({"text-classification", "image-classification", "text-generation", "feature-extraction"})
+
+
+def moment(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def model(adapter: AdapterView, version: VersionSummary) -> Json:
+    """An adapter in a list. There are no likes here, so nothing is said of them."""
+    task = adapter.task.kind if adapter.task else None
+    pipeline = task if task in _PIPELINES else None
+    base = adapter.base.name
+    tags = ["vera", "peft", "safetensors", f"base_model:{base}", f"base_model:adapter:{base}"]
+    return {
+        "_id": adapter.id,
+        "id": adapter.id,
+        "modelId": adapter.id,
+        "author": adapter.namespace,
+        "sha": version.commit,
+        "lastModified": moment(version.created_at),
+        "createdAt": moment(adapter.created_at),
+        "private": adapter.visibility == "private",
+        "gated": False,
+        "disabled": False,
+        "library_name": "peft",
+        "pipeline_tag": pipeline,
+        "tags": tags + ([task] if task else []),
+    }
+
+
+def model_at(
+    snapshot: Snapshot, detail: VersionDetail, card_data: Json, fetched: DownloadsView, names: Mapping[str, str] | None
+) -> Json:
+    """An adapter at one version. `names` are git's of its files, where the client asked for them."""
+    version, files = snapshot.version, snapshot.files.values()
+    base = detail.manifest["base"]
+    return {
+        **model(snapshot.adapter, version),
+        "downloads": sum(day.count for day in fetched.days),
+        "downloadsAllTime": fetched.total,
+        "siblings": [_sibling(file, names) for file in files],
+        "cardData": card_data,
+        "config": {"peft": {"base_model_name_or_path": base["name"], "task_type": None}},
+        "safetensors": _tensors(detail),
+        "baseModels": {"relation": "adapter", "models": [{"_id": base["name"], "id": base["name"]}]},
+        "evalResults": [_result(each) for each in detail.evaluations if each.score is not None],
+        "usedStorage": version.size_bytes,
+        "vera": {
+            "ref": version.ref,
+            "digest": version.digest,
+            "base": dict(base),
+            "warnings": list(detail.warnings),
+        },
+    }
+
+
+def entry(file: FileView, git_name: str, changed_in: VersionSummary | None = None) -> Json:
+    """A file of a tree. `changed_in` is the version that gave it this content, where the client asked for that."""
+    shown: Json = {"type": "file", "path": file.path, "oid": git_name, "size": file.size_bytes}
+    if changed_in is not None:
+        shown["lastCommit"] = {
+            "id": changed_in.commit,
+            "title": _title(changed_in),
+            "date": moment(changed_in.created_at),
+        }
+    return shown
+
+
+def commit(version: VersionSummary) -> Json:
+    message = (version.message or "").partition("\n")[2].strip()
+    return {
+        "id": version.commit,
+        "title": _title(version),
+        "message": message,
+        "date": moment(version.created_at),
+        "authors": [{"user": version.created_by}],
+        "formatted": {"title": _title(version), "message": message},
+    }
+
+
+def refs(head: VersionSummary, versions: Sequence[VersionSummary]) -> Json:
+    """`main`, and a tag for each version."""
+    return {
+        "branches": [_ref(MAIN, f"refs/heads/{MAIN}", head)],
+        "tags": [_ref(f"v{each.version}", f"refs/tags/v{each.version}", each) for each in versions],
+        "converts": [],
+    }
+
+
+def account(principal: PrincipalView, token_id: int) -> Json:
+    """Who a token speaks for; what it may do as near as their two words for it say."""
+    role = "write" if "repo:push" in principal.scopes else "read"
+    return {
+        "type": "org" if principal.kind == "organisation" else "user",
+        "id": principal.name,
+        "name": principal.name,
+        "fullname": principal.name,
+        "isPro": False,
+        "orgs": [
+            {"type": "org", "id": each.name, "name": each.name, "fullname": each.name, "roleInOrg": each.role}
+            for each in principal.organisations
+        ],
+        "auth": {"type": "access_token", "accessToken": {"displayName": f"token-{token_id}", "role": role}},
+    }
+
+
+def _sibling(file: FileView, names: Mapping[str, str] | None) -> Json:
+    if names is None:
+        return {"rfilename": file.path}
+    return {"rfilename": file.path, "size": file.size_bytes, "blobId": names[file.path]}
+
+
+def _tensors(detail: VersionDetail) -> Json:
+    dtype = DTYPES[detail.manifest["weights"]["dtype"]]
+    count = (detail.vector_bytes + detail.head_bytes) // ITEM_BYTES[dtype]
+    return {"parameters": {dtype: count}, "total": count}
+
+
+def _result(evaluation: EvaluationView) -> Json:
+    return {
+        "dataset": {"id": evaluation.suite, "task_id": evaluation.metric, "revision": evaluation.spec_digest},
+        "value": evaluation.score,
+        "date": moment(evaluation.finished_at or evaluation.created_at)[:10],
+        "source": {"name": "evaluated by this hub"},
+    }
+
+
+def _title(version: VersionSummary) -> str:
+    return (version.message or f"v{version.version}").partition("\n")[0]
+
+
+def _ref(name: str, ref: str, version: VersionSummary) -> Json:
+    return {"name": name, "ref": ref, "targetCommit": version.commit}

@@ -1,0 +1,56 @@
+"""PEFT against this hub, as its users run it: nothing but HF_ENDPOINT says where the adapters are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.hf import peft_user
+from tests.hf.conftest import Wire
+from tests.tiny import load_tiny_bert, write_tiny_bert
+from tests.tiny_adapters import make_tiny
+from vera import fingerprint
+from vera.nn.attach import attach
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, wire: Wire) -> Path:
+    """A tiny model on this machine, which the hub knows by its hash."""
+    folder = write_tiny_bert(tmp_path_factory.mktemp("base") / "bert")
+    wire.hub.register_base(fingerprint.of_files(folder), "tests/tiny-bert")
+    return folder
+
+
+def run(wire: Wire, folder: Path, program: str, *arguments: object) -> str:
+    """What a program of tests/hf says, run where HF_ENDPOINT is this hub."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
+        "HF_ENDPOINT": wire.url,
+        "HF_HOME": str(folder / "hf"),
+        "HF_TOKEN": wire.hub.token(),
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+    }
+    command = [sys.executable, str(Path(__file__).parent / program), *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_peft_answers_as_the_adapter_was_published(wire: Wire, base: Path, tmp_path: Path) -> None:
+    archive = make_tiny(fingerprint.of_files(base), seed=3)
+    assert wire.hub.push(archive, "for-peft").status_code == 201
+
+    run(wire, tmp_path, "peft_user.py", base, "demo/for-peft", "v1", tmp_path / "answer.pt")
+
+    model = load_tiny_bert(base)
+    attach(model, archive, fingerprint.of_files(base))
+    with torch.no_grad():
+        ours = model(input_ids=peft_user.IDS, attention_mask=torch.ones_like(peft_user.IDS)).last_hidden_state
+    theirs = torch.load(tmp_path / "answer.pt")
+    # The same products in another order, in float32.
+    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
