@@ -15,8 +15,9 @@ from vera.parallel_digest import GAMMA, LAST_SHIFT, MIX, WORD_BYTES
 _SHIFT0, _MULTIPLIER0 = (tl.constexpr(part) for part in MIX[0])
 _SHIFT1, _MULTIPLIER1 = (tl.constexpr(part) for part in MIX[1])
 _LAST_SHIFT = tl.constexpr(LAST_SHIFT)
-# A program mixes this many words at once, this many times: 256 KB in all, of one tensor.
-_BLOCK, _TIMES = 2048, 16
+# A program mixes this many words at once, this many times, of one tensor: 64 KB in all. The compiler lays the times side by
+# side: 16 took 8.9 ms for 13.5 GB on an H100 instead of 6.8, 64 took 19.
+_BLOCK, _TIMES = 2048, 4
 
 
 def sums_of_words(tensors: Sequence[Tensor], gamma: int = GAMMA) -> Tensor:
@@ -47,11 +48,13 @@ def _add(sums_N, table_3N, tensor_P, tensors, gamma, BLOCK: tl.constexpr, TIMES:
     words = tl.load(table_3N + tensor).to(tl.pointer_type(tl.int64))
     count = tl.load(table_3N + tensors + tensor)
     first = (tl.program_id(0) - tl.load(table_3N + 2 * tensors + tensor)) * (BLOCK * TIMES)
+    gamma = gamma.to(tl.int64).to(tl.uint64, bitcast=True)
+    step_B = (tl.arange(0, BLOCK) + 1).to(tl.uint64) * gamma
     sum_B = tl.zeros([BLOCK], tl.uint64)
     for time in tl.static_range(TIMES):
         i_B = first + time * BLOCK + tl.arange(0, BLOCK)
         word_B = tl.load(words + i_B, mask=i_B < count, other=0).to(tl.uint64, bitcast=True)
-        state_B = word_B + (i_B + 1).to(tl.uint64) * gamma.to(tl.int64).to(tl.uint64, bitcast=True)
+        state_B = word_B + (step_B + (first + time * BLOCK).to(tl.uint64) * gamma)  # one product for the block
         state_B = (state_B ^ (state_B >> _SHIFT0)) * _MULTIPLIER0
         state_B = (state_B ^ (state_B >> _SHIFT1)) * _MULTIPLIER1
         state_B ^= state_B >> _LAST_SHIFT
