@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vera.nn.hashing import DTYPES, TensorHasher
+from vera.nn.hashing import _COPIED_BYTES, DTYPES, TensorHasher, _sha256_from_afar
 from vera.parallel_digest import GAMMA, DigestBook, digest_of_bytes
 
 # What lies nowhere at hand is digested where it is, as on a GPU.
@@ -79,3 +79,10 @@ def test_progress_counts_what_was_recognised_too() -> None:
     seen: list[tuple[int, int]] = []
     TensorHasher(book, at_hand=FAR).sha256_all([(tensor, "F32"), (tensor + 1, "F32")], lambda *at: seen.append(at))
     assert seen == [(192, 192)]
+
+
+def test_a_tensor_from_afar_is_hashed_piece_by_piece() -> None:
+    data = torch.randint(0, 255, (2 * _COPIED_BYTES + 5,), dtype=torch.uint8)
+    assert _sha256_from_afar(data) == hashlib.sha256(data.numpy().data).hexdigest()
+    if torch.cuda.is_available():
+        assert _sha256_from_afar(data.cuda()) == _sha256_from_afar(data)
