@@ -28,6 +28,7 @@ from vera.nn.dvora import DvoraDelta
 from vera.nn.layer import AdaptedForward, AdaptedLookup, Added, Delta, SharedProjection, VeraDelta
 from vera.nn.linear import is_target, linear_size, lookup_scale, weight_of
 from vera.nn.mixing import WeightedSum, per_row
+from vera.nn.offloading import device_of
 from vera.nn.own_heads import Forward, HeadRows, OwnHead, Replacing
 from vera.projection import Projection
 
@@ -115,7 +116,7 @@ class Bank:
             self._check_target(module)
         deltas: dict[str, Delta] = {}
         for module in modules:
-            shared = self._shared(digest, _device_of(self.targets[module.name]), projection)
+            shared = self._shared(digest, device_of(self.targets[module.name]), projection)
             if method == DVORA:
                 deltas[module.name] = DvoraDelta(shared, self.targets[module.name], module.name)
             else:
@@ -126,7 +127,7 @@ class Bank:
         """A new adapter `name` made of `deltas`, placed where the modules they stand beside are."""
         self._check_new(name)
         for module_name, delta in deltas.items():
-            delta.to(_device_of(self.targets[module_name]))
+            delta.to(device_of(self.targets[module_name]))
         slot = self.slots[name] = Slot(dict(deltas), label)
         return slot
 
@@ -182,7 +183,7 @@ class Bank:
         mixed = {
             module: per_row(
                 module, [rows[name].deltas.get(module) if name else None for name in names],
-                _device_of(self.targets[module]),
+                device_of(self.targets[module]),
             )
             for module in sorted(modules)
         }  # fmt: skip
@@ -425,10 +426,6 @@ def _check_unadapted(module_name: str, module: nn.Module) -> None:
 
 def _ends(name: str, suffixes: Sequence[str]) -> bool:
     return any(name == suffix or name.endswith(f".{suffix}") for suffix in suffixes)
-
-
-def _device_of(module: nn.Module) -> torch.device:
-    return next(module.parameters()).device
 
 
 def _projections_of(slot: Slot) -> list[SharedProjection]:

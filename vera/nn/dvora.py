@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from vera.errors import TargetError
 from vera.nn.layer import SharedProjection, VeraDelta, scaled_projection
 from vera.nn.linear import is_quantized, linear_size, weight_of, weight_rows
+from vera.nn.offloading import check_at_hand
 
 _NORM_ELEMENTS = 1 << 22  # rows of W + ΔW are made in runs of this many values: 16 MB, whatever the layer
 
@@ -124,6 +125,7 @@ def _state_of(*tensors: Tensor) -> object:
 
 def _check_readable(module: nn.Module, module_name: str) -> None:
     linear_size(module)
+    check_at_hand(module, module_name, needed_for="DVoRA")
     if is_quantized(module):
         raise TargetError(
             f"The weight of {module_name} is quantised ({type(weight_of(module)).__name__}, {weight_of(module).dtype}), and DVoRA "

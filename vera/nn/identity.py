@@ -23,6 +23,7 @@ from vera.base_difference import BaseDifference
 from vera.errors import BaseMismatch
 from vera.fingerprint import BaseFingerprint, TensorRecord
 from vera.nn.hashing import FLOATS, Progress, TensorHasher, can_contain
+from vera.nn.offloading import kept_weight
 from vera.parallel_digest import DigestBook
 
 _NUMBER = re.compile(r"(\d+)")
@@ -370,8 +371,13 @@ def _unprovable(proof: BaseProof, base: BaseFingerprint, live: Mapping[str, Tens
 
 def _tensors(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of the model's state, tied ones under each of their names. Buffers that are computed
-    and never saved, such as rotary frequencies, are not among them."""
-    return {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
+    and never saved, such as rotary frequencies, are not among them. One that is offloaded is where it is kept."""
+    live = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
+    for name, tensor in live.items():
+        if tensor.device.type == "meta":
+            kept = kept_weight(model.get_submodule(_parent(name)), _leaf(name))
+            live[name] = tensor if kept is None else kept
+    return live
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from vera.errors import TargetError, VeraError
 from vera.nn.bank import Bank
 from vera.nn.dvora import DvoraDelta
 from vera.nn.linear import is_conv1d, is_quantized, weight_of, weight_rows
+from vera.nn.offloading import check_at_hand
 from vera.peft_format import KEY_PREFIX
 
 
@@ -101,7 +102,8 @@ def live_name(bank: Bank, module_name: str) -> str:
 
 
 def check_mergeable(bank: Bank, module_name: str) -> None:
-    """Raises TargetError when the weight is quantised (MERGE_QUANTIZED) or another module's too (MERGE_TIED)."""
+    """Raises TargetError when the weight is quantised (MERGE_QUANTIZED), another module's too (MERGE_TIED), or offloaded."""
+    check_at_hand(bank.targets[module_name], module_name, needed_for="a merge")
     weight = weight_of(bank.targets[module_name])
     if is_quantized(bank.targets[module_name]):
         raise TargetError(
