@@ -7,13 +7,15 @@ bytes travel. When that transaction fails, the object is left without a record a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from hub.db import session as db
 from hub.db.queries import blobs
 from hub.db.queries.blobs import StoredBlob
+from hub.errors import Unavailable
 from hub.storage.blobs import BlobStore, missing, proven, sha256_of
 from hub.storage.table import TableBlobs
 
@@ -21,19 +23,29 @@ from hub.storage.table import TableBlobs
 INLINE_BYTES = 256 * 1024
 
 
-def put_large(objects: BlobStore | None, files: Iterable[bytes]) -> frozenset[str]:
-    """Puts the large ones of `files` into the object store; gives the hashes of those that are there now."""
+# How far the clocks of two replicas may be apart.
+_LEEWAY = timedelta(seconds=30)
+
+
+def put_large(objects: BlobStore | None, files: Iterable[bytes]) -> dict[str, datetime]:
+    """Puts the large ones of `files` into the object store; gives their hashes, and since when each is surely there."""
     if objects is None:
-        return frozenset()
-    return frozenset(objects.put(data) for data in files if len(data) > INLINE_BYTES)
+        return {}
+    began = datetime.now(UTC) - _LEEWAY
+    return {objects.put(data): began for data in files if len(data) > INLINE_BYTES}
 
 
-def record(session: Session, data: bytes, outside: frozenset[str]) -> str:
-    """Records the blob and gives its hash. Its bytes are kept in the row unless `outside` names it."""
+def record(session: Session, data: bytes, outside: Mapping[str, datetime]) -> str:
+    """Records the blob and gives its hash. Its bytes are kept in the row unless `outside` names it.
+
+    Raises Unavailable when `admin gc` has taken such an object away since it was put: it must be put again.
+    """
     sha256 = sha256_of(data)
     if sha256 not in outside:
         return TableBlobs(session).put(data)
     blobs.insert(session, sha256, len(data), None, at=db.now(session))
+    if blobs.was_removed_since(session, sha256, outside[sha256]):
+        raise Unavailable("The hub was just clearing that file away: send it again in a minute.", code="HUB_BUSY")
     return sha256
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -83,7 +83,7 @@ class Result:
     outputs: bytes
     environment: Mapping[str, Any]
     seconds: float
-    outside: frozenset[str] = frozenset()
+    outside: Mapping[str, datetime] = field(default_factory=dict)
 
 
 def register_worker(session: Session, principal: Principal, name: str, known: Sequence[SuiteDefinition]) -> str:

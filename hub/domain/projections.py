@@ -6,7 +6,8 @@ of it in memory and never the whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import BinaryIO
 
 import numpy as np
@@ -58,7 +59,7 @@ def keep(
     found: Iterable[bytes],
     *,
     size_bytes: int,
-    outside: frozenset[str],
+    outside: Mapping[str, datetime],
 ) -> bool:
     """Records the pair of these pieces, those not `outside` with their bytes, and that the principal has it.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import numpy as np
@@ -47,7 +47,7 @@ class Upload:
     card_html: str
     message: str | None = None
     is_private: bool | None = None
-    outside: frozenset[str] = frozenset()
+    outside: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def manifest(self) -> Manifest:

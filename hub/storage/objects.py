@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from typing import NamedTuple
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
@@ -11,6 +13,12 @@ from obstore.store import MemoryStore, ObjectStore, from_url
 
 from hub.errors import BlobCorrupt, Unavailable
 from hub.storage.blobs import missing, proven, sha256_of
+
+
+class StoredObject(NamedTuple):
+    sha256: str
+    size_bytes: int
+    modified_at: datetime
 
 
 class ObjectBlobs:
@@ -44,6 +52,18 @@ class ObjectBlobs:
             except (NotFoundError, FileNotFoundError) as error:
                 raise missing(sha256) from error
         return proven(sha256, data)
+
+    def stored(self) -> Iterator[StoredObject]:
+        """Every object there is, in no order. Raises Unavailable."""
+        with _outages_named():
+            for page in obstore.list(self._store, prefix="blobs"):
+                for meta in page:
+                    yield StoredObject(meta["path"].rpartition("/")[2], meta["size"], meta["last_modified"])
+
+    def remove(self, sha256: str) -> None:
+        """Takes the object away; one that is not there is gone already."""
+        with _outages_named(), suppress(NotFoundError, FileNotFoundError):
+            obstore.delete(self._store, _key(sha256))
 
     def _mend(self, sha256: str, data: bytes) -> None:
         """Writes over what stands there when it is not what its name says."""

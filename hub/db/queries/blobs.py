@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.db.models import Adapter, Blob, Version, VersionFile
+from hub.db.models import Adapter, Blob, RemovedObject, Version, VersionFile
 from hub.db.queries.inserting import insert_new
 
 
@@ -20,13 +20,22 @@ class StoredBlob(NamedTuple):
 
 
 def insert(session: Session, sha256: str, size_bytes: int, data: bytes | None, *, at: datetime) -> None:
-    """Keeps the row of a blob; a second time changes nothing."""
-    insert_new(session, Blob, sha256=sha256, size_bytes=size_bytes, data=data, created_at=at)
+    """Keeps the row of a blob; a second time changes nothing. From then on it stays until the transaction ends."""
+    while not insert_new(session, Blob, sha256=sha256, size_bytes=size_bytes, data=data, created_at=at):
+        held = select(Blob.sha256).where(Blob.sha256 == sha256).with_for_update(read=True, key_share=True)
+        if session.scalar(held) is not None:
+            return  # otherwise `delete_unreferenced` came between
 
 
 def find(session: Session, sha256: str) -> StoredBlob | None:
     row = session.execute(select(Blob.sha256, Blob.data).where(Blob.sha256 == sha256)).first()
     return StoredBlob(*row) if row else None
+
+
+def was_removed_since(session: Session, sha256: str, at: datetime) -> bool:
+    """True when the object is being taken out of the object store, or was after that moment."""
+    removed = RemovedObject.removed_at.is_(None) | (RemovedObject.removed_at > at)
+    return session.scalar(select(RemovedObject.sha256).where(RemovedObject.sha256 == sha256, removed)) is not None
 
 
 def is_file_of(session: Session, adapter_id: int, sha256: str) -> bool:

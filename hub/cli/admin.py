@@ -1,0 +1,128 @@
+"""`vera-hub admin`: for whoever runs a hub, on its machine. All of it works while the hub is in use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hub.cli import Refused, _settings, data_option
+
+if TYPE_CHECKING:
+    from hub.db.session import Database
+    from hub.storage.objects import ObjectBlobs
+
+folder_argument = click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+
+
+@click.group()
+def admin() -> None:
+    """Look after a hub: copies of it, what is wrong with it, and clearing away.
+
+    The hub is the one of --data, or of VERA_HUB_DATABASE_URL and VERA_HUB_BLOB_URL.
+    """
+
+
+@admin.command()
+@folder_argument
+@data_option
+@click.option("--portable", "is_portable", is_flag=True, help="As rows of text, that PostgreSQL and SQLite both read.")
+def backup(*, folder: Path, data_dir: Path | None, is_portable: bool) -> None:
+    """Copy the whole hub into FOLDER, which must not be there yet."""
+    from hub.care.backup import back_up
+
+    with _parts(data_dir) as (database, objects):
+        contents = back_up(database, objects, folder, is_portable=is_portable)
+    click.echo(f"{folder} holds the hub as it was at {contents.created_at}, in {len(contents.files)} files.")
+
+
+@admin.command()
+@folder_argument
+@data_option
+def restore(*, folder: Path, data_dir: Path | None) -> None:
+    """Make a new hub of the backup in FOLDER.
+
+    Tokens that were revoked after the backup was made are good again: revoke them anew.
+    """
+    from hub.care.backup import restore as restore_from
+
+    with _refusals():
+        contents = restore_from(folder, _settings(data_dir=data_dir))
+    click.echo(f"The hub is what it was at {contents.created_at}. `vera-hub admin fsck` looks at every byte of it.")
+
+
+@admin.command()
+@data_option
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_context
+def fsck(context: click.Context, /, *, data_dir: Path | None, as_json: bool) -> None:
+    """Find what is missing, corrupt or needed by nothing. Changes nothing.
+
+    Exit status 1 when anything is missing or corrupt.
+    """
+    from hub.care.checking import check
+
+    with _parts(data_dir) as (database, objects):
+        found = list(check(database, objects))
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in found], indent=2))
+    else:
+        for each in found:
+            click.echo(f"{each.kind:8} {each.what}: {each.detail}")
+    bad = sum(each.kind != "orphan" for each in found)
+    click.echo(f"{bad} wrong, {len(found) - bad} needed by nothing.", err=True)
+    context.exit(1 if bad else 0)
+
+
+@admin.command()
+@data_option
+@click.option("--grace-hours", type=click.IntRange(1), default=24, show_default=True, help="What is newer stays.")
+@click.option("--dry-run", "is_rehearsal", is_flag=True, help="Only say how much would go.")
+def gc(*, data_dir: Path | None, grace_hours: int, is_rehearsal: bool) -> None:
+    """Clear away files that no version needs."""
+    from datetime import timedelta
+
+    from hub.care.collecting import collect
+
+    with _parts(data_dir) as (database, objects):
+        cleared = collect(database, objects, grace=timedelta(hours=grace_hours), is_rehearsal=is_rehearsal)
+    verb = "would go" if is_rehearsal else "are gone"
+    click.echo(f"{cleared.blobs} files, {cleared.size_bytes:,} bytes, {verb}.")
+
+
+@contextmanager
+def _parts(data_dir: Path | None) -> Iterator[tuple[Database, ObjectBlobs | None]]:
+    """The database and the object store of a hub that may be in use. Its schema must be this release's."""
+    from hub.db.migrating import require_current
+    from hub.db.session import Database
+    from hub.errors import Invalid
+    from hub.settings import DATABASE_FILE
+    from hub.storage.objects import ObjectBlobs
+
+    settings = _settings(data_dir=data_dir)
+    with _refusals():
+        if settings.is_embedded and not (settings.data_dir / DATABASE_FILE).is_file():
+            raise Invalid(f"There is no hub in {settings.data_dir}: say where it is with --data.", code="HUB_UNKNOWN")
+        database = Database(settings.resolved_database_url)
+        try:
+            require_current(database)
+            yield database, ObjectBlobs.from_url(settings.blob_url) if settings.blob_url else None
+        finally:
+            database.close()
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    from hub.errors import HubError, StartRefused
+
+    try:
+        yield
+    except StartRefused as error:
+        raise Refused(str(error), error.exit_code) from error
+    except HubError as error:
+        raise Refused(str(error), 1) from error
