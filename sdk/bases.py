@@ -16,14 +16,15 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdk.config import Config
-from sdk.errors import Misconfigured, Offline
+from sdk.errors import HubWarning, Misconfigured, Offline
 from sdk.files import read_bounded, write_atomically
 from vera import fingerprint as hashing
 from vera.errors import BaseUnreadable, VeraError
@@ -213,16 +214,38 @@ def labels_of(path: Path) -> tuple[str, ...]:
 def fingerprint_of(path: Path | str, *, config: Config, progress: Progress | None = None) -> BaseFingerprint:
     """The fingerprint of the checkpoint at `path`; at once when its files are as they were the last time.
 
-    `progress` is called with (bytes done, bytes in all) while it reads. Raises BaseUnreadable.
+    A checkpoint that has no safetensors files is read from its pickles, with a HubWarning. `progress` is called with (bytes done, bytes in all) while it reads. Raises BaseUnreadable.
     """
     tables = _Tables(config.cache)
     state = _FileState.of(Path(path))
     table = tables.of_state(state)
     if table is not None:
         return table
-    table = hashing.of_files(path, progress=progress)
+    table = (
+        _of_pickles(pickles, progress)
+        if (pickles := hashing.pickle_files(Path(path)))
+        else hashing.of_files(path, progress=progress)
+    )
     is_settled = state.is_settled and state == _FileState.of(Path(path))
     tables.keep(table, state if is_settled else None)
+    return table
+
+
+def _of_pickles(files: Sequence[Path], progress: Progress | None) -> BaseFingerprint:
+    try:
+        from vera.nn.pickled import of_pickles
+    except ImportError as error:
+        raise BaseUnreadable(
+            f"{files[0]} is a pickle, and reading one safely needs torch: pip install 'vera-hub[torch]', or convert it.",
+            code="TORCH_MISSING",
+        ) from error
+    table = of_pickles(files, progress=progress)
+    warnings.warn(
+        f"{files[0]} is a pickle. Its tensors were read without running anything in it; whatever else opens it may not be "
+        "as careful. Keep safetensors files instead: `save_pretrained` of the loaded model writes them.",
+        HubWarning,
+        stacklevel=3,
+    )
     return table
 
 
@@ -294,7 +317,7 @@ class _FileState:
 
     @classmethod
     def of(cls, path: Path) -> _FileState:
-        stats = [file.stat() for file in hashing.checkpoint_files(path)]
+        stats = [file.stat() for file in hashing.pickle_files(path) or hashing.checkpoint_files(path)]
         identity = json.dumps([(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in stats])
         return cls(hashlib.sha256(identity.encode()).hexdigest(), max(s.st_mtime for s in stats))
 

@@ -23,6 +23,8 @@ from vera.errors import ArchiveError, BaseUnreadable
 SCHEME = "vbf1"
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
+PICKLE_FILE = "pytorch_model.bin"
+PICKLE_INDEX_FILE = "pytorch_model.bin.index.json"
 
 Progress = Callable[[int, int], None]
 
@@ -132,7 +134,7 @@ def checkpoint_files(path: Path) -> list[Path]:
     if (path / SINGLE_FILE).is_file():
         return [path / SINGLE_FILE]
     if (path / INDEX_FILE).is_file():
-        return _shards(path)
+        return _shards(path / INDEX_FILE)
     if not path.exists():
         raise BaseUnreadable(f"There is nothing at {path}: give the folder of a base checkpoint.", path=str(path))
     has_pickles = any(file for pattern in ("*.bin", "*.pt", "*.pth", "*.pkl") for file in path.glob(pattern))
@@ -142,16 +144,27 @@ def checkpoint_files(path: Path) -> list[Path]:
     )
 
 
-def _shards(folder: Path) -> list[Path]:
+def pickle_files(path: Path) -> list[Path]:
+    """The pickles that hold the checkpoint in the folder `path` where no safetensors file does; none of any other path.
+
+    They are found here and read by `vera.nn.pickled`. Raises BaseUnreadable for an index that is none.
+    """
+    if (path / SINGLE_FILE).is_file() or (path / INDEX_FILE).is_file():
+        return []
+    if (path / PICKLE_FILE).is_file():
+        return [path / PICKLE_FILE]
+    return _shards(path / PICKLE_INDEX_FILE) if (path / PICKLE_INDEX_FILE).is_file() else []
+
+
+def _shards(index: Path) -> list[Path]:
+    folder = index.parent
     try:
-        names = set(json.loads((folder / INDEX_FILE).read_bytes())["weight_map"].values())
+        names = set(json.loads(index.read_bytes())["weight_map"].values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BaseUnreadable(f"{folder / INDEX_FILE} is not an index of shards.", path=str(folder)) from error
+        raise BaseUnreadable(f"{index} is not an index of shards.", path=str(folder)) from error
     for name in names:
         if not isinstance(name, str) or Path(name).name != name or not (folder / name).is_file():
-            raise BaseUnreadable(
-                f"{folder / INDEX_FILE} names the shard {name!r}, which is not there.", path=str(folder)
-            )
+            raise BaseUnreadable(f"{index} names the shard {name!r}, which is not there.", path=str(folder))
     return sorted(folder / name for name in names)
 
 

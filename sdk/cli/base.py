@@ -32,7 +32,8 @@ def base() -> None:
 def add(app: App, path_or_id: str, *, name: str | None, revision: str | None) -> None:
     """Fingerprint a base, register it at the hub and remember where it lies.
 
-    PATH_OR_ID is a folder with a safetensors checkpoint, or a Hugging Face id, which is downloaded.
+    PATH_OR_ID is a folder with a safetensors checkpoint (or one of pickles, of which only tensors are read), or a
+    Hugging Face id, which is downloaded.
     """
     from sdk import bases
 

@@ -26,7 +26,7 @@ from sdk.bases import (
 )
 from sdk.client import Hub
 from sdk.config import Config
-from sdk.errors import Misconfigured, Offline
+from sdk.errors import HubWarning, Misconfigured, Offline
 from tests.builders import make_base
 from tests.sdk.fakes import NOW, FakeHub, answer
 from vera import fingerprint, tensorfile
@@ -184,6 +184,20 @@ def test_a_file_that_may_still_be_written_is_read_every_time(checkpoint: Path, c
     fingerprint_of(checkpoint, config=config, progress=second)
 
     assert second.happened
+
+
+def test_a_checkpoint_of_pickles_is_read_with_a_warning_once(tmp_path: Path, config: Config) -> None:
+    import torch
+
+    expected = fingerprint.of_files(write_checkpoint(tmp_path / "safe"))
+    file = tmp_path / "old" / fingerprint.PICKLE_FILE
+    file.parent.mkdir()
+    torch.save({"w": torch.ones(4, 4)}, file)
+    os.utime(file, (1, 1))
+
+    with pytest.warns(HubWarning, match="is a pickle"):
+        assert fingerprint_of(file.parent, config=config) == expected
+    assert fingerprint_of(file.parent, config=config) == expected
 
 
 OTHER_TABLE = json.dumps(make_base().to_rows()).encode()
