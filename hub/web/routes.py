@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Principal
 from hub.db.session import Database
 from hub.domain import bases, catalog, downloads, evaluations, leaderboards
-from hub.domain.views import AdapterView, EvaluationView, Leaderboard, VersionSummary
+from hub.domain.views import AdapterView, EvaluationView, Leaderboard, TensorRow, VersionSummary
 from hub.web.assets import all_assets
 from hub.web.figures import ScoreAxis
 from hub.web.pages import render
@@ -22,6 +22,8 @@ from vera.errors import RefError
 from vera.ref import AdapterRef
 
 ROWS_PER_PAGE = 25
+# As many rows of a table as a browser lays out at once; a model of a hundred billion parameters has a thousand tensors.
+TENSORS_SHOWN = 1000
 # Enough to choose from; the list of bases has them all.
 BASES_TO_CHOOSE_FROM = 100
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -155,9 +157,19 @@ def bases_page(request: Request, session: Reading, reader: Visitor, cursor: Text
 
 
 @page("/bases/{fingerprint}")
-def base_page(request: Request, session: Reading, reader: Visitor, fingerprint: str) -> Response:
-    """A base and its tensor table."""
-    return render(request, "base.html", base=bases.get_base(session, reader, fingerprint))
+def base_page(request: Request, session: Reading, reader: Visitor, *, fingerprint: str, tensor: Text = "") -> Response:
+    """A base and its tensor table, narrowed down to what `tensor` looks for."""
+    base = bases.get_base(session, reader, fingerprint)
+    found = [row for row in base.tensors if _is_wanted(row, tensor)]
+    shown = found[:TENSORS_SHOWN]
+    return render(request, "base.html", base=base, tensor=tensor, found=len(found), tensors=shown)
+
+
+def _is_wanted(row: TensorRow, search: str) -> bool:
+    """Whether every word of `search` is in the name, is the type, or begins the hash of a tensor."""
+    name, dtype, _, sha256 = row
+    words = search.lower().split()
+    return all(word in name.lower() or word == dtype.lower() or sha256.startswith(word) for word in words)
 
 
 @page("/{namespace}/{name}")

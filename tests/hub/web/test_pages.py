@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from itertools import islice, product
+from urllib.parse import urlencode
 
 import pytest
 
 from tests.builders import BASE_NAME, make_archive, make_base
 from tests.hub.web.seeding import BROWSER, SUITE, SeededHub
+from vera.fingerprint import BaseFingerprint
 
 PAGES = (
     "/",
@@ -25,6 +27,8 @@ PAGES = (
     "/leaderboards/demo/topics",
     "/bases",
     "/bases/{fingerprint}",
+    "/bases/{fingerprint}?tensor=dense+f32",
+    "/bases/{fingerprint}?tensor=nowhere",
 )
 
 
@@ -254,6 +258,26 @@ def test_a_base_shows_its_fingerprint_and_tensors(hub: SeededHub) -> None:
         assert tensor.name in page.text
         assert tensor.sha256 in page.values("title")
     assert "20 × 12" in page.text
+
+
+def test_the_tensors_of_a_base_are_found_by_name_type_and_hash(hub: SeededHub) -> None:
+    wanted = hub.base.tensors[0]
+    for search in (wanted.name.upper(), f"{wanted.name[2:]} {wanted.dtype}", wanted.sha256[:12]):
+        page = read(hub, f"/bases/{{fingerprint}}?{urlencode({'tensor': search})}")
+        found = [tensor.name for tensor in hub.base.tensors if tensor.sha256 in page.values("title")]
+        assert found == [wanted.name]
+        assert ("input", "search") in {(tag, attributes.get("type")) for tag, attributes in page.elements}
+    assert "No tensor like that" in read(hub, "/bases/{fingerprint}?tensor=nowhere").text
+    assert f"/api/v1/bases/{hub.base.value}" in page.values("href")
+
+
+def test_a_long_table_is_cut_and_says_so(new_hub: SeededHub) -> None:
+    base = BaseFingerprint.from_rows([[f"w{i:04}", "F32", [1], f"{i:064x}"] for i in range(1001)])
+    new_hub.register_base(base)
+    page = read(new_hub, f"/bases/{base.value}")
+    shown = {tensor.name for tensor in base.tensors if tensor.sha256 in page.values("title")}
+    assert shown == {f"w{i:04}" for i in range(1000)}
+    assert "the first 1,000 of them" in page.text
 
 
 def test_names_from_strangers_are_text(new_hub: SeededHub) -> None:
