@@ -18,6 +18,7 @@ from hub.access.services import Services
 from hub.access.visiting import Visiting
 from hub.api import (
     adapters,
+    aliases,
     audit,
     bases,
     evaluations,
@@ -29,6 +30,7 @@ from hub.api import (
     service,
     tokens,
     users,
+    withdrawals,
     workers,
 )
 from hub.api import errors as api_errors
@@ -84,6 +86,8 @@ def create_app(settings: Settings) -> FastAPI:
         bases,
         projections,
         adapters,
+        withdrawals,
+        aliases,
         evaluations,
         workers,
     ):

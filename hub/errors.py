@@ -7,7 +7,10 @@ HubError
 ├── NotFound            it is not there, or the caller may not see it
 ├── TooSlow             the request stopped coming
 ├── TooMany             too often: try again later
+├── Gone                it was there and was deleted for good
+├── Withheld            an admin keeps it from being given out
 ├── Conflict            it cannot be done in the present state
+├── PreconditionFailed  it is not what the request expected: nothing was changed
 ├── TooLarge            more bytes than are allowed
 ├── Unsupported         another format than the one that is spoken
 ├── Invalid             well formed and wrong
@@ -70,8 +73,20 @@ class TooMany(HubError):
         self.retry_after_s = retry_after_s
 
 
+class Gone(HubError):
+    code = "GONE"
+
+
+class Withheld(HubError):
+    code = "WITHHELD"
+
+
 class Conflict(HubError):
     code = "CONFLICT"
+
+
+class PreconditionFailed(HubError):
+    code = "PRECONDITION_FAILED"
 
 
 class TooLarge(HubError):

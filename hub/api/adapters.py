@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from contextlib import suppress
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -15,6 +16,7 @@ from hub.access.services import HubParts, Reading, Services, Writing
 from hub.api.bodies import JsonBody
 from hub.api.multipart import boundary_of, read_parts
 from hub.api.parameters import Cursor, Limit, Search
+from hub.api.push_parts import PART_LIMITS, PUSH_BODY, said_in
 from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known
 from hub.api.schemas import AdapterChange
 from hub.auth.policy import Action, Principal
@@ -22,40 +24,13 @@ from hub.domain import blobs, catalog, downloads, projections, publishing
 from hub.domain.catalog import Sort
 from hub.domain.publishing import Published, Quota
 from hub.domain.views import AdapterDetail, AdapterView, DownloadsView, Page, VersionDetail
-from hub.errors import Invalid
+from hub.errors import HubError
 from vera.archive import MAX_BYTES
 from vera.ref import AdapterRef
 
 Days = Annotated[int, Query(ge=1, le=366, description="How many days, today the last.")]
 
 router = APIRouter(prefix="/api/v1/adapters", tags=["Adapters"])
-
-MESSAGE_PART = "message"
-VISIBILITY_PART = "visibility"
-# A character takes up to 4 bytes.
-PART_LIMITS = {**MAX_BYTES, MESSAGE_PART: 4 * publishing.MAX_MESSAGE, VISIBILITY_PART: 16}
-
-_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
-_VISIBILITY = {"type": "string", "enum": ["public", "private"]}
-PUSH_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        **dict.fromkeys(MAX_BYTES, _FILE),
-                        MESSAGE_PART: {"type": "string"},
-                        VISIBILITY_PART: _VISIBILITY,
-                    },
-                    "required": list(MAX_BYTES),
-                    "additionalProperties": False,
-                }
-            }
-        },
-    }
-}
 
 
 @router.post(
@@ -133,7 +108,7 @@ def resolve_version(
     session: Reading,
     digest: Annotated[str | None, Query(pattern=r"^sha256:[0-9a-f]{64}$", description="What it must be.")] = None,
 ) -> Response:
-    """The version that `v3`, `latest`, a commit or `sha256:…` means."""
+    """The version that `v3`, an alias, `latest`, a commit or `sha256:…` means."""
     return answer(request, catalog.resolve_version(session, reader, AdapterRef(namespace, name, selector, digest)))
 
 
@@ -145,13 +120,16 @@ def resolve_version(
 def download(request: Request, reader: Reader, *, namespace: str, name: str, sha256: str, parts: HubParts) -> Response:
     """The bytes of a file of a version of this adapter."""
     with parts.database.reading() as session:
-        adapter = catalog.require_file(session, reader, AdapterRef(namespace, name), sha256)
+        adapter, first_fetched = catalog.require_file(session, reader, AdapterRef(namespace, name), sha256)
         policy = TO_NOBODY_ELSE if adapter.is_private else FOR_EVER
         headers = {"ETag": f'"{sha256}"', "Cache-Control": policy, "Vary": "Authorization"}
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         stored = blobs.locate(session, sha256)
     parts.downloads.note(reader, address_of(request, parts.settings.trusted_proxies), adapter.id, sha256)
+    if first_fetched:
+        with suppress(HubError), parts.database.writing() as session:  # a full disk keeps nobody from reading
+            catalog.note_fetch(session, first_fetched)
     headers["Content-Disposition"] = "attachment"  # a browser is not to show a card as a page of ours
     return Response(blobs.bytes_of(stored, parts.objects), 200, headers, "application/octet-stream")
 
@@ -168,10 +146,8 @@ def _publish(
     parts: Services, principal: Principal, namespace: str, name: str, received: Mapping[str, bytes]
 ) -> Published:
     """Checks everything, keeps what is large, and then publishes in one short transaction."""
-    files = {path: data for path, data in received.items() if path not in (MESSAGE_PART, VISIBILITY_PART)}
-    upload = publishing.check_upload(
-        files, _message(received.get(MESSAGE_PART)), is_private=_is_private(received.get(VISIBILITY_PART))
-    )
+    files = {path: data for path, data in received.items() if path in MAX_BYTES}
+    upload = publishing.check_upload(files, said_in(received))
     if parts.objects is not None:
         with parts.database.reading() as session:
             publishing.require_base(session, upload.manifest)
@@ -180,18 +156,3 @@ def _publish(
     quota = Quota(parts.settings.max_account_adapters, parts.settings.max_account_bytes)
     with parts.database.writing() as session:
         return publishing.publish_version(session, principal, upload, namespace=namespace, name=name, quota=quota)
-
-
-def _message(data: bytes | None) -> str | None:
-    try:
-        return data.decode() if data else None
-    except UnicodeDecodeError as error:
-        raise Invalid("The message is not UTF-8 text.", code="MESSAGE_INVALID") from error
-
-
-def _is_private(data: bytes | None) -> bool | None:
-    if data is None:
-        return None
-    if data not in (b"public", b"private"):
-        raise Invalid("The visibility of an adapter is public or private.", code="VISIBILITY_INVALID")
-    return data == b"private"

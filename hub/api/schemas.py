@@ -12,6 +12,8 @@ from hub.domain.views import RoleName, Visibility
 Text = Annotated[str, Field(max_length=200)]
 Named = Annotated[str, Field(min_length=1, max_length=200)]
 Number40 = Annotated[str, Field(pattern=r"^[0-9]{1,40}$")]
+# How long it may be is the domain's to say.
+Reasons = Annotated[str, Field(max_length=10_000)]
 Password = Annotated[str, Field(max_length=1000)]
 Fence = Annotated[int, Field(ge=0, lt=1 << 63)]
 Credit = Annotated[float, Field(ge=0, le=1, strict=False)]  # 1 is as good as 1.0
@@ -31,6 +33,21 @@ class BaseRegistration(Body):
 
 class AdapterChange(Body):
     visibility: Visibility
+
+
+class Reason(Body):
+    reason: Reasons
+
+
+class Deprecation(Body):
+    message: Reasons
+    replacement: Text | None = None
+
+
+class AliasChange(Body):
+    version: Text
+    expected: Annotated[str, Field(pattern=r"^v[1-9][0-9]{0,8}$")] | None = None
+    protected: bool | None = None
 
 
 class NewOrganisation(Body):

@@ -55,6 +55,11 @@ class Action(StrEnum):
     PUSH = "push"
     CREATE_ADAPTER = "create-adapter"
     MANAGE_ADAPTER = "manage-adapter"
+    YANK = "yank"
+    DELETE_VERSION = "delete-version"
+    QUARANTINE = "quarantine"
+    SET_ALIAS = "set-alias"
+    SET_PROTECTED_ALIAS = "set-protected-alias"
     REQUEST_EVALUATION = "request-evaluation"
     EVALUATE = "evaluate"
     READ_ORGANISATION = "read-organisation"
@@ -96,6 +101,11 @@ RULES: Mapping[Action, Rule] = {
     Action.PUSH: Rule(Scope.PUSH, Role.PUBLISHER, is_about_a_namespace=True),
     Action.CREATE_ADAPTER: Rule(Scope.PUSH, Role.MAINTAINER, is_about_a_namespace=True),
     Action.MANAGE_ADAPTER: Rule(Scope.MANAGE, Role.MAINTAINER),
+    Action.YANK: Rule(Scope.YANK, Role.PUBLISHER),
+    Action.DELETE_VERSION: Rule(Scope.MANAGE, Role.MAINTAINER),
+    Action.QUARANTINE: Rule(Scope.ADMIN, is_for_admins=True),
+    Action.SET_ALIAS: Rule(Scope.PUSH, Role.PUBLISHER),
+    Action.SET_PROTECTED_ALIAS: Rule(Scope.MANAGE, Role.MAINTAINER),
     Action.REQUEST_EVALUATION: Rule(Scope.SUBMIT),
     Action.EVALUATE: Rule(Scope.LEASE),
     Action.READ_ORGANISATION: Rule(Scope.READ_ORGANISATION, Role.READER, is_about_a_namespace=True),

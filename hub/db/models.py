@@ -216,7 +216,8 @@ class Base(Table):
 
 
 class Adapter(Table):
-    """A name that versions are pushed under. Base and task are those of the latest version."""
+    """A name that versions are pushed under. Base and task are those of the latest version, or of the newest
+    that can be had while none is the latest."""
 
     __tablename__ = "adapters"
     __table_args__ = (
@@ -236,6 +237,8 @@ class Adapter(Table):
     is_private: Mapped[bool] = mapped_column(server_default=false())
     # Counts the versions ever made, so that a number is never given twice.
     last_number: Mapped[int]
+    # What `latest` means; NULL while no version may be that.
+    latest_number: Mapped[int | None]
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -244,7 +247,10 @@ class Adapter(Table):
 
 
 class Version(Table):
-    """One immutable version. `digest` is the hash of its manifest, which names every other byte."""
+    """One immutable version. `digest` is the hash of its manifest, which names every other byte.
+
+    One that was deleted stays as a row without files, so that its number and its digest are never given again.
+    """
 
     __tablename__ = "versions"
     __table_args__ = (
@@ -278,6 +284,19 @@ class Version(Table):
     # The job that pushed it, as its CI system has proven; NULL for everybody else's.
     provenance: Mapped[dict[str, str] | None] = mapped_column(JsonText)
     created_at: Mapped[datetime]
+    # The version it was made from: the one before it, or one of another adapter.
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"), index=True)
+    # Where it was made, as whoever pushed it says: {"commit": …, "run": …}.
+    source: Mapped[dict[str, str] | None] = mapped_column(JsonText)
+    is_prerelease: Mapped[bool] = mapped_column(server_default=false())
+    yank_reason: Mapped[str | None] = mapped_column(Text)
+    deprecation: Mapped[str | None] = mapped_column(Text)
+    replacement: Mapped[str | None] = mapped_column(String(200))
+    quarantine_reason: Mapped[str | None] = mapped_column(Text)
+    deleted_at: Mapped[datetime | None]
+    delete_reason: Mapped[str | None] = mapped_column(Text)
+    # When somebody else than its author first fetched it: from then on it is not theirs alone to delete.
+    fetched_at: Mapped[datetime | None]
 
     adapter: Mapped[Adapter] = relationship(lazy="raise")
     base: Mapped[Base] = relationship(lazy="raise")
@@ -291,6 +310,35 @@ class VersionFile(Table):
     path: Mapped[str] = mapped_column(String(64), primary_key=True)
     sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
     size_bytes: Mapped[int]
+
+
+class Alias(Table):
+    """A name that a version has for now. `move_id` is the move that made it so."""
+
+    __tablename__ = "aliases"
+
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
+    move_id: Mapped[int]
+    is_protected: Mapped[bool] = mapped_column(server_default=false())
+
+
+class AliasMove(Table):
+    """One move of an alias: from nothing when it was set, to nothing when it was removed."""
+
+    __tablename__ = "alias_moves"
+    __table_args__ = (Index("ix_alias_moves_adapter_id_name_id", "adapter_id", "name", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"))
+    name: Mapped[str] = mapped_column(String(64))
+    from_number: Mapped[int | None]
+    to_number: Mapped[int | None]
+    by_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    at: Mapped[datetime]
+
+    by: Mapped[Account] = relationship(lazy="raise")
 
 
 class Suite(Table):

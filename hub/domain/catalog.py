@@ -8,16 +8,26 @@ from typing import Literal
 
 from sqlalchemy.orm import Session
 
-from hub.auth.policy import Action, Principal, Resource, authorize, unknown_adapter, viewer_of
+from hub.auth.policy import Action, Principal, Resource, Scope, authorize, unknown_adapter, viewer_of
+from hub.db import session as db
 from hub.db.models import Adapter, Version
-from hub.db.queries import adapters, evaluations, versions
+from hub.db.queries import adapters, aliases, evaluations, versions
 from hub.db.queries import blobs as blob_rows
 from hub.db.queries.adapters import Filters
 from hub.domain import paging, projections
 from hub.domain.audit import Change, record
-from hub.domain.shaping import adapter_id, adapter_view, evaluation_views, ref_of, version_summary
-from hub.domain.views import AdapterDetail, AdapterView, EvaluationView, FileView, Page, VersionDetail, VersionSummary
-from hub.errors import Conflict, NotFound
+from hub.domain.shaping import adapter_id, adapter_view, alias_view, evaluation_views, ref_of, version_summary
+from hub.domain.views import (
+    AdapterDetail,
+    AdapterView,
+    EvaluationView,
+    FileView,
+    Page,
+    SourceView,
+    VersionDetail,
+    VersionSummary,
+)
+from hub.errors import Conflict, Gone, NotFound, Withheld
 from hub.storage.blobs import missing
 from hub.storage.table import TableBlobs
 from vera.manifest import MANIFEST_FILE
@@ -58,10 +68,13 @@ def list_adapters(
 
 
 def get_adapter(session: Session, reader: Principal | None, namespace: str, name: str) -> AdapterDetail:
-    """The adapter and all of its versions. Raises NotFound."""
+    """The adapter, all of its versions and its aliases. Raises NotFound."""
     adapter = find_adapter(session, reader, namespace, name)
-    summaries = tuple(version_summary(version) for version in versions.all_of(session, adapter.id))
-    return AdapterDetail(**vars(adapter_view(adapter)), versions=summaries)
+    return AdapterDetail(
+        **vars(adapter_view(adapter)),
+        versions=tuple(version_summary(version) for version in versions.all_of(session, adapter.id)),
+        aliases=tuple(alias_view(adapter, each) for each in aliases.all_of(session, adapter.id)),
+    )
 
 
 def resolve_version(session: Session, reader: Principal | None, ref: AdapterRef) -> VersionDetail:
@@ -83,15 +96,30 @@ def best_evaluations(session: Session, listed: Sequence[AdapterView]) -> Mapping
     return {view.ref.partition("@")[0]: view for view in reversed(views)}  # the best comes last and stays
 
 
-def require_file(session: Session, reader: Principal | None, ref: AdapterRef, sha256: str) -> Adapter:
-    """The adapter. Raises NotFound unless some version of this adapter has a file with this hash.
+def require_file(
+    session: Session, reader: Principal | None, ref: AdapterRef, sha256: str
+) -> tuple[Adapter, tuple[int, ...]]:
+    """The adapter, and the versions of which this is the first time that somebody fetches a file: `note_fetch` them.
 
-    A blob is reached only through an adapter, so knowing a hash opens nothing.
+    Raises NotFound unless some version of this adapter that can be had has a file with this hash: a blob is
+    reached only through an adapter, so knowing a hash opens nothing.
     """
     adapter = find_adapter(session, reader, ref.namespace, ref.name)
-    if not blob_rows.is_file_of(session, adapter.id, sha256):
+    holders = blob_rows.holders(session, adapter.id, sha256)
+    if not holders:
         raise missing(sha256)
-    return adapter
+    fresh = (each.id for each in holders if each.fetched_at is None and _is_by_another(reader, each))
+    return adapter, tuple(fresh)
+
+
+def note_fetch(session: Session, version_ids: Sequence[int]) -> None:
+    """Remembers that somebody has these versions now."""
+    versions.note_fetch(session, version_ids, at=db.now(session))
+
+
+def _is_by_another(reader: Principal | None, version: Version) -> bool:
+    """Neither the author, who may look at what they have pushed, nor a worker, which keeps nothing."""
+    return reader is None or (reader.account_id != version.created_by_id and Scope.LEASE not in reader.scopes)
 
 
 def find_adapter(
@@ -118,16 +146,58 @@ def set_visibility(
     return adapter_view(adapter)
 
 
+def hold_adapter(session: Session, principal: Principal | None, namespace: str, name: str, *, to: Action) -> Adapter:
+    """`find_adapter`, and the adapter is locked until the transaction ends: what changes its versions, and what
+    their names mean, comes one after another."""
+    adapter = find_adapter(session, principal, namespace, name, to=to)
+    adapters.hold(session, adapter.account_id, adapter.name)
+    session.expire_all()
+    return find_adapter(session, principal, namespace, name, to=to)
+
+
+def newest_version(session: Session, reader: Principal | None, namespace: str, name: str) -> VersionDetail:
+    """The latest version, or the newest that can be had while none is the latest. Raises NotFound."""
+    adapter = find_adapter(session, reader, namespace, name)
+    if adapter.latest_number is None:
+        newest = versions.newest_served(session, adapter.id)
+        if newest is not None:
+            return version_detail(session, reader, newest)
+    return resolve_version(session, reader, AdapterRef(namespace, name))
+
+
 def find_version(session: Session, reader: Principal | None, ref: AdapterRef) -> Version:
-    """Raises NotFound, and Conflict when the version is not the one that the reference's digest pins."""
-    adapter = find_adapter(session, reader, ref.namespace, ref.name)
+    """The version, which can be had. Raises NotFound, Gone for a deleted one, Withheld for one in quarantine, and
+    Conflict when it is not the one that the reference's digest pins."""
+    version = select_version(session, find_adapter(session, reader, ref.namespace, ref.name), ref)
+    require_served(version)
+    return version
+
+
+def require_served(version: Version) -> None:
+    """Raises Gone for a deleted version and Withheld for one in quarantine."""
+    if version.delete_reason is not None:
+        raise Gone(
+            f"{ref_of(version)} was deleted ({version.delete_reason}): neither its number nor its content is given "
+            "again. Use another version.",
+            code="VERSION_DELETED",
+            ref=ref_of(version),
+            reason=version.delete_reason,
+        )
+    if version.quarantine_reason is not None:
+        raise Withheld(
+            f"{ref_of(version)} is in quarantine ({version.quarantine_reason}) and is not given out: use another "
+            "version, or ask an admin of this hub.",
+            code="VERSION_QUARANTINED",
+            ref=ref_of(version),
+            reason=version.quarantine_reason,
+        )
+
+
+def select_version(session: Session, adapter: Adapter, ref: AdapterRef) -> Version:
+    """The version that `ref` selects, whatever became of it. Raises NotFound, and Conflict for another digest."""
     version = _select(session, adapter, ref)
     if version is None:
-        raise NotFound(
-            f"{ref.adapter_id} has no version {ref.selector or ref.digest}: its page lists those there are.",
-            code="VERSION_UNKNOWN",
-            ref=str(ref),
-        )
+        raise _no_such_version(adapter, ref)
     if ref.digest is not None and version.digest != ref.digest:
         raise Conflict(
             f"{ref_of(version)} is {version.digest} and not {ref.digest}, which was asked for: one of the two is "
@@ -151,6 +221,9 @@ def version_detail(session: Session, reader: Principal | None, version: Version)
         files=tuple(FileView(file.path, file.sha256, file.size_bytes) for file in files),
         card_html=versions.card_of(session, version.id),
         stored_projection=projections.get_projection(session, reader, pair) if pair else None,
+        parent=_parent_ref(session, reader, version),
+        source=SourceView(**version.source) if version.source else None,
+        aliases=tuple(aliases.names_of(session, version.id)),
         evaluations=evaluation_views(session, evaluations.of_version(session, version.id)),
         warnings=tuple(version.warnings),
         provenance=version.provenance,
@@ -161,7 +234,8 @@ def _select(session: Session, adapter: Adapter, ref: AdapterRef) -> Version | No
     selector = ref.selector or ""
     match ref.selector_kind:
         case SelectorKind.LATEST:
-            return versions.latest(session, adapter.id)
+            number = adapter.latest_number
+            return None if number is None else versions.by_number(session, adapter.id, number)
         case SelectorKind.VERSION:
             return versions.by_number(session, adapter.id, int(selector[1:]))
         case SelectorKind.COMMIT:
@@ -169,4 +243,29 @@ def _select(session: Session, adapter: Adapter, ref: AdapterRef) -> Version | No
         case SelectorKind.DIGEST:
             return versions.by_digest(session, adapter.id, selector.replace("-", ":") or ref.digest or "")
         case SelectorKind.ALIAS:
-            return None  # nothing can be given an alias yet
+            pointing = aliases.find(session, adapter.id, selector)
+            return pointing and versions.by_number(session, adapter.id, pointing.version.number)
+
+
+def _no_such_version(adapter: Adapter, ref: AdapterRef) -> NotFound:
+    if ref.selector_kind is SelectorKind.LATEST and adapter.last_number:
+        sentence = (
+            f"{ref.adapter_id} has no latest version: each was yanked, is a pre-release or is not given out. "
+            "Name the one you want, @v1 or an alias: its page lists them."
+        )
+    else:
+        sentence = f"{ref.adapter_id} has no version {ref.selector or ref.digest}: its page lists those there are."
+    return NotFound(sentence, code="VERSION_UNKNOWN", ref=str(ref))
+
+
+def _parent_ref(session: Session, reader: Principal | None, version: Version) -> str | None:
+    """What it was made from, unless that is hidden from `reader`."""
+    if version.parent_id is None:
+        return None
+    parent = versions.by_id(session, version.parent_id)
+    assert parent is not None
+    return ref_of(parent) if is_visible_to(session, reader, parent.adapter) else None
+
+
+def is_visible_to(session: Session, reader: Principal | None, adapter: Adapter) -> bool:
+    return adapters.find(session, viewer_of(reader), adapter.account.name, adapter.name) is not None

@@ -7,9 +7,11 @@ The work has two halves. `check_upload` looks at bytes alone: it takes its time 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from urllib.parse import urlsplit
 
 import numpy as np
 from sqlalchemy.orm import Session
@@ -23,7 +25,7 @@ from hub.domain import blobs
 from hub.domain.audit import Change, record
 from hub.domain.bases import find_base, tensor_table
 from hub.domain.cards import MAX_RENDERED, render_card
-from hub.domain.catalog import version_detail
+from hub.domain.catalog import find_version, require_served, version_detail
 from hub.domain.evaluations import enqueue_for_version, labels_key
 from hub.domain.projections import require_projection
 from hub.domain.views import VersionDetail
@@ -33,20 +35,50 @@ from vera import archive
 from vera.archive import Archive
 from vera.errors import ArchiveError
 from vera.manifest import EXTRA_FILES, MANIFEST_FILE, AdaptedModule, Manifest
-from vera.ref import check_adapter_id, fold_name
+from vera.ref import AdapterRef, check_adapter_id, fold_name
 
 MAX_MESSAGE = 1000
+MAX_LINK = 500
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a push says beside its files; None is what it leaves unsaid.
+
+    `is_private` is who may see an adapter that is new. `parent` is the version it was made from: `v2` of the same
+    adapter, or a reference. `commit` and `run` are the commit and the CI run that made it.
+    """
+
+    message: str | None = None
+    is_private: bool | None = None
+    is_prerelease: bool | None = None
+    parent: str | None = None
+    commit: str | None = None
+    run: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raises Invalid for what cannot be kept as said."""
+        _check_message(self.message)
+        if self.commit is not None and not _COMMIT.fullmatch(self.commit):
+            raise Invalid("The source commit must be 40 or 64 hex digits, as git has them.", code="SOURCE_INVALID")
+        if self.run is not None:
+            _check_link(self.run)
+
+    @property
+    def source(self) -> dict[str, str] | None:
+        """Where it was made, as it is kept."""
+        said = {"commit": self.commit, "run": self.run}
+        return {name: value for name, value in said.items() if value is not None} or None
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A checked push. `is_private` is who may see an adapter that is new, None when that was not said;
-    `outside` names the blobs that are in the object store already."""
+    """A checked push. `outside` names the blobs that are in the object store already."""
 
     archive: Archive
     card_html: str
-    message: str | None = None
-    is_private: bool | None = None
+    said: Said = field(default_factory=Said)
     outside: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
@@ -73,8 +105,8 @@ class Published:
     is_new: bool
 
 
-def check_upload(files: Mapping[str, bytes], message: str | None = None, *, is_private: bool | None = None) -> Upload:
-    """The adapter that `files` are. Raises a VeraError or Invalid for the first thing that is wrong with it."""
+def check_upload(files: Mapping[str, bytes], said: Said | None = None) -> Upload:
+    """The adapter that `files` are. Raises a VeraError for the first thing that is wrong with it."""
     checked = archive.inspect(files)
     for path in EXTRA_FILES:
         if path not in checked.manifest.files:
@@ -84,14 +116,7 @@ def check_upload(files: Mapping[str, bytes], message: str | None = None, *, is_p
                 code="FILE_MISSING",
                 path=path,
             )
-    if message is not None and (
-        len(message) > MAX_MESSAGE or not message.replace("\n", "").replace("\t", "").isprintable()
-    ):
-        raise Invalid(
-            f"The message may have {MAX_MESSAGE} characters of text, none of them a control character.",
-            code="MESSAGE_INVALID",
-        )
-    return Upload(checked, render_card(checked.card), message or None, is_private)
+    return Upload(checked, render_card(checked.card), said or Said())
 
 
 def require_base(session: Session, manifest: Manifest) -> Base:
@@ -130,8 +155,8 @@ def publish_version(
     """Publishes `upload` as the next version of `namespace/name`, which is made when it is new.
 
     The same push again gives the version that is there. Raises RefError for an impossible name,
-    Conflict for one that looks like another or is not as private as the upload says, Invalid for an
-    adapter that does not fit its base or whose stored pair is not here, and Forbidden.
+    Conflict for one that looks like another or is not what the upload says of it, Invalid for an adapter that
+    does not fit its base or whose stored pair is not here, NotFound for a parent that is not there, and Forbidden.
     """
     check_adapter_id(namespace, name)
     base = require_base(session, upload.manifest)
@@ -140,15 +165,44 @@ def publish_version(
     adapter = _claim_name(session, principal, Resource(namespace, name), base=base, upload=upload, at=at)
     known = versions.by_digest(session, adapter.id, upload.manifest.digest)
     if known is not None:
+        require_served(known)
+        _require_same_release(known, upload)
         return Published(version_detail(session, principal, known), is_new=False)
     _require_room(session, adapter, upload, quota)
-    version = _add_version(session, adapter, base, upload, pair=pair, namespace=namespace, principal=principal, at=at)
+    parent = _find_parent(session, principal, AdapterRef(namespace, name), adapter, upload.said.parent)
+    version = _add_version(
+        session, adapter, base, upload, pair=pair, parent=parent, namespace=namespace, principal=principal, at=at
+    )
     _keep_files(session, version, upload)
     enqueue_for_version(session, version, base, adapter.account_id, at=at)
     record(
         session, principal, Change.VERSION_PUSHED, f"{namespace}/{name}@v{version.number}", facts_of(version, adapter)
     )
     return Published(_reload(session, principal, version), is_new=True)
+
+
+def _check_message(message: str | None) -> None:
+    if message is not None and (
+        len(message) > MAX_MESSAGE or not message.replace("\n", "").replace("\t", "").isprintable()
+    ):
+        raise Invalid(
+            f"The message may have {MAX_MESSAGE} characters of text, none of them a control character.",
+            code="MESSAGE_INVALID",
+        )
+
+
+def _check_link(text: str) -> None:
+    """A page shows it as a link, and what it must not show are the credentials that such addresses hold at times."""
+    try:
+        parts = urlsplit(text)
+        is_fine = parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc
+    except ValueError:
+        is_fine = False
+    if not is_fine or len(text) > MAX_LINK or not text.isascii() or not text.isprintable() or " " in text:
+        raise Invalid(
+            f"The CI run must be an http(s) address of at most {MAX_LINK} characters, without a user in it.",
+            code="SOURCE_INVALID",
+        )
 
 
 def _check_target(module: AdaptedModule, shapes: Mapping[str, tuple[int, ...]], base: str) -> None:
@@ -187,7 +241,7 @@ def _claim_name(
         name=name,
         folded_name=folded,
         base_id=base.id,
-        is_private=bool(upload.is_private),
+        is_private=bool(upload.said.is_private),
         last_number=0,
         created_at=at,
         updated_at=at,
@@ -233,7 +287,7 @@ def _require_room(session: Session, adapter: Adapter, upload: Upload, quota: Quo
 
 def _require_same_visibility(adapter: Adapter, wanted: Resource, upload: Upload) -> None:
     """A push that says "private" must never make something public, nor the other way round."""
-    if upload.is_private is None or upload.is_private == adapter.is_private:
+    if upload.said.is_private is None or upload.said.is_private == adapter.is_private:
         return
     has, said = ("private", "public") if adapter.is_private else ("public", "private")
     raise Conflict(
@@ -245,6 +299,30 @@ def _require_same_visibility(adapter: Adapter, wanted: Resource, upload: Upload)
     )
 
 
+def _require_same_release(known: Version, upload: Upload) -> None:
+    """A version is a pre-release or not from its push on: pushing it again as the other would change nothing."""
+    said = upload.said.is_prerelease
+    if said is None or said == known.is_prerelease:
+        return
+    is_, wanted = ("a pre-release", "a release") if known.is_prerelease else ("a release", "a pre-release")
+    raise Conflict(
+        f"v{known.number} has exactly this content, and is {is_}; this push says {wanted}, which a version does not "
+        "become afterwards: let an alias mean it, or change the card and push that.",
+        code="PRERELEASE_DIFFERS",
+        version=known.number,
+    )
+
+
+def _find_parent(
+    session: Session, principal: Principal, wanted: AdapterRef, adapter: Adapter, said: str | None
+) -> Version | None:
+    """The version that the new one was made from: the one before it, unless the push says another one."""
+    if said is None:
+        return versions.by_number(session, adapter.id, adapter.last_number)
+    text = said if "/" in said else f"{wanted.adapter_id}@{said.removeprefix('@')}"
+    return find_version(session, principal, AdapterRef.parse(text))
+
+
 def _add_version(
     session: Session,
     adapter: Adapter,
@@ -252,12 +330,13 @@ def _add_version(
     upload: Upload,
     *,
     pair: str | None,
+    parent: Version | None,
     namespace: str,
     principal: Principal,
     at: datetime,
 ) -> Version:
     manifest, number = upload.manifest, adapter.last_number + 1
-    parent = versions.by_number(session, adapter.id, adapter.last_number)
+    before = versions.by_number(session, adapter.id, adapter.last_number)
     version = Version(
         adapter_id=adapter.id,
         base_id=base.id,
@@ -265,7 +344,7 @@ def _add_version(
         number=number,
         digest=manifest.digest,
         weights_digest=f"sha256:{manifest.weights.sha256}",
-        commit=commit_of(f"{namespace}/{adapter.name}", number, manifest.digest, parent.commit if parent else None),
+        commit=commit_of(f"{namespace}/{adapter.name}", number, manifest.digest, before.commit if before else None),
         rank=manifest.recipe.rank,
         parameters=manifest.parameters,
         vector_bytes=manifest.weights.vector_bytes,
@@ -273,17 +352,24 @@ def _add_version(
         size_bytes=upload.archive.size_bytes,
         lora_bytes=manifest.lora_bytes(),
         labels_sha256=labels_key(manifest.task.labels if manifest.task else ()),
-        message=upload.message,
+        message=upload.said.message,
         card_html=upload.card_html,
         warnings=warnings_for(upload, base.name),
         provenance=None if principal.provenance is None else dict(principal.provenance),
         stored_projection=pair,
         created_at=at,
+        parent_id=parent.id if parent else None,
+        source=upload.said.source,
+        is_prerelease=bool(upload.said.is_prerelease),
     )
     session.add(version)
-    adapter.last_number, adapter.base_id, adapter.updated_at = number, base.id, at
-    adapter.task_kind = manifest.task.kind if manifest.task else None
-    adapter.labels = list(manifest.task.labels) if manifest.task else None
+    adapter.last_number, adapter.updated_at = number, at
+    if not version.is_prerelease:
+        adapter.latest_number = number
+    if adapter.latest_number in (number, None):
+        adapter.base_id = base.id
+        adapter.task_kind = manifest.task.kind if manifest.task else None
+        adapter.labels = list(manifest.task.labels) if manifest.task else None
     session.flush()
     return version
 

@@ -10,12 +10,15 @@ from sqlalchemy.orm import Session
 from hub.db import session as db
 from hub.db.models import Adapter, Evaluation, Suite, Version, Worker
 from hub.db.queries import workers
+from hub.db.queries.aliases import Pointing
 from hub.db.queries.bases import CountedBase
 from hub.db.queries.evaluations import Placed
 from hub.domain.views import (
     AdapterView,
+    AliasView,
     BaseName,
     BaseView,
+    DeprecationView,
     EvaluationView,
     SuiteView,
     TaskView,
@@ -48,7 +51,7 @@ def adapter_view(adapter: Adapter) -> AdapterView:
         name=adapter.name,
         base=BaseName(adapter.base.name, adapter.base.fingerprint),
         task=TaskView(adapter.task_kind, tuple(adapter.labels or ())) if adapter.task_kind else None,
-        latest=adapter.last_number,
+        latest=adapter.latest_number,
         visibility="private" if adapter.is_private else "public",
         created_at=adapter.created_at,
         updated_at=adapter.updated_at,
@@ -71,6 +74,27 @@ def version_summary(version: Version) -> VersionSummary:
         message=version.message,
         created_at=version.created_at,
         created_by=version.created_by.name,
+        prerelease=version.is_prerelease,
+        yanked=version.yank_reason,
+        deprecated=DeprecationView(message=version.deprecation, replacement=version.replacement)
+        if version.deprecation is not None
+        else None,
+        quarantined=version.quarantine_reason,
+        deleted=version.delete_reason,
+    )
+
+
+def alias_view(adapter: Adapter, pointing: Pointing) -> AliasView:
+    alias, version, move = pointing
+    return AliasView(
+        name=alias.name,
+        version=version.number,
+        ref=f"{adapter_id(adapter)}@v{version.number}",
+        digest=version.digest,
+        protected=alias.is_protected,
+        revision=move.id,
+        updated_at=move.at,
+        updated_by=move.by.name,
     )
 
 

@@ -60,22 +60,41 @@ class TaskView:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterView:
-    """An adapter; base and task are those of its latest version."""
+    """An adapter; base and task are those of its latest version. `latest` is null while none may be that."""
 
     id: str
     namespace: str
     name: str
     base: BaseName
     task: TaskView | None
-    latest: int
+    latest: int | None
     visibility: Visibility
     created_at: datetime
     updated_at: datetime
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeprecationView:
+    """Why a version is not to be used any more, and what instead."""
+
+    message: str
+    replacement: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceView:
+    """Where a version was made, as whoever pushed it says."""
+
+    commit: str | None = None
+    run: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class VersionSummary:
-    """One version. `lora_bytes` is a float32 LoRA of rank 8 on the same modules."""
+    """One version. `lora_bytes` is a float32 LoRA of rank 8 on the same modules.
+
+    `yanked`, `quarantined` and `deleted` are the reasons, null where it is not.
+    """
 
     version: int
     ref: str
@@ -91,13 +110,44 @@ class VersionSummary:
     message: str | None
     created_at: datetime
     created_by: str
+    prerelease: bool
+    yanked: str | None
+    deprecated: DeprecationView | None
+    quarantined: str | None
+    deleted: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AliasView:
+    """What an alias means. `revision` grows with every move; `protected` says that moving it takes a maintainer."""
+
+    name: str
+    version: int
+    ref: str
+    digest: str
+    protected: bool
+    revision: int
+    updated_at: datetime
+    updated_by: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AliasMoveView:
+    """One move of an alias, from and to versions by number: from null when it was set, to null when it was removed."""
+
+    revision: int
+    before: int | None
+    after: int | None
+    at: datetime
+    by: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterDetail(AdapterView):
-    """An adapter and all of its versions, newest first."""
+    """An adapter, all of its versions, newest first, and its aliases by name."""
 
     versions: tuple[VersionSummary, ...]
+    aliases: tuple[AliasView, ...]
 
 
 @dataclass(frozen=True)
@@ -144,13 +194,17 @@ class StoredProjectionView:
 @dataclass(frozen=True, kw_only=True)
 class VersionDetail(VersionSummary):
     """A version whole. `manifest` is the parsed `vera.json`; `card_html` is sanitised. `stored_projection` is
-    null where a recipe gives the matrices; `provenance` names the CI job that has pushed it."""
+    null where a recipe gives the matrices, `parent` where there is none or it is hidden. `source` is where its pusher
+    says it was made; `provenance` names the CI job that has pushed it, as signed."""
 
     id: str
     manifest: Mapping[str, Any]
     files: tuple[FileView, ...]
     card_html: str
     stored_projection: StoredProjectionView | None
+    parent: str | None
+    source: SourceView | None
+    aliases: tuple[str, ...]
     evaluations: tuple[EvaluationView, ...]
     warnings: tuple[str, ...]
     provenance: Mapping[str, str] | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 
 from fastapi import Request
@@ -10,6 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hub.web import figures
 from hub.web.assets import asset_url
+
+_VERSION = re.compile(r"v[0-9]+")
 
 # A page loads its own style and its own script and nothing else: what a card smuggles in cannot run,
 # call out, be framed, or send a form elsewhere.
@@ -33,9 +36,9 @@ def render(request: Request, template: str, *, status: int = 200, **values: obje
 
 
 def page_of(ref: str) -> str:
-    """The path of the page of a version: `/demo/topics/v2` for `demo/topics@v2`."""
-    adapter_id, _, version = ref.partition("@")
-    return f"/{adapter_id}/{version}"
+    """The path of the page of a version: `/demo/topics/v2` for `demo/topics@v2`, `/demo/topics@prod` for that."""
+    adapter_id, _, pin = ref.partition("@")
+    return f"/{adapter_id}/{pin}" if _VERSION.fullmatch(pin) else f"/{ref}"
 
 
 @cache

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Principal
 from hub.db.session import Database
 from hub.domain import bases, catalog, downloads, evaluations, leaderboards
-from hub.domain.views import AdapterView, EvaluationView, Leaderboard, TensorRow, VersionSummary
+from hub.domain.views import AdapterView, EvaluationView, Leaderboard, TensorRow, VersionDetail, VersionSummary
 from hub.web.assets import all_assets
 from hub.web.figures import ScoreAxis
 from hub.web.pages import render
@@ -196,10 +196,17 @@ def version_page(request: Request, session: Session, reader: Principal | None, r
         request,
         "adapter.html",
         adapter=catalog.get_adapter(session, reader, ref.namespace, ref.name),
-        version=catalog.resolve_version(session, reader, ref),
+        version=_shown(session, reader, ref),
         downloads=downloads.of_adapter(session, reader, ref.namespace, ref.name, days=30),
         axis=WHOLE_AXIS,
     )
+
+
+def _shown(session: Session, reader: Principal | None, ref: AdapterRef) -> VersionDetail:
+    """The version of a page: an adapter has one even while no version is its latest."""
+    if ref.selector is None and ref.digest is None:
+        return catalog.newest_version(session, reader, ref.namespace, ref.name)
+    return catalog.resolve_version(session, reader, ref)
 
 
 def axis_of(board: Leaderboard) -> ScoreAxis:

@@ -50,6 +50,12 @@ class Hub:
     def post(self, path: str, body: object, headers: Mapping[str, str]) -> Response:
         return self.client.post(f"/api/v1{path}", json=body, headers=headers)
 
+    def put(self, path: str, body: object, headers: Mapping[str, str]) -> Response:
+        return self.client.put(f"/api/v1{path}", json=body, headers=headers)
+
+    def delete(self, path: str, headers: Mapping[str, str]) -> Response:
+        return self.client.delete(f"/api/v1{path}", headers=headers)
+
     def register_base(self, base: BaseFingerprint | None = None, name: str = BASE_NAME) -> str:
         """Registers the base (that of the builders) and gives its fingerprint."""
         body = {"name": name, "revision": None, "tensors": (base or make_base()).to_rows()}
@@ -66,9 +72,10 @@ class Hub:
         headers: Mapping[str, str] | None = None,
         message: str | None = None,
         visibility: str | None = None,
+        **said: str,
     ) -> Response:
-        """Pushes to user/name, as that user unless `headers` says otherwise."""
-        fields = {"message": message, "visibility": visibility}
+        """Pushes to user/name, as that user unless `headers` says otherwise. `said` are further parts."""
+        fields = {"message": message, "visibility": visibility, **said}
         files = files.files if isinstance(files, Archive) else files
         parts = [(path, (path, data)) for path, data in files.items()]
         return self.client.post(

@@ -68,9 +68,10 @@ def has_adapters(session: Session, account_id: int) -> bool:
 
 
 def usage(session: Session, account_id: int) -> tuple[int, int]:
-    """How many adapters the account has, and the bytes of all their versions."""
+    """How many adapters the account has, and the bytes of all their versions but the deleted ones."""
     mine = select(func.count()).where(Adapter.account_id == account_id)
-    size = select(func.sum(Version.size_bytes)).join(Version.adapter).where(Adapter.account_id == account_id)
+    there = Adapter.account_id == account_id, Version.deleted_at.is_(None)
+    size = select(func.sum(Version.size_bytes)).join(Version.adapter).where(*there)
     return session.scalar(mine) or 0, int(session.scalar(size) or 0)
 
 

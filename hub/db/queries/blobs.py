@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.db.models import Adapter, Blob, RemovedObject, Version, VersionFile
+from hub.db.models import Blob, RemovedObject, Version, VersionFile
 from hub.db.queries.inserting import insert_new
+from hub.db.queries.versions import is_served
 
 
 class StoredBlob(NamedTuple):
@@ -38,14 +40,11 @@ def was_removed_since(session: Session, sha256: str, at: datetime) -> bool:
     return session.scalar(select(RemovedObject.sha256).where(RemovedObject.sha256 == sha256, removed)) is not None
 
 
-def is_file_of(session: Session, adapter_id: int, sha256: str) -> bool:
-    """True when some version of the adapter has a file with this hash."""
-    return bool(
-        session.scalar(
-            select(VersionFile.version_id)
-            .join(Version, Version.id == VersionFile.version_id)
-            .join(Adapter, Adapter.id == Version.adapter_id)
-            .where(Adapter.id == adapter_id, VersionFile.sha256 == sha256)
-            .limit(1)
-        )
+def holders(session: Session, adapter_id: int, sha256: str) -> Sequence[Version]:
+    """The versions of the adapter that have a file with this hash and can be had."""
+    query = (
+        select(Version)
+        .join(VersionFile, VersionFile.version_id == Version.id)
+        .where(Version.adapter_id == adapter_id, VersionFile.sha256 == sha256, is_served())
     )
+    return session.scalars(query).all()

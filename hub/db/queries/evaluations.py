@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session, aliased, joinedload
 
 from hub.db.models import Account, Adapter, Base, Evaluation, Suite, Version, Worker
 from hub.db.queries.inserting import insert_from, insert_new
+from hub.db.queries.versions import is_ranked
 from hub.db.queries.visibility import Viewer, is_of_visible_adapter
 
 
@@ -56,8 +57,11 @@ def scored(session: Session, evaluation_id: int) -> Scored | None:
 
 
 def board(session: Session, viewer: Viewer, suite_id: int, *, base: str | None) -> list[Scored]:
-    """Every visible finished evaluation of a suite's definition, best first; of equals, the smaller, then the earlier."""
-    query = _scored().where(Evaluation.suite_id == suite_id, is_of_visible_adapter(viewer))
+    """Every visible finished evaluation of a suite's definition, best first; of equals, the smaller, then the earlier.
+
+    Versions that were taken back are not among them.
+    """
+    query = _scored().where(Evaluation.suite_id == suite_id, is_of_visible_adapter(viewer), is_ranked())
     if base is not None:
         query = query.where((Base.fingerprint == base) | (Base.name == base))
     order = Evaluation.score.desc(), Version.vector_bytes, Evaluation.finished_at, Evaluation.id
@@ -109,7 +113,7 @@ def enqueue_all(
             *(literal(value, column.type) for column, value in zip(columns, values.values(), strict=True)),
         )
         .join(Version.adapter)
-        .where(Version.base_id == base_id, Version.labels_sha256 == labels_sha256)
+        .where(Version.base_id == base_id, Version.labels_sha256 == labels_sha256, is_ranked())
         .order_by(Version.id)
     )
     insert_from(session, Evaluation, ["version_id", "owner_id", *values], rows)
@@ -128,6 +132,13 @@ def fail_waiting(session: Session, suite_name: str, *, at: datetime, reason: str
     suite = select(Suite.id).where(Suite.name == suite_name, Suite.is_current)
     waiting = Evaluation.state == "waiting", Evaluation.suite_id.in_(suite)
     session.execute(update(Evaluation).where(*waiting).values(state="failed", reason=reason, finished_at=at))
+
+
+def fail_open(session: Session, version_id: int, *, at: datetime, reason: str) -> None:
+    """Ends the jobs of a version that nobody has finished, also those a worker holds: its result comes too late."""
+    is_open = Evaluation.version_id == version_id, Evaluation.state.in_(("waiting", "running"))
+    ended = {"state": "failed", "reason": reason, "finished_at": at, "lease_expires_at": None}
+    session.execute(update(Evaluation).where(*is_open).values(**ended))
 
 
 def next_free(

@@ -1,10 +1,15 @@
-"""Versions of an adapter: by number, commit and digest."""
+"""Versions of an adapter: by number, commit and digest, and which of them may be had.
+
+served    neither in quarantine nor deleted
+current   served, not yanked and no pre-release: what `latest` may mean
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, delete, false, select, tuple_, update
 from sqlalchemy.orm import Session, joinedload
 
 from hub.db.models import Account, Adapter, Version, VersionFile
@@ -16,8 +21,18 @@ def all_of(session: Session, adapter_id: int) -> list[Version]:
     return list(session.scalars(query))
 
 
-def latest(session: Session, adapter_id: int) -> Version | None:
-    return session.scalar(_of(adapter_id).order_by(Version.number.desc()).limit(1))
+def newest_current(session: Session, adapter_id: int) -> Version | None:
+    """What `latest` is to mean."""
+    return session.scalar(_of(adapter_id).where(is_current()).order_by(Version.number.desc()).limit(1))
+
+
+def newest_served(session: Session, adapter_id: int) -> Version | None:
+    """The newest that can be had, a pre-release or a yanked one too."""
+    return session.scalar(_of(adapter_id).where(is_served()).order_by(Version.number.desc()).limit(1))
+
+
+def by_id(session: Session, version_id: int) -> Version | None:
+    return session.scalar(_with_author().where(Version.id == version_id))
 
 
 def by_number(session: Session, adapter_id: int, number: int) -> Version | None:
@@ -43,7 +58,7 @@ def latest_of_each(session: Session, adapters: Sequence[tuple[str, str]]) -> lis
         _with_author()
         .join(Adapter, Adapter.id == Version.adapter_id)
         .join(Account, Account.id == Adapter.account_id)
-        .where(tuple_(Account.name, Adapter.name).in_(adapters), Version.number == Adapter.last_number)
+        .where(tuple_(Account.name, Adapter.name).in_(adapters), Version.number == Adapter.latest_number)
     )
     return list(session.scalars(query))
 
@@ -68,6 +83,37 @@ def files_until(session: Session, commit: str) -> list[tuple[Version, str, str]]
 
 def card_of(session: Session, version_id: int) -> str:
     return session.scalars(select(Version.card_html).where(Version.id == version_id)).one()
+
+
+def made_from(session: Session, version_id: int) -> list[Version]:
+    """The versions whose parent it is, in any adapter, the earliest first."""
+    return list(session.scalars(_with_author().where(Version.parent_id == version_id).order_by(Version.id)))
+
+
+def drop_files(session: Session, version_id: int) -> None:
+    """Leaves the version without files. Their bytes stay as long as another version has them."""
+    session.execute(delete(VersionFile).where(VersionFile.version_id == version_id))
+
+
+def note_fetch(session: Session, version_ids: Sequence[int], *, at: datetime) -> None:
+    """Remembers that somebody has fetched these versions, for those of which that was not known."""
+    unknown = Version.id.in_(version_ids), Version.fetched_at.is_(None)
+    session.execute(update(Version).where(*unknown).values(fetched_at=at))
+
+
+def is_served() -> ColumnElement[bool]:
+    """The condition on a `Version` row that can be had at all."""
+    return and_(Version.quarantine_reason.is_(None), Version.deleted_at.is_(None))
+
+
+def is_ranked() -> ColumnElement[bool]:
+    """The condition on a `Version` row that stands on leaderboards and is evaluated by itself."""
+    return and_(is_served(), Version.yank_reason.is_(None))
+
+
+def is_current() -> ColumnElement[bool]:
+    """The condition on a `Version` row that `latest` may mean."""
+    return and_(is_ranked(), Version.is_prerelease == false())
 
 
 def _of(adapter_id: int) -> Select[Version]:

@@ -1,0 +1,219 @@
+"""Aliases: names that move from version to version, and a history that says where they were.
+
+A move holds the adapter, so that comparing and setting are one. An alias never means a version that was taken
+back: neither is it moved there, nor is a version yanked or deleted while an alias means it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from hub.auth.policy import Action, Principal, Resource, authorize
+from hub.db import session as db
+from hub.db.models import Adapter, Alias, AliasMove
+from hub.db.queries import aliases
+from hub.db.queries.aliases import Pointing
+from hub.domain import paging
+from hub.domain.catalog import find_adapter, hold_adapter, require_served, select_version
+from hub.domain.shaping import adapter_id, alias_view, ref_of
+from hub.domain.views import AliasMoveView, AliasView, Page
+from hub.domain.withdrawing import require_exact
+from hub.errors import Conflict, Invalid, NotFound, PreconditionFailed
+from vera.errors import RefError
+from vera.ref import AdapterRef, SelectorKind, kind_of_selector
+
+# Names for people: an adapter with more has other names in mind.
+MAX_ALIASES = 100
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an alias must be for a change to be made, as far as that was said: its revision, the number of its
+    version, and whether it is set at all."""
+
+    revision: int | None = None
+    version: int | None = None
+    is_set: bool | None = None
+
+
+ANYTHING = Expected()
+
+
+def list_aliases(session: Session, reader: Principal | None, namespace: str, name: str) -> tuple[AliasView, ...]:
+    """The aliases of the adapter, by name. Raises NotFound."""
+    adapter = find_adapter(session, reader, namespace, name)
+    return tuple(alias_view(adapter, each) for each in aliases.all_of(session, adapter.id))
+
+
+def get_alias(session: Session, reader: Principal | None, ref: AdapterRef, alias: str) -> AliasView:
+    """What the alias means now. Raises NotFound."""
+    adapter = find_adapter(session, reader, ref.namespace, ref.name)
+    return alias_view(adapter, _find(session, adapter, alias))
+
+
+def alias_at(session: Session, reader: Principal | None, ref: AdapterRef, alias: str, at: datetime) -> AliasMoveView:
+    """The move that the alias had made last at that moment. Raises NotFound when it was not set then."""
+    adapter = find_adapter(session, reader, ref.namespace, ref.name)
+    move = aliases.last_move_until(session, adapter.id, alias, at)
+    if move is None or move.to_number is None:
+        raise NotFound(
+            f"{ref.adapter_id}@{alias[:64]} was not set at {at.isoformat()}: "
+            f"`vera-hub alias history {ref.adapter_id} {alias[:64]}` shows when it was.",
+            code="ALIAS_UNKNOWN",
+        )
+    return _move_view(move)
+
+
+def history(
+    session: Session, reader: Principal | None, ref: AdapterRef, alias: str, *, cursor: str | None = None, limit: int
+) -> Page[AliasMoveView]:
+    """Every move of the alias, newest first, also of one that is no more. Raises NotFound for one that never was."""
+    adapter = find_adapter(session, reader, ref.namespace, ref.name)
+    keys = paging.decode(cursor, "alias", int)
+    found = aliases.moves(session, adapter.id, alias, before=int(keys[0]) if keys else None, limit=limit + 1)
+    if not found and keys is None:
+        raise _unknown(adapter, alias)
+    return paging.page(found, limit, _move_view, lambda move: paging.encode("alias", move.id))
+
+
+def set_alias(
+    session: Session,
+    principal: Principal,
+    ref: AdapterRef,
+    alias: str,
+    *,
+    expected: Expected = ANYTHING,
+    is_protected: bool | None = None,
+) -> tuple[AliasView, bool]:
+    """Lets `alias` mean the version that `ref` names exactly, and says whether the alias is new.
+
+    `is_protected` None leaves that as it is. The same again is no move. Raises Invalid for a word that can be no
+    alias, PreconditionFailed when it is not what was `expected`, and what `find_version` raises.
+    """
+    _check_name(alias)
+    adapter = hold_adapter(session, principal, ref.namespace, ref.name, to=Action.SET_ALIAS)
+    require_exact(ref)
+    current = aliases.find(session, adapter.id, alias)
+    _require_expected(adapter, alias, current, expected)
+    _require_may_change(principal, adapter, current, is_protected=is_protected)
+    version = select_version(session, adapter, ref)
+    require_served(version)
+    if version.yank_reason is not None:
+        raise Conflict(
+            f"{ref_of(version)} was yanked ({version.yank_reason}), and no alias may mean it: choose another version.",
+            code="VERSION_YANKED",
+            ref=ref_of(version),
+        )
+    if current is None:
+        _require_room(session, adapter)
+        move = _note(session, adapter, alias, principal, before=None, after=version.number)
+        session.add(
+            Alias(
+                adapter_id=adapter.id,
+                name=alias,
+                version_id=version.id,
+                move_id=move.id,
+                is_protected=bool(is_protected),
+            )
+        )
+    else:
+        if current.version.id != version.id:
+            move = _note(session, adapter, alias, principal, before=current.version.number, after=version.number)
+            current.alias.version_id, current.alias.move_id = version.id, move.id
+        if is_protected is not None:
+            current.alias.is_protected = is_protected
+    session.flush()
+    return alias_view(adapter, _find(session, adapter, alias)), current is None
+
+
+def remove_alias(
+    session: Session, principal: Principal, ref: AdapterRef, alias: str, *, expected: Expected = ANYTHING
+) -> None:
+    """Removes the alias; its history stays. Raises NotFound, PreconditionFailed and Forbidden."""
+    adapter = hold_adapter(session, principal, ref.namespace, ref.name, to=Action.SET_ALIAS)
+    current = _find(session, adapter, alias)
+    _require_expected(adapter, alias, current, expected)
+    _require_may_change(principal, adapter, current)
+    aliases.remove(session, adapter.id, alias)
+    _note(session, adapter, alias, principal, before=current.version.number, after=None)
+
+
+def _find(session: Session, adapter: Adapter, alias: str) -> Pointing:
+    found = aliases.find(session, adapter.id, alias)
+    if found is None:
+        raise _unknown(adapter, alias)
+    return found
+
+
+def _check_name(alias: str) -> None:
+    try:
+        is_alias = kind_of_selector(alias) is SelectorKind.ALIAS
+    except RefError:
+        is_alias = False
+    if not is_alias:
+        raise Invalid(
+            f"{alias[:64]!r} can be no alias: use 1 to 64 of a-z, 0-9, '-', '_' and '.', beginning with a letter, and "
+            "nothing that names a version already (v3, latest, main, head, a digest, 7 to 40 hex digits).",
+            code="ALIAS_INVALID",
+            alias=alias[:64],
+        )
+
+
+def _require_expected(adapter: Adapter, alias: str, current: Pointing | None, expected: Expected) -> None:
+    number = current.version.number if current else None
+    revision = current.move.id if current else None
+    if (
+        expected.is_set in (None, current is not None)
+        and expected.version in (None, number)
+        and expected.revision in (None, revision)
+    ):
+        return
+    now = f"means v{number}" if current else "is not set"
+    raise PreconditionFailed(
+        f"{adapter_id(adapter)}@{alias} {now}, which is not what was expected, so nothing was changed: "
+        "look at its history and decide anew.",
+        code="ALIAS_CHANGED",
+        version=number,
+        revision=revision,
+    )
+
+
+def _require_may_change(
+    principal: Principal, adapter: Adapter, current: Pointing | None, *, is_protected: bool | None = None
+) -> None:
+    """A protected alias is a maintainer's to move, and so is the protection itself."""
+    was_protected = current is not None and current.alias.is_protected
+    if was_protected or is_protected:
+        resource = Resource(adapter.account.name, adapter.name, adapter.is_private)
+        authorize(principal, Action.SET_PROTECTED_ALIAS, resource)
+
+
+def _require_room(session: Session, adapter: Adapter) -> None:
+    if aliases.count(session, adapter.id) >= MAX_ALIASES:
+        raise Conflict(
+            f"{adapter_id(adapter)} has {MAX_ALIASES} aliases, and more are not kept: remove one that is not used.",
+            code="ALIASES_TOO_MANY",
+            limit=MAX_ALIASES,
+        )
+
+
+def _note(
+    session: Session, adapter: Adapter, alias: str, principal: Principal, *, before: int | None, after: int | None
+) -> AliasMove:
+    return aliases.note_move(
+        session, adapter.id, alias, before=before, after=after, by_id=principal.account_id, at=db.now(session)
+    )
+
+
+def _move_view(move: AliasMove) -> AliasMoveView:
+    return AliasMoveView(revision=move.id, before=move.from_number, after=move.to_number, at=move.at, by=move.by.name)
+
+
+def _unknown(adapter: Adapter, alias: str) -> NotFound:
+    return NotFound(
+        f"{adapter_id(adapter)} has no alias {alias[:64]}: `vera-hub alias list {adapter_id(adapter)}` shows those it has.",
+        code="ALIAS_UNKNOWN",
+    )
