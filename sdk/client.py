@@ -25,6 +25,8 @@ from sdk.models import (
     Account,
     Adapter,
     AdapterDetail,
+    Alias,
+    AliasMove,
     Answer,
     AuditEvent,
     Base,
@@ -44,17 +46,19 @@ from sdk.models import (
     Organisation,
     Publisher,
     Pushed,
+    Said,
     SignedIn,
     Suite,
     Token,
     User,
     Version,
+    VersionSummary,
     WorkerId,
 )
 from sdk.retrying import Retries
 from vera import __version__, strict_json
 from vera.errors import RefError
-from vera.ref import AdapterRef
+from vera.ref import LATEST, AdapterRef
 
 if TYPE_CHECKING:
     import httpx2  # 80 ms: imported late, so that a load from the cache does not pay for it
@@ -330,22 +334,11 @@ class Hub:
 
     # -- Adapters and versions --------------------------------------------------------------------
 
-    def push_version(
-        self,
-        ref: AdapterRef,
-        files: Mapping[str, bytes],
-        *,
-        message: str | None = None,
-        visibility: str | None = None,
-    ) -> Pushed:
-        """The files as a version of `ref`'s adapter. The same files again give the same version.
-
-        `visibility` is who sees an adapter that is new, "public" (as without it) or "private"; one that is
-        there must have it already.
-        """
+    def push_version(self, ref: AdapterRef, files: Mapping[str, bytes], said: Said | None = None) -> Pushed:
+        """The files as a version of `ref`'s adapter. The same files again give the same version."""
         path = f"/api/v1/adapters/{ref.adapter_id}/versions"
         parts = [(name, (name, data, "application/octet-stream")) for name, data in files.items()]
-        fields = {**({"message": message} if message else {}), **({"visibility": visibility} if visibility else {})}
+        fields = said.to_parts() if said else {}
         reply = self._send("POST", path, is_idempotent=True, files=parts, data=fields)
         return Pushed(Version.from_json(reply.json()), is_new=reply.status == HTTPStatus.CREATED)
 
@@ -371,9 +364,7 @@ class Hub:
 
     def resolve_version(self, ref: AdapterRef) -> Version:
         """The version that `ref` means now."""
-        selector = ref.selector or ref.digest or "latest"
-        path = f"/api/v1/adapters/{ref.adapter_id}/versions/{_segment(selector)}"
-        return Version.from_json(self._get(path, {"digest": ref.digest}).json())
+        return Version.from_json(self._get(_version_path(ref), {"digest": ref.digest}).json())
 
     def download_blob(self, ref: AdapterRef, sha256: str, *, max_bytes: int) -> bytes:
         """What the hub sends as the file `sha256` of `ref`'s adapter: at most `max_bytes`, and not yet verified."""
@@ -385,6 +376,85 @@ class Hub:
         return Downloads.from_json(
             self._get(f"/api/v1/adapters/{ref.adapter_id}/downloads", {"days": str(days)}).json()
         )
+
+    # -- Taking versions back ---------------------------------------------------------------------
+
+    def yank(self, ref: AdapterRef, reason: str) -> Version:
+        """Takes the version back: it is given to who names it exactly, and nothing that moves means it."""
+        return Version.from_json(self._write("PUT", f"{_version_path(ref)}/yank", {"reason": reason}).json())
+
+    def unyank(self, ref: AdapterRef) -> Version:
+        return Version.from_json(self._undo(f"{_version_path(ref)}/yank").json())
+
+    def deprecate(self, ref: AdapterRef, message: str, *, replacement: str | None = None) -> Version:
+        """Says of the version that it is not to be used any more, and what instead (a reference)."""
+        body = {"message": message, "replacement": replacement}
+        return Version.from_json(self._write("PUT", f"{_version_path(ref)}/deprecation", body).json())
+
+    def undeprecate(self, ref: AdapterRef) -> Version:
+        return Version.from_json(self._undo(f"{_version_path(ref)}/deprecation").json())
+
+    def quarantine(self, ref: AdapterRef, reason: str) -> VersionSummary:
+        """Keeps the version from being given out (admins)."""
+        path = f"{_version_path(ref)}/quarantine"
+        return VersionSummary.from_json(self._write("PUT", path, {"reason": reason}).json())
+
+    def release(self, ref: AdapterRef) -> Version:
+        """Ends the quarantine (admins)."""
+        return Version.from_json(self._undo(f"{_version_path(ref)}/quarantine").json())
+
+    def delete_version(self, ref: AdapterRef, reason: str) -> None:
+        """Deletes a version for good, within a day of its push and while nobody else has it; an admin any."""
+        self._send("DELETE", _version_path(ref), is_idempotent=True, params={"reason": reason})
+
+    # -- Aliases ----------------------------------------------------------------------------------
+
+    def list_aliases(self, ref: AdapterRef) -> Iterator[Alias]:
+        return self._pages(f"/api/v1/adapters/{ref.adapter_id}/aliases", {}, Alias)
+
+    def get_alias(self, ref: AdapterRef, alias: str) -> Alias:
+        return Alias.from_json(self._get(_alias_path(ref, alias)).json())
+
+    def alias_history(self, ref: AdapterRef, alias: str) -> Iterator[AliasMove]:
+        """Every move of the alias, newest first; also of one that was removed."""
+        return self._pages(f"{_alias_path(ref, alias)}/history", {}, AliasMove)
+
+    def alias_at(self, ref: AdapterRef, alias: str, time: datetime) -> AliasMove:
+        """The move that said what the alias meant at `time`, in `after`. Raises NotFound when it was not set then."""
+        return AliasMove.from_json(self._get(f"{_alias_path(ref, alias)}/at", {"time": time.isoformat()}).json())
+
+    def set_alias(
+        self,
+        ref: AdapterRef,
+        alias: str,
+        *,
+        expected: str | None = None,
+        revision: int | None = None,
+        must_be_new: bool = False,
+        protected: bool | None = None,
+    ) -> Alias:
+        """Lets `alias` mean the version that `ref` names exactly.
+
+        Only if it means the version `expected` (`v2`) now, is at that `revision`, or is not set at all, where that
+        is said: Conflict, with what it is now in `facts`, otherwise. `protected` None leaves that as it is.
+        """
+        body = {"version": _selector_of(ref), "expected": expected, "protected": protected}
+        conditions = {"If-Match": revision and f'"{revision}"', "If-None-Match": "*" if must_be_new else None}
+        headers = {name: value for name, value in conditions.items() if value}
+        reply = self._send(
+            "PUT",
+            _alias_path(ref, alias),
+            # A move whose answer got lost is not what it was expected to be any more.
+            is_idempotent=expected is None and not headers,
+            content=strict_json.dumps(body),
+            headers={"Content-Type": "application/json", **headers},
+        )
+        return Alias.from_json(reply.json())
+
+    def remove_alias(self, ref: AdapterRef, alias: str, *, revision: int | None = None) -> None:
+        """Removes the alias; its history stays."""
+        headers = {"If-Match": f'"{revision}"'} if revision else {}
+        self._send("DELETE", _alias_path(ref, alias), is_idempotent=False, headers=headers)
 
     # -- Stored projections -----------------------------------------------------------------------
 
@@ -494,6 +564,10 @@ class Hub:
         """Sends what may be repeated: PUT and PATCH say what is to be, not what to add."""
         headers = {"Content-Type": "application/json"}
         return self._send(method, path, is_idempotent=True, content=strict_json.dumps(body), headers=headers)
+
+    def _undo(self, path: str) -> _Reply:
+        """Takes away what may be gone already."""
+        return self._send("DELETE", path, is_idempotent=True)
 
     def _delete(self, path: str) -> None:
         self._send("DELETE", path, is_idempotent=False)
@@ -658,6 +732,18 @@ def _segment(text: str) -> str:
     if text in ("", ".", ".."):
         raise BadAnswer(f"{text!r} is no id of anything on a hub.")
     return quote(text, safe=":@")
+
+
+def _selector_of(ref: AdapterRef) -> str:
+    return ref.selector or ref.digest or LATEST
+
+
+def _version_path(ref: AdapterRef) -> str:
+    return f"/api/v1/adapters/{ref.adapter_id}/versions/{_segment(_selector_of(ref))}"
+
+
+def _alias_path(ref: AdapterRef, alias: str) -> str:
+    return f"/api/v1/adapters/{ref.adapter_id}/aliases/{_segment(alias)}"
 
 
 def _suite_path(name: str) -> str:

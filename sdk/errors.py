@@ -8,7 +8,8 @@ HubError
 │   └── LeaseLost       a worker's job is no longer its own
 ├── Refused             the hub does not accept what was sent; `code` says what is wrong with it
 ├── DigestMismatch      the bytes, or the version, are not the ones that were pinned or promised
-├── Yanked              its author took the version back; a lock may still use it
+├── Yanked              its author took the version back; who names it exactly may still use it
+├── Quarantined         an admin of the hub keeps the version from being given out
 ├── LockMismatch        vera.lock pins something else, or does not pin this
 ├── Unavailable         no hub answers, or it is busy or broken
 ├── BadAnswer           the hub answered something docs/api.md does not allow
@@ -84,6 +85,10 @@ class Yanked(HubError):
     code = "VERSION_YANKED"
 
 
+class Quarantined(HubError):
+    code = "VERSION_QUARANTINED"
+
+
 class LockMismatch(HubError):
     code = "LOCK_MISMATCH"
 
@@ -113,6 +118,7 @@ class Misconfigured(HubError):
 _BY_CODE: Mapping[str, type[HubError]] = {
     "DIGEST_MISMATCH": DigestMismatch,
     "VERSION_YANKED": Yanked,
+    "VERSION_QUARANTINED": Quarantined,
     "LEASE_EXPIRED": LeaseLost,
     "RESULT_DUPLICATE": LeaseLost,
 }
@@ -122,6 +128,7 @@ _BY_STATUS: Mapping[int, type[HubError]] = {
     404: NotFound,
     409: Conflict,
     410: NotFound,
+    412: Conflict,
     429: Unavailable,
 }
 

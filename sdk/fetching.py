@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from sdk.cache import Cache, Resolution, selector_of
 from sdk.config import Config
-from sdk.errors import BadAnswer, DigestMismatch, HubWarning, LockMismatch, Misconfigured, Offline, Yanked
+from sdk.errors import BadAnswer, DigestMismatch, HubWarning, LockMismatch, Misconfigured, NotFound, Offline, Yanked
 from sdk.files import writing_atomically
 from sdk.parallel import in_parallel
 from vera import archive, peft_format
@@ -112,16 +112,21 @@ def fetch(
 
     A stored pair is left where it is: `with_pair` fetches it. Asks the hub only for what is not in the
     cache: nothing at all for an immutable reference that was fetched before. With `lock`, `ref` means
-    what the lock pins and nothing else. A version that was yanked is a warning with a lock or
-    `allow_yanked`, and Yanked otherwise. `hub` is used when given, instead of one made from `config`.
+    what the lock pins and nothing else. A version that was yanked is a warning with a lock, for a
+    reference that names it exactly, or with `allow_yanked`, and Yanked otherwise; one that is deprecated is a warning. `hub` is used when given, instead of one made from `config`.
     Raises HubError and VeraError.
     """
     parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
     pin = lock.find(parsed) if lock is not None else None
     with _hub_of(parsed, config, hub) as door:
         resolved = _resolve(parsed, door) if pin is None else _resolve_pin(parsed, pin, door)
-        _check_yanked(resolved, is_allowed=allow_yanked or pin is not None)
-        files, downloaded_bytes = _fetch_files(resolved, door)
+        _check_yanked(resolved, is_allowed=allow_yanked or pin is not None or parsed.is_immutable)
+        _warn_of_deprecation(resolved)
+        try:
+            files, downloaded_bytes = _fetch_files(resolved, door)
+        except NotFound:
+            _ask_what_became_of(resolved, door)
+            raise
     fetched = Fetched(resolved, archive.inspect(files), downloaded_bytes)
     if pin is not None:
         pin.check(fetched.archive.manifest)
@@ -229,12 +234,27 @@ def _check_yanked(resolved: Resolved, *, is_allowed: bool) -> None:
         return
     if not is_allowed:
         raise Yanked(
-            f"{resolved.version_ref} was yanked ({reason}): use another version. What is locked in vera.lock still loads.",
+            f"{resolved.version_ref} was yanked ({reason}): use another version. What is locked in vera.lock still loads, and so "
+            "does what is named exactly.",
             facts={"ref": str(resolved.ref), "reason": reason},
         )
     warnings.warn(
         f"{resolved.version_ref} was yanked ({reason}): move to another version when you can.", HubWarning, stacklevel=4
     )
+
+
+def _ask_what_became_of(resolved: Resolved, hub: Hub) -> None:
+    """Raises what the hub says now of a version that was known from memory and whose files it does not give."""
+    if resolved.answer is None:
+        hub.resolve_version(AdapterRef.parse(resolved.version_ref))
+
+
+def _warn_of_deprecation(resolved: Resolved) -> None:
+    deprecated = resolved.answer.deprecated if resolved.answer else None
+    if deprecated is None:
+        return
+    instead = f" Use {deprecated.replacement} instead." if deprecated.replacement else ""
+    warnings.warn(f"{resolved.version_ref} is deprecated: {deprecated.message}{instead}", HubWarning, stacklevel=4)
 
 
 def _is_moving(ref: AdapterRef) -> bool:

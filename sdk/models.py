@@ -279,8 +279,26 @@ class Evaluation(Answer):
         return self.state in ("done", "failed")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Deprecation(Answer):
+    """Why a version is not to be used any more, and what instead (a reference)."""
+
+    message: str
+    replacement: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source(Answer):
+    """Where a version was made: the git commit and the CI run, as whoever pushed it says."""
+
+    commit: str | None = None
+    run: str | None = None
+
+
 @dataclass(frozen=True)
 class VersionSummary(Answer):
+    """One version. `quarantined` and `deleted` are the reasons why it cannot be had, None where it can."""
+
     version: int
     ref: str
     digest: str
@@ -297,6 +315,10 @@ class VersionSummary(Answer):
     created_by: str
     # A hub that cannot yank does not say; others say false, true, a reason, or {"reason": …}.
     yanked: Any = field(default=None, kw_only=True)
+    prerelease: bool = field(default=False, kw_only=True)
+    deprecated: Deprecation | None = field(default=None, kw_only=True)
+    quarantined: str | None = field(default=None, kw_only=True)
+    deleted: str | None = field(default=None, kw_only=True)
 
     @property
     def yank_reason(self) -> str | None:
@@ -327,6 +349,37 @@ class Version(VersionSummary):
     warnings: tuple[str, ...]
     stored_projection: StoredProjection | None = None
     provenance: Mapping[str, str] | None = None
+    parent: str | None = None
+    source: Source | None = None
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What a push says beside its files; None is what it leaves unsaid.
+
+    `visibility` is who sees an adapter that is new, "public" (as without it) or "private"; one that is there must
+    have it already. A pre-release is never `latest`. `parent` is the version it was made from: `v2` of the same
+    adapter, or a reference; the one before it when that is left unsaid.
+    """
+
+    message: str | None = None
+    visibility: str | None = None
+    prerelease: bool | None = None
+    parent: str | None = None
+    source: Source | None = None
+
+    def to_parts(self) -> dict[str, str]:
+        """The parts of the request that say it."""
+        parts = {
+            "message": self.message,
+            "visibility": self.visibility,
+            "prerelease": None if self.prerelease is None else str(self.prerelease).lower(),
+            "parent": self.parent,
+            "source_commit": self.source and self.source.commit,
+            "source_run": self.source and self.source.run,
+        }
+        return {name: value for name, value in parts.items() if value}
 
 
 @dataclass(frozen=True)
@@ -350,11 +403,37 @@ class Adapter(Answer):
     updated_at: str
 
 
+@dataclass(frozen=True)
+class Alias(Answer):
+    """What an alias means. `revision` grows with every move; a protected one takes a maintainer to move."""
+
+    name: str
+    version: int
+    ref: str
+    digest: str
+    protected: bool
+    revision: int
+    updated_at: str
+    updated_by: str
+
+
+@dataclass(frozen=True)
+class AliasMove(Answer):
+    """One move of an alias, from and to versions by number; None is "not set"."""
+
+    revision: int
+    before: int | None
+    after: int | None
+    at: str
+    by: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdapterDetail(Adapter):
-    """An adapter and its versions, newest first."""
+    """An adapter, its versions, newest first, and its aliases by name."""
 
     versions: tuple[VersionSummary, ...]
+    aliases: tuple[Alias, ...] = ()
 
 
 # -- Suites, evaluations, leaderboards ------------------------------------------------------------

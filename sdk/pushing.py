@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from vera.ref import AdapterRef, check_adapter_id
 
 if TYPE_CHECKING:
     from sdk.client import Hub
-    from sdk.models import Pushed, Version
+    from sdk.models import Pushed, Said, Version
 
 _NOT_OF_A_NAME = re.compile(r"[^a-z0-9._-]+")
 
@@ -31,24 +32,27 @@ def push(
     *,
     message: str | None = None,
     visibility: str | None = None,
+    prerelease: bool | None = None,
+    parent: str | None = None,
     config: Config | None = None,
 ) -> Version:
     """Publishes the adapter in the folder `path` as the next version of `name`.
 
     `name` is `owner/name`, or `name` alone under the user whose token it is, or None for the name
-    of the folder. A new adapter is seen by everybody unless `visibility` is "private". The same content
-    again gives the same version. Raises VeraError for what is wrong with the folder, before anything is
-    sent, and HubError.
+    of the folder. A new adapter is seen by everybody unless `visibility` is "private". A `prerelease` is
+    never `latest`; `parent` is the version it was made from, `v2` or a reference, and otherwise the one
+    before it. The same content again gives the same version. Raises VeraError for what is wrong with the
+    folder, before anything is sent, and HubError.
     """
     from sdk.client import Hub
+    from sdk.models import Said
 
+    said = Said(message=message, visibility=visibility, prerelease=prerelease, parent=parent)
     with Hub(config) as hub:
-        return push_folder(hub, Path(path), name, message=message, visibility=visibility).version
+        return push_folder(hub, Path(path), name, said).version
 
 
-def push_folder(
-    hub: Hub, folder: Path, name: str | None = None, *, message: str | None = None, visibility: str | None = None
-) -> Pushed:
+def push_folder(hub: Hub, folder: Path, name: str | None = None, said: Said | None = None) -> Pushed:
     """`push` on a hub that is open already; says also whether the version is new."""
     adapter = read_adapter(folder)
     _prove_projection(adapter)
@@ -58,15 +62,13 @@ def push_folder(
             "or set VERA_HUB_TOKEN.",
             code="TOKEN_MISSING",
         )
-    return push_archive(hub, adapter, _choose_ref(hub, folder, name), message=message, visibility=visibility)
+    return push_archive(hub, adapter, _choose_ref(hub, folder, name), said)
 
 
-def push_archive(
-    hub: Hub, adapter: Archive, ref: AdapterRef, *, message: str | None = None, visibility: str | None = None
-) -> Pushed:
+def push_archive(hub: Hub, adapter: Archive, ref: AdapterRef, said: Said | None = None) -> Pushed:
     """Sends a checked adapter in one request, after its stored pair, and makes sure that the hub has kept exactly it."""
     _send_pair(hub, adapter)
-    pushed = hub.push_version(ref, adapter.files, message=message, visibility=visibility)
+    pushed = hub.push_version(ref, adapter.files, said)
     version, digest = pushed.version, adapter.manifest.digest
     if version.digest != digest:
         raise DigestMismatch(
@@ -75,7 +77,9 @@ def push_archive(
             facts={"expected": digest, "got": version.digest},
         )
     memory = Cache(hub.config.cache)
-    memory.remember(hub.config.url, ref, Resolution(version.version, version.commit, version.digest))
+    is_latest = pushed.is_new and not version.prerelease  # of any other push it is the hub's to say
+    known = ref if is_latest else replace(ref, selector=f"v{version.version}")
+    memory.remember(hub.config.url, known, Resolution(version.version, version.commit, version.digest))
     return pushed
 
 

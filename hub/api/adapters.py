@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from hub.access.fetching import note_first_fetch
 from hub.access.limits import address_of
 from hub.access.permission import Allowed, Reader
 from hub.access.receiving import chunks
@@ -24,7 +24,6 @@ from hub.domain import blobs, catalog, downloads, projections, publishing
 from hub.domain.catalog import Sort
 from hub.domain.publishing import Published, Quota
 from hub.domain.views import AdapterDetail, AdapterView, DownloadsView, Page, VersionDetail
-from hub.errors import HubError
 from vera.archive import MAX_BYTES
 from vera.ref import AdapterRef
 
@@ -127,9 +126,7 @@ def download(request: Request, reader: Reader, *, namespace: str, name: str, sha
             return Response(status_code=304, headers=headers)
         stored = blobs.locate(session, sha256)
     parts.downloads.note(reader, address_of(request, parts.settings.trusted_proxies), adapter.id, sha256)
-    if first_fetched:
-        with suppress(HubError), parts.database.writing() as session:  # a full disk keeps nobody from reading
-            catalog.note_fetch(session, first_fetched)
+    note_first_fetch(parts, first_fetched)
     headers["Content-Disposition"] = "attachment"  # a browser is not to show a card as a page of ours
     return Response(blobs.bytes_of(stored, parts.objects), 200, headers, "application/octet-stream")
 

@@ -12,7 +12,7 @@ from hub.auth.policy import Principal
 from hub.db.models import Version
 from hub.db.queries import versions
 from hub.domain import blobs
-from hub.domain.catalog import find_adapter, find_version
+from hub.domain.catalog import find_adapter, find_version, require_served
 from hub.domain.git_names import GitNames
 from hub.domain.shaping import adapter_view, version_summary
 from hub.domain.views import AdapterView, FileView, VersionSummary
@@ -116,6 +116,7 @@ def _find(session: Session, reader: Principal | None, namespace: str, name: str,
     found = versions.by_commit_prefix(session, adapter.id, revision)
     if len(found) != 1:
         raise _unknown(namespace, name, revision)
+    require_served(found[0])
     return found[0]
 
 

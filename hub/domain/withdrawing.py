@@ -97,6 +97,7 @@ def delete(session: Session, principal: Principal, ref: AdapterRef, reason: str)
     if is_admin:
         _remove_aliases(session, adapter, version, principal)
     else:
+        require_served(version)  # what is in quarantine is evidence
         _require_no_alias(session, version, "deleted")
         _require_unnoticed(session, version)
     _bury(session, version, reason)

@@ -25,7 +25,7 @@ def as_refusal(request: Request, problem: Problem) -> Response | None:
     if not is_wire(request.url.path):
         return None
     body = {"error": problem.detail, "code": problem.code, "facts": problem.facts}
-    headers = {"Cache-Control": "no-store", "X-Error-Message": _line(problem.detail), **problem.headers}
+    headers = {"Cache-Control": "no-store", "X-Error-Message": header_line(problem.detail), **problem.headers}
     if problem.code in _THEIR_CODES:
         headers["X-Error-Code"] = _THEIR_CODES[problem.code]
     if "commit" in problem.facts:  # "this commit has no such file" is remembered, "there is no such file" is not
@@ -34,6 +34,6 @@ def as_refusal(request: Request, problem: Problem) -> Response | None:
     return Response(data, problem.status, headers, "application/json")
 
 
-def _line(text: str) -> str:
+def header_line(text: str) -> str:
     """`text` as a header may hold it."""
     return " ".join(text.split())[:_MAX_HEADER].encode("ascii", "replace").decode()

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy.orm import Session
 
+from hub.access.fetching import note_first_fetch
 from hub.access.limits import address_of
 from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services
@@ -20,6 +21,7 @@ from hub.domain.views import FileView, VersionSummary
 from hub.errors import Malformed, NotFound
 from hub.hf import shapes
 from hub.hf.addresses import whole
+from hub.hf.errors import header_line
 from hub.hf.permission import Reader
 from vera.ref import AdapterRef
 
@@ -95,7 +97,7 @@ def resolve(
     with parts.database.reading() as session:
         found = find_snapshot(session, reader, namespace, name, whole(revision))
         file = found.file(whole(path))
-        adapter = catalog.require_file(session, reader, AdapterRef(namespace, name), file.sha256)
+        adapter, first_fetched = catalog.require_file(session, reader, AdapterRef(namespace, name), file.sha256)
         headers = _headers(found, file, whole(revision))
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
@@ -103,6 +105,7 @@ def resolve(
             headers["Content-Length"] = str(file.size_bytes)
             return Response(b"", 200, headers, "application/octet-stream")
         stored = blobs.locate(session, file.sha256)
+    note_first_fetch(parts, first_fetched)
     parts.downloads.note(reader, address_of(request, parts.settings.trusted_proxies), adapter.id, file.sha256)
     return _part_of(blobs.bytes_of(stored, parts.objects), request.headers.get("range"), headers)
 
@@ -114,6 +117,7 @@ def _headers(found: Snapshot, file: FileView, revision: str) -> dict[str, str]:
     else:
         policy = FOR_EVER if revision == found.commit else ALWAYS_ASK
     return {
+        **_warning(found.version),
         "X-Repo-Commit": found.commit,
         "ETag": f'"{file.sha256}"',
         "Cache-Control": policy,
@@ -121,6 +125,18 @@ def _headers(found: Snapshot, file: FileView, revision: str) -> dict[str, str]:
         "Accept-Ranges": "bytes",
         "Content-Disposition": f'attachment; filename="{file.path}"',
     }
+
+
+def _warning(version: VersionSummary) -> dict[str, str]:
+    """What clients print, once for each topic."""
+    if version.yanked is not None:
+        said = f"yanked; {version.ref} was yanked ({version.yanked}): move to another version when you can."
+    elif version.deprecated is not None:
+        instead = f" Use {version.deprecated.replacement} instead." if version.deprecated.replacement else ""
+        said = f"deprecated; {version.ref} is deprecated: {version.deprecated.message}{instead}"
+    else:
+        return {}
+    return {"X-HF-Warning": header_line(said)}
 
 
 def _part_of(data: bytes, wanted: str | None, headers: dict[str, str]) -> Response:

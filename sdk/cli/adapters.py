@@ -24,21 +24,44 @@ if TYPE_CHECKING:
 @click.option("--name", help="owner/name, or a name of yours. Default: the name of the folder.")
 @click.option("--message", help="What is new in this version.")
 @click.option("--private/--public", "is_private", default=None, help="Who sees a new adapter. Default: everybody.")
+@click.option("--prerelease/--release", default=None, help="A pre-release is never `latest`. Default: a release.")
+@click.option("--parent", metavar="REF", help="The version it was made from. Default: the one before it.")
+@click.option("--source/--no-source", "says_source", default=True, help="Say which git commit and CI run made it.")
 @pass_app
-def push(app: App, path: Path, *, name: str | None, message: str | None, is_private: bool | None) -> None:
+def push(
+    app: App,
+    path: Path,
+    *,
+    name: str | None,
+    message: str | None,
+    is_private: bool | None,
+    prerelease: bool | None,
+    parent: str | None,
+    says_source: bool,
+) -> None:
     """Publish the adapter in the folder PATH as a new version.
 
-    It is checked here before anything is sent. Pushing the same content again changes nothing.
+    It is checked here before anything is sent. Pushing the same content again changes nothing. In a git
+    repository without changes, the version says which commit it was made at, and in a CI job in which run.
     """
+    from sdk.models import Said
+    from sdk.provenance import source_here
     from sdk.pushing import push_folder
 
+    said = Said(
+        message=message,
+        visibility=None if is_private is None else ("private" if is_private else "public"),
+        prerelease=prerelease,
+        parent=parent,
+        source=source_here() if says_source else None,
+    )
     with app.hub() as hub, terminal.spinner(f"Pushing {path}"):
-        visibility = None if is_private is None else ("private" if is_private else "public")
-        pushed = push_folder(hub, path, name, message=message, visibility=visibility)
+        pushed = push_folder(hub, path, name, said)
     version = pushed.version
     for warning in version.warnings:
         terminal.note(f"Warning: {clean(warning)}")
-    terminal.say(f"{clean(version.ref)}{'' if pushed.is_new else '  (was there already: nothing changed)'}")
+    kind = "  (pre-release)" if version.prerelease else ""
+    terminal.say(f"{clean(version.ref)}{kind}{'' if pushed.is_new else '  (was there already: nothing changed)'}")
     terminal.say(f"  {version.digest}")
     terminal.say(
         f"  {version.size_bytes:,} bytes, {version.vector_bytes:,} of them vectors, "
@@ -228,15 +251,24 @@ def _say_versions(versions: tuple[VersionSummary, ...]) -> None:
         terminal.say_table(
             ("version", "pushed", "by", "rank", "vectors", "message", ""),
             [
-                (f"v{v.version}", v.created_at[:10], v.created_by, v.rank, size(v.vector_bytes), v.message or "", _yanked(v))
+                (f"v{v.version}", v.created_at[:10], v.created_by, v.rank, size(v.vector_bytes), v.message or "", _standing(v))
                 for v in versions
             ],
             right=("rank", "vectors"),
         )  # fmt: skip
 
 
-def _yanked(version: VersionSummary) -> str:
-    return f"yanked: {version.yank_reason}" if version.yank_reason else ""
+def _standing(version: VersionSummary) -> str:
+    """What became of the version, or what it is besides being there."""
+    if version.deleted is not None:
+        return f"deleted: {version.deleted}"
+    if version.quarantined is not None:
+        return f"in quarantine: {version.quarantined}"
+    if version.yank_reason is not None:
+        return f"yanked: {version.yank_reason}"
+    if version.deprecated is not None:
+        return f"deprecated: {version.deprecated.message}"
+    return "pre-release" if version.prerelease else ""
 
 
 def _score_cells(evaluation: Evaluation) -> tuple[str, str]:

@@ -43,6 +43,12 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "sdk.cli.diff",
             "Show what changed from one adapter to another: vectors, configuration, card and scores.",
         ),
+        "yank": ("sdk.cli.withdrawing", "Take a version back: nothing that moves means it any more."),
+        "unyank": ("sdk.cli.withdrawing", "Undo a yank."),
+        "deprecate": ("sdk.cli.withdrawing", "Say that a version is not to be used any more, and what instead."),
+        "delete": ("sdk.cli.withdrawing", "Delete a version for good."),
+        "quarantine": ("sdk.cli.withdrawing", "Keep a version from being given out, as an admin of the hub."),
+        "alias": ("sdk.cli.aliases", "Names that move from version to version: prod, staging."),
         "visibility": ("sdk.cli.adapters", "Make an adapter private, or public."),
         "base": ("sdk.cli.base", "The base models of this machine and of the hub."),
         "lock": (

@@ -18,7 +18,7 @@ from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import Conflict, DigestMismatch, Forbidden, LeaseLost, NotFound, Refused, Unauthorized
 from sdk.fetching import fetch, resolve
-from sdk.models import Evaluation, Job
+from sdk.models import Evaluation, Job, Said
 from sdk.pushing import push_archive
 from tests.builders import BASE_NAME, LABELS, flip_byte, make_archive, make_base, make_suite, spoil
 from vera import archive as archives
@@ -99,7 +99,7 @@ def test_a_base_is_registered_once_and_its_table_comes_back(hub: Hub, side: Side
 
 
 def test_what_is_pushed_is_what_anybody_fetches(hub: Hub, side: Side) -> None:
-    pushed = push_archive(hub, FIRST, ADAPTER, message="the first")
+    pushed = push_archive(hub, FIRST, ADAPTER, Said(message="the first"))
     again = push_archive(hub, FIRST, ADAPTER)
 
     assert (pushed.is_new, again.is_new) == (True, False)

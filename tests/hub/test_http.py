@@ -308,6 +308,10 @@ def test_the_description_covers_every_operation_and_body(sqlite_hub: Hub) -> Non
         "README.md",
         "message",
         "visibility",
+        "prerelease",
+        "parent",
+        "source_commit",
+        "source_run",
     }
     assert push["security"] == [{"token": []}]
     for path, operations in description["paths"].items():

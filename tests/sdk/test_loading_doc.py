@@ -11,7 +11,7 @@ PAGE = (ROOT / "docs" / "loading.md").read_text()
 
 # What no load goes through; a new module is on the way until it is named here.
 ELSEWHERE = {
-    "sdk": {"comparing", "exporting", "gating", "housekeeping", "pushing"},
+    "sdk": {"comparing", "exporting", "gating", "housekeeping", "provenance", "pushing"},
     "vera": {"metrics", "peft_checkpoint", "peft_import"},
     "vera/nn": {"card", "experiment", "exporting", "packaging", "peft_form"},
 }
@@ -24,7 +24,15 @@ MODULES = [
 # Of workers, of suites and of training data.
 NOT_OF_LOADING = {"LEASE_EXPIRED", "RESULT_DUPLICATE", "SUITE_INVALID", "DATA_INVALID"}
 # Said by a hub, as docs/api.md has them.
-OF_THE_HUB = {"ADAPTER_UNKNOWN", "VERSION_UNKNOWN", "BLOB_UNKNOWN", "BASE_UNKNOWN", "TOKEN_MISSING", "HUB_BUSY"}
+OF_THE_HUB = {
+    "ADAPTER_UNKNOWN",
+    "VERSION_UNKNOWN",
+    "VERSION_DELETED",
+    "BLOB_UNKNOWN",
+    "BASE_UNKNOWN",
+    "TOKEN_MISSING",
+    "HUB_BUSY",
+}
 CODE = re.compile(r"[A-Z]+(?:_[A-Z]+)*")
 
 

@@ -216,14 +216,16 @@ def test_offline_the_lock_is_enough_once_the_files_are_here(two: FakeHub, hub: H
 
 
 @pytest.mark.parametrize("said", [True, "it was trained on the test set", {"reason": "it was trained on the test set"}])
-def test_a_yanked_version_is_not_newly_used_and_a_locked_one_loads_with_a_warning(
+def test_a_yanked_version_is_not_what_moves_means_and_an_exact_or_locked_one_loads_with_a_warning(
     two: FakeHub, hub: Hub, elsewhere: Hub, lock: Lock, said: object
 ) -> None:
     yank(two, said)
     reason = "no reason given" if said is True else "it was trained on the test set"
 
     with pytest.raises(Yanked, match=reason) as caught:
-        fetch("demo/a@v1", hub=elsewhere)
+        fetch("demo/a@prod", hub=elsewhere)
+    with pytest.warns(HubWarning, match=rf"demo/a@v1 was yanked \({reason}\)"):
+        assert fetch("demo/a@v1", hub=elsewhere).archive == FIRST
     with pytest.warns(HubWarning, match=rf"demo/a@v1 was yanked \({reason}\)"):
         fetched = fetch("demo/a@prod", hub=elsewhere, lock=lock)
 
@@ -236,8 +238,18 @@ def test_the_warning_of_a_yanked_version_comes_again_from_the_cache(two: FakeHub
     for _ in range(2):
         with pytest.warns(HubWarning, match="was yanked"):
             fetch_many(["demo/a@prod"], hub=elsewhere, lock=lock)
+        with pytest.warns(HubWarning, match="was yanked"):
+            fetch("demo/a@v1", hub=elsewhere)
     with pytest.raises(Yanked):
-        fetch("demo/a@v1", hub=elsewhere)
+        fetch("demo/a@prod", hub=elsewhere)
+
+
+def test_a_deprecated_version_loads_with_what_to_use_instead(two: FakeHub, elsewhere: Hub) -> None:
+    said = {"message": "Trained on too little.", "replacement": "demo/b"}
+    two.change_version = lambda version: version.update(deprecated=said)
+
+    with pytest.warns(HubWarning, match=r"demo/a@v2 is deprecated: Trained on too little. Use demo/b instead."):
+        fetch("demo/a", hub=elsewhere)
 
 
 def test_a_hub_that_refuses_to_resolve_a_yanked_version_still_gives_its_files(

@@ -11,6 +11,7 @@ from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import DigestMismatch, Unauthorized
 from sdk.fetching import resolve
+from sdk.models import Said
 from sdk.pushing import name_of_folder, push_folder
 from tests.builders import flip_byte, make_archive
 from tests.sdk.fakes import FakeHub, hub_for
@@ -65,7 +66,7 @@ def test_what_was_pushed_is_known_without_asking(folder: Path, fake: FakeHub, hu
 
 
 def test_a_message_travels_along(folder: Path, fake: FakeHub, hub: Hub) -> None:
-    push_folder(hub, folder, message="half the rank — same score")
+    push_folder(hub, folder, said=Said(message="half the rank — same score"))
 
     assert "half the rank — same score".encode() in fake.requests[-1].content
 

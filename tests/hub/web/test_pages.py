@@ -168,7 +168,7 @@ def test_versions_are_listed_and_an_old_one_points_to_the_latest(hub: SeededHub)
     assert "this page" in row_of(latest, "/demo/topics/v2")
     assert "twice the <b>epochs</b>" in row_of(latest, "/demo/topics/v2")  # text, not markup
     assert "this page" in row_of(old, "/demo/topics/v1")
-    assert "A later version exists: demo/topics@v2" in Reader(old).text
+    assert "The latest version is demo/topics@v2" in Reader(old).text
     assert "A later version" not in Reader(latest).text
     assert 'sdk.load(base, "demo/topics@v1")' in Reader(old).text
 
