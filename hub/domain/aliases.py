@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.db import session as db
-from hub.db.models import Adapter, Alias, AliasMove
+from hub.db.models import Adapter, Alias, AliasMove, Version
 from hub.db.queries import aliases
 from hub.db.queries.aliases import Pointing
 from hub.domain import paging
+from hub.domain.audit import Change, record
 from hub.domain.catalog import find_adapter, hold_adapter, require_served, select_version
 from hub.domain.shaping import adapter_id, alias_view, ref_of
 from hub.domain.views import AliasMoveView, AliasView, Page
@@ -95,37 +97,12 @@ def set_alias(
     """
     _check_name(alias)
     adapter = hold_adapter(session, principal, ref.namespace, ref.name, to=Action.SET_ALIAS)
-    require_exact(ref)
     current = aliases.find(session, adapter.id, alias)
     _require_expected(adapter, alias, current, expected)
     _require_may_change(principal, adapter, current, is_protected=is_protected)
-    version = select_version(session, adapter, ref)
-    require_served(version)
-    if version.yank_reason is not None:
-        raise Conflict(
-            f"{ref_of(version)} was yanked ({version.yank_reason}), and no alias may mean it: choose another version.",
-            code="VERSION_YANKED",
-            ref=ref_of(version),
-        )
-    if current is None:
-        _require_room(session, adapter)
-        move = _note(session, adapter, alias, principal, before=None, after=version.number)
-        session.add(
-            Alias(
-                adapter_id=adapter.id,
-                name=alias,
-                version_id=version.id,
-                move_id=move.id,
-                is_protected=bool(is_protected),
-            )
-        )
-    else:
-        if current.version.id != version.id:
-            move = _note(session, adapter, alias, principal, before=current.version.number, after=version.number)
-            current.alias.version_id, current.alias.move_id = version.id, move.id
-        if is_protected is not None:
-            current.alias.is_protected = is_protected
-    session.flush()
+    version = _choose_version(session, adapter, ref)
+    if not _is_so(current, version, is_protected):
+        _place(session, principal, adapter, alias, current, version=version, is_protected=is_protected)
     return alias_view(adapter, _find(session, adapter, alias)), current is None
 
 
@@ -139,6 +116,52 @@ def remove_alias(
     _require_may_change(principal, adapter, current)
     aliases.remove(session, adapter.id, alias)
     _note(session, adapter, alias, principal, before=current.version.number, after=None)
+    _record(session, principal, adapter, alias, None, before=current.version.number)
+
+
+def _choose_version(session: Session, adapter: Adapter, ref: AdapterRef) -> Version:
+    """The version that an alias is to mean: named exactly, given out, and not taken back."""
+    require_exact(ref)
+    version = select_version(session, adapter, ref)
+    require_served(version)
+    if version.yank_reason is not None:
+        raise Conflict(
+            f"{ref_of(version)} was yanked ({version.yank_reason}), and no alias may mean it: choose another version.",
+            code="VERSION_YANKED",
+            ref=ref_of(version),
+        )
+    return version
+
+
+def _is_so(current: Pointing | None, version: Version, is_protected: bool | None) -> bool:
+    return (
+        current is not None and current.version.id == version.id and is_protected in (None, current.alias.is_protected)
+    )
+
+
+def _place(
+    session: Session,
+    principal: Principal,
+    adapter: Adapter,
+    alias: str,
+    current: Pointing | None,
+    *,
+    version: Version,
+    is_protected: bool | None,
+) -> None:
+    """Makes the alias mean `version`, with a move in its history when that is new, and the change in the record."""
+    if current is None:
+        _require_room(session, adapter)
+    row = current.alias if current else Alias(adapter_id=adapter.id, name=alias, is_protected=False)
+    before = current.version.number if current else None
+    if before != version.number:
+        move = _note(session, adapter, alias, principal, before=before, after=version.number)
+        row.version_id, row.move_id = version.id, move.id
+    if is_protected is not None:
+        row.is_protected = is_protected
+    session.add(row)
+    session.flush()
+    _record(session, principal, adapter, alias, row, before=before, after=version.number)
 
 
 def _find(session: Session, adapter: Adapter, alias: str) -> Pointing:
@@ -206,6 +229,14 @@ def _note(
     return aliases.note_move(
         session, adapter.id, alias, before=before, after=after, by_id=principal.account_id, at=db.now(session)
     )
+
+
+def _record(
+    session: Session, principal: Principal, adapter: Adapter, alias: str, now: Alias | None, **facts: Any
+) -> None:
+    change = Change.ALIAS_REMOVED if now is None else Change.ALIAS_SET
+    protection = {} if now is None else {"protected": now.is_protected}
+    record(session, principal, change, adapter_id(adapter), {"alias": alias, **facts, **protection})
 
 
 def _move_view(move: AliasMove) -> AliasMoveView:

@@ -10,7 +10,9 @@ All of it holds the adapter, and what `latest` means is found anew in the same t
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -18,6 +20,7 @@ from hub.auth.policy import Action, Principal, Scope
 from hub.db import session as db
 from hub.db.models import Adapter, Version
 from hub.db.queries import aliases, evaluations, versions
+from hub.domain.audit import Change, record
 from hub.domain.catalog import hold_adapter, require_served, select_version, version_detail
 from hub.domain.shaping import ref_of, version_summary
 from hub.domain.views import VersionDetail, VersionSummary
@@ -33,36 +36,35 @@ DELETE_WITHIN = timedelta(hours=24)
 
 def yank(session: Session, principal: Principal, ref: AdapterRef, reason: str) -> VersionDetail:
     """Takes the version back. A second time changes the reason. Raises Conflict while an alias means it."""
-    adapter, version = _hold(session, principal, ref, to=Action.YANK)
-    require_served(version)
+    adapter, version = _hold_served(session, principal, ref)
     _require_no_alias(session, version, "yanked")
     version.yank_reason = checked_reason(reason)
-    return _done(session, principal, adapter, version)
+    refresh_latest(session, adapter)
+    return _done(session, principal, version, Change.VERSION_YANKED, {"reason": version.yank_reason})
 
 
 def unyank(session: Session, principal: Principal, ref: AdapterRef) -> VersionDetail:
-    adapter, version = _hold(session, principal, ref, to=Action.YANK)
-    require_served(version)
+    adapter, version = _hold_served(session, principal, ref)
     version.yank_reason = None
-    return _done(session, principal, adapter, version)
+    refresh_latest(session, adapter)
+    return _done(session, principal, version, Change.VERSION_UNYANKED)
 
 
 def deprecate(
     session: Session, principal: Principal, ref: AdapterRef, message: str, replacement: str | None = None
 ) -> VersionDetail:
     """Says of the version that it is not to be used any more, and what instead (a reference). Raises RefError."""
-    adapter, version = _hold(session, principal, ref, to=Action.YANK)
-    require_served(version)
+    _, version = _hold_served(session, principal, ref)
     version.replacement = str(AdapterRef.parse(replacement)) if replacement is not None else None
     version.deprecation = checked_reason(message)
-    return _done(session, principal, adapter, version)
+    facts = {"message": version.deprecation, "replacement": version.replacement}
+    return _done(session, principal, version, Change.VERSION_DEPRECATED, facts)
 
 
 def undeprecate(session: Session, principal: Principal, ref: AdapterRef) -> VersionDetail:
-    adapter, version = _hold(session, principal, ref, to=Action.YANK)
-    require_served(version)
+    _, version = _hold_served(session, principal, ref)
     version.deprecation = version.replacement = None
-    return _done(session, principal, adapter, version)
+    return _done(session, principal, version, Change.VERSION_UNDEPRECATED)
 
 
 def quarantine(session: Session, principal: Principal, ref: AdapterRef, reason: str) -> VersionSummary:
@@ -72,6 +74,8 @@ def quarantine(session: Session, principal: Principal, ref: AdapterRef, reason: 
     version.quarantine_reason = checked_reason(reason)
     evaluations.fail_open(session, version.id, at=db.now(session), reason="The version is in quarantine.")
     refresh_latest(session, adapter)
+    facts = {"reason": version.quarantine_reason}
+    record(session, principal, Change.VERSION_QUARANTINED, ref_of(version), facts)
     return version_summary(version)
 
 
@@ -80,28 +84,32 @@ def release(session: Session, principal: Principal, ref: AdapterRef) -> VersionD
     adapter, version = _hold(session, principal, ref, to=Action.QUARANTINE)
     _require_not_deleted(version)
     version.quarantine_reason = None
-    return _done(session, principal, adapter, version)
+    refresh_latest(session, adapter)
+    return _done(session, principal, version, Change.VERSION_RELEASED)
 
 
 def delete(session: Session, principal: Principal, ref: AdapterRef, reason: str) -> None:
     """Drops the files of the version and leaves a tombstone. A second time changes nothing.
 
     A maintainer may do it within a day of the push, as long as nobody else has fetched the version and no alias
-    means it; an admin always, and its aliases go with it. Raises Forbidden and Conflict.
+    means it; an admin always, and its aliases go with it. Raises Forbidden, Conflict and Withheld.
     """
     is_admin = principal.is_admin and Scope.ADMIN in principal.scopes
     adapter, version = _hold(session, principal, ref, to=Action.QUARANTINE if is_admin else Action.DELETE_VERSION)
     if version.delete_reason is not None:
         return
     reason = checked_reason(reason)
+    names = aliases.names_of(session, version.id)
     if is_admin:
-        _remove_aliases(session, adapter, version, principal)
+        _remove_aliases(session, adapter, version, names, principal)
     else:
         require_served(version)  # what is in quarantine is evidence
         _require_no_alias(session, version, "deleted")
         _require_unnoticed(session, version)
     _bury(session, version, reason)
     refresh_latest(session, adapter)
+    facts = {"reason": reason, "digest": version.digest, "aliases": list(names)}
+    record(session, principal, Change.VERSION_DELETED, ref_of(version), facts)
 
 
 def refresh_latest(session: Session, adapter: Adapter) -> None:
@@ -147,8 +155,19 @@ def _hold(session: Session, principal: Principal, ref: AdapterRef, *, to: Action
     return adapter, select_version(session, adapter, ref)
 
 
-def _done(session: Session, principal: Principal, adapter: Adapter, version: Version) -> VersionDetail:
-    refresh_latest(session, adapter)
+def _hold_served(session: Session, principal: Principal, ref: AdapterRef) -> tuple[Adapter, Version]:
+    """What its author may take back: a version that is given out."""
+    adapter, version = _hold(session, principal, ref, to=Action.YANK)
+    require_served(version)
+    return adapter, version
+
+
+def _done(
+    session: Session, principal: Principal, version: Version, change: Change, facts: Mapping[str, Any] | None = None
+) -> VersionDetail:
+    """The version as it is now, with the change in the record."""
+    session.flush()
+    record(session, principal, change, ref_of(version), facts)
     return version_detail(session, principal, version)
 
 
@@ -181,9 +200,11 @@ def _require_not_deleted(version: Version) -> None:
         require_served(version)
 
 
-def _remove_aliases(session: Session, adapter: Adapter, version: Version, principal: Principal) -> None:
+def _remove_aliases(
+    session: Session, adapter: Adapter, version: Version, names: Sequence[str], principal: Principal
+) -> None:
     at = db.now(session)
-    for name in aliases.names_of(session, version.id):
+    for name in names:
         aliases.remove(session, adapter.id, name)
         aliases.note_move(
             session, adapter.id, name, before=version.number, after=None, by_id=principal.account_id, at=at
