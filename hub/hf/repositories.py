@@ -105,9 +105,8 @@ def get_model_at(
 
 @router.get("/models/{namespace}/{name}/refs")
 def list_refs(request: Request, reader: Reader, namespace: str, name: str, session: Reading) -> Response:
-    """The one branch there is, and a tag for each version."""
-    head = find_snapshot(session, reader, namespace, name, MAIN)
-    return answer(request, shapes.refs(head.version, catalog.get_adapter(session, reader, namespace, name).versions))
+    """What moves as branches, and a tag for each version."""
+    return answer(request, shapes.refs(catalog.get_adapter(session, reader, namespace, name)))
 
 
 @router.get("/models/{namespace}/{name}/commits/{revision}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from hub.domain.snapshots import MAIN, Snapshot
 from hub.domain.views import (
+    AdapterDetail,
     AdapterView,
     DownloadsView,
     EvaluationView,
@@ -101,11 +102,13 @@ def commit(version: VersionSummary) -> Json:
     }
 
 
-def refs(head: VersionSummary, versions: Sequence[VersionSummary]) -> Json:
-    """`main`, and a tag for each version."""
+def refs(adapter: AdapterDetail) -> Json:
+    """`main` where there is a latest version, a branch for each alias, since both move, and a tag for each version."""
+    served = {each.version: each for each in adapter.versions if not (each.quarantined or each.deleted)}
+    moving = [(MAIN, adapter.latest), *((alias.name, alias.version) for alias in adapter.aliases)]
     return {
-        "branches": [_ref(MAIN, f"refs/heads/{MAIN}", head)],
-        "tags": [_ref(f"v{each.version}", f"refs/tags/v{each.version}", each) for each in versions],
+        "branches": [_ref(name, f"refs/heads/{name}", served[number]) for name, number in moving if number in served],
+        "tags": [_ref(f"v{number}", f"refs/tags/v{number}", version) for number, version in served.items()],
         "converts": [],
     }
 
