@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from hub.care.checking import check
 from hub.db.models import Account, Version
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
@@ -235,6 +236,16 @@ def test_a_deleted_version_leaves_a_tombstone_and_its_number_and_digest_are_neve
     assert delete(three, 3).status_code == 204
     for change in ("yank", "deprecation"):
         assert code_of(three.delete(f"{TINY}/versions/v3/{change}", three.headers())) == (410, "VERSION_DELETED")
+
+
+def test_nothing_is_missing_after_a_deletion_and_the_bytes_are_garbage(three: Hub) -> None:
+    delete(three, 3)
+
+    services = three.app.state.services
+    found = list(check(services.database, services.objects))
+
+    assert {finding.kind for finding in found} == {"orphan"}
+    assert len(found) == 2  # the manifest and the weights: the others have its card and its configuration
 
 
 def test_what_somebody_else_has_fetched_is_not_the_authors_to_delete(three: Hub) -> None:

@@ -85,11 +85,11 @@ def forget_removed(session: Session, before: datetime) -> None:
 
 
 def manifests(session: Session, after: int, path: str, *, limit: int) -> list[tuple[int, ManifestRow]]:
-    """Versions by id, those beyond `after`."""
+    """Versions by id, those beyond `after`; without the deleted ones, which have no files."""
     query = (
         select(Version.id, Version.adapter_id, Version.number, Version.digest, VersionFile.sha256)
         .outerjoin(VersionFile, (VersionFile.version_id == Version.id) & (VersionFile.path == path))
-        .where(Version.id > after)
+        .where(Version.id > after, Version.deleted_at.is_(None))
     )
     rows = session.execute(query.order_by(Version.id).limit(limit))
     return [(row[0], ManifestRow(*row[1:])) for row in rows]
