@@ -77,7 +77,8 @@ def _candidates(needed: BaseIdentity, hub: Hub) -> Iterator[tuple[str, str]]:
         return
     with suppress(HubError, VeraError):
         listed = [base for base in islice(hub.list_bases(), _MOST_LISTED) if base.fingerprint not in seen]
-        alike = [base for base in listed if (base.tensor_count, base.dtype) == (len(expected.tensors), expected.dtype)]
+        alike = [base for base in listed if base.dtype == expected.dtype]
+        alike.sort(key=lambda base: abs(base.tensor_count - len(expected.tensors)))
         yield from ((base.name, base.fingerprint) for base in alike[:_MOST_FETCHED])
 
 

@@ -27,7 +27,7 @@ from vera.nn.offloading import kept_weight
 from vera.parallel_digest import DigestBook
 
 _NUMBER = re.compile(r"(\d+)")
-# Numbers of each tensor that are compared when a model was proven before. A matrix that a merge left equal in all of
+# Numbers of each matrix that are compared when a model was proven before. A matrix that a merge left equal in all of
 # them, by rounding, would have to be equal nearly everywhere.
 _SAMPLED = 64
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -401,14 +401,14 @@ def _stamp(live: Mapping[str, Tensor]) -> int:
 
 
 def _sample(live: Mapping[str, Tensor]) -> dict[object, Tensor]:
-    """Some numbers of each tensor, their bits, by device and width.
+    """Some numbers of each matrix, their bits, by device and width.
 
     torch does not count what is written behind its back, through `.data` (as PEFT merges a LoRA) or a NumPy view.
     Such a write changes a whole matrix, or next to all of it, and shows in any few of its numbers.
     """
     parts: dict[object, list[Tensor]] = {}
     for tensor in live.values():
-        if _is_plain(tensor) and tensor.device.type != "meta" and tensor.is_contiguous() and tensor.numel():
+        if tensor.ndim > 1 and tensor.is_contiguous() and tensor.numel() and _is_plain(tensor) and not tensor.is_meta:
             step = max(1, tensor.numel() // _SAMPLED)
             few = tensor.detach().as_strided((min(tensor.numel(), _SAMPLED),), (step,)).view(_BITS[tensor.itemsize])
             parts.setdefault((tensor.device, tensor.itemsize), []).append(few)
