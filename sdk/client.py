@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
@@ -40,6 +40,7 @@ from sdk.models import (
     Job,
     JobToken,
     Leaderboard,
+    Lineage,
     Member,
     NewToken,
     Oidc,
@@ -52,6 +53,7 @@ from sdk.models import (
     Token,
     User,
     Version,
+    VersionDiff,
     VersionSummary,
     WorkerId,
 )
@@ -376,6 +378,15 @@ class Hub:
         return Downloads.from_json(
             self._get(f"/api/v1/adapters/{ref.adapter_id}/downloads", {"days": str(days)}).json()
         )
+
+    def diff_versions(self, ref: AdapterRef, against: AdapterRef) -> VersionDiff:
+        """What changed from `against` to `ref`, as the hub computes it; `vera-hub diff` computes the same here."""
+        path = f"{_version_path(ref)}/diff"
+        return VersionDiff.from_json(self._get(path, {"against": str(replace(against, host=None))}).json())
+
+    def lineage(self, ref: AdapterRef) -> Lineage:
+        """What the version was made from, and what was made from it."""
+        return Lineage.from_json(self._get(f"{_version_path(ref)}/lineage").json())
 
     # -- Taking versions back ---------------------------------------------------------------------
 

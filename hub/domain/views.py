@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any, Generic, Literal, TypeVar
 
+from vera.adapter_difference import FieldChange, VectorChange
+
 Item = TypeVar("Item")
 State = Literal["waiting", "running", "done", "failed"]
 Visibility = Literal["public", "private"]
@@ -239,6 +241,43 @@ class Comparison:
     only_better: int
     only_worse: int
     method: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreChange:
+    """How two versions score on one suite. `comparison` is null where the suite has changed in between."""
+
+    suite: str
+    metric: str
+    before: float
+    after: float
+    comparison: Comparison | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionDiff:
+    """What changed from one version to another. `same_projection` false: directions of vectors mean nothing, and only
+    their sizes can be compared."""
+
+    before: str
+    after: str
+    same_projection: bool
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    vectors: tuple[VectorChange, ...]
+    fields: tuple[FieldChange, ...]
+    card: str
+    evaluations: tuple[ScoreChange, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """Where a version comes from, the nearest first, and what was made from it, the latest first."""
+
+    ref: str
+    base: BaseName
+    ancestors: tuple[str, ...]
+    children: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

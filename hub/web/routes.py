@@ -10,10 +10,12 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
 
+from hub.access.services import HubParts, Services
 from hub.auth.policy import Principal
 from hub.db.session import Database
-from hub.domain import bases, catalog, downloads, evaluations, leaderboards
+from hub.domain import aliases, bases, catalog, differences, downloads, evaluations, leaderboards, lineage
 from hub.domain.views import AdapterView, EvaluationView, Leaderboard, TensorRow, VersionDetail, VersionSummary
 from hub.web.assets import all_assets
 from hub.web.figures import ScoreAxis
@@ -22,6 +24,8 @@ from vera.errors import RefError
 from vera.ref import AdapterRef
 
 ROWS_PER_PAGE = 25
+# So many of the vectors that changed; the API has all of them.
+ROWS_OF_A_DIFF = 200
 # As many rows of a table as a browser lays out at once; a model of a hundred billion parameters has a thousand tensors.
 TENSORS_SHOWN = 1000
 # Enough to choose from; the list of bases has them all.
@@ -186,17 +190,54 @@ def adapter_version_page(
     return version_page(request, session, reader, f"{namespace}/{name}@v{number}")
 
 
-def version_page(request: Request, session: Session, reader: Principal | None, reference: str) -> Response:
-    """The page of the version that `reference` means. What can be no reference is at no address."""
+@page("/{namespace}/{name}/aliases/{alias}")
+def alias_page(
+    request: Request, session: Reading, reader: Visitor, *, namespace: str, name: str, alias: str, cursor: Text = ""
+) -> Response:
+    """Where an alias was when."""
+    moves = aliases.history(
+        session, reader, AdapterRef(namespace, name), alias, cursor=cursor or None, limit=ROWS_PER_PAGE
+    )
+    next_page = moves.next and f"?{urlencode({'cursor': moves.next})}"
+    return render(request, "alias.html", id=f"{namespace}/{name}", alias=alias, moves=moves.items, next=next_page)
+
+
+@page("/{namespace}/{name}/v{number}/diff")
+async def diff_page(
+    request: Request, reader: Visitor, parts: HubParts, *, namespace: str, name: str, number: str, against: Text
+) -> Response:
+    """What changed to this version from another one."""
+    ref = reference_of(f"{namespace}/{name}@v{number}")
+    async with parts.intake.place(reader.account_id if reader else None):  # two adapters are held in memory
+        return await run_in_threadpool(_render_diff, request, parts, reader, ref, against)
+
+
+def _render_diff(
+    request: Request, parts: Services, reader: Principal | None, ref: AdapterRef, against: str
+) -> Response:
+    with parts.database.reading() as session:
+        pair = differences.find_pair(session, reader, ref, differences.against_of(ref, against))
+    return render(request, "diff.html", diff=differences.diff_of(pair, parts.objects), shown=ROWS_OF_A_DIFF)
+
+
+def reference_of(text: str) -> AdapterRef:
+    """The reference that an address spells. What can be none is at no address."""
     try:
-        ref = AdapterRef.parse(reference)
+        return AdapterRef.parse(text)
     except RefError as error:
         raise HTTPException(404) from error
+
+
+def version_page(request: Request, session: Session, reader: Principal | None, reference: str) -> Response:
+    """The page of the version that `reference` means. What can be no reference is at no address."""
+    ref = reference_of(reference)
+    version = _shown(session, reader, ref)
     return render(
         request,
         "adapter.html",
         adapter=catalog.get_adapter(session, reader, ref.namespace, ref.name),
-        version=_shown(session, reader, ref),
+        version=version,
+        lineage=lineage.lineage(session, reader, AdapterRef(ref.namespace, ref.name, f"v{version.version}")),
         downloads=downloads.of_adapter(session, reader, ref.namespace, ref.name, days=30),
         axis=WHOLE_AXIS,
     )

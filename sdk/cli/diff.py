@@ -15,9 +15,9 @@ from vera.ref import AdapterRef
 
 if TYPE_CHECKING:
     from sdk.client import Hub
-    from sdk.comparing import AdapterDiff, VectorChange
     from sdk.fetching import Resolved
     from sdk.models import Comparison, Evaluation
+    from vera.adapter_difference import AdapterDiff, VectorChange
     from vera.archive import Archive
 
 # A larger adapter has hundreds; a screen has fewer lines.
@@ -35,7 +35,7 @@ def diff(app: App, before: str, after: str, *, as_json: bool) -> None:
     `@v2` as the second is of the same adapter as the first. Where the projections differ, only the
     sizes of vectors can be compared.
     """
-    from sdk.comparing import compare_adapters
+    from vera.adapter_difference import compare_adapters
 
     after = before.partition("@")[0] + after if after.startswith("@") else after
     with terminal.spinner("Fetching"), app.hub() as hub:
@@ -48,6 +48,10 @@ def diff(app: App, before: str, after: str, *, as_json: bool) -> None:
         return
     terminal.say(f"{clean(one.title)} → {clean(other.title)}")
     _say_vectors(found)
+    for name in found.added:
+        terminal.say(f"  adapts also {clean(name)}")
+    for name in found.removed:
+        terminal.say(f"  no longer adapts {clean(name)}")
     for field in found.fields:
         terminal.say(f"  {field.name}: {clean(field.before)} → {clean(field.after)}")
     _say_scores(scores)

@@ -31,6 +31,7 @@ from sdk.pushing import push_archive
 from tests.builders import BASE_NAME, make_archive, make_base
 from tests.contract.serving import listening
 from vera import archive as archives
+from vera.adapter_difference import compare_adapters
 from vera.ref import AdapterRef
 
 TINY = AdapterRef("demo", "tiny")
@@ -127,6 +128,19 @@ def test_an_alias_moves_only_from_where_it_was_expected_and_says_where_it_was(hu
         hub.alias_at(TINY, "prod", before)
     hub.remove_alias(TINY, "prod", revision=moved.revision)
     assert list(hub.list_aliases(TINY)) == []
+
+
+def test_the_hub_compares_versions_and_knows_where_they_come_from(hub: Hub) -> None:
+    diff = hub.diff_versions(V2, V1)
+
+    at_home = compare_adapters(make_archive(seed=1), make_archive(seed=2), names=("demo/tiny@v1", "demo/tiny@v2"))
+    assert [(each.name, each.norms, each.cosine) for each in diff.vectors] == [
+        (each.name, each.norms, each.cosine) for each in at_home.vectors
+    ]
+    assert (diff.before, diff.after) == ("demo/tiny@v1", "demo/tiny@v2")
+    lineage = hub.lineage(V2)
+    assert (lineage.ancestors, lineage.children) == (("demo/tiny@v1",), ())
+    assert hub.lineage(V1).children == ("demo/tiny@v2",)
 
 
 # -- Commands -------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from sdk.bases import KnownBase, remember
-from sdk.comparing import compare_adapters
 from sdk.config import Config
 from tests.builders import MODULES, make_archive, make_base
 from tests.sdk.commands import run
@@ -19,6 +18,7 @@ from tests.sdk.fakes import URL, FakeHub, evaluation_json, serve, version_json
 from tests.sdk.live.published import serve_base
 from vera import archive as archives
 from vera import tensorfile
+from vera.adapter_difference import compare_adapters
 from vera.archive import Archive, Vectors, pack, seal, vectors_of
 from vera.base_difference import compare_bases
 

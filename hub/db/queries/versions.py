@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Select, and_, delete, false, select, tuple
 from sqlalchemy.orm import Session, joinedload
 
 from hub.db.models import Account, Adapter, Version, VersionFile
+from hub.db.queries.visibility import Viewer, is_visible
 
 
 def all_of(session: Session, adapter_id: int) -> list[Version]:
@@ -85,9 +86,10 @@ def card_of(session: Session, version_id: int) -> str:
     return session.scalars(select(Version.card_html).where(Version.id == version_id)).one()
 
 
-def made_from(session: Session, version_id: int) -> list[Version]:
-    """The versions whose parent it is, in any adapter, the earliest first."""
-    return list(session.scalars(_with_author().where(Version.parent_id == version_id).order_by(Version.id)))
+def made_from(session: Session, viewer: Viewer, version_id: int, *, limit: int) -> list[Version]:
+    """The versions whose parent it is, in any adapter that `viewer` may see, the latest first."""
+    query = _with_author().join(Version.adapter).where(Version.parent_id == version_id, is_visible(viewer))
+    return list(session.scalars(query.order_by(Version.id.desc()).limit(limit)))
 
 
 def drop_files(session: Session, version_id: int) -> None:

@@ -14,6 +14,9 @@ from vera.archive import Archive, Vectors, vectors_of
 
 Array = NDArray[np.float32]
 
+# Finding what two texts share can take the square of their lines, and cards are strangers'.
+MAX_CARD_LINES = 2000
+
 
 @dataclass(frozen=True)
 class VectorChange:
@@ -42,10 +45,13 @@ class AdapterDiff:
     """What differs between two adapters.
 
     `same_projection` is False when they scale other matrices: then vectors can be compared in size,
-    and their directions mean nothing. `card` is a unified diff.
+    and their directions mean nothing. `card` is a unified diff; of cards with very many lines only that they differ.
+    `added` and `removed` are the modules that only one of them adapts.
     """
 
     same_projection: bool
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
     vectors: tuple[VectorChange, ...]
     fields: tuple[FieldChange, ...]
     card: str
@@ -62,10 +68,21 @@ def compare_adapters(before: Archive, after: Archive, *, names: tuple[str, str] 
         same_projection=before.manifest.projection_digest == after.manifest.projection_digest,
         vectors=tuple(_change(name, one.get(name), other.get(name)) for name in sorted(one.keys() | other.keys())),
         fields=_field_changes(_fields(before), _fields(after)),
-        card="\n".join(
-            difflib.unified_diff(before.card.splitlines(), after.card.splitlines(), *names, lineterm="", n=1)
-        ),
+        added=tuple(sorted(_modules(after) - _modules(before))),
+        removed=tuple(sorted(_modules(before) - _modules(after))),
+        card=_card_diff(before.card, after.card, names),
     )
+
+
+def _modules(archive: Archive) -> set[str]:
+    return {module.name for module in archive.manifest.modules}
+
+
+def _card_diff(before: str, after: str, names: tuple[str, str]) -> str:
+    lines = before.splitlines(), after.splitlines()
+    if before != after and max(map(len, lines)) > MAX_CARD_LINES:
+        return f"The cards differ. They have {len(lines[0]):,} and {len(lines[1]):,} lines, too many to be compared."
+    return "\n".join(difflib.unified_diff(*lines, *names, lineterm="", n=1))
 
 
 def _flat(vectors: Vectors) -> dict[str, Array]:
