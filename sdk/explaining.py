@@ -48,7 +48,7 @@ def _why(needed: BaseIdentity, error: BaseMismatch, hub: Hub) -> str | None:
     if expected is None or other is None:
         return None
     difference = compare_bases(expected, other)
-    return f"Of its tensors there are {difference.counts}. {difference.story}"
+    return f"{difference.counts}. {difference.story}"
 
 
 def _who(needed: BaseIdentity, found: Mapping[str, str], hub: Hub) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from vera.fingerprint import BaseFingerprint, TensorRecord
@@ -14,6 +14,7 @@ _VOCABULARY = ("embed", "wte", "lm_head", "decoder")
 _HEADS = ("pooler", "lm_head", "classifier", "score", "qa_outputs", "cls")
 # As many kinds of modules as a sentence has room for.
 _KINDS_SHOWN = 6
+_NAMES_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,16 @@ class BaseDifference:
 
     @property
     def counts(self) -> str:
-        """How many tensors differ, and how."""
+        """How many tensors differ, and how, with the names of some."""
         kinds = {
-            "with other values": self.changed,
-            "of another shape": self.reshaped,
-            "of another dtype": self.recast,
-            "missing": self.only_before,
-            "that are not the base's": self.only_after,
+            "has other values": self.changed,
+            "has another shape": self.reshaped,
+            "has another dtype": self.recast,
+            "is missing": self.only_before,
+            "is not the base's": self.only_after,
         }
-        found = [f"{len(names):,} {what}" for what, names in kinds.items() if names]
-        return f"{', '.join(found) or 'none that differs'}, and {len(self.same):,} equal"
+        told = [_told(names, what) for what, names in kinds.items() if names]
+        return "; ".join([*told, f"{len(self.same):,} of its tensors are equal"])
 
     @property
     def story(self) -> str:
@@ -68,6 +69,8 @@ class BaseDifference:
             return "It looks like the base with a resized vocabulary."
         if self.reshaped:
             return "It looks like another size of the model."
+        if self.only_after and not any(map(_is_matrix, self.same)) and all(map(_NUMBER.search, self.only_after)):
+            return "It looks like another size of the model, with more layers."
         if self.only_after and not self.changed and not self.recast:
             return "It looks like a deeper model, or one that something was added to."
         return None
@@ -123,6 +126,14 @@ def _kind_of_change(one: TensorRecord, other: TensorRecord) -> str:
 
 def _sorted(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names))
+
+
+def _told(names: Sequence[str], what: str) -> str:
+    if len(names) == 1:
+        return f"{names[0]} {what}"
+    plural = what.replace("has", "have").replace("is ", "are ")
+    more = ", …" if len(names) > _NAMES_SHOWN else ""
+    return f"{len(names):,} tensors {plural} ({', '.join(names[:_NAMES_SHOWN])}{more})"
 
 
 def _kind(name: str) -> str:

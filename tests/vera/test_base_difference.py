@@ -58,6 +58,10 @@ def and_more(*names: str) -> BaseFingerprint:
         (without("layer.2."), "fewer layers"),
         (without("pooler"), "A part of the base is missing"),
         (and_more("layer.3.attention.query.weight"), "a deeper model"),
+        (
+            BaseFingerprint.of_records([*map(other, BASE.tensors), TensorRecord("layer.3.query.weight", "F32", (8,), "1" * 64)]),
+            "more layers",
+        ),
         (BaseFingerprint.of_records([TensorRecord("conv.weight", "F32", (3,), "0" * 64)]), "another architecture"),
     ],
 )  # fmt: skip
@@ -66,7 +70,12 @@ def test_a_difference_tells_its_likeliest_reason(found: BaseFingerprint, story: 
 
 
 def test_what_differs_is_counted_in_words() -> None:
-    found = compare_bases(BASE, where(named("query.weight"), other))
-    assert found.counts == f"3 with other values, and {len(NAMES) - 3} equal"
-    assert compare_bases(BASE, without("layer.2.")).counts == f"8 missing, and {len(NAMES) - 8} equal"
-    assert compare_bases(BASE, BASE).counts == f"none that differs, and {len(NAMES)} equal"
+    assert compare_bases(BASE, where(named("attention.query.weight"), other)).counts == (
+        "3 tensors have other values (layer.0.attention.query.weight, layer.1.attention.query.weight, "
+        f"layer.2.attention.query.weight); {len(NAMES) - 3} of its tensors are equal"
+    )
+    missing = compare_bases(BASE, without("layer.2.")).counts
+    assert missing.startswith("8 tensors are missing (layer.2.")
+    assert ", …); " in missing
+    assert compare_bases(BASE, without("pooler")).counts.startswith("pooler.dense.weight is missing; ")
+    assert compare_bases(BASE, BASE).counts == f"{len(NAMES)} of its tensors are equal"

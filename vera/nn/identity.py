@@ -339,9 +339,8 @@ def _key(record: TensorRecord) -> Key:
 
 def _mismatch(base: BaseFingerprint, what: BaseDifference, hashes: Mapping[str, str | None]) -> BaseMismatch:
     differing, missing, foreign = [*what.changed, *what.reshaped], what.only_before, what.only_after
-    first = [*differing, *missing, *foreign][:3]
     return BaseMismatch(
-        f"This model is not the base {base.value}: {what.counts}{' (' + ', '.join(first) + ')' if first else ''}. "
+        f"This model is not the base {base.value}: {what.counts}. "
         f"{what.story} Nothing was changed; load the base that the adapter names.",
         found={name: digest for name, digest in hashes.items() if digest},
         fingerprint=base.value,
