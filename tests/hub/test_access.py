@@ -34,7 +34,11 @@ BODIES: dict[str, dict[str, str]] = {
     "deprecation": {"message": "old"},
     "{alias}": {"version": "v1"},
 }
-QUERIES = {("DELETE", "{selector}"): "?reason=worse", ("GET", "at"): "?time=2026-01-01T00:00:00Z"}
+QUERIES = {
+    ("DELETE", "{selector}"): "?reason=worse",
+    ("GET", "at"): "?time=2026-01-01T00:00:00Z",
+    ("GET", "diff"): "?against=v1",
+}
 
 
 @dataclass(frozen=True)
