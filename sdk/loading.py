@@ -222,7 +222,7 @@ def check_files(path: Path, manifest: Manifest, config: Config, report: Progress
     if found.value != manifest.base.fingerprint:
         raise BaseMismatch(
             f"{path} is the base {found.value}, and the adapter was trained on {manifest.base.fingerprint} "
-            f"({manifest.base.name}).",
+            f"({manifest.base.name}). Give the checkpoint of that one.",
             found={record.name: record.sha256 for record in found.tensors},
             expected=manifest.base.fingerprint,
             got=found.value,
