@@ -31,6 +31,7 @@ from hub.api import (
     service,
     tokens,
     users,
+    webhooks,
     withdrawals,
     workers,
 )
@@ -43,12 +44,14 @@ from hub.auth.policy import Action
 from hub.db.folder import prepare_folder
 from hub.db.migrating import migrate, require_current
 from hub.db.session import Database
+from hub.domain.deliveries import LOOK_EVERY_S, send_due
 from hub.domain.downloads import FLUSH_EVERY_S, DownloadCounter
 from hub.domain.periodic import Periodic
 from hub.hf import files as hf_files
 from hub.hf import repositories as hf_repositories
 from hub.hf.addresses import WholeSegments
 from hub.hf.errors import as_refusal
+from hub.sending.posting import Poster
 from hub.settings import Settings
 from hub.storage.objects import ObjectBlobs
 from hub.web import routes as pages
@@ -84,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         organisations,
         publishers,
         audit,
+        webhooks,
         bases,
         projections,
         adapters,
@@ -127,6 +131,7 @@ def open_services(settings: Settings) -> Services:
         Intake(settings.large_bodies_at_once),
         Issuers(settings.oidc_issuers),
         DownloadCounter(database),
+        Poster(allow_loopback=settings.webhook_allow_loopback),
     )
 
 
@@ -161,7 +166,10 @@ def _as_page(request: Request, problem: Problem) -> Response | None:
 
 def _running(parts: Services) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """What goes on beside the requests begins with the server, and is finished before its database is closed."""
-    beside = [Periodic("downloads", parts.downloads.flush, every_s=FLUSH_EVERY_S)]
+    beside = [
+        Periodic("downloads", parts.downloads.flush, every_s=FLUSH_EVERY_S),
+        Periodic("webhooks", lambda: send_due(parts.database, parts.poster), every_s=LOOK_EVERY_S),
+    ]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -170,6 +178,7 @@ def _running(parts: Services) -> Callable[[FastAPI], AbstractAsyncContextManager
         yield
         for each in beside:
             await run_in_threadpool(each.stop)
+        parts.poster.close()
         parts.database.close()
 
     return lifespan

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     # Quotas of each user and each organisation.
     max_account_bytes: int | None = None
     max_account_adapters: int | None = None
+    # For tests: webhooks may also go to http://127.0.0.1.
+    webhook_allow_loopback: bool = False
     # A quota for the embedded database; beyond it, writes are refused with STORAGE_FULL.
     max_database_bytes: int | None = None
 

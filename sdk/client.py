@@ -33,6 +33,7 @@ from sdk.models import (
     BaseDetail,
     Code,
     Comparison,
+    Delivery,
     Downloads,
     Evaluation,
     Health,
@@ -43,6 +44,7 @@ from sdk.models import (
     Lineage,
     Member,
     NewToken,
+    NewWebhook,
     Oidc,
     Organisation,
     Publisher,
@@ -55,6 +57,7 @@ from sdk.models import (
     Version,
     VersionDiff,
     VersionSummary,
+    Webhook,
     WorkerId,
 )
 from sdk.retrying import Retries
@@ -320,6 +323,30 @@ class Hub:
     def audit_of_hub(self) -> Iterator[AuditEvent]:
         """Who has changed users and bases: the newest first. For admins."""
         return self._pages("/api/v1/audit", {}, AuditEvent)
+
+    # -- Webhooks ---------------------------------------------------------------------------------
+
+    def list_webhooks(self, namespace: str) -> Iterator[Webhook]:
+        return self._pages(_webhooks(namespace), {}, Webhook)
+
+    def add_webhook(
+        self, namespace: str, url: str, *, adapter: str | None = None, actions: Sequence[str] | None = None
+    ) -> NewWebhook:
+        """Has the hub send what is recorded in `namespace`, or of its adapter `adapter` alone, to `url`."""
+        body = {"url": url, "adapter": adapter, "actions": None if actions is None else list(actions)}
+        return NewWebhook.from_json(self._post(_webhooks(namespace), body).json())
+
+    def remove_webhook(self, namespace: str, webhook_id: str) -> None:
+        self._delete(f"{_webhooks(namespace)}/{_segment(webhook_id)}")
+
+    def list_deliveries(self, namespace: str, webhook_id: str) -> Iterator[Delivery]:
+        """What was sent to a webhook, or waits to be: the newest first."""
+        return self._pages(f"{_webhooks(namespace)}/{_segment(webhook_id)}/deliveries", {}, Delivery)
+
+    def replay_delivery(self, namespace: str, webhook_id: str, delivery_id: str) -> Delivery:
+        """Has a message sent again, with the same id."""
+        path = f"{_webhooks(namespace)}/{_segment(webhook_id)}/deliveries/{_segment(delivery_id)}/replay"
+        return Delivery.from_json(self._post(path, {}, is_idempotent=True).json())
 
     # -- Bases ------------------------------------------------------------------------------------
 
@@ -696,6 +723,10 @@ def _failure(reply: _Reply, headers: httpx2.Headers, url: str, is_idempotent: bo
         error.may_retry = reply.status in _NOT_DONE or (is_idempotent and reply.status in _MAYBE_DONE)
         error.retry_after_s = _retry_after_s(headers.get("retry-after"))
     return error
+
+
+def _webhooks(namespace: str) -> str:
+    return f"/api/v1/namespaces/{_segment(namespace)}/webhooks"
 
 
 def _unreachable(error: httpx2.HTTPError, url: str, is_idempotent: bool) -> Unavailable:

@@ -106,6 +106,44 @@ class Downloads(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Webhook(Answer):
+    """An address that hears of the changes of `target`, a namespace or an adapter. `actions` None is all of them."""
+
+    id: str
+    target: str
+    url: str
+    actions: tuple[str, ...] | None
+    created_by: str
+    created_at: str
+    disabled_at: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewWebhook(Webhook):
+    """A webhook with the secret that signs what is sent to it, which no later answer holds."""
+
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivery(Answer):
+    """One message, and what came of the last attempt to send it. `state` is waiting, done or failed."""
+
+    id: str
+    message_id: str
+    action: str
+    payload: Mapping[str, Any]
+    state: str
+    attempts: int
+    status: int | None
+    error: str | None
+    milliseconds: int | None
+    created_at: str
+    tried_at: str | None
+    next_at: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AuditEvent(Answer):
     """Who has changed what. `chain` is the namespace, empty for the hub; `hash` covers all the rest."""
 

@@ -15,6 +15,7 @@ from hub.auth.identities import Issuers
 from hub.db.session import Database
 from hub.domain.downloads import DownloadCounter
 from hub.domain.git_names import GitNames
+from hub.sending.posting import Poster
 from hub.settings import Settings
 from hub.storage.blobs import BlobStore
 
@@ -29,6 +30,7 @@ class Services:
     intake: Intake
     issuers: Issuers
     downloads: DownloadCounter
+    poster: Poster
     # Sign-ins that went wrong, by where they came from.
     wrong_sign_ins: Failures = field(default_factory=Failures)
     buckets: Buckets = field(default_factory=Buckets)

@@ -82,6 +82,12 @@ class NewPublisher(Body):
     environment: Annotated[str, Field(min_length=1, max_length=100)] | None = None
 
 
+class NewWebhook(Body):
+    url: Annotated[str, Field(min_length=1, max_length=500)]
+    adapter: Text | None = None
+    actions: Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+
+
 class JobIdentity(Body):
     token: Annotated[str, Field(max_length=20_000)]
     namespace: Text | None = None

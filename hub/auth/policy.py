@@ -70,6 +70,7 @@ class Action(StrEnum):
     MANAGE_TOKENS = "manage-tokens"
     MANAGE_SERVICE_TOKENS = "manage-service-tokens"
     MANAGE_PUBLISHERS = "manage-publishers"
+    MANAGE_WEBHOOKS = "manage-webhooks"
     READ_AUDIT = "read-audit"
     READ_HUB_AUDIT = "read-hub-audit"
     MANAGE_USERS = "manage-users"
@@ -117,6 +118,8 @@ RULES: Mapping[Action, Rule] = {
     Action.MANAGE_SERVICE_TOKENS: Rule(Scope.TOKENS, Role.OWNER, is_about_a_namespace=True),
     # The scope that only signing in gives: a program must not leave a door open behind it.
     Action.MANAGE_PUBLISHERS: Rule(Scope.TOKENS, Role.MAINTAINER, is_about_a_namespace=True),
+    # What a webhook hears is what its owners read in the record.
+    Action.MANAGE_WEBHOOKS: Rule(Scope.MANAGE_ORGANISATION, Role.OWNER, is_about_a_namespace=True),
     Action.READ_AUDIT: Rule(Scope.READ_ORGANISATION, Role.OWNER, is_also_for_admins=True, is_about_a_namespace=True),
     Action.READ_HUB_AUDIT: Rule(Scope.ADMIN, is_for_admins=True),
     Action.MANAGE_USERS: Rule(Scope.ADMIN, is_for_admins=True),

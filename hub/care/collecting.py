@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from hub.db import session as db
-from hub.db.queries import keeping
+from hub.db.queries import keeping, webhooks
 from hub.db.session import Database
+from hub.domain.deliveries import KEPT
 from hub.storage.objects import ObjectBlobs
 
 GRACE = timedelta(hours=24)
@@ -37,6 +38,7 @@ def collect(
     with database.writing() as session:
         now = db.now(session)
         keeping.forget_removed(session, now - _REMEMBERED)
+        webhooks.forget_before(session, now - KEPT)
         unfinished = keeping.being_removed(session)
     cleared = Cleared()
     if is_rehearsal:

@@ -19,7 +19,7 @@ from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.db import session as db
 from hub.db.models import AuditEvent
 from hub.db.queries import audit
-from hub.domain import paging
+from hub.domain import deliveries, paging
 from hub.domain.views import AuditEventView, Page
 
 # The chain of what concerns no single namespace.
@@ -74,7 +74,7 @@ def record(
     subject: str,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Adds a change to the record, in the transaction that makes it.
+    """Adds a change to the record, in the transaction that makes it, and enqueues what webhooks hear of it.
 
     `subject` is `acme`, `acme/topics` or `acme/topics@v3`, whose namespace keeps the event; of the hub's own changes
     it is any text. Without a `principal` the subject acts (who signs in). `facts` are JSON without floats and hold no
@@ -97,6 +97,7 @@ def record(
     )
     event.hash = chain.hash = hash_of(event)
     session.add(event)
+    deliveries.enqueue(session, event)
     session.flush()
 
 

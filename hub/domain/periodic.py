@@ -17,7 +17,7 @@ class Periodic:
     What the database or the disk refuses is tried again at the next call; any other error is in the log.
     """
 
-    def __init__(self, name: str, step: Callable[[], None], *, every_s: float) -> None:
+    def __init__(self, name: str, step: Callable[[], object], *, every_s: float) -> None:
         self._step, self._every_s = step, every_s
         self._woken, self._is_over = Event(), False
         self._thread = Thread(target=self._run, name=name, daemon=True)

@@ -501,3 +501,41 @@ class AuditEventView:
     facts: Mapping[str, Any]
     previous: str
     hash: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookView:
+    """An address that hears of the changes of `target`, a namespace or an adapter. `actions` None is all of them."""
+
+    id: str
+    target: str
+    url: str
+    actions: tuple[str, ...] | None
+    created_by: str
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewWebhookView(WebhookView):
+    """A webhook with the secret that signs what is sent to it, which is shown this once."""
+
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryView:
+    """One message, and what came of the last attempt to send it. `next_at` is null when none follows."""
+
+    id: str
+    message_id: str
+    action: str
+    payload: Mapping[str, Any]
+    state: Literal["waiting", "done", "failed"]
+    attempts: int
+    status: int | None
+    error: str | None
+    milliseconds: int | None
+    created_at: datetime
+    tried_at: datetime | None
+    next_at: datetime | None

@@ -79,6 +79,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "user": ("sdk.cli.users", "The users of the hub, for its admins."),
         "org": ("sdk.cli.organisations", "Organisations: shared namespaces with members."),
         "audit": ("sdk.cli.audit", "Show who has changed what in a namespace, and prove that nothing was taken out."),
+        "webhook": ("sdk.cli.webhooks", "Webhooks: addresses that hear of every change."),
         "doctor": ("sdk.cli.doctor", "Check that everything this machine needs is there."),
         "completion": ("sdk.cli.completion", "Print the script that completes commands in SHELL."),
     },

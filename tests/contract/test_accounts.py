@@ -199,3 +199,19 @@ def test_owners_read_the_record_and_prove_it(town: Town) -> None:
     assert refused.exit_code == 1
     assert "event 1 is not what its hash" in refused.stderr
     assert "ask one" in town.run("sam", "audit", "--hub").stderr
+
+
+def test_a_webhook_is_added_watched_and_removed(town: Town) -> None:
+    town.must("olga", "org", "create", "acme")
+    refused = town.run("olga", "webhook", "add", "acme", "https://192.168.0.1/hook")
+    assert (refused.exit_code, "not a public address" in refused.stderr) == (1, True)
+
+    secret = town.must("olga", "webhook", "add", "acme", "https://93.184.215.14/hook", "--on", "webhook.added")
+    assert secret.startswith("whsec_")
+
+    assert "https://93.184.215.14/hook" in town.must("olga", "webhook", "list", "acme")
+    (sent,) = json.loads(town.must("olga", "webhook", "deliveries", "acme", "1", "--json"))
+    assert (sent["action"], sent["state"]) == ("webhook.added", "waiting")
+    assert sent["message_id"] in town.must("olga", "webhook", "replay", "acme", "1", sent["id"])
+    assert "is no more" in town.must("olga", "webhook", "rm", "acme", "1")
+    assert json.loads(town.must("olga", "webhook", "list", "acme", "--json")) == []

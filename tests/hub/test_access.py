@@ -84,6 +84,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "organisation": "acme",
         "user": "nobody-here",
         "publisher_id": "1",
+        "webhook_id": "1",
+        "delivery_id": "1",
         "selector": "v2",
         "alias": "prod",
         "revision": "v1",

@@ -1,0 +1,95 @@
+"""Webhooks, and the messages that wait for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.orm import Session, contains_eager, joinedload
+
+from hub.db.models import Account, Delivery, Webhook
+
+
+def of_account(session: Session, account_id: int) -> list[Webhook]:
+    """With those who have added them, the earliest first."""
+    query = select(Webhook).where(Webhook.account_id == account_id).order_by(Webhook.id)
+    return list(session.scalars(query.options(joinedload(Webhook.created_by))))
+
+
+def by_id(session: Session, webhook_id: int, account_id: int) -> Webhook | None:
+    return session.scalar(select(Webhook).where(Webhook.id == webhook_id, Webhook.account_id == account_id))
+
+
+def count(session: Session, account_id: int) -> int:
+    return session.scalar(select(func.count()).where(Webhook.account_id == account_id)) or 0
+
+
+def hearing_of(session: Session, namespace: str, adapter: str | None) -> list[Webhook]:
+    """Those of the namespace, or of this adapter in it, that are still sent to."""
+    query = select(Webhook).join(Account, Account.id == Webhook.account_id).where(Account.name == namespace)
+    is_meant = Webhook.adapter_name.is_(None) | (Webhook.adapter_name == adapter)
+    return list(session.scalars(query.where(is_meant, Webhook.disabled_at.is_(None))))
+
+
+def remove(session: Session, webhook_id: int) -> None:
+    """Removes it with its deliveries."""
+    session.execute(delete(Delivery).where(Delivery.webhook_id == webhook_id))
+    session.execute(delete(Webhook).where(Webhook.id == webhook_id))
+
+
+# -- Deliveries -----------------------------------------------------------------------------------
+
+
+def deliveries(session: Session, webhook_id: int, *, before: int | None, limit: int) -> list[Delivery]:
+    """The newest first."""
+    query = select(Delivery).where(Delivery.webhook_id == webhook_id).order_by(Delivery.id.desc())
+    return list(session.scalars((query if before is None else query.where(Delivery.id < before)).limit(limit)))
+
+
+def delivery(session: Session, delivery_id: int, webhook_id: int) -> Delivery | None:
+    return session.scalar(select(Delivery).where(Delivery.id == delivery_id, Delivery.webhook_id == webhook_id))
+
+
+def has_due(session: Session, at: datetime) -> bool:
+    due = select(Delivery.id).where(Delivery.state == "waiting", Delivery.next_at <= at)
+    return session.scalar(due.limit(1)) is not None
+
+
+def take_due(session: Session, at: datetime, *, until: datetime, limit: int, each: int) -> Sequence[Delivery]:
+    """Up to `limit` messages that are due, with their webhooks, and at most `each` for one: whoever answers slowly
+    delays nobody else. They are this caller's `until` then."""
+    query = (
+        select(Delivery)
+        .join(Delivery.webhook)
+        .options(contains_eager(Delivery.webhook))
+        .where(Delivery.state == "waiting", Delivery.next_at <= at)
+        .order_by(Delivery.next_at, Delivery.id)
+        .limit(limit * 8)
+        .with_for_update(of=Delivery, skip_locked=True)
+    )
+    taken: list[Delivery] = []
+    of_webhook: Counter[int] = Counter()
+    for found in session.scalars(query):
+        if len(taken) < limit and of_webhook[found.webhook_id] < each:
+            of_webhook[found.webhook_id] += 1
+            found.next_at, found.attempts = until, found.attempts + 1
+            taken.append(found)
+    session.flush()
+    return taken
+
+
+def note_outcome(session: Session, delivery_id: int, attempts: int, **values: object) -> None:
+    """Keeps what came of an attempt, unless another one has begun since."""
+    mine = Delivery.id == delivery_id, Delivery.attempts == attempts, Delivery.state == "waiting"
+    session.execute(update(Delivery).where(*mine).values(**values))
+
+
+def disable(session: Session, webhook_id: int, *, at: datetime) -> None:
+    session.execute(update(Webhook).where(Webhook.id == webhook_id).values(disabled_at=at))
+
+
+def forget_before(session: Session, at: datetime) -> None:
+    """Forgets messages of before that moment that wait for nothing."""
+    session.execute(delete(Delivery).where(Delivery.created_at < at, Delivery.state != "waiting"))

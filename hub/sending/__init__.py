@@ -1,0 +1,1 @@
+"""What the hub sends to addresses that its users name: only to public ones, and never for long."""
