@@ -166,19 +166,18 @@ def _as_page(request: Request, problem: Problem) -> Response | None:
 
 def _running(parts: Services) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     """What goes on beside the requests begins with the server, and is finished before its database is closed."""
-    beside = [
-        Periodic("downloads", parts.downloads.flush, every_s=FLUSH_EVERY_S),
-        Periodic("webhooks", lambda: send_due(parts.database, parts.poster), every_s=LOOK_EVERY_S),
-    ]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        beside = [
+            Periodic("downloads", parts.downloads.flush, every_s=FLUSH_EVERY_S),
+            Periodic("webhooks", lambda: send_due(parts.database, parts.poster), every_s=LOOK_EVERY_S),
+        ]
         for each in beside:
             each.start()
         yield
         for each in beside:
             await run_in_threadpool(each.stop)
-        parts.poster.close()
         parts.database.close()
 
     return lifespan
