@@ -73,6 +73,23 @@ def test_what_was_made_to_collide_under_the_public_constant_does_not_under_a_sec
         assert hasher.sha256_all([(words, "I64"), (forged, "I64")]) == [sha256(words), sha256(forged)]
 
 
+def test_a_tensor_that_is_written_to_meanwhile_is_not_learnt() -> None:
+    right = numbers(torch.float32)
+    wrong = right + 1
+    late = wrong.clone()
+
+    class Looking(dict[tuple[int, str], str]):
+        """The right numbers arrive after the digest was taken, when it is looked up, and before the bytes are hashed."""
+
+        def __contains__(self, key: object) -> bool:
+            late.copy_(right)
+            return super().__contains__(key)
+
+    book = DigestBook(known=Looking())
+    assert TensorHasher(book, [sha256(right)], at_hand=FAR).sha256_all([(late, "F32")]) == [sha256(right)]
+    assert TensorHasher(book, [sha256(right)], at_hand=FAR).sha256_all([(wrong, "F32")]) == [sha256(wrong)]
+
+
 def test_progress_counts_what_was_recognised_too() -> None:
     book, tensor = DigestBook(), numbers(torch.float32)
     TensorHasher(book, [sha256(tensor)], at_hand=FAR).sha256_all([(tensor, "F32")])

@@ -48,6 +48,19 @@ def test_a_proven_model_is_not_read_again(tiny_model: Any, tiny_base: BaseFinger
     assert read == []
 
 
+def test_a_change_during_the_proof_is_noticed_by_the_next(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
+    weight = tiny_model.encoder.layer[0].attention.self.query.weight
+
+    def change(done: int, total: int) -> None:
+        if done == total:
+            with torch.no_grad():
+                weight.mul_(1.5)
+
+    prove_base(tiny_model, tiny_base, progress=change)
+    with pytest.raises(BaseMismatch):
+        prove_base(tiny_model, tiny_base)
+
+
 def test_a_change_behind_torchs_back_is_noticed(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
     """PEFT merges a LoRA by `weight.data +=`, which torch does not count as a write."""
     prove_base(tiny_model, tiny_base)

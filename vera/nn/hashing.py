@@ -74,7 +74,7 @@ class TensorHasher:
         self._book = book
         self._wanted = frozenset(wanted)
         self._at_hand = (*at_hand, "meta")
-        self.recognised = 0  # tensors that were known by their digest
+        self.recognised = 0  # wanted tensors that were known by their digest
 
     def sha256_all(self, jobs: Sequence[Job], progress: Progress | None = None) -> list[str | None]:
         """The SHA-256 of each tensor in its stored dtype, None for one that holds other numbers than that can.
@@ -83,17 +83,17 @@ class TensorHasher:
         """
         digests = self._digests(jobs)
         found = self._recognise(digests)
-        self.recognised += len(found)
+        self.recognised += sum(digest in self._wanted for digest in found.values())
         total, done = sum(map(_size, jobs)), sum(_size(jobs[i]) for i in found)
         unknown = sorted(set(range(len(jobs))) - found.keys(), key=lambda i: -_size(jobs[i]))  # evens out the threads
         with ThreadPoolExecutor(_THREADS) as pool:
             for i, digest in zip(unknown, pool.map(lambda i: _sha256(*jobs[i]), unknown), strict=True):
-                self._learn(digests.get(i), digest)
                 if digest:
                     found[i] = digest
                 done += _size(jobs[i])
                 if progress:
                     progress(done, total)
+        self._learn({i: jobs[i] for i in unknown if i in digests and found.get(i) in self._wanted}, digests, found)
         return [found.get(i) for i in range(len(jobs))]
 
     def _digests(self, jobs: Sequence[Job]) -> dict[int, tuple[int, str]]:
@@ -118,9 +118,14 @@ class TensorHasher:
         known = self._book.known if self._book else {}
         return {i: known[key] for i, key in digests.items() if key in known}
 
-    def _learn(self, key: tuple[int, str] | None, digest: str | None) -> None:
-        if self._book and key and digest and digest in self._wanted:
-            self._book.known[key] = digest
+    def _learn(
+        self, hashed: Mapping[int, Job], before: Mapping[int, tuple[int, str]], found: Mapping[int, str]
+    ) -> None:
+        """Digests are taken again: those of a tensor that was written to meanwhile would be of other bytes than were hashed."""
+        after = self._digests(list(hashed.values()))
+        for n, i in enumerate(hashed):
+            if self._book and after.get(n) == before[i]:
+                self._book.known[before[i]] = found[i]
 
 
 def _size(job: Job) -> int:

@@ -90,10 +90,11 @@ def prove_base(
     known = _PROVEN.get(model)
     if known and known.proof.fingerprint == base.value and known.still_holds(live):
         return known.proof
+    stamp, sample = _stamp(live), _sample(live)  # before it is read: what changes meanwhile is seen the next time
     proof = _prove(live, base, TensorHasher(digests, (record.sha256 for record in base.tensors)), progress)
     if proof.unread and not is_loaded_from_base:
         raise _unprovable(proof, base, live)
-    _PROVEN[model] = _Proven(proof, _stamp(live), _sample(live))
+    _PROVEN[model] = _Proven(proof, stamp, sample)
     return proof
 
 
