@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 T ?= tests
 
-.PHONY: help demo dev test lint fix check serve worker migrate bench-load bench-vera results screenshots clean
+.PHONY: help demo dev test test-hf lint fix check serve worker migrate bench-load bench-vera results screenshots clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -25,6 +25,9 @@ demo: $(STAMP) ## the whole job on a real model: train, push, load, evaluate, ra
 test: $(STAMP) ## run the tests (T=tests/vera for one package)
 	@$(BIN)/python tests/chromium.py
 	@$(BIN)/pytest -n 2 $(T)
+
+test-hf: $(STAMP) ## publish and read with several releases of huggingface_hub, each in an environment of its own
+	@$(BIN)/python -m tests.hf.clients .hf-clients
 
 lint: $(STAMP) ## ruff, mypy --strict and the import rules
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -58,4 +61,4 @@ screenshots: $(STAMP) ## pictures of a running hub's pages (URL=http://127.0.0.1
 	@$(BIN)/python tests/screenshots.py $(or $(URL),http://127.0.0.1:8000) docs/images
 
 clean: ## remove what was built
-	rm -rf $(VENV) .demo dist build
+	rm -rf $(VENV) .demo .hf-clients dist build

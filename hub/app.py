@@ -47,7 +47,9 @@ from hub.db.session import Database
 from hub.domain.deliveries import LOOK_EVERY_S, send_due
 from hub.domain.downloads import FLUSH_EVERY_S, DownloadCounter
 from hub.domain.periodic import Periodic
+from hub.hf import commits as hf_commits
 from hub.hf import files as hf_files
+from hub.hf import making as hf_making
 from hub.hf import repositories as hf_repositories
 from hub.hf.addresses import WholeSegments
 from hub.hf.errors import as_refusal
@@ -98,8 +100,8 @@ def create_app(settings: Settings) -> FastAPI:
         workers,
     ):
         app.include_router(door.router)
-    app.include_router(hf_repositories.router)
-    app.include_router(hf_files.router)
+    for wire in (hf_repositories, hf_files, hf_making, hf_commits):
+        app.include_router(wire.router)
     _add_reference(app)
     app.include_router(settings_pages.router)
     app.include_router(

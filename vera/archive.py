@@ -116,6 +116,16 @@ def inspect(files: Mapping[str, bytes], *, sealed: bool = True) -> Archive:
     return Archive(manifest, dict(files))
 
 
+def seal_files(files: Mapping[str, bytes]) -> Archive:
+    """The adapter of `files` as somebody works on them: the card as it stands now, the configuration written anew.
+
+    Raises ArchiveError and ManifestError as `inspect` does.
+    """
+    worked_on = {path: data for path, data in files.items() if path in (MANIFEST_FILE, WEIGHTS_FILE)}
+    inspected = inspect(worked_on, sealed=False)
+    return seal(inspected.manifest, files[WEIGHTS_FILE], _decode_card(files.get(CARD_FILE, b"")))
+
+
 def seal(manifest: Manifest, weights: bytes, card: str) -> Archive:
     """The archive of `manifest` and `weights` with this card and PEFT's configuration, hashed into the manifest."""
     extras = {CONFIG_FILE: peft_format.config_of(manifest), CARD_FILE: card.encode()}
@@ -161,8 +171,7 @@ def read_folder(folder: Path) -> Archive:
     left unread. Raises ArchiveError.
     """
     files = {path: _read_own(folder, path) for path in (MANIFEST_FILE, WEIGHTS_FILE)}
-    inspected = inspect(files, sealed=False)
-    sealed = seal(inspected.manifest, files[WEIGHTS_FILE], _read_card(folder))
+    sealed = seal_files({**files, CARD_FILE: _read_card(folder)})
     pair = folder / PROJECTION_FILE
     is_beside = sealed.manifest.recipe.is_stored and os.path.lexists(pair)
     return replace(sealed, projection=pair if is_beside else None)
@@ -334,13 +343,13 @@ def _decode_card(data: bytes) -> str:
         raise ArchiveError(f"{CARD_FILE} is not UTF-8 text: save it as UTF-8.", code="CARD_INVALID") from error
 
 
-def _read_card(folder: Path) -> str:
+def _read_card(folder: Path) -> bytes:
     try:
-        return _decode_card(_read_own(folder, CARD_FILE))
+        return _read_own(folder, CARD_FILE)
     except ArchiveError as error:
         if error.code != "FILE_MISSING":
             raise
-        return ""
+        return b""
 
 
 def check_replaceable(folder: Path, files: Collection[str]) -> None:

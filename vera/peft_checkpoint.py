@@ -35,6 +35,8 @@ class PeftConfig:
     saves_matrices: bool
     task_type: str | None
     modules_to_save: tuple[str, ...]  # by the ends of their names: modules of which PEFT trained a copy of their own
+    base_name: str | None = None  # as whoever trained it has called it, a folder of theirs perhaps
+    base_revision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,13 @@ class PeftCheckpoint:
 
 def read_checkpoint(folder: Path) -> PeftCheckpoint:
     """The checkpoint in `folder`. Raises ArchiveError for what is none, or holds what has no place in an adapter here."""
-    config = _parse_config(_read_theirs(folder, CONFIG_FILE, MAX_EXTRA_BYTES))
-    data = _read_theirs(folder, WEIGHTS_FILE, MAX_CHECKPOINT_BYTES)
+    config = _read_theirs(folder, CONFIG_FILE, MAX_EXTRA_BYTES)
+    return parse_checkpoint(config, _read_theirs(folder, WEIGHTS_FILE, MAX_CHECKPOINT_BYTES))
+
+
+def parse_checkpoint(config_data: bytes, data: bytes) -> PeftCheckpoint:
+    """The checkpoint of this configuration and this tensor file. Raises ArchiveError, see `read_checkpoint`."""
+    config = _parse_config(config_data)
     tensors = tensorfile.parse(data, LIMITS)
     matrices = {name: tensors.pop(name) for name in (SAVED_A, SAVED_B) if name in tensors}
     lambda_b, lambda_d = _take_vectors(tensors, LAMBDA_B), _take_vectors(tensors, LAMBDA_D)
@@ -96,8 +103,10 @@ def _parse_config(data: bytes) -> PeftConfig:
         seed=seed if 0 <= seed <= MAX_SEED else seed % (1 << 32),
         is_transposed=_flag(fields, "fan_in_fan_out", default=False),
         saves_matrices=_flag(fields, "save_projection", default=True),
-        task_type=_task_type(fields),
+        task_type=_text(fields, "task_type"),
         modules_to_save=_modules_to_save(fields),
+        base_name=_text(fields, "base_model_name_or_path"),
+        base_revision=_text(fields, "revision"),
     )
 
 
@@ -115,10 +124,10 @@ def _flag(fields: Mapping[str, object], name: str, *, default: bool) -> bool:
     return value
 
 
-def _task_type(fields: Mapping[str, object]) -> str | None:
-    value = fields.get("task_type")
+def _text(fields: Mapping[str, object], name: str) -> str | None:
+    value = fields.get(name)
     if value is not None and not isinstance(value, str):
-        raise _invalid(f"task_type in {CONFIG_FILE} is {repr(value)[:40]} and must be a string or null")
+        raise _invalid(f"{name} in {CONFIG_FILE} is {repr(value)[:40]} and must be a string or null")
     return value
 
 

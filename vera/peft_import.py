@@ -88,7 +88,30 @@ def import_folder(
     another base, RecipeError, and ProjectionMismatch (PROJECTION_UNKNOWN) for saved matrices that
     contradict `trained_in`.
     """
-    checkpoint = read_checkpoint(folder)
+    return import_checkpoint(
+        read_checkpoint(folder),
+        base,
+        base_name=base_name,
+        base_revision=base_revision,
+        trained_in=trained_in,
+        labels=labels,
+        labels_of_base=labels_of_base,
+        budget_bytes=budget_bytes,
+    )
+
+
+def import_checkpoint(
+    checkpoint: PeftCheckpoint,
+    base: BaseFingerprint,
+    *,
+    base_name: str,
+    base_revision: str | None = None,
+    trained_in: str | None = None,
+    labels: Sequence[str] | None = None,
+    labels_of_base: Sequence[str] = (),
+    budget_bytes: int = DEFAULT_BUDGET_BYTES,
+) -> Imported:
+    """`import_folder` of a checkpoint that was read already."""
     modules = _find_modules(checkpoint, base)
     task = _find_task(checkpoint, labels, labels_of_base)
     found = _find_pair(checkpoint, modules, base, trained_in, budget_bytes)

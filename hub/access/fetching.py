@@ -1,17 +1,31 @@
-"""The first time that somebody fetches a version: from then on others may rely on it."""
+"""What is remembered of somebody who fetches a file, whichever door they came through."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
 
+from fastapi import Request
+
+from hub.access.limits import address_of
 from hub.access.services import Services
+from hub.auth.policy import Principal
+from hub.db.models import Adapter
 from hub.domain import catalog
 from hub.errors import HubError
 
 
-def note_first_fetch(parts: Services, version_ids: Sequence[int]) -> None:
-    """Remembers that these versions were fetched, each once in its life. A full disk keeps nobody from reading."""
-    if version_ids:
-        with suppress(HubError), parts.database.writing() as session:
-            catalog.note_fetch(session, version_ids)
+def note_fetch(
+    request: Request,
+    parts: Services,
+    reader: Principal | None,
+    *,
+    adapter: Adapter,
+    sha256: str,
+    first_fetched: Sequence[int],
+) -> None:
+    """Counts the download; `first_fetched` are the versions that nobody had fetched before."""
+    if first_fetched:
+        with suppress(HubError), parts.database.writing() as session:  # a full disk keeps nobody from reading
+            catalog.note_fetch(session, first_fetched)
+    parts.downloads.note(reader, address_of(request, parts.settings.trusted_proxies), adapter.id, sha256)

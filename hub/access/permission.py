@@ -34,14 +34,14 @@ class Allowed:
         request.state.principal = principal
         authorize(principal, self.action, self._addressed(request))
         if parts.settings.has_rate_limits:
-            self._count(request, parts, principal)
+            self.count(request, parts, principal)
         return principal
 
     def credential(self, request: Request) -> str | None:
         """The secret that the request shows."""
         return _bearer(request)
 
-    def _count(self, request: Request, parts: Services, principal: Principal | None) -> None:
+    def count(self, request: Request, parts: Services, principal: Principal | None) -> None:
         """Raises TooMany for who asks too often. Reading with a token, and lists of one's own, are not counted."""
         if principal is None:
             rate, key = ANONYMOUS, address_of(request, parts.settings.trusted_proxies)

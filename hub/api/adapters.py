@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from hub.access.fetching import note_first_fetch
-from hub.access.limits import address_of
+from hub.access.fetching import note_fetch
 from hub.access.permission import Allowed, Reader
+from hub.access.publishing import publish
 from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services, Writing
 from hub.api.bodies import JsonBody
@@ -20,9 +20,9 @@ from hub.api.push_parts import PART_LIMITS, PUSH_BODY, said_in
 from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known
 from hub.api.schemas import AdapterChange
 from hub.auth.policy import Action, Principal
-from hub.domain import blobs, catalog, downloads, projections, publishing
+from hub.domain import blobs, catalog, downloads, publishing
 from hub.domain.catalog import Sort
-from hub.domain.publishing import Published, Quota
+from hub.domain.publishing import Published
 from hub.domain.views import AdapterDetail, AdapterView, DownloadsView, Page, VersionDetail
 from vera.archive import MAX_BYTES
 from vera.ref import AdapterRef
@@ -50,7 +50,7 @@ async def push(
     async with parts.intake.place(principal.account_id):
         body = chunks(request, parts.settings.max_push_bytes, parts.intake)
         received = await read_parts(body, boundary, PART_LIMITS)
-        published = await run_in_threadpool(_publish, parts, principal, namespace, name, received)
+        published = await run_in_threadpool(_publish, parts, principal, received, namespace=namespace, name=name)
     return answer(request, published.version, status=201 if published.is_new else 200)
 
 
@@ -125,8 +125,7 @@ def download(request: Request, reader: Reader, *, namespace: str, name: str, sha
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         stored = blobs.locate(session, sha256)
-    parts.downloads.note(reader, address_of(request, parts.settings.trusted_proxies), adapter.id, sha256)
-    note_first_fetch(parts, first_fetched)
+    note_fetch(request, parts, reader, adapter=adapter, sha256=sha256, first_fetched=first_fetched)
     headers["Content-Disposition"] = "attachment"  # a browser is not to show a card as a page of ours
     return Response(blobs.bytes_of(stored, parts.objects), 200, headers, "application/octet-stream")
 
@@ -140,16 +139,8 @@ def count_downloads(
 
 
 def _publish(
-    parts: Services, principal: Principal, namespace: str, name: str, received: Mapping[str, bytes]
+    parts: Services, principal: Principal, received: Mapping[str, bytes], *, namespace: str, name: str
 ) -> Published:
-    """Checks everything, keeps what is large, and then publishes in one short transaction."""
     files = {path: data for path, data in received.items() if path in MAX_BYTES}
     upload = publishing.check_upload(files, said_in(received))
-    if parts.objects is not None:
-        with parts.database.reading() as session:
-            publishing.require_base(session, upload.manifest)
-            projections.require_projection(session, principal, upload.manifest)
-        upload = publishing.put_large_files(parts.objects, upload)
-    quota = Quota(parts.settings.max_account_adapters, parts.settings.max_account_bytes)
-    with parts.database.writing() as session:
-        return publishing.publish_version(session, principal, upload, namespace=namespace, name=name, quota=quota)
+    return publish(parts, principal, upload, namespace=namespace, name=name)

@@ -231,7 +231,8 @@ class Adapter(Table):
     account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
     name: Mapped[str] = mapped_column(String(64))
     folded_name: Mapped[str] = mapped_column(String(64))
-    base_id: Mapped[int] = mapped_column(ForeignKey("bases.id"), index=True)
+    # NULL until the first version; queries of adapters join their bases and do not see one without.
+    base_id: Mapped[int | None] = mapped_column(ForeignKey("bases.id"), index=True)
     task_kind: Mapped[str | None] = mapped_column(String(64), index=True)
     labels: Mapped[list[str] | None] = mapped_column(JsonText)
     is_private: Mapped[bool] = mapped_column(server_default=false())

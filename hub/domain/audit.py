@@ -39,6 +39,8 @@ class Change(StrEnum):
     VERSION_DELETED = "version.deleted"
     ALIAS_SET = "alias.set"
     ALIAS_REMOVED = "alias.removed"
+    ADAPTER_OPENED = "adapter.opened"
+    ADAPTER_TAKEN_BACK = "adapter.taken-back"
     VISIBILITY_CHANGED = "adapter.visibility-changed"
     ORGANISATION_CREATED = "organisation.created"
     ORGANISATION_DELETED = "organisation.deleted"

@@ -6,6 +6,7 @@ import json
 import math
 import zlib
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -83,8 +84,17 @@ def find_base(session: Session, reader: Principal | None, fingerprint: str) -> C
 
 
 def tensor_table(session: Session, base_id: int) -> list[TensorRow]:
-    rows = json.loads(zlib.decompress(bases.tensors_of(session, base_id)))
-    return [(name, dtype, tuple(shape), sha256) for name, dtype, shape, sha256 in rows]
+    return [(name, dtype, tuple(shape), sha256) for name, dtype, shape, sha256 in _rows(session, base_id)]
+
+
+def fingerprint_of(session: Session, base_id: int) -> BaseFingerprint:
+    """The base's table as what it was registered as."""
+    return BaseFingerprint.from_rows(_rows(session, base_id))
+
+
+def _rows(session: Session, base_id: int) -> list[list[Any]]:
+    rows: list[list[Any]] = json.loads(zlib.decompress(bases.tensors_of(session, base_id)))
+    return rows
 
 
 def _check_text(field: str, text: str) -> None:

@@ -158,11 +158,17 @@ def hold_adapter(session: Session, principal: Principal | None, namespace: str, 
 def newest_version(session: Session, reader: Principal | None, namespace: str, name: str) -> VersionDetail:
     """The latest version, or the newest that can be had while none is the latest. Raises NotFound."""
     adapter = find_adapter(session, reader, namespace, name)
-    if adapter.latest_number is None:
-        newest = versions.newest_served(session, adapter.id)
-        if newest is not None:
-            return version_detail(session, reader, newest)
+    head = head_of(session, adapter)
+    if head is not None:
+        return version_detail(session, reader, head)
     return resolve_version(session, reader, AdapterRef(namespace, name))
+
+
+def head_of(session: Session, adapter: Adapter) -> Version | None:
+    """The latest version, or the newest that can be had while none is the latest; None when none can be had."""
+    if adapter.latest_number is None:
+        return versions.newest_served(session, adapter.id)
+    return versions.by_number(session, adapter.id, adapter.latest_number)
 
 
 def find_version(session: Session, reader: Principal | None, ref: AdapterRef) -> Version:

@@ -25,11 +25,11 @@ from hub.domain import blobs
 from hub.domain.audit import Change, record
 from hub.domain.bases import find_base, tensor_table
 from hub.domain.cards import MAX_RENDERED, render_card
-from hub.domain.catalog import find_version, require_served, version_detail
+from hub.domain.catalog import find_version, head_of, require_served, version_detail
 from hub.domain.evaluations import enqueue_for_version, labels_key
 from hub.domain.projections import require_projection
 from hub.domain.views import VersionDetail
-from hub.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from hub.errors import Conflict, Forbidden, HubError, Invalid, NotFound, PreconditionFailed, Unavailable
 from hub.storage.blobs import BlobStore
 from vera import archive
 from vera.archive import Archive
@@ -79,6 +79,8 @@ class Upload:
     archive: Archive
     card_html: str
     said: Said = field(default_factory=Said)
+    # What is to stand with the version's warnings.
+    notes: tuple[str, ...] = ()
     outside: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
@@ -107,7 +109,11 @@ class Published:
 
 def check_upload(files: Mapping[str, bytes], said: Said | None = None) -> Upload:
     """The adapter that `files` are. Raises a VeraError for the first thing that is wrong with it."""
-    checked = archive.inspect(files)
+    return upload_of(archive.inspect(files), said)
+
+
+def upload_of(checked: Archive, said: Said | None = None, *, notes: tuple[str, ...] = ()) -> Upload:
+    """A checked archive as a push. Raises ArchiveError for one that is not sealed."""
     for path in EXTRA_FILES:
         if path not in checked.manifest.files:
             raise ArchiveError(
@@ -116,7 +122,7 @@ def check_upload(files: Mapping[str, bytes], said: Said | None = None) -> Upload
                 code="FILE_MISSING",
                 path=path,
             )
-    return Upload(checked, render_card(checked.card), said or Said())
+    return Upload(checked, render_card(checked.card), said or Said(), notes)
 
 
 def require_base(session: Session, manifest: Manifest) -> Base:
@@ -150,11 +156,19 @@ def put_large_files(objects: BlobStore | None, upload: Upload) -> Upload:
 
 
 def publish_version(
-    session: Session, principal: Principal, upload: Upload, *, namespace: str, name: str, quota: Quota = NO_QUOTA
+    session: Session,
+    principal: Principal,
+    upload: Upload,
+    *,
+    namespace: str,
+    name: str,
+    quota: Quota = NO_QUOTA,
+    built_on: int | None = None,
 ) -> Published:
     """Publishes `upload` as the next version of `namespace/name`, which is made when it is new.
 
-    The same push again gives the version that is there. Raises RefError for an impossible name,
+    The same push again gives the version that is there. `built_on` is the number of the head that the upload was made
+    from (0 for none): PreconditionFailed when it is another one by now. Raises RefError for an impossible name,
     Conflict for one that looks like another or is not what the upload says of it, Invalid for an adapter that
     does not fit its base or whose stored pair is not here, NotFound for a parent that is not there, and Forbidden.
     """
@@ -168,6 +182,7 @@ def publish_version(
         require_served(known)
         _require_same_release(known, upload)
         return Published(version_detail(session, principal, known), is_new=False)
+    _require_head(session, adapter, built_on)
     _require_room(session, adapter, upload, quota)
     parent = _find_parent(session, principal, AdapterRef(namespace, name), adapter, upload.said.parent)
     version = _add_version(
@@ -252,16 +267,47 @@ def _claim_name(
     if adapter is not None:
         _require_same_visibility(adapter, wanted, upload)
         return adapter
+    raise name_taken(session, owner_id, wanted, folded)
+
+
+def name_taken(session: Session, owner_id: int, wanted: Resource, folded: str) -> HubError:
+    """Why a name is not to be had that nobody has: one that looks like it is there."""
     similar = adapters.name_like(session, owner_id, folded)
     if similar is None:  # the push that had it was rolled back just now
-        raise Unavailable(f"{wanted.id} is being pushed by someone else: try again.", code="DB_BUSY")
-    raise Conflict(
+        return Unavailable(f"{wanted.id} is being pushed by someone else: try again.", code="DB_BUSY")
+    return Conflict(
         f"{wanted.id} looks like {wanted.namespace}/{similar}, which exists: choose a name that cannot be "
         "taken for it, or push a new version of it.",
         code="NAME_TOO_SIMILAR",
-        name=name,
+        name=wanted.adapter,
         similar=similar,
     )
+
+
+def head_changed(**facts: object) -> PreconditionFailed:
+    """The sentence is one that clients of git-like hubs know."""
+    return PreconditionFailed(
+        "The branch was updated since you opened this page. Please refresh and try again.", code="HEAD_CHANGED", **facts
+    )
+
+
+def over_quota(what: str, wanted: int, limit: int) -> Forbidden:
+    return Forbidden(
+        f"With this push its owner would have {wanted:,} {what} here, and may have {limit:,}: push to another "
+        "namespace, or ask the hub's operator for more.",
+        code="QUOTA_EXCEEDED",
+        what=what,
+        limit=limit,
+        wanted=wanted,
+    )
+
+
+def _require_head(session: Session, adapter: Adapter, built_on: int | None) -> None:
+    if built_on is None:
+        return
+    head = head_of(session, adapter)
+    if built_on != (head.number if head else 0):
+        raise head_changed(expected=built_on, got=head.number if head else 0)
 
 
 def _require_room(session: Session, adapter: Adapter, upload: Upload, quota: Quota) -> None:
@@ -275,14 +321,7 @@ def _require_room(session: Session, adapter: Adapter, upload: Upload, quota: Quo
         ("bytes", quota.size_bytes, size_bytes + upload.archive.size_bytes),
     ):
         if limit is not None and wanted > limit:
-            raise Forbidden(
-                f"With this push its owner would have {wanted:,} {what} here, and may have {limit:,}: push to another "
-                "namespace, or ask the hub's operator for more.",
-                code="QUOTA_EXCEEDED",
-                what=what,
-                limit=limit,
-                wanted=wanted,
-            )
+            raise over_quota(what, wanted, limit)
 
 
 def _require_same_visibility(adapter: Adapter, wanted: Resource, upload: Upload) -> None:
@@ -391,7 +430,7 @@ def commit_of(adapter_id: str, number: int, digest: str, parent: str | None) -> 
 
 def warnings_for(upload: Upload, registered_base: str) -> list[str]:
     """What is allowed and probably not meant."""
-    manifest, found = upload.manifest, []
+    manifest, found = upload.manifest, list(upload.notes)
     if manifest.base.name != registered_base:
         found.append(f"The manifest calls its base {manifest.base.name}; it is registered here as {registered_base}.")
     lambda_b = archive.vectors_of(upload.archive).lambda_b.values()

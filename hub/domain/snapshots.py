@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal
-from hub.db.models import Version
+from hub.db.models import Adapter, Version
 from hub.db.queries import versions
-from hub.domain import blobs
-from hub.domain.catalog import find_adapter, find_version, require_served
+from hub.domain import blobs, openings
+from hub.domain.catalog import find_adapter, find_version, head_of, require_served
 from hub.domain.git_names import GitNames
+from hub.domain.openings import EMPTY_COMMIT
 from hub.domain.shaping import adapter_view, version_summary
 from hub.domain.views import AdapterView, FileView, VersionSummary
 from hub.errors import NotFound
@@ -22,27 +24,35 @@ from vera.errors import RefError
 from vera.ref import AdapterRef
 
 MAIN = "main"
+_HEADS = (MAIN, "HEAD")
 _PREFIXES = ("refs/heads/", "refs/tags/")
 _SHORT_COMMIT = re.compile(r"[0-9a-f]{7,39}")
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A version of an adapter as files at a commit."""
+    """A version of an adapter as files at a commit; without a version, an adapter that waits for its first one."""
 
-    adapter: AdapterView
-    version: VersionSummary
-    files: Mapping[str, FileView]
+    id: str
+    is_private: bool
+    created_at: datetime
+    adapter: AdapterView | None = None
+    version: VersionSummary | None = None
+    files: Mapping[str, FileView] = field(default_factory=dict)
 
     @property
     def commit(self) -> str:
-        return self.version.commit
+        return self.version.commit if self.version else EMPTY_COMMIT
+
+    @property
+    def ref(self) -> str:
+        return self.version.ref if self.version else self.id
 
     def file(self, path: str) -> FileView:
         """Raises NotFound."""
         if path not in self.files:
             raise NotFound(
-                f"{self.version.ref} has no file {path[:200]}: it has {', '.join(self.files)}.",
+                f"{self.ref} has no file {path[:200]}: it has {', '.join(self.files) or 'none'}.",
                 code="FILE_UNKNOWN",
                 commit=self.commit,
             )
@@ -52,10 +62,20 @@ class Snapshot:
 def find_snapshot(session: Session, reader: Principal | None, namespace: str, name: str, revision: str) -> Snapshot:
     """The files of the version that `revision` means: `main`, a tag, an alias, a commit or its first digits, or a pin
     with a digest. Raises NotFound, and Conflict where the digest is of another version."""
-    version = _find(session, reader, namespace, name, revision)
+    opening = openings.find(session, reader, namespace, name)
+    if opening is not None:
+        if _plain(revision) not in (*_HEADS, EMPTY_COMMIT):
+            raise _unknown(namespace, name, revision)
+        return Snapshot(f"{namespace}/{name}", opening.is_private, opening.created_at)
+    adapter = find_adapter(session, reader, namespace, name)
+    version = _find(session, reader, adapter, revision)
+    require_served(version)
     files = versions.files_of(session, version.id)
     return Snapshot(
-        adapter_view(find_adapter(session, reader, namespace, name)),
+        f"{namespace}/{name}",
+        adapter.is_private,
+        adapter.created_at,
+        adapter_view(adapter),
         version_summary(version),
         {file.path: FileView(file.path, file.sha256, file.size_bytes) for file in files},
     )
@@ -63,14 +83,14 @@ def find_snapshot(session: Session, reader: Principal | None, namespace: str, na
 
 def ref_at(namespace: str, name: str, revision: str) -> AdapterRef:
     """The reference that `revision` makes of an adapter. Raises NotFound for what can be no revision."""
-    for prefix in _PREFIXES:
-        revision = revision.removeprefix(prefix)
-    if revision in (MAIN, "HEAD"):
-        return AdapterRef(namespace, name)
     try:
-        return AdapterRef.parse(f"{namespace}/{name}@{revision}")
+        return AdapterRef.parse(f"{namespace}/{name}@{_plain(revision)}")
     except RefError as error:
         raise _unknown(namespace, name, revision) from error
+
+
+def is_main(revision: str) -> bool:
+    return _plain(revision) in _HEADS
 
 
 def git_names(
@@ -87,7 +107,7 @@ def git_names(
 def last_changes(session: Session, snapshot: Snapshot) -> Mapping[str, VersionSummary]:
     """For each file, the version that gave it the content it has in the snapshot."""
     found: dict[str, VersionSummary] = {}
-    going_back = versions.files_until(session, snapshot.version.commit)
+    going_back = versions.files_until(session, snapshot.commit)
     others: set[str] = set()
     for version, path, sha256 in going_back:
         if path in others:
@@ -100,24 +120,34 @@ def last_changes(session: Session, snapshot: Snapshot) -> Mapping[str, VersionSu
 
 
 def history(session: Session, reader: Principal | None, snapshot: Snapshot) -> tuple[VersionSummary, ...]:
-    """The version and all before it, newest first."""
+    """The version and all before it that can be had, newest first; nothing before the first one."""
+    if snapshot.adapter is None or snapshot.version is None:
+        return ()
     adapter = find_adapter(session, reader, snapshot.adapter.namespace, snapshot.adapter.name)
     return tuple(
         version_summary(version)
         for version in versions.all_of(session, adapter.id)
-        if version.number <= snapshot.version.version
+        if version.number <= snapshot.version.version and version.delete_reason is None
     )
 
 
-def _find(session: Session, reader: Principal | None, namespace: str, name: str, revision: str) -> Version:
-    adapter = find_adapter(session, reader, namespace, name)
-    if not _SHORT_COMMIT.fullmatch(revision):
-        return find_version(session, reader, ref_at(namespace, name, revision))
-    found = versions.by_commit_prefix(session, adapter.id, revision)
+def _find(session: Session, reader: Principal | None, adapter: Adapter, revision: str) -> Version:
+    namespace, name = adapter.account.name, adapter.name
+    if is_main(revision):
+        found = [version] if (version := head_of(session, adapter)) else []
+    elif _SHORT_COMMIT.fullmatch(revision):
+        found = versions.by_commit_prefix(session, adapter.id, revision)
+    else:
+        found = [find_version(session, reader, ref_at(namespace, name, revision))]
     if len(found) != 1:
         raise _unknown(namespace, name, revision)
-    require_served(found[0])
     return found[0]
+
+
+def _plain(revision: str) -> str:
+    for prefix in _PREFIXES:
+        revision = revision.removeprefix(prefix)
+    return revision
 
 
 def _unknown(namespace: str, name: str, revision: str) -> NotFound:

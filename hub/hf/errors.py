@@ -15,6 +15,8 @@ _THEIR_CODES: Mapping[str, str] = {
     "ADAPTER_UNKNOWN": "RepoNotFound",
     "ROUTE_UNKNOWN": "RepoNotFound",  # a data set, a model without a namespace: kinds that are not kept here
     "VERSION_UNKNOWN": "RevisionNotFound",
+    "VERSION_DELETED": "RevisionNotFound",
+    "ALIAS_UNKNOWN": "RevisionNotFound",
     "FILE_UNKNOWN": "EntryNotFound",
 }
 _MAX_HEADER = 1000
@@ -22,9 +24,12 @@ _MAX_HEADER = 1000
 
 def as_refusal(request: Request, problem: Problem) -> Response | None:
     """The problem as this wire tells it; None at any other address."""
-    if not is_wire(request.url.path):
-        return None
-    body = {"error": problem.detail, "code": problem.code, "facts": problem.facts}
+    return refuse(problem) if is_wire(request.url.path) else None
+
+
+def refuse(problem: Problem, more: Mapping[str, object] | None = None) -> Response:
+    """The problem, and what `more` clients read from such a refusal."""
+    body = {"error": problem.detail, "code": problem.code, "facts": problem.facts, **(more or {})}
     headers = {"Cache-Control": "no-store", "X-Error-Message": header_line(problem.detail), **problem.headers}
     if problem.code in _THEIR_CODES:
         headers["X-Error-Code"] = _THEIR_CODES[problem.code]

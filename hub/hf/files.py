@@ -10,8 +10,7 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy.orm import Session
 
-from hub.access.fetching import note_first_fetch
-from hub.access.limits import address_of
+from hub.access.fetching import note_fetch
 from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services
 from hub.api.responses import ALWAYS_ASK, FOR_EVER, TO_NOBODY_ELSE, answer, is_known
@@ -21,7 +20,7 @@ from hub.domain.views import FileView, VersionSummary
 from hub.errors import Malformed, NotFound
 from hub.hf import shapes
 from hub.hf.addresses import whole
-from hub.hf.errors import header_line
+from hub.hf.advising import warning_of
 from hub.hf.permission import Reader
 from vera.ref import AdapterRef
 
@@ -53,7 +52,7 @@ def list_folder(reader: Reader, *, namespace: str, name: str, revision: str, pat
     """Nothing: there are no folders in an adapter."""
     found = find_snapshot(session, reader, namespace, name, whole(revision))
     raise NotFound(
-        f"{found.version.ref} has no folder {path[:200]}: its files lie side by side.",
+        f"{found.ref} has no folder {path[:200]}: its files lie side by side.",
         code="FILE_UNKNOWN",
         commit=found.commit,
     )
@@ -105,38 +104,22 @@ def resolve(
             headers["Content-Length"] = str(file.size_bytes)
             return Response(b"", 200, headers, "application/octet-stream")
         stored = blobs.locate(session, file.sha256)
-    note_first_fetch(parts, first_fetched)
-    parts.downloads.note(reader, address_of(request, parts.settings.trusted_proxies), adapter.id, file.sha256)
+    note_fetch(request, parts, reader, adapter=adapter, sha256=file.sha256, first_fetched=first_fetched)
     return _part_of(blobs.bytes_of(stored, parts.objects), request.headers.get("range"), headers)
 
 
 def _headers(found: Snapshot, file: FileView, revision: str) -> dict[str, str]:
     """Clients take a file only with the commit it belongs to and a name of its content."""
-    if found.adapter.visibility == "private":
-        policy = TO_NOBODY_ELSE
-    else:
-        policy = FOR_EVER if revision == found.commit else ALWAYS_ASK
+    for_anybody = FOR_EVER if revision == found.commit else ALWAYS_ASK
     return {
-        **_warning(found.version),
+        **warning_of(found),
         "X-Repo-Commit": found.commit,
         "ETag": f'"{file.sha256}"',
-        "Cache-Control": policy,
+        "Cache-Control": TO_NOBODY_ELSE if found.is_private else for_anybody,
         "Vary": "Authorization",
         "Accept-Ranges": "bytes",
         "Content-Disposition": f'attachment; filename="{file.path}"',
     }
-
-
-def _warning(version: VersionSummary) -> dict[str, str]:
-    """What clients print, once for each topic."""
-    if version.yanked is not None:
-        said = f"yanked; {version.ref} was yanked ({version.yanked}): move to another version when you can."
-    elif version.deprecated is not None:
-        instead = f" Use {version.deprecated.replacement} instead." if version.deprecated.replacement else ""
-        said = f"deprecated; {version.ref} is deprecated: {version.deprecated.message}{instead}"
-    else:
-        return {}
-    return {"X-HF-Warning": header_line(said)}
 
 
 def _part_of(data: bytes, wanted: str | None, headers: dict[str, str]) -> Response:

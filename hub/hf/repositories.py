@@ -15,6 +15,7 @@ from hub.domain.paging import MAX_LIMIT
 from hub.domain.snapshots import MAIN, Snapshot, find_snapshot
 from hub.hf import shapes
 from hub.hf.addresses import page_after, whole
+from hub.hf.advising import warning_of
 from hub.hf.cards import front_matter_or_nothing
 from hub.hf.permission import Reader, Wired
 from vera.manifest import CARD_FILE
@@ -105,8 +106,13 @@ def get_model_at(
 
 @router.get("/models/{namespace}/{name}/refs")
 def list_refs(request: Request, reader: Reader, namespace: str, name: str, session: Reading) -> Response:
-    """What moves as branches, and a tag for each version."""
-    return answer(request, shapes.refs(catalog.get_adapter(session, reader, namespace, name)))
+    """The one branch there is, and a tag for each version and each alias."""
+    head = find_snapshot(session, reader, namespace, name, MAIN)
+    if head.version is None:
+        return answer(request, shapes.refs(head, (), ()))
+    adapter = catalog.get_adapter(session, reader, namespace, name)
+    there = [version for version in adapter.versions if version.deleted is None and version.quarantined is None]
+    return answer(request, shapes.refs(head, there, adapter.aliases))
 
 
 @router.get("/models/{namespace}/{name}/commits/{revision}")
@@ -121,7 +127,7 @@ def list_commits(
 @router.get("/models/{namespace}/{name}/auth-check")
 def check_reading(request: Request, reader: Reader, namespace: str, name: str, session: Reading) -> Response:
     """Whether whoever asks sees the adapter."""
-    catalog.find_adapter(session, reader, namespace, name)
+    find_snapshot(session, reader, namespace, name, MAIN)
     return answer(request, {})
 
 
@@ -135,7 +141,7 @@ def check_writing(
     session: Reading,
 ) -> Response:
     """Whether whoever asks may push to the adapter."""
-    catalog.find_adapter(session, principal, namespace, name, to=Action.PUSH)
+    find_snapshot(session, principal, namespace, name, MAIN)  # the address alone has told who may push there
     return answer(request, {})
 
 
@@ -143,7 +149,10 @@ def _model_at(
     request: Request, session: Session, parts: Services, found: Snapshot, *, with_blobs: bool, expand: list[str]
 ) -> Response:
     reader: Principal | None = request.state.principal
-    ref = AdapterRef(found.adapter.namespace, found.adapter.name, found.commit)
+    if found.version is None:
+        return answer(request, _only(shapes.opening(found), expand))
+    namespace, _, name = found.id.partition("/")
+    ref = AdapterRef(namespace, name, found.commit)
     detail = catalog.resolve_version(session, reader, ref)
     names = None
     if with_blobs:
@@ -151,7 +160,9 @@ def _model_at(
     card = blobs.bytes_of(blobs.locate(session, found.file(CARD_FILE).sha256), parts.objects).decode()
     fetched = downloads.of_adapter(session, reader, ref.namespace, ref.name, days=_RECENT_DAYS)
     shown = shapes.model_at(found, detail, front_matter_or_nothing(card), fetched, names)
-    return answer(request, _only(shown, expand))
+    answered = answer(request, _only(shown, expand))
+    answered.headers.update(warning_of(found))
+    return answered
 
 
 def _only(shown: shapes.Json, expand: list[str]) -> shapes.Json:

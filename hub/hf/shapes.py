@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from hub.domain.snapshots import MAIN, Snapshot
 from hub.domain.views import (
-    AdapterDetail,
     AdapterView,
+    AliasView,
     DownloadsView,
     EvaluationView,
     FileView,
@@ -52,14 +52,32 @@ def model(adapter: AdapterView, version: VersionSummary) -> Json:
     }
 
 
+def opening(found: Snapshot) -> Json:
+    """An adapter that has no version yet."""
+    return {
+        "_id": found.id,
+        "id": found.id,
+        "modelId": found.id,
+        "author": found.id.partition("/")[0],
+        "sha": found.commit,
+        "lastModified": moment(found.created_at),
+        "createdAt": moment(found.created_at),
+        "private": found.is_private,
+        "gated": False,
+        "disabled": False,
+        "tags": [],
+        "siblings": [],
+    }
+
+
 def model_at(
     snapshot: Snapshot, detail: VersionDetail, card_data: Json, fetched: DownloadsView, names: Mapping[str, str] | None
 ) -> Json:
     """An adapter at one version. `names` are git's of its files, where the client asked for them."""
-    version, files = snapshot.version, snapshot.files.values()
-    base = detail.manifest["base"]
+    assert snapshot.adapter is not None, "who has a version is an adapter"
+    files, base = snapshot.files.values(), detail.manifest["base"]
     return {
-        **model(snapshot.adapter, version),
+        **model(snapshot.adapter, detail),
         "downloads": sum(day.count for day in fetched.days),
         "downloadsAllTime": fetched.total,
         "siblings": [_sibling(file, names) for file in files],
@@ -68,10 +86,10 @@ def model_at(
         "safetensors": _tensors(detail),
         "baseModels": {"relation": "adapter", "models": [{"_id": base["name"], "id": base["name"]}]},
         "evalResults": [_result(each) for each in detail.evaluations if each.score is not None],
-        "usedStorage": version.size_bytes,
+        "usedStorage": detail.size_bytes,
         "vera": {
-            "ref": version.ref,
-            "digest": version.digest,
+            "ref": detail.ref,
+            "digest": detail.digest,
             "base": dict(base),
             "warnings": list(detail.warnings),
         },
@@ -102,15 +120,20 @@ def commit(version: VersionSummary) -> Json:
     }
 
 
-def refs(adapter: AdapterDetail) -> Json:
-    """`main` where there is a latest version, a branch for each alias, since both move, and a tag for each version."""
-    served = {each.version: each for each in adapter.versions if not (each.quarantined or each.deleted)}
-    moving = [(MAIN, adapter.latest), *((alias.name, alias.version) for alias in adapter.aliases)]
+def refs(head: Snapshot, versions: Sequence[VersionSummary], aliases: Sequence[AliasView]) -> Json:
+    """`main`, and a tag for each version and each alias."""
+    commits = {each.version: each.commit for each in versions}
+    tags = {f"v{each.version}": each.commit for each in versions}
+    tags |= {each.name: commits[each.version] for each in aliases if each.version in commits}
     return {
-        "branches": [_ref(name, f"refs/heads/{name}", served[number]) for name, number in moving if number in served],
-        "tags": [_ref(f"v{number}", f"refs/tags/v{number}", version) for number, version in served.items()],
+        "branches": [_ref(MAIN, f"refs/heads/{MAIN}", head.commit)],
+        "tags": [_ref(name, f"refs/tags/{name}", commit) for name, commit in tags.items()],
         "converts": [],
     }
+
+
+def tag(alias: AliasView, commit: str) -> Json:
+    return _ref(alias.name, f"refs/tags/{alias.name}", commit)
 
 
 def account(principal: PrincipalView, token_id: int) -> Json:
@@ -155,5 +178,5 @@ def _title(version: VersionSummary) -> str:
     return (version.message or f"v{version.version}").partition("\n")[0]
 
 
-def _ref(name: str, ref: str, version: VersionSummary) -> Json:
-    return {"name": name, "ref": ref, "targetCommit": version.commit}
+def _ref(name: str, ref: str, commit: str) -> Json:
+    return {"name": name, "ref": ref, "targetCommit": commit}

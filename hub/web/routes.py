@@ -190,6 +190,14 @@ def adapter_version_page(
     return version_page(request, session, reader, f"{namespace}/{name}@v{number}")
 
 
+@page("/{namespace}/{name}/commit/{commit}")
+def adapter_commit_page(
+    request: Request, session: Reading, reader: Visitor, *, namespace: str, name: str, commit: str
+) -> Response:
+    """An adapter at the version of a commit, where clients of the Hugging Face Hub's wire send people to."""
+    return version_page(request, session, reader, f"{namespace}/{name}@{commit}")
+
+
 @page("/{namespace}/{name}/aliases/{alias}")
 def alias_page(
     request: Request, session: Reading, reader: Visitor, *, namespace: str, name: str, alias: str, cursor: Text = ""

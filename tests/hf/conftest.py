@@ -11,7 +11,10 @@ from huggingface_hub import HfApi
 
 from hub.settings import Settings
 from tests.contract.serving import listening
+from tests.hub.conftest import embedded, migrated_file, running, sqlite_hub
 from tests.hub.harness import Hub, start
+
+__all__ = ["embedded", "migrated_file", "running", "sqlite_hub"]  # fixtures
 
 
 @dataclass

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.hf import peft_user
+from tests.hf import peft_user, programs
 from tests.hf.conftest import Wire
 from tests.tiny import load_tiny_bert, write_tiny_bert
 from tests.tiny_adapters import make_tiny
@@ -26,19 +23,9 @@ def base(tmp_path_factory: pytest.TempPathFactory, wire: Wire) -> Path:
     return folder
 
 
-def run(wire: Wire, folder: Path, program: str, *arguments: object) -> str:
-    """What a program of tests/hf says, run where HF_ENDPOINT is this hub."""
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("HF_")},
-        "HF_ENDPOINT": wire.url,
-        "HF_HOME": str(folder / "hf"),
-        "HF_TOKEN": wire.hub.token(),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
-    command = [sys.executable, str(Path(__file__).parent / program), *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+def run(wire: Wire, folder: Path, program: str, *arguments: object) -> None:
+    done = programs.run(program, *arguments, url=wire.url, token=wire.hub.token(), home=folder / "home")
     assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_peft_answers_as_the_adapter_was_published(wire: Wire, base: Path, tmp_path: Path) -> None:
@@ -54,3 +41,16 @@ def test_peft_answers_as_the_adapter_was_published(wire: Wire, base: Path, tmp_p
     theirs = torch.load(tmp_path / "answer.pt")
     # The same products in another order, in float32.
     torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_what_peft_pushes_is_what_peft_gets_back(wire: Wire, base: Path, tmp_path: Path) -> None:
+    run(wire, tmp_path, "peft_author.py", base, "demo/by-peft", tmp_path / "trained.pt")
+    version = wire.hub.get("/adapters/demo/by-peft/versions/v1").json()
+    assert version["manifest"]["base"]["fingerprint"] == fingerprint.of_files(base).value
+    assert (version["stored_projection"], version["manifest"]["projection"]["seed"]) == (None, 0)
+
+    run(wire, tmp_path, "peft_user.py", base, "demo/by-peft", "v1", tmp_path / "answer.pt")
+
+    torch.testing.assert_close(
+        torch.load(tmp_path / "answer.pt"), torch.load(tmp_path / "trained.pt"), rtol=1e-5, atol=1e-6
+    )

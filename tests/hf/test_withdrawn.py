@@ -28,15 +28,16 @@ def commits_of(wire: Wire, adapter: str) -> list[str]:
     return [version["commit"] for version in wire.hub.get(adapter).json()["versions"]][::-1]
 
 
-def test_an_alias_is_a_branch_and_a_revision(wire: Wire) -> None:
-    adapter = stock(wire, "branched")
+def test_an_alias_is_a_tag_and_a_revision(wire: Wire) -> None:
+    adapter = stock(wire, "tagged")
     wire.hub.put(f"{adapter}/aliases/prod", {"version": "v1"}, wire.hub.headers())
     first, second = commits_of(wire, adapter)
 
-    refs = wire.api(None).list_repo_refs("demo/branched")
+    refs = wire.api(None).list_repo_refs("demo/tagged")
 
-    assert {ref.name: ref.target_commit for ref in refs.branches} == {"main": second, "prod": first}
-    assert wire.api(None).model_info("demo/branched", revision="prod").sha == first
+    assert {ref.name: ref.target_commit for ref in refs.tags} == {"v1": first, "v2": second, "prod": first}
+    assert [ref.name for ref in refs.branches] == ["main"]
+    assert wire.api(None).model_info("demo/tagged", revision="prod").sha == first
 
 
 def test_a_yanked_version_is_not_main_and_is_fetched_by_name_with_a_warning(wire: Wire, cache: Path) -> None:
@@ -46,12 +47,16 @@ def test_a_yanked_version_is_not_main_and_is_fetched_by_name_with_a_warning(wire
 
     assert wire.api(None).model_info("demo/yanked").sha == first
     path = f"/demo/yanked/resolve/v2/{WEIGHTS_FILE}"
-    assert wire.hub.client.get(path).headers["x-hf-warning"].startswith("yanked; demo/yanked@v2 was yanked (It is")
+    assert (
+        wire.hub.client.get(path)
+        .headers["x-hf-warning"]
+        .startswith("yanked demo/yanked@v2; demo/yanked@v2 was yanked (It is")
+    )
     assert wire.api(None).hf_hub_download("demo/yanked", WEIGHTS_FILE, revision="v2", cache_dir=cache)
     said = {"message": "Old.", "replacement": "demo/yanked@v2"}
     wire.hub.put(f"{adapter}/versions/v1/deprecation", said, wire.hub.headers())
     warned = wire.hub.client.head(f"/demo/yanked/resolve/main/{WEIGHTS_FILE}").headers["x-hf-warning"]
-    assert warned == "deprecated; demo/yanked@v1 is deprecated: Old. Use demo/yanked@v2 instead."
+    assert warned == "deprecated demo/yanked@v1; demo/yanked@v1 is deprecated: Old. Use demo/yanked@v2 instead."
 
 
 def test_a_version_in_quarantine_is_reached_by_none_of_its_names(wire: Wire) -> None:

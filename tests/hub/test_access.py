@@ -28,11 +28,12 @@ PEOPLE = ["nobody", *ROLES, "bench"]
 # What the domain asks for beyond the route's own action: taking out somebody else.
 BEYOND = {("DELETE", "/api/v1/orgs/{namespace}/members/{user}"): Action.MANAGE_ORGANISATION}
 # What is well formed, by the end of the path: who may not do something is told so all the same.
-BODIES: dict[str, dict[str, str]] = {
+BODIES: dict[str, dict[str, object]] = {
     "yank": {"reason": "worse"},
     "quarantine": {"reason": "worse"},
     "deprecation": {"message": "old"},
     "{alias}": {"version": "v1"},
+    "{revision}": {"tag": "prod", "files": []},
 }
 QUERIES = {
     ("DELETE", "{selector}"): "?reason=worse",
@@ -88,6 +89,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "delivery_id": "1",
         "selector": "v2",
         "alias": "prod",
+        "tag": "prod",
+        "branch": "dev",
         "revision": "v1",
         "sha256": version["files"][0]["sha256"],
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Select, select, tuple_
+from sqlalchemy import Select, delete, select, tuple_
 from sqlalchemy.orm import Session, contains_eager
 
 from hub.db.models import Account, Adapter, Base
@@ -37,6 +37,25 @@ def find(session: Session, viewer: Viewer, namespace: str, name: str) -> Adapter
     """The adapter, with its owner and base; None when it is hidden from `viewer`."""
     named = Account.name == namespace, Adapter.name == name
     return session.scalar(_with_owner_and_base().where(*named, is_visible(viewer)))
+
+
+def find_empty(session: Session, viewer: Viewer, namespace: str, name: str) -> Adapter | None:
+    """The adapter, with its owner, while it has no version; None when it is hidden from `viewer`."""
+    named = Account.name == namespace, Adapter.name == name, Adapter.last_number == 0
+    query = select(Adapter).join(Adapter.account).options(contains_eager(Adapter.account))
+    return session.scalar(query.where(*named, is_visible(viewer)))
+
+
+def exists(session: Session, viewer: Viewer, namespace: str, name: str) -> bool:
+    """True when `viewer` sees an adapter of this name, with versions or without."""
+    query = select(Adapter.id).join(Adapter.account).where(Account.name == namespace, Adapter.name == name)
+    return session.scalar(query.where(is_visible(viewer))) is not None
+
+
+def remove_empty(session: Session, adapter_id: int) -> bool:
+    """Removes the adapter unless it has got a version meanwhile. True when it was removed."""
+    gone = delete(Adapter).where(Adapter.id == adapter_id, Adapter.last_number == 0).returning(Adapter.id)
+    return session.scalar(gone) is not None
 
 
 def hold(session: Session, account_id: int, name: str) -> Adapter | None:

@@ -1,0 +1,47 @@
+"""From a checked push to a version, whichever door it came through."""
+
+from __future__ import annotations
+
+from hub.access.services import Services
+from hub.auth.policy import Principal
+from hub.domain import blobs, projections, publishing
+from hub.domain.publishing import Published, Quota, Upload
+from vera.projection import PairSource, bytes_of_pair
+
+
+def publish(
+    parts: Services,
+    principal: Principal,
+    upload: Upload,
+    *,
+    namespace: str,
+    name: str,
+    built_on: int | None = None,
+) -> Published:
+    """Keeps what is large, the stored pair among it where the push brings one, and then publishes in one short
+    transaction. Raises what `publish_version` does."""
+    if parts.objects is not None:
+        with parts.database.reading() as session:
+            publishing.require_base(session, upload.manifest)
+            if upload.archive.projection is None:
+                projections.require_projection(session, principal, upload.manifest)
+        upload = publishing.put_large_files(parts.objects, upload)
+    if upload.archive.projection is not None:
+        _keep_pair(parts, principal, upload.manifest.projection_digest, upload.archive.projection)
+    with parts.database.writing() as session:
+        return publishing.publish_version(
+            session, principal, upload, namespace=namespace, name=name, quota=quota_of(parts), built_on=built_on
+        )
+
+
+def quota_of(parts: Services) -> Quota:
+    return Quota(parts.settings.max_account_adapters, parts.settings.max_account_bytes)
+
+
+def _keep_pair(parts: Services, principal: Principal, digest: str, pair: PairSource) -> None:
+    data = b"".join(bytes_of_pair(pair))
+    found = [data[at : at + projections.PIECE_BYTES] for at in range(0, len(data), projections.PIECE_BYTES)]
+    size_bytes = projections.check_pieces(found)
+    outside = blobs.put_large(parts.objects, found)
+    with parts.database.writing() as session:
+        projections.keep(session, principal, digest, found, size_bytes=size_bytes, outside=outside)

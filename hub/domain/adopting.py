@@ -1,0 +1,115 @@
+"""Checkpoints of PEFT, adopted: bound to a base that is registered here, their matrices held to the recipe that gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from hub.db.models import Base
+from hub.db.queries import bases
+from hub.db.queries.visibility import ANYBODY
+from hub.domain.bases import fingerprint_of
+from hub.errors import Invalid
+from vera import archive as archives
+from vera.archive import Archive
+from vera.errors import ArchiveError, TargetError
+from vera.fingerprint import BaseFingerprint
+from vera.peft_checkpoint import PeftCheckpoint
+from vera.peft_import import Evidence, Imported, import_checkpoint
+
+# Bases of one name: one for each revision or dtype that somebody has registered.
+_MOST_BASES = 20
+
+
+@dataclass(frozen=True)
+class KnownBase:
+    """A base as the registry knows it."""
+
+    name: str
+    revision: str | None
+    table: BaseFingerprint
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A checkpoint as an adapter. `notes` are what nothing has proven; `dropped_bytes` its matrices that a recipe gives."""
+
+    archive: Archive
+    notes: tuple[str, ...]
+    dropped_bytes: int
+
+
+def bases_for(session: Session, checkpoint: PeftCheckpoint) -> tuple[KnownBase, ...]:
+    """The registered bases that the checkpoint can mean. Raises Invalid when there is none."""
+    name, revision = checkpoint.config.base_name, checkpoint.config.base_revision
+    rows = bases.page(session, ANYBODY, name=name, after=None, limit=_MOST_BASES) if name else []
+    found = [row.base for row in rows]
+    if not found:
+        raise Invalid(
+            f"adapter_config.json calls its base {(name or 'nothing')[:200]!r}, and no base of that name is registered here, "
+            "so nothing could say which weights the adapter is for: register it with `vera-hub base add`, under that name.",
+            code="BASE_UNKNOWN",
+            name=(name or "")[:200],
+        )
+    exact = [base for base in found if revision is not None and base.revision == revision]
+    return tuple(_known(session, base) for base in exact or found)
+
+
+def adopt(checkpoint: PeftCheckpoint, known: Sequence[KnownBase], card: bytes | None) -> Adopted:
+    """The checkpoint as an adapter of the one base among `known` that it fits; with `card`, or one that says where it is from.
+
+    Raises what `vera.peft_import` does, and Invalid where several bases fit.
+    """
+    base, imported = _import(checkpoint, known)
+    is_stored = imported.evidence is Evidence.STORED
+    notes = [
+        f"Base not proven: PEFT's configuration names it {base.name}, without a hash, and {base.table.value} is what "
+        "is registered here under that name."
+    ]
+    if imported.evidence is Evidence.SEED:
+        notes.append(
+            "Matrices not proven: the checkpoint held none, and the seed in PEFT's configuration is taken at its word, "
+            f"with matrices in {imported.archive.manifest.recipe.rounding}."
+        )
+    return Adopted(
+        imported.archive if card is None else archives.relabel(imported.archive, _text(card)),
+        tuple(notes),
+        0 if is_stored else imported.matrix_bytes,
+    )
+
+
+def _import(checkpoint: PeftCheckpoint, known: Sequence[KnownBase]) -> tuple[KnownBase, Imported]:
+    fitting: list[tuple[KnownBase, Imported]] = []
+    refused: TargetError | None = None
+    for base in known:
+        try:
+            imported = import_checkpoint(checkpoint, base.table, base_name=base.name, base_revision=base.revision)
+        except TargetError as error:
+            refused = error
+        else:
+            fitting.append((base, imported))
+    if not fitting:
+        assert refused is not None, "bases_for gives one at least"
+        raise refused
+    if len(fitting) > 1:
+        names = ", ".join(f"{base.table.value} ({base.revision or 'no revision'})" for base, _ in fitting)
+        raise Invalid(
+            f"Several bases called {known[0].name} are registered here and the adapter fits them all: {names}. Set `revision` "
+            "in adapter_config.json to that of the base it was trained on, or import it with `vera-hub import`.",
+            code="BASE_AMBIGUOUS",
+            name=known[0].name,
+        )
+    return fitting[0]
+
+
+def _known(session: Session, base: Base) -> KnownBase:
+    return KnownBase(base.name, base.revision, fingerprint_of(session, base.id))
+
+
+def _text(card: bytes) -> str:
+    try:
+        return card.decode()
+    except UnicodeDecodeError as error:
+        raise ArchiveError("README.md is not UTF-8 text: save it as UTF-8.", code="CARD_INVALID") from error

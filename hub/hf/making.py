@@ -1,0 +1,176 @@
+"""Repositories and tags over this wire: made, changed and taken back."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from hub.access.publishing import quota_of
+from hub.access.services import HubParts, Writing
+from hub.api.bodies import JsonBody
+from hub.api.errors import problem_of
+from hub.api.responses import answer
+from hub.auth.policy import Action, Principal
+from hub.domain import aliases, catalog, openings
+from hub.domain.aliases import Expected
+from hub.domain.snapshots import find_snapshot
+from hub.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
+from hub.hf import shapes
+from hub.hf.addresses import hub_url, whole
+from hub.hf.errors import refuse
+from hub.hf.permission import Wired
+from hub.hf.schemas import NewRepository, NewTag, OldRepository, Renaming, RepositorySettings
+from vera.ref import AdapterRef
+
+router = APIRouter(prefix="/api", include_in_schema=False)
+
+# The address does not say in which namespace: the domain asks for the role there.
+Maker = Annotated[Principal, Depends(Wired(Action.PUSH))]
+Manager = Annotated[Principal, Depends(Wired(Action.MANAGE_ADAPTER))]
+Tagger = Annotated[Principal, Depends(Wired(Action.SET_ALIAS))]
+
+
+@router.post("/repos/create")
+def create(
+    request: Request,
+    *,
+    principal: Maker,
+    body: Annotated[NewRepository, Depends(JsonBody(NewRepository))],
+    session: Writing,
+    parts: HubParts,
+) -> Response:
+    """Make an adapter that waits for its first version. 409 with its address when it is there."""
+    _require_model(body.type)
+    namespace, name = _namespace(principal, body), body.name.rpartition("/")[2]
+    shown = {
+        "url": f"{hub_url(request)}/{namespace}/{name}",
+        "name": f"{namespace}/{name}",
+        "id": f"{namespace}/{name}",
+    }
+    try:
+        openings.open_adapter(session, principal, namespace, name, is_private=body.is_private, quota=quota_of(parts))
+    except Conflict as error:
+        if error.code != "ADAPTER_EXISTS":  # 409 would mean that it is there, and clients would go on
+            raise Invalid(str(error), code=error.code, **error.facts) from error
+        return refuse(problem_of(error), shown)
+    return answer(request, shown)
+
+
+@router.delete("/repos/delete")
+def delete(
+    request: Request,
+    *,
+    principal: Manager,
+    body: Annotated[OldRepository, Depends(JsonBody(OldRepository))],
+    session: Writing,
+) -> Response:
+    """Take back an adapter that has no version yet. Versions stay: others may rely on them."""
+    _require_model(body.type)
+    openings.take_back(session, principal, _namespace(principal, body), body.name.rpartition("/")[2])
+    return answer(request, {})
+
+
+@router.post("/repos/move")
+def move(principal: Manager, body: Annotated[Renaming, Depends(JsonBody(Renaming))]) -> Response:
+    """Refused: the name is in every reference and in the commits."""
+    raise Invalid(
+        f"{principal.name} cannot rename {body.fromRepo}: a reference means one adapter for ever. Push to {body.toRepo}, "
+        "and deprecate the old versions in its favour.",
+        code="RENAMING_UNSUPPORTED",
+    )
+
+
+@router.put("/models/{namespace}/{name}/settings")
+def change_settings(
+    request: Request,
+    *,
+    principal: Manager,
+    namespace: str,
+    name: str,
+    body: Annotated[RepositorySettings, Depends(JsonBody(RepositorySettings))],
+    session: Writing,
+) -> Response:
+    """Make an adapter private, or public."""
+    if body.gated:
+        raise Invalid(
+            "Access is not gated here: make the adapter private and invite its readers.", code="GATED_UNSUPPORTED"
+        )
+    wanted = body.is_private
+    if wanted is None:
+        catalog.find_adapter(session, principal, namespace, name, to=Action.MANAGE_ADAPTER)
+    elif not openings.set_visibility(session, principal, namespace, name, is_private=wanted):
+        catalog.set_visibility(session, principal, namespace, name, is_private=wanted)
+    return answer(request, {"private": wanted, "gated": False})
+
+
+@router.post("/models/{namespace}/{name}/tag/{revision}")
+def create_tag(
+    request: Request,
+    *,
+    principal: Tagger,
+    namespace: str,
+    name: str,
+    revision: str,
+    body: Annotated[NewTag, Depends(JsonBody(NewTag))],
+    session: Writing,
+) -> Response:
+    """Let a new alias mean a version. One that is there is moved with `vera-hub alias set`, on purpose."""
+    found = find_snapshot(session, principal, namespace, name, whole(revision))
+    if found.version is None:
+        raise NotFound(f"{found.id} has no version that a tag could mean: push one first.", code="VERSION_UNKNOWN")
+    ref = AdapterRef(namespace, name, f"v{found.version.version}")
+    try:
+        view, _ = aliases.set_alias(session, principal, ref, body.tag, expected=Expected(is_set=False))
+    except PreconditionFailed as error:
+        raise Conflict(
+            f"{found.id} has the tag {body.tag[:64]} already: move it with `vera-hub alias set`, or delete it first.",
+            code="ALIAS_EXISTS",
+        ) from error
+    return answer(request, shapes.tag(view, found.commit))
+
+
+@router.delete("/models/{namespace}/{name}/tag/{tag}")
+def delete_tag(
+    request: Request, *, principal: Tagger, namespace: str, name: str, tag: str, session: Writing
+) -> Response:
+    """Remove an alias. The tags of versions stay."""
+    alias = whole(tag)
+    if alias in {f"v{each.version}" for each in catalog.get_adapter(session, principal, namespace, name).versions}:
+        raise Forbidden(f"{alias} is a version, whose name stays: only aliases are removed.", code="VERSION_IMMUTABLE")
+    aliases.remove_alias(session, principal, AdapterRef(namespace, name), alias)
+    return answer(request, {})
+
+
+@router.post("/models/{namespace}/{name}/branch/{branch}")
+@router.delete("/models/{namespace}/{name}/branch/{branch}")
+@router.post("/models/{namespace}/{name}/super-squash/{branch}")
+def change_branches(
+    principal: Annotated[Principal, Depends(Wired(Action.PUSH))], namespace: str, name: str, branch: str
+) -> Response:
+    """Refused: there is `main`, and its history is the versions."""
+    raise Invalid(
+        f"{namespace}/{name} has the branch main and no other, whose commits are versions that stay: {principal.name} can "
+        f"commit to main and give what that makes a name with create_tag, {whole(branch)[:64]} perhaps.",
+        code="BRANCH_UNSUPPORTED",
+    )
+
+
+@router.post("/models/{namespace}/{name}/discussions")
+def open_discussion(
+    principal: Annotated[Principal, Depends(Wired(Action.PUSH))], namespace: str, name: str
+) -> Response:
+    """Refused."""
+    raise Invalid(
+        f"There are no discussions and no pull requests here: {principal.name} commits to {namespace}/{name} directly.",
+        code="PULL_REQUESTS_UNSUPPORTED",
+    )
+
+
+def _namespace(principal: Principal, body: NewRepository | OldRepository) -> str:
+    return body.organization or body.name.rpartition("/")[0] or principal.name
+
+
+def _require_model(kind: str | None) -> None:
+    if kind not in (None, "model"):
+        raise Invalid(f"A {kind} is not kept here: this hub has adapters, which are models.", code="KIND_UNSUPPORTED")

@@ -1,0 +1,87 @@
+"""The bodies that clients of this wire send. What they send beyond it changes nothing here, and is let pass."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Text = Annotated[str, Field(max_length=200)]
+Path = Annotated[str, Field(max_length=1000)]
+Kind = Literal["model", "dataset", "space", "kernel", "bucket"]
+Seen = Literal["public", "private"]
+
+
+class Sent(BaseModel):
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class NewRepository(Sent):
+    """`organization` null is whoever asks. Older clients say `private`, newer ones `visibility`."""
+
+    name: Text
+    organization: Text | None = None
+    type: Kind | None = None
+    private: bool | None = None
+    visibility: Seen | None = None
+
+    @property
+    def is_private(self) -> bool:
+        return bool(self.private) or self.visibility == "private"
+
+
+class OldRepository(Sent):
+    name: Text
+    organization: Text | None = None
+    type: Kind | None = None
+
+
+class Renaming(Sent):
+    fromRepo: Text  # noqa: N815  # as they spell it
+    toRepo: Text  # noqa: N815
+
+
+class RepositorySettings(Sent):
+    private: bool | None = None
+    visibility: Seen | None = None
+    gated: Literal["auto", "manual", False] | None = None
+
+    @property
+    def is_private(self) -> bool | None:
+        return self.private if self.visibility is None else self.visibility == "private"
+
+
+class FileToCome(Sent):
+    path: Path
+    size: Annotated[int, Field(ge=0)]
+
+
+class FilesToCome(Sent):
+    files: Annotated[list[FileToCome], Field(max_length=1000)]
+
+
+class Card(Sent):
+    content: str
+
+
+class NewTag(Sent):
+    tag: Text
+
+
+# -- The lines of a commit ------------------------------------------------------------------------
+
+
+class CommitHeader(Sent):
+    summary: str
+    description: str = ""
+    parentCommit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")] | None = None  # noqa: N815  # as they spell it
+
+
+class CommittedFile(Sent):
+    path: Path
+    content: str
+    encoding: Literal["base64"] = "base64"
+
+
+class RemovedPath(Sent):
+    path: Path

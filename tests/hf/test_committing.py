@@ -1,0 +1,454 @@
+"""What somebody gets who publishes here with huggingface_hub: a commit is a push."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import CommitOperationAdd
+from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, RepositoryNotFoundError
+
+from tests.builders import BASE_NAME, make_archive, make_base
+from tests.hf.conftest import Wire
+from tests.hub.harness import Hub
+from tests.peft_folders import write_peft_folder
+from vera import archive as archives
+from vera.archive import Archive
+from vera.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE
+from vera.peft_checkpoint import SAVED_A
+
+HEADER = {"key": "header", "value": {"summary": "x"}}
+CARD = {
+    "key": "file",
+    "value": {"path": CARD_FILE, "content": base64.b64encode(b"# x\n").decode(), "encoding": "base64"},
+}
+
+
+def version_of(wire: Wire, name: str, selector: str = "latest") -> dict:
+    return dict(wire.hub.get(f"/adapters/demo/{name}/versions/{selector}", headers=wire.hub.headers()).json())
+
+
+def adds(archive: Archive, *paths: str) -> list[CommitOperationAdd]:
+    return [CommitOperationAdd(path, archive.files[path]) for path in paths or archive.files]
+
+
+@pytest.fixture
+def published(wire: Wire, request: pytest.FixtureRequest) -> str:
+    """An adapter with one version, named after the test."""
+    name = request.node.originalname.replace("_", "-")[5:60]
+    assert wire.hub.push(make_archive(seed=1, card="# First\n"), name).status_code == 201
+    return str(name)
+
+
+# -- Making the place -----------------------------------------------------------------------------
+
+
+def test_an_adapter_is_made_before_it_has_a_version(wire: Wire) -> None:
+    api = wire.api()
+    url = api.create_repo("demo/made", private=True)
+    assert (str(url), url.repo_id) == (f"{wire.url}/demo/made", "demo/made")
+    assert api.create_repo("made", exist_ok=True).repo_id == "demo/made"
+    with pytest.raises(HfHubHTTPError, match="exists already") as refused:
+        api.create_repo("demo/made")
+    assert refused.value.response.status_code == 409
+
+    info = api.model_info("demo/made")
+    assert (info.private, info.siblings, info.sha) == (
+        True,
+        [],
+        api.list_repo_refs("demo/made").branches[0].target_commit,
+    )
+    assert (api.list_repo_files("demo/made"), api.list_repo_commits("demo/made")) == ([], [])
+    assert api.file_exists("demo/made", CARD_FILE) is False
+    assert wire.hub.get("/adapters/demo/made", headers=wire.hub.headers()).status_code == 404
+    with pytest.raises(RepositoryNotFoundError):
+        wire.api(None).model_info("demo/made")
+
+    api.update_repo_settings("demo/made", visibility="public")
+    assert wire.api(None).model_info("demo/made").private is False
+    api.delete_repo("demo/made")
+    assert api.repo_exists("demo/made") is False
+    api.delete_repo("demo/made", missing_ok=True)
+
+
+def test_names_that_cannot_be_had(wire: Wire) -> None:
+    api = wire.api()
+    api.create_repo("demo/look-alike")
+    for name, status in (("demo/look_alike", 422), ("demo/Upper", 422), ("someone/else", 403)):
+        with pytest.raises(HfHubHTTPError) as refused:
+            api.create_repo(name, exist_ok=True)
+        assert refused.value.response.status_code == status
+    with pytest.raises(HfHubHTTPError, match="not kept here"):
+        api.create_repo("demo/data", repo_type="dataset")
+    with pytest.raises(HfHubHTTPError, match="needs a token"):
+        wire.api(None).create_repo("demo/nobody")
+
+
+def test_whoever_cannot_make_an_adapter_can_say_that_it_exists(wire: Wire) -> None:
+    wire.hub.found("lab", pia="publisher")
+    wire.api("olga").create_repo("lab/there", private=True)
+    assert wire.api("pia").create_repo("lab/there", exist_ok=True).repo_id == "lab/there"
+    with pytest.raises(HfHubHTTPError) as refused:
+        wire.api("pia").create_repo("lab/another")
+    assert refused.value.response.status_code == 403
+    made = wire.api("pia").create_commit("lab/there", adds(make_archive(seed=9)), commit_message="First")
+    assert made.repo_url.repo_id == "lab/there"
+    assert wire.api("pia").model_info("lab/there").private is True
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+def test_places_count_for_the_quota(sqlite_hub: Hub, limit: int) -> None:
+    services = sqlite_hub.app.state.services
+    settings = services.settings.model_copy(update={"max_account_adapters": limit})
+    sqlite_hub.app.state.services = replace(services, settings=settings)
+    answers = [
+        sqlite_hub.client.post("/api/repos/create", json={"name": name}, headers=sqlite_hub.headers())
+        for name in ("one", "two")
+    ]
+    assert [answer.status_code for answer in answers] == [200, 403][1 - limit :] + [403] * (1 - limit)
+
+
+# -- Commits of adapters --------------------------------------------------------------------------
+
+
+def test_a_folder_becomes_a_version(wire: Wire, tmp_path: Path) -> None:
+    archive = make_archive(seed=2)
+    archives.write_folder(archive, tmp_path / "adapter")
+    api = wire.api()
+    api.create_repo("demo/folder")
+
+    info = api.upload_folder(repo_id="demo/folder", folder_path=tmp_path / "adapter", commit_message="Mine")
+
+    version = version_of(wire, "folder")
+    assert (version["version"], version["digest"], version["message"]) == (1, archive.manifest.digest, "Mine")
+    assert info.oid == version["commit"]
+    assert info.commit_url == f"{wire.url}/demo/folder/commit/{version['commit']}"
+    assert "demo/folder" in wire.hub.client.get(info.commit_url.removeprefix(wire.url)).text
+    again = api.upload_folder(repo_id="demo/folder", folder_path=tmp_path / "adapter")
+    assert again.oid == info.oid
+    assert version_of(wire, "folder")["version"] == 1
+
+
+def test_the_answer_is_that_of_the_same_push_through_the_api(wire: Wire) -> None:
+    archive = make_archive(seed=3)
+    wire.api().create_repo("demo/committed")
+    wire.api().create_commit("demo/committed", adds(archive), commit_message="Same")
+    wire.hub.push(archive, "pushed", message="Same")
+    through_each = [version_of(wire, name) for name in ("committed", "pushed")]
+    for version in through_each:
+        for its_own in ("ref", "id", "commit", "created_at", "evaluations"):
+            version.pop(its_own)
+    assert through_each[0] == through_each[1]
+
+
+def test_a_card_alone_makes_a_version_with_the_same_weights(wire: Wire, published: str) -> None:
+    before = version_of(wire, published)
+    wire.api().upload_file(path_or_fileobj=b"# Better\n", path_in_repo=CARD_FILE, repo_id=f"demo/{published}")
+    after = version_of(wire, published)
+    assert (after["version"], after["weights_digest"]) == (2, before["weights_digest"])
+    assert after["digest"] != before["digest"]
+    assert "Better" in after["card_html"]
+    assert after["parent"] == f"demo/{published}@v1"
+
+
+def test_a_folder_whose_card_was_edited_is_sealed_anew(wire: Wire, tmp_path: Path, published: str) -> None:
+    archives.write_folder(make_archive(seed=1, card="# First\n"), tmp_path / "adapter")
+    (tmp_path / "adapter" / CARD_FILE).write_text("# Edited\n")
+    wire.api().upload_folder(repo_id=f"demo/{published}", folder_path=tmp_path / "adapter")
+    assert "Edited" in version_of(wire, published)["card_html"]
+    assert version_of(wire, published)["version"] == 2
+
+
+def test_taking_the_card_out_leaves_an_empty_one(wire: Wire, published: str) -> None:
+    wire.api().delete_file(CARD_FILE, f"demo/{published}")
+    assert version_of(wire, published)["card_html"] == ""
+
+
+def test_what_is_not_there_is_not_taken_out(wire: Wire, published: str) -> None:
+    with pytest.raises(RemoteEntryNotFoundError, match="A file with this name doesn't exist"):
+        wire.api().delete_file("notes.txt", f"demo/{published}")
+    with pytest.raises(HfHubHTTPError, match="cannot be taken out"):
+        wire.api().delete_file(WEIGHTS_FILE, f"demo/{published}")
+    assert version_of(wire, published)["version"] == 1
+
+
+def test_a_commit_that_builds_on_an_older_version_changes_nothing(wire: Wire, published: str) -> None:
+    api, repo = wire.api(), f"demo/{published}"
+    first = api.model_info(repo).sha
+    card = [CommitOperationAdd(CARD_FILE, b"# x\n")]
+    second = api.create_commit(repo, card, commit_message="Second", parent_commit=first[:10]).oid
+    header = {"key": "header", "value": {"summary": "Second", "parentCommit": first}}
+    body = "\n".join(json.dumps(line) for line in (header, CARD))
+    again = wire.hub.client.post(f"/api/models/{repo}/commit/main", content=body, headers=wire.hub.headers())
+    assert again.json()["commitOid"] == second  # sent again, as clients do whose answer was lost
+
+    other = [CommitOperationAdd(CARD_FILE, b"# Third\n")]
+    with pytest.raises(HfHubHTTPError, match="The branch was updated since you opened this page") as refused:
+        api.create_commit(repo, other, commit_message="Third", parent_commit=first)
+    assert refused.value.response.status_code == 412
+    assert version_of(wire, published)["version"] == 2
+
+
+def test_what_was_published_meanwhile_is_not_undone(
+    wire: Wire, published: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between reading the head and publishing on it, somebody else publishes."""
+    from hub.hf import commits
+
+    prepare = commits.committing.prepare
+
+    def prepare_while_another_pushes(*arguments: object) -> object:
+        assert wire.hub.push(make_archive(seed=77), published).status_code == 201
+        return prepare(*arguments)
+
+    monkeypatch.setattr(commits.committing, "prepare", prepare_while_another_pushes)
+    with pytest.raises(HfHubHTTPError, match="The branch was updated"):
+        wire.api().upload_file(path_or_fileobj=b"# Late\n", path_in_repo=CARD_FILE, repo_id=f"demo/{published}")
+    assert version_of(wire, published)["version"] == 2
+
+
+def test_an_earlier_version_is_not_published_again(wire: Wire, published: str) -> None:
+    api, repo = wire.api(), f"demo/{published}"
+    api.upload_file(path_or_fileobj=b"# Second\n", path_in_repo=CARD_FILE, repo_id=repo)
+    with pytest.raises(HfHubHTTPError, match=f"These files are demo/{published}@v1 already"):
+        api.upload_file(path_or_fileobj=b"# First\n", path_in_repo=CARD_FILE, repo_id=repo)
+
+
+def test_what_is_wrong_is_told_in_the_words_of_a_push(wire: Wire) -> None:
+    archive, api = make_archive(seed=4), wire.api()
+    api.create_repo("demo/wrong")
+    spoiled = bytearray(archive.files[WEIGHTS_FILE])
+    spoiled[-1] ^= 1
+    changed = [CommitOperationAdd(WEIGHTS_FILE, bytes(spoiled)), *adds(archive, MANIFEST_FILE)]
+    with pytest.raises(HfHubHTTPError, match=r"is not the file vera\.json promises") as refused:
+        api.create_commit("demo/wrong", changed, commit_message="Spoiled")
+    assert refused.value.response.status_code == 422
+    with pytest.raises(HfHubHTTPError, match="There is no adapter_config"):
+        api.create_commit("demo/wrong", adds(archive, WEIGHTS_FILE), commit_message="Half of it")
+    other = make_archive(seed=4, base=make_base(salt="another"))
+    with pytest.raises(HfHubHTTPError, match="is not registered here"):
+        api.create_commit("demo/wrong", adds(other), commit_message="Another base")
+    assert api.list_repo_files("demo/wrong") == []
+
+
+def test_files_of_no_adapter_are_left_out_and_that_is_said(
+    wire: Wire, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archives.write_folder(make_archive(seed=5), tmp_path / "adapter")
+    (tmp_path / "adapter" / "training_args.bin").write_bytes(b"1")
+    (tmp_path / "adapter" / "checkpoint-10").mkdir()
+    (tmp_path / "adapter" / "checkpoint-10" / "optimizer.pt").write_bytes(b"1")
+    api = wire.api()
+    api.create_repo("demo/more-files")
+    api.upload_folder(repo_id="demo/more-files", folder_path=tmp_path / "adapter")
+    assert sorted(api.list_repo_files("demo/more-files")) == sorted(
+        [CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE]
+    )
+    assert "Not kept" in caplog.text
+    assert "training_args.bin" in caplog.text
+
+
+def test_a_commit_of_other_files_alone_is_refused(wire: Wire, published: str) -> None:
+    with pytest.raises(HfHubHTTPError, match="is no file of an adapter"):
+        wire.api().upload_file(path_or_fileobj=b"1", path_in_repo="notes.txt", repo_id=f"demo/{published}")
+
+
+def test_strangers_and_readers_commit_nothing(wire: Wire, published: str) -> None:
+    for api in (wire.api("stranger"), wire.api(None)):
+        with pytest.raises(HfHubHTTPError) as refused:
+            api.upload_file(path_or_fileobj=b"# Mine\n", path_in_repo=CARD_FILE, repo_id=f"demo/{published}")
+        assert refused.value.response.status_code in (401, 403)
+    assert version_of(wire, published)["version"] == 1
+
+
+def test_a_card_that_cannot_be_read_is_refused_before_it_is_sent(wire: Wire, published: str) -> None:
+    with pytest.raises(ValueError, match="not YAML that can be read"):
+        wire.api().upload_file(path_or_fileobj=b"---\na: [\n---\n", path_in_repo=CARD_FILE, repo_id=f"demo/{published}")
+
+
+# -- Checkpoints of PEFT --------------------------------------------------------------------------
+
+
+def test_a_folder_of_peft_is_adopted(wire: Wire, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_peft_folder(tmp_path / "peft")
+    (folder / CARD_FILE).write_text("# By PEFT\n")
+    api = wire.api()
+    api.create_repo("demo/adopted")
+
+    first = api.upload_folder(repo_id="demo/adopted", folder_path=folder)
+
+    version = version_of(wire, "adopted")
+    assert (version["manifest"]["base"]["name"], version["manifest"]["projection"]["seed"]) == (BASE_NAME, 7)
+    assert version["stored_projection"] is None
+    assert "By PEFT" in version["card_html"]
+    assert [warning.partition(":")[0] for warning in version["warnings"]] == ["Base not proven"]
+    assert "bytes of saved matrices" in caplog.text
+    config = json.loads(Path(api.hf_hub_download("demo/adopted", CONFIG_FILE, cache_dir=tmp_path)).read_bytes())
+    assert (config["peft_type"], config["projection_prng_key"], config["save_projection"]) == ("VERA", 7, False)
+    assert api.upload_folder(repo_id="demo/adopted", folder_path=folder).oid == first.oid
+    assert version_of(wire, "adopted")["version"] == 1
+
+
+def test_matrices_that_follow_no_recipe_are_kept_whole(wire: Wire, tmp_path: Path) -> None:
+    matrix = np.random.default_rng(1).standard_normal((8, 12), np.float32)
+    folder = write_peft_folder(tmp_path / "peft", tensors={SAVED_A: matrix})
+    api = wire.api()
+    api.create_repo("demo/stored")
+    api.upload_folder(repo_id="demo/stored", folder_path=folder)
+    version = version_of(wire, "stored")
+    assert version["stored_projection"]["size_bytes"] == 4 * 8 * (12 + 20)
+    pair = wire.hub.get(f"/projections/{version['stored_projection']['digest']}", headers=wire.hub.headers())
+    assert pair.content[: matrix.nbytes] == matrix.tobytes()
+
+
+def test_a_seed_that_nothing_proves_is_a_warning(wire: Wire, tmp_path: Path) -> None:
+    api = wire.api()
+    api.create_repo("demo/seed")
+    api.upload_folder(repo_id="demo/seed", folder_path=write_peft_folder(tmp_path / "peft", saved=False))
+    warnings = [warning.partition(":")[0] for warning in version_of(wire, "seed")["warnings"]]
+    assert warnings == ["Base not proven", "Matrices not proven"]
+
+
+@pytest.mark.parametrize("name", ["/home/me/models/bert", "nobody/knows", None])
+def test_a_base_that_nobody_has_registered_is_an_error(wire: Wire, tmp_path: Path, name: str | None) -> None:
+    api = wire.api()
+    api.create_repo("demo/unknown-base", exist_ok=True)
+    folder = write_peft_folder(tmp_path / "peft", base_model_name_or_path=name)
+    with pytest.raises(HfHubHTTPError, match="no base of that name is registered"):
+        api.upload_folder(repo_id="demo/unknown-base", folder_path=folder)
+
+
+def test_of_two_bases_of_one_name_the_one_that_fits_is_taken(wire: Wire, tmp_path: Path) -> None:
+    register = {"name": "two/bases", "revision": "one", "tensors": make_base(salt="one").to_rows()}
+    assert wire.hub.post("/bases", register, wire.hub.headers()).status_code == 201
+    other = {"name": "two/bases", "revision": "small", "tensors": make_base((("other", 4, 4),)).to_rows()}
+    assert wire.hub.post("/bases", other, wire.hub.headers()).status_code == 201
+    api = wire.api()
+    api.create_repo("demo/two-bases")
+    folder = write_peft_folder(tmp_path / "peft", base_model_name_or_path="two/bases")
+    api.upload_folder(repo_id="demo/two-bases", folder_path=folder)
+    assert version_of(wire, "two-bases")["manifest"]["base"]["revision"] == "one"
+
+    third = {"name": "two/bases", "revision": "three", "tensors": make_base(salt="three").to_rows()}
+    assert wire.hub.post("/bases", third, wire.hub.headers()).status_code == 201
+    again = write_peft_folder(tmp_path / "again", base_model_name_or_path="two/bases", saved=False)
+    with pytest.raises(HfHubHTTPError, match="fits them all"):
+        api.upload_folder(repo_id="demo/two-bases", folder_path=again)
+    pinned = write_peft_folder(tmp_path / "again", base_model_name_or_path="two/bases", saved=False, revision="three")
+    api.upload_folder(repo_id="demo/two-bases", folder_path=pinned)
+    assert version_of(wire, "two-bases")["manifest"]["base"]["revision"] == "three"
+
+
+def test_a_new_checkpoint_replaces_the_old_one_whole(wire: Wire, tmp_path: Path, published: str) -> None:
+    folder = write_peft_folder(tmp_path / "peft")
+    wire.api().upload_folder(repo_id=f"demo/{published}", folder_path=folder, delete_patterns="*")
+    version = version_of(wire, published)
+    assert (version["version"], version["manifest"]["projection"]["seed"]) == (2, 7)
+    assert version["manifest"]["head"] == []
+
+
+# -- Tags and branches ----------------------------------------------------------------------------
+
+
+def test_a_tag_is_an_alias(wire: Wire, published: str) -> None:
+    api, repo = wire.api(), f"demo/{published}"
+    api.create_tag(repo, tag="prod", revision="v1")
+    assert api.model_info(repo, revision="prod").sha == version_of(wire, published, "v1")["commit"]
+    assert version_of(wire, published, "prod")["version"] == 1
+    assert {ref.name for ref in api.list_repo_refs(repo).tags} == {"v1", "prod"}
+    api.create_tag(repo, tag="prod", exist_ok=True)
+    with pytest.raises(HfHubHTTPError) as refused:
+        api.create_tag(repo, tag="prod")
+    assert refused.value.response.status_code == 409
+    api.delete_tag(repo, tag="prod")
+    with pytest.raises(HfHubHTTPError):
+        api.delete_tag(repo, tag="prod")
+
+
+@pytest.mark.parametrize("name", ["v7", "latest", "main", "abcdef0", "sha256-x", "Prod", "a/b"])
+def test_names_that_mean_something_already_are_no_tags(wire: Wire, name: str) -> None:
+    wire.hub.push(make_archive(seed=6), "tagged")
+    with pytest.raises(HfHubHTTPError) as refused:
+        wire.api().create_tag("demo/tagged", tag=name)
+    assert refused.value.response.status_code == 422
+
+
+def test_the_tags_of_versions_stay(wire: Wire, published: str) -> None:
+    with pytest.raises(HfHubHTTPError, match="whose name stays"):
+        wire.api().delete_tag(f"demo/{published}", tag="v1")
+
+
+def test_there_is_one_branch(wire: Wire, published: str) -> None:
+    api, repo = wire.api(), f"demo/{published}"
+    for refused in (
+        lambda: api.create_branch(repo, branch="dev"),
+        lambda: api.delete_branch(repo, branch="main"),
+        lambda: api.super_squash_history(repo),
+        lambda: api.upload_file(path_or_fileobj=b"# x\n", path_in_repo=CARD_FILE, repo_id=repo, revision="v1"),
+        lambda: api.upload_file(path_or_fileobj=b"# x\n", path_in_repo=CARD_FILE, repo_id=repo, create_pr=True),
+        lambda: api.move_repo(repo, "demo/moved"),
+    ):
+        with pytest.raises(HfHubHTTPError) as error:
+            refused()
+        assert error.value.response.status_code == 422
+    with pytest.raises(HfHubHTTPError, match="has versions, which others may rely on"):
+        api.delete_repo(repo)
+    assert version_of(wire, published)["version"] == 1
+
+
+def test_a_version_that_was_taken_back_says_so(wire: Wire, published: str, caplog: pytest.LogCaptureFixture) -> None:
+    wire.api().upload_file(path_or_fileobj=b"# Second\n", path_in_repo=CARD_FILE, repo_id=f"demo/{published}")
+    path = f"/api/v1/adapters/demo/{published}/versions/v1"
+    assert wire.hub.client.put(f"{path}/yank", json={"reason": "worse"}, headers=wire.hub.headers()).status_code < 300
+    wire.api(None).model_info(f"demo/{published}", revision="v1")
+    assert f"demo/{published}@v1 was yanked (worse)" in caplog.text
+
+
+# -- Bodies that no client sends ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ([], 400),
+        ([CARD], 400),
+        ([HEADER, HEADER], 400),
+        ([HEADER, CARD, CARD], 400),
+        ([{"key": "header", "value": {"summary": "x", "parentCommit": "main"}}, CARD], 400),
+        ([HEADER, {"key": "file", "value": {"path": CARD_FILE, "content": "!"}}], 400),
+        ([HEADER, {"key": "file", "value": {"path": CARD_FILE, "content": "", "encoding": "utf-8"}}], 400),
+        ([HEADER, {"key": "file", "value": {"path": "../x", "content": ""}}], 422),
+        ([HEADER, {"key": "file", "value": {"path": f"a/{CARD_FILE}", "content": ""}}], 422),
+        ([HEADER, {"key": "lfsFile", "value": {"path": CARD_FILE, "oid": "0", "size": 1}}], 422),
+        ([HEADER, {"key": "copyFile", "value": {"path": CARD_FILE}}], 400),
+        ([HEADER, {"key": 1, "value": {}}], 400),
+        ([HEADER, []], 400),
+        ([{"key": "header", "value": {"summary": "x" * 2000}}, CARD], 422),
+    ],
+)
+def test_a_commit_that_is_none(wire: Wire, lines: list[object], status: int) -> None:
+    wire.hub.push(make_archive(seed=8), "lines")
+    body = "\n".join(json.dumps(line) for line in lines)
+    answer = wire.hub.client.post("/api/models/demo/lines/commit/main", content=body, headers=wire.hub.headers())
+    assert answer.status_code == status, answer.text
+    assert set(answer.json()) == {"error", "code", "facts"}
+    assert version_of(wire, "lines")["version"] == 1
+
+
+def test_a_commit_in_pieces_is_the_same_commit(wire: Wire) -> None:
+    wire.hub.push(make_archive(seed=8), "pieces")
+    body = "\n".join(json.dumps(line) for line in (HEADER, CARD)).encode() + b"\n\n"
+    pieces = iter([body[at : at + 7] for at in range(0, len(body), 7)])
+    answer = wire.hub.client.post("/api/models/demo/pieces/commit/main", content=pieces, headers=wire.hub.headers())
+    assert answer.status_code == 200, answer.text
+    assert version_of(wire, "pieces")["version"] == 2
+
+
+def test_more_than_a_push_may_hold_is_refused_before_it_is_sent(wire: Wire, published: str) -> None:
+    body = {"files": [{"path": WEIGHTS_FILE, "size": 1 << 40}]}
+    answer = wire.hub.client.post(f"/api/models/demo/{published}/preupload/main", json=body, headers=wire.hub.headers())
+    assert answer.status_code == 413
