@@ -181,10 +181,11 @@ def download(model_id: str, *, config: Config, revision: str | None = None) -> P
     try:
         return Path(snapshot_download(model_id, revision=revision, allow_patterns=list(DOWNLOADED)))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise BaseUnreadable(
-            f"The base {model_id} cannot be downloaded from Hugging Face: {reason[0][:300]} "
-            "Check its name and the network, or give the folder of a copy you have.",
+            f"The base {model_id} is not known on this machine and cannot be downloaded from Hugging Face: "
+            f"{reason[:300]}. Check its name (`vera-hub base list` shows those known here) and the network, or give the "
+            "folder of a copy you have.",
             code="BASE_NOT_HERE",
             base=model_id,
         ) from error

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.models import Pushed, Said, Version
 
+_HAS_OTHER_LETTERS = re.compile(r"[^\W\x00-\x7f]")
 _NOT_OF_A_NAME = re.compile(r"[^a-z0-9._-]+")
 
 
@@ -164,11 +165,14 @@ def _choose_ref(hub: Hub, folder: Path, name: str | None) -> AdapterRef:
 
 
 def name_of_folder(folder: Path) -> str:
-    """The name of `folder` as an adapter may have it: `My Adapter` gives `my-adapter`. Raises RefError."""
+    """The name of `folder` as an adapter may have it: `My Adapter` gives `my-adapter`.
+
+    Raises RefError when no name is left, or letters would be: nobody means `7` by `модель 7`.
+    """
     plain = folder.resolve().name
     name = _NOT_OF_A_NAME.sub("-", plain.lower()).strip("-._")[:64].rstrip("-._")
     try:
-        check_adapter_id("owner", name)
+        check_adapter_id("owner", "" if _HAS_OTHER_LETTERS.search(plain) else name)
     except RefError as error:
         raise RefError(
             f"No name for the adapter can be made from the folder's, {plain!r}: give one with --name.",

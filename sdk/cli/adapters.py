@@ -288,7 +288,8 @@ def _task_line(archive: Archive) -> str:
 
 def _row(adapter: Adapter) -> tuple[object, ...]:
     latest = f"v{adapter.latest}" if adapter.latest else "–"
-    task = f"{adapter.task.kind} ({len(adapter.task.labels)} labels)" if adapter.task else ""
+    labels = f" ({len(adapter.task.labels)} labels)" if adapter.task and adapter.task.labels else ""
+    task = f"{adapter.task.kind}{labels}" if adapter.task else ""
     name = f"{adapter.id} (private)" if adapter.visibility == "private" else adapter.id
     return name, latest, adapter.base.name, task, adapter.updated_at[:10]
 

@@ -438,6 +438,21 @@ def test_a_limit_of_images_is_spread_over_the_classes(tmp_path: Path) -> None:
     assert split.notes == ("40 of 80 images of the data read",)
 
 
+def test_the_parts_of_images_may_lie_in_a_folder_of_their_own(tmp_path: Path) -> None:
+    images(tmp_path / "pets" / "images" / "train")
+    images(tmp_path / "pets" / "images" / "test", n=3)
+    split = data.load(str(tmp_path / "pets"))
+    assert (len(split.train), len(split.heldout), split.notes) == (30, 6, ())
+
+
+def test_classes_within_folders_are_said_to_be_the_labels(tmp_path: Path) -> None:
+    for home in ("indoors", "outdoors"):
+        images(tmp_path / "pets" / home)
+    split = data.load(str(tmp_path / "pets"))
+    assert split.labels == ("cat", "dog")
+    assert split.notes == ("a label is the folder an image itself lies in, such as 'cat' of indoors/cat/0.png",)
+
+
 def test_an_image_moved_between_folders_is_another_source(tmp_path: Path) -> None:
     folder = images(tmp_path / "pets")
     before = data.load(str(folder)).source

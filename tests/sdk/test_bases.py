@@ -127,7 +127,11 @@ def test_a_download_that_fails_is_one_sentence(config: Config, tmp_path: Path) -
         [sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, text=True, check=True
     )
 
-    assert done.stdout.startswith("BASE_NOT_HERE The base lab/unknown cannot be downloaded from Hugging Face")
+    said = (
+        "BASE_NOT_HERE The base lab/unknown is not known on this machine and cannot be downloaded from Hugging Face: "
+    )
+    assert done.stdout.startswith(said)
+    assert ". Check its name (`vera-hub base list` shows those known here)" in done.stdout
     assert len(done.stdout.splitlines()) == 1
 
 

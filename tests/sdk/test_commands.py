@@ -161,6 +161,15 @@ def test_list_shows_each_adapter_on_one_line(fake: FakeHub, url: str) -> None:
     assert dict(fake.requests[0].url.params) == {"search": "x", "base": "tiny", "owner": "demo"}
 
 
+def test_a_task_without_labels_is_listed_without_a_count_of_them(fake: FakeHub, url: str) -> None:
+    task = {"kind": "text-generation", "labels": [], "pooling": None, "max_length": 64}
+    fake.canned["GET /api/v1/adapters"] = [{"items": [adapter_json("a", task=task)], "next": None}]
+
+    line = next(line for line in run(url, "list").stdout.splitlines() if "demo/a" in line)
+
+    assert line.split() == ["demo/a", "v2", "tiny", "text-generation", NOW[:10]]
+
+
 def test_list_stops_at_its_limit_and_says_so(fake: FakeHub, url: str) -> None:
     fake.canned["GET /api/v1/adapters"] = [{"items": [adapter_json(f"a{i}") for i in range(3)], "next": "more"}]
 

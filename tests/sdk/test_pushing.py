@@ -81,13 +81,13 @@ def test_a_name_that_is_given_is_not_mended(folder: Path, fake: FakeHub, hub: Hu
 
 @pytest.mark.parametrize(
     ("plain", "name"),
-    [("My Adapter", "my-adapter"), ("topics_v2.1", "topics_v2.1"), ("--ünïcode--", "n-code"), ("x" * 80, "x" * 64)],
+    [("My Adapter", "my-adapter"), ("topics_v2.1", "topics_v2.1"), ("x" * 80, "x" * 64)],
 )
 def test_the_name_of_a_folder_is_made_valid(tmp_path: Path, plain: str, name: str) -> None:
     assert name_of_folder(tmp_path / plain) == name
 
 
-@pytest.mark.parametrize("plain", ["日本", "...", "--"])
+@pytest.mark.parametrize("plain", ["日本", "...", "--", "модель 7", "ünïcode"])
 def test_a_folder_whose_name_gives_none_says_so(tmp_path: Path, plain: str) -> None:
     with pytest.raises(RefError, match="--name"):
         name_of_folder(tmp_path / plain)

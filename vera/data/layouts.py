@@ -101,6 +101,12 @@ def image_class(path: str) -> str:
     return parent
 
 
+def is_nested_class(path: str) -> bool:
+    """Whether the folder of an image's class lies in one that is neither the set nor one of its parts."""
+    around = PurePosixPath(path).parts[:-2]
+    return bool(around) and part_of(around[-1]) is None
+
+
 def _named(part: str, splits: Sequence[str], where: str) -> str | None:
     named = [split for split in splits if part_of(split) == part]
     exact = [split for split in named if split.lower() in _WORDS[part]]
@@ -228,10 +234,13 @@ def _inside_config(paths: Sequence[str], config: str | None, where: str) -> list
 
 
 def _split_of(path: str) -> str:
-    """The split a path names: a shard's own, else the word in the file's name, else that in the nearest folder's."""
+    """The split a path names: a shard's own, else the word in the file's name, else that in the nearest folder's.
+
+    An image's own name and folder are not asked: the folder is its class.
+    """
     name = PurePosixPath(path)
     if is_image(path):
-        return part_of(name.parts[0]) or WHOLE if len(name.parts) > 2 else WHOLE
+        return next((part for part in map(part_of, name.parts[:-2]) if part), WHOLE)
     if shard := _SHARD.fullmatch(name.stem):
         return shard["split"]
     parents = (parent.name for parent in name.parents)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vera.data import places
 from vera.data.columns import Columns, Wanted, find_columns
 from vera.data.examples import IMAGE_CLASSIFICATION, EncodedImage
-from vera.data.layouts import Layout, image_class, is_image
+from vera.data.layouts import Layout, image_class, is_image, is_nested_class
 from vera.data.places import Place
 from vera.data.records import Record, hides_labels, read_records
 from vera.data.tables import Table, open_table
@@ -122,7 +122,15 @@ def _read_folders(place: Place, split: str, paths: Sequence[str], limit: int | N
     records = tuple(Record(image, None, image_class(path)) for path, image in images.items())
     listing = places.digest_of_list((path, image.sha256) for path, image in images.items())
     notes = (f"{limit} of {len(paths)} images of {split or 'the data'} read",) if len(kept) < len(paths) else ()
-    return Part(split, _IN_FOLDERS, records, (), {f"{split or '.'}/": listing}, notes)
+    return Part(split, _IN_FOLDERS, records, (), {f"{split or '.'}/": listing}, (*notes, *_nested(kept)))
+
+
+def _nested(paths: Iterable[str]) -> tuple[str, ...]:
+    """What there is to say when classes lie in further folders: two of one name are one label."""
+    deep = next((path for path in paths if is_nested_class(path)), None)
+    if deep is None:
+        return ()
+    return (f"a label is the folder an image itself lies in, such as {image_class(deep)!r} of {deep}",)
 
 
 def _spread(path: str) -> str:

@@ -135,7 +135,8 @@ class Bank:
         """Raises VeraError (ADAPTER_NOT_LOADED) when no adapter is called `name`."""
         if name not in self.slots:
             raise VeraError(
-                f"No adapter {name!r} is on this model (there are: {', '.join(self.slots) or 'none'}).",
+                f"No adapter {name!r} is on this model (there are: {', '.join(self.slots) or 'none'}): "
+                "it was never loaded, or unloaded since. Load it again.",
                 code="ADAPTER_NOT_LOADED",
             )
         return self.slots[name]

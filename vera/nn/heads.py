@@ -180,6 +180,7 @@ class ImageClassifier(PooledHead):
         return self.classify_pooled(self.pool(pixel_values=pixel_values))
 
     def encode(self, images: Sequence[Image]) -> list[Pixels]:
+        inputs.require_many(images, "image")
         return [Pixels(image) for image in images]
 
     def batch(self, items: Sequence[Pixels]) -> dict[str, Tensor]:

@@ -77,13 +77,37 @@ def image_processor_of(backbone: nn.Module) -> Any:
 def encode(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_length: int
 ) -> list[Tokens]:
-    """The tokens of each text, or of each text and its pair, cut at `max_length`."""
+    """The tokens of each text, or of each text and its pair, cut at `max_length`. Raises DataError for other things."""
+    _require_texts(texts, pairs)
+    if len(texts) == 0:  # an array of texts has no truth of its own
+        return []
     if pairs is None:
         ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
         return [Tokens(row) for row in ids]
     encoded = tokenizer(list(texts), list(pairs), truncation=True, max_length=max_length)
     types = encoded.get("token_type_ids") or [None] * len(texts)
     return [Tokens(row, kind) for row, kind in zip(encoded["input_ids"], types, strict=True)]
+
+
+def require_many(items: object, what: str) -> None:
+    """Raises DataError when `items` is one item: of a string, each letter would be answered."""
+    if isinstance(items, str | bytes | Path):
+        raise DataError(
+            f"A list of {what}s is wanted, and this is one {what}, {str(items)[:80]!r}: put it into a list."
+        )
+
+
+def _require_texts(texts: Sequence[str], pairs: Sequence[str] | None) -> None:
+    for column in (texts, pairs if pairs is not None else ()):
+        require_many(column, "text")
+        others = [item for item in column if not isinstance(item, str)]
+        if others:
+            raise DataError(
+                f"{repr(others[0])[:80]} is of type {type(others[0]).__name__} and no text: give texts, and the second texts "
+                "of pairs as a list of their own, classify([a, …], [b, …])."
+            )
+    if pairs is not None and len(pairs) != len(texts):
+        raise DataError(f"There are {len(texts)} texts and {len(pairs)} second texts: give one for each.")
 
 
 def batches_by_length(items: Sequence[_ItemT], batch_size: int) -> Iterator[tuple[list[int], list[_ItemT]]]:

@@ -1,0 +1,51 @@
+"""What a classifier is asked: a list of texts, of pairs or of images, and nothing that only looks like one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from vera.errors import DataError
+from vera.nn.heads import ImageClassifier, PooledClassifier
+
+LABELS = ("cat", "dog")
+
+
+@pytest.fixture
+def classifier(tiny_model: Any) -> PooledClassifier:
+    return PooledClassifier(tiny_model, LABELS)
+
+
+def test_one_text_is_not_read_letter_by_letter(classifier: PooledClassifier) -> None:
+    with pytest.raises(DataError, match=r"A list of texts is wanted, and this is one text, 'the cat'"):
+        classifier.classify("the cat")
+    with pytest.raises(DataError, match=r"this is one text, 'a dog'"):
+        classifier.classify(["the cat"], "a dog")
+
+
+def test_one_image_is_not_read_byte_by_byte(tiny_model: Any) -> None:
+    for image in ("cat.png", Path("cat.png"), b"GIF89a"):
+        with pytest.raises(DataError, match="A list of images is wanted, and this is one image"):
+            ImageClassifier(tiny_model, LABELS).classify(image)  # type: ignore[arg-type]  # the mistake under test
+
+
+@pytest.mark.parametrize("item", [None, 3, ("the cat", "a dog")])
+def test_what_is_no_text_is_named(classifier: PooledClassifier, item: object) -> None:
+    with pytest.raises(DataError, match=f"is of type {type(item).__name__} and no text"):
+        classifier.classify(["the cat", item])  # type: ignore[list-item]  # the mistake under test
+
+
+def test_each_text_has_its_pair(classifier: PooledClassifier) -> None:
+    with pytest.raises(DataError, match="There are 2 texts and 1 second texts"):
+        classifier.classify(["the cat", "a dog"], ["a bird"])
+
+
+def test_no_texts_have_no_labels(classifier: PooledClassifier) -> None:
+    assert classifier.classify([]) == classifier.classify([], []) == []
+
+
+def test_texts_may_be_an_array(classifier: PooledClassifier) -> None:
+    assert classifier.classify(np.array(["the cat", "a dog"])) == classifier.classify(["the cat", "a dog"])  # type: ignore[arg-type]  # a column of a table
