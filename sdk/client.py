@@ -324,6 +324,13 @@ class Hub:
         """Who has changed users and bases: the newest first. For admins."""
         return self._pages("/api/v1/audit", {}, AuditEvent)
 
+    def feed(self, namespace: str, adapter: str | None = None) -> bytes:
+        """What lately became of an adapter, or of those of a namespace, as Atom."""
+        path = f"/api/v1/namespaces/{_segment(namespace)}/feed"
+        if adapter is not None:
+            path = f"/api/v1/adapters/{_segment(namespace)}/{_segment(adapter)}/feed"
+        return self._get(path).body
+
     # -- Webhooks ---------------------------------------------------------------------------------
 
     def list_webhooks(self, namespace: str) -> Iterator[Webhook]:

@@ -539,3 +539,16 @@ class DeliveryView:
     created_at: datetime
     tried_at: datetime | None
     next_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedEntry:
+    """Something that became of `ref`. `number` is its place in the record of the namespace."""
+
+    number: int
+    ref: str
+    adapter: str
+    title: str
+    author: str
+    at: datetime
+    text: str | None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import select, true
 from sqlalchemy.orm import Session
 
-from hub.db.models import AuditChain, AuditEvent
+from hub.db.models import Account, Adapter, AuditChain, AuditEvent
 from hub.db.queries.inserting import insert_new
+from hub.db.queries.visibility import Viewer, is_visible
 
 GENESIS = "0" * 64
 
@@ -34,6 +35,21 @@ def page(
     if before is not None:
         query = query.where(AuditEvent.number < before)
     return list(session.scalars(query.limit(limit)))
+
+
+def of_visible_adapters(
+    session: Session, viewer: Viewer, namespace: str, name: str | None, *, actions: Sequence[str], limit: int
+) -> list[AuditEvent]:
+    """Events of these actions, the newest first, of the adapters in the namespace, or of one, that `viewer` may see."""
+    visible = (
+        select(Adapter.name)
+        .join(Adapter.account)
+        .where(Account.name == namespace, is_visible(viewer), true() if name is None else Adapter.name == name)
+    )
+    query = select(AuditEvent).where(
+        AuditEvent.chain == namespace, AuditEvent.adapter.in_(visible), AuditEvent.action.in_(actions)
+    )
+    return list(session.scalars(query.order_by(AuditEvent.number.desc()).limit(limit)))
 
 
 def chains(session: Session) -> list[AuditChain]:
