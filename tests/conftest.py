@@ -1,6 +1,12 @@
-"""What every test shares: how hypothesis behaves."""
+"""What every test shares: how hypothesis behaves, and one thread a process."""
 
 from __future__ import annotations
+
+import os
+
+# Test processes share the cores. And with two threads even a bare base gives a row other last bits in a batch than
+# alone, so nothing could be compared to the bit. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from hypothesis import HealthCheck, settings
 

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 def audit(
     app: App, /, *, name: str | None, is_of_hub: bool, limit: int, verify: bool, known: str | None, as_json: bool
 ) -> None:
-    """Show who has changed what in the namespace NAME, or of the adapter NAMESPACE/NAME.
+    """Show who has changed what in a namespace, and prove that nothing was taken out.
 
-    For owners of the namespace, and the hub's admins. Without NAME it is your own namespace.
+    NAME is a namespace, or an adapter as NAMESPACE/NAME; without it, your own namespace. For its owners, and the
+    hub's admins.
     """
     if is_of_hub and name:
         raise click.UsageError("Either NAME or --hub.")

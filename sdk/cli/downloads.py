@@ -17,7 +17,10 @@ from sdk.cli.terminal import App, clean, pass_app
 @json_option
 @pass_app
 def downloads(app: App, name: str, *, days: int, as_json: bool) -> None:
-    """Show how often the adapter NAMESPACE/NAME was downloaded. Whoever downloads a version counts once a day."""
+    """Show how often an adapter was downloaded.
+
+    NAMESPACE/NAME is the adapter. Whoever downloads a version counts once a day.
+    """
     from vera.ref import AdapterRef
 
     with app.hub() as hub:

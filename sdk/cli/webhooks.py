@@ -13,9 +13,9 @@ from sdk.cli.terminal import App, clean, pass_app
 
 @click.group()
 def webhook() -> None:
-    """Webhooks: addresses that hear of every change in a namespace, or of one adapter in it.
+    """Webhooks: addresses that hear of every change.
 
-    Messages are signed as https://www.standardwebhooks.com says; its libraries check them with the secret.
+    A change is one in a namespace, or of one adapter in it. Messages are signed as https://www.standardwebhooks.com says; its libraries check them with the secret.
     """
 
 
