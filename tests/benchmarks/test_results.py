@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.benchmarks.results import cells, publish, rescore, table
-from tests.benchmarks.results.experiments import Experiment, Group, Method, Model, Task, all_experiments
+from tests.benchmarks.results.experiments import Cell, Experiment, Group, Method, Model, Task, all_experiments
 from tests.benchmarks.results.kept import Kept
 from tests.tiny import WORDS, write_tiny_bert
 
 MODEL = Model("tiny", "tests/tiny-bert")
-TASK = Task("animals", "animals", "tests/animals", "accuracy", recipe={"epochs": 4}, tuning={"epochs": 1})
+TASK = Task("animals", "Animals", "animals", "tests/animals", "accuracy", recipe={"epochs": 4}, tuning={"epochs": 1})
 TRIES = [{"learning_rate": 1e-2}, {"learning_rate": 5e-2}]
 VERA = Method("vera-r16", {"method": "vera", "rank": 16}, TRIES, {"tiny": ["query", "value"]})
 HEAD = Method("head", {"method": "head"}, [{"head_learning_rate": 1e-2}, {"head_learning_rate": 2e-2}], {})
@@ -67,12 +67,29 @@ def test_methods_that_are_tried_unequally_often_are_refused() -> None:
 def test_the_try_that_is_best_on_validation_is_chosen_and_a_diverged_one_never(tmp_path: Path) -> None:
     kept, group = Kept(tmp_path), next(experiment().groups())
     first, second = group.tries
-    kept.keep(first, scored(0.7), {})
+    kept.keep(first, scored(0.7, first), {})
     assert kept.chosen(group) is None
-    kept.keep(second, scored(0.8), {})
+    kept.keep(second, scored(0.8, second), {})
     assert kept.chosen(group) == TRIES[1]
-    kept.keep(second, {"failed": "The loss became nan"}, {})
+    kept.keep(second, {**scored(0.9, second), "failed": "The loss became nan"}, {})
     assert kept.chosen(group) == TRIES[0]
+
+
+def test_a_result_of_another_recipe_does_not_count(tmp_path: Path) -> None:
+    kept, cell = Kept(tmp_path), next(experiment().groups()).tries[0]
+    kept.keep(cell, scored(0.7, cell), {})
+    assert kept.result(cell) is not None
+    assert kept.result(replace(cell, recipe=replace(cell.recipe, epochs=9))) is None
+
+
+def test_a_run_goes_on_from_what_was_published(tmp_path: Path) -> None:
+    kept, group = Kept(tmp_path / "kept"), next(experiment().groups())
+    for cell in group.tries:
+        kept.keep(cell, scored(0.7, cell), {})
+    publish.publish(kept, experiment(), tmp_path / "docs")
+    fresh = Kept(tmp_path / "fresh")
+    publish.restore(fresh, experiment(), tmp_path / "docs")
+    assert fresh.chosen(group) == TRIES[0]
 
 
 def test_a_try_says_nothing_of_the_heldout_set(here: Path) -> None:
@@ -126,8 +143,9 @@ def test_the_picture_has_a_mark_per_method() -> None:
     assert pictures["tiny-tiny.svg"].count("<circle") == 2
 
 
-def scored(accuracy: float) -> dict[str, Any]:
-    return {"metric": "accuracy", "epochs": [{"epoch": 1, "loss": 1.0, "validation": {"accuracy": accuracy}}]}
+def scored(accuracy: float, cell: Cell) -> dict[str, Any]:
+    epoch = {"epoch": 1, "loss": 1.0, "validation": {"accuracy": accuracy}}
+    return {"metric": "accuracy", "recipe": cell.recipe.to_dict(), "epochs": [epoch]}
 
 
 def finished(accuracy: float) -> dict[str, Any]:

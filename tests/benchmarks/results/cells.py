@@ -50,9 +50,9 @@ class Bench:
         return self.bases[model.key, generates]
 
     def split(self, task: Task) -> Any:
-        if task.data not in self.splits:
-            self.splits[task.data] = places.split_of(task)
-        return self.splits[task.data]
+        if task.key not in self.splits:
+            self.splits[task.key] = places.split_of(task)
+        return self.splits[task.key]
 
     def score(self, cell: Cell, folder: Path) -> float:
         """What the adapter in `folder` scores on the held-out set by the task's metric, loaded and proven as anyone
@@ -92,12 +92,13 @@ def train(cell: Cell, folder: Path, device: str, at_once: int) -> Result:
 
 
 def _trained(cell: Cell, bench: Bench) -> tuple[Result, dict[str, bytes]]:
-    from vera.data import TEXT_GENERATION
+    from vera.data import IMAGE_CLASSIFICATION, TEXT_GENERATION
     from vera.nn import experiment
 
     split = bench.split(cell.task)
     base = bench.base(cell.model, generates=split.task == TEXT_GENERATION)
-    choices = experiment.Choices(targets=cell.targets, baselines=False, watch_heldout=not cell.is_try)
+    watches = not cell.is_try and split.task != IMAGE_CLASSIFICATION  # decoding a test set takes longer than an epoch
+    choices = experiment.Choices(targets=cell.targets, baselines=False, watch_heldout=watches)
     name = f"{cell.model.key}-{cell.task.key}-{cell.method.key}"
     outcome = experiment.run(name, base, split, cell.recipe, choices)
     result = {

@@ -26,15 +26,19 @@ class Model:
 
 @dataclass(frozen=True)
 class Task:
-    """A set and what counts on it. `tuning` is what the recipe has otherwise while a learning rate is chosen."""
+    """A set and what counts on it. `tuning` is what the recipe has otherwise while a learning rate is chosen.
+
+    `train_items` takes so many from the start of the training set. The held-out set is always whole.
+    """
 
     key: str
+    title: str
     data: str
     dataset: str
     metric: str
     recipe: Mapping[str, Any]
     tuning: Mapping[str, Any]
-    limit: int | None = None
+    train_items: int | None = None
 
 
 @dataclass(frozen=True)

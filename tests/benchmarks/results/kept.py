@@ -14,7 +14,8 @@ Result = dict[str, Any]
 
 
 class Kept:
-    """What is finished. A result is written last, so a cell that was killed counts as not begun."""
+    """What is finished. A result is written last, so a cell that was killed counts as not begun; so does one of another
+    recipe than its cell has by now."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -24,7 +25,8 @@ class Kept:
 
     def result(self, cell: Cell) -> Result | None:
         path = self.of(cell) / RESULT
-        return json.loads(path.read_text()) if path.is_file() else None
+        found: Result | None = json.loads(path.read_text()) if path.is_file() else None
+        return found if found and found["recipe"] == cell.recipe.to_dict() else None
 
     def keep(self, cell: Cell, result: Result, files: Mapping[str, bytes]) -> None:
         folder = self.of(cell)

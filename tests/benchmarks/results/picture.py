@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tests.benchmarks.results.table import Measured, Numbers
 
-_WIDTH, _PANEL, _GAP, _LEFT, _RIGHT, _TOP = 720, 170, 56, 54, 90, 40
+_WIDTH, _PANEL, _GAP, _LEFT, _RIGHT, _TOP = 720, 170, 56, 54, 30, 40
 _BYTES = (1e3, 1e9)  # 1 KB to 1 GB, on a scale of powers of ten
 _TICKS = {3: "1 KB", 4: "10 KB", 5: "100 KB", 6: "1 MB", 7: "10 MB", 8: "100 MB", 9: "1 GB"}
 _STYLE = (
@@ -48,8 +48,7 @@ def all_of(measured: Mapping[str, Measured]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, numbers in measured.items():
         for model in numbers.experiment.models:
-            panels = {task.key: list(_marks(numbers, model.key, task.key)) for task in numbers.experiment.tasks}
-            panels = {task: marks for task, marks in panels.items() if marks}
+            panels = {task.title: list(_marks(numbers, model.key, task.key)) for task in numbers.tasks(model.key)}
             if panels:
                 found[f"{name}-{model.key}.svg"] = drawn(model.id, panels)
     return found
@@ -60,7 +59,7 @@ def drawn(title: str, panels: Mapping[str, Sequence[Mark]]) -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}">',
         f"<style>{_STYLE}</style>",
-        f'<text class="title" x="{_LEFT}" y="16">{title}: score (percent, last epoch) against bytes stored, head included</text>',
+        f'<text class="title" x="{_LEFT}" y="16">{title}: score in percent against bytes stored</text>',
     ]
     for index, (task, marks) in enumerate(panels.items()):
         lines += _panel(task, marks, _TOP + index * (_PANEL + _GAP))
@@ -76,7 +75,7 @@ def _marks(numbers: Measured, model: str, task: str) -> Iterator[Mark]:
 def _panel(task: str, marks: Sequence[Mark], top: float) -> Iterator[str]:
     low = min(mark.mean - mark.deviation for mark in marks)
     high = max(mark.mean + mark.deviation for mark in marks)
-    margin = max(1.0, 0.1 * (high - low))
+    margin = max(1.0, 0.2 * (high - low))
     low, high = low - margin, high + margin
 
     def y_of(score: float) -> float:
@@ -89,16 +88,17 @@ def _panel(task: str, marks: Sequence[Mark], top: float) -> Iterator[str]:
         yield f'<text x="{_LEFT - 8}" y="{y_of(score) + 4:.1f}" text-anchor="end">{score:.1f}</text>'
     for power, label in _TICKS.items():
         yield f'<text x="{_x_of(10**power):.1f}" y="{top + _PANEL + 18:g}" text-anchor="middle">{label}</text>'
-    for mark in marks:
-        yield from _mark(mark, _x_of(mark.size_bytes), y_of)
+    for index, mark in enumerate(sorted(marks, key=lambda mark: mark.size_bytes)):
+        yield from _mark(mark, _x_of(mark.size_bytes), y_of, name_below=index % 2 == 1)  # neighbours do not overlap
 
 
-def _mark(mark: Mark, x: float, y_of) -> Iterator[str]:  # type: ignore[no-untyped-def]
+def _mark(mark: Mark, x: float, y_of: Callable[[float], float], *, name_below: bool) -> Iterator[str]:
     kind = "vera" if "vera" in mark.method else "other"
     above, below = y_of(mark.mean + mark.deviation), y_of(mark.mean - mark.deviation)
     yield f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{above:.1f}" y2="{below:.1f}"/>'
     yield f'<circle class="{kind}" cx="{x:.1f}" cy="{y_of(mark.mean):.1f}" r="4"/>'
-    yield f'<text class="name" x="{x + 7:.1f}" y="{y_of(mark.mean) + 4:.1f}">{mark.method}</text>'
+    y = below + 14 if name_below else above - 7
+    yield f'<text class="name" x="{x:.1f}" y="{y:.1f}" text-anchor="middle">{mark.method}</text>'
 
 
 def _x_of(size_bytes: float) -> float:

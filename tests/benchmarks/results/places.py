@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from tests.benchmarks.results.experiments import Model, Task
@@ -34,14 +35,21 @@ def folder_of(model: Model) -> Path:
 
 def split_of(task: Task) -> Split:
     """The set of `task`, as its files divide it. Raises NotHere, and DataError for one that cannot be used."""
+    split = _whole(task)
+    if task.train_items is None:
+        return split
+    return replace(split, train=split.train.take(range(task.train_items)))
+
+
+def _whole(task: Task) -> Split:
     if given := os.environ.get("VERA_RESULTS_DATA"):
         folder = Path(given) / task.data
         if folder.is_dir():
-            return data.load(str(folder), limit=task.limit)
+            return data.load(str(folder))
         raise NotHere(
             f"VERA_RESULTS_DATA is {given}, and there is no folder {task.data} in it: unset it to download {task.dataset}."
         )
-    return data.load(task.dataset, limit=task.limit)
+    return data.load(task.dataset)
 
 
 def _in_wheel(path: str) -> Path | None:

@@ -59,15 +59,18 @@ def noise_floor(metric: str, items: int) -> float:
 def check(adapter: Committed, bench: cells.Bench) -> bool:
     """Score `adapter` and print the line; whether it is within the noise floor."""
     split = bench.split(adapter.cell.task)
-    if split.heldout_digest != adapter.result["heldout_digest"]:
+    items = adapter.result["scores"]["items"]
+    if len(split.heldout) != items:
         raise NotHere(
-            f"The set {adapter.cell.task.data} has other held-out items ({split.heldout_digest}) than the published "
-            f"score is of ({adapter.result['heldout_digest']}): use the revision that docs/results.md names."
+            f"The set {adapter.cell.task.data} holds out {len(split.heldout)} items here, and the published scores are of "
+            f"{items}: use the set that docs/results.md names."
         )
+    is_same = split.heldout_digest == adapter.result["heldout_digest"]
     score = bench.score(adapter.cell, adapter.folder)
     floor = noise_floor(adapter.cell.task.metric, len(split.heldout))
     is_close = abs(score - adapter.published) <= floor
     words = "ok" if is_close else f"DIFFERS by more than {100 * floor:.2f}"
+    words += "" if is_same else " (other bytes or names of labels than in the published set)"
     print(
         f"{adapter.cell.experiment}/{adapter.cell.path:<34} published {100 * adapter.published:6.2f}  here {100 * score:6.2f}  {words}",
         flush=True,

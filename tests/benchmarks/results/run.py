@@ -1,7 +1,8 @@
 """Run experiments: `python -m tests.benchmarks.results.run glue --out FOLDER --processes 12 --device cuda`.
 
 Every method gets its tries first, on a tenth of the training set, then its seeds with the best of them.
-A finished cell is never run again, so the same command goes on where it was stopped.
+A finished cell is never run again, so the same command goes on where it was stopped; with --published, what
+docs/results has counts as finished too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from tests.benchmarks.results import cells
 from tests.benchmarks.results.experiments import HERE, Cell, Group, read
 from tests.benchmarks.results.kept import Kept, Result
+from tests.benchmarks.results.publish import DOCS, restore
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,12 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each")
     parser.add_argument("--deadline", type=float, default=float("inf"), help="stop after so many seconds")
     parser.add_argument("--only", default="", help="a part of model/task/method that must occur")
+    parser.add_argument("--published", action="store_true", help="go on from docs/results")
     given = parser.parse_args()
-    groups = [group for name in given.experiments for group in read(HERE / f"{name}.yaml").groups()]
+    experiments = [read(HERE / f"{name}.yaml") for name in given.experiments]
+    for experiment in experiments if given.published else ():
+        restore(Kept(given.out), experiment, DOCS)
+    groups = [group for experiment in experiments for group in experiment.groups()]
     groups = [g for g in groups if given.only in f"{g.model.key}/{g.task.key}/{g.method.key}"]
     return Runner(groups, Options(given.out, given.processes, given.device, given.deadline, given.threads)).run()
 

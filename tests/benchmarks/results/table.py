@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.results import picture
-from tests.benchmarks.results.experiments import Experiment, all_experiments
+from tests.benchmarks.results.experiments import Experiment, Task, all_experiments
 from tests.benchmarks.results.publish import DOCS
 
 PAGE = DOCS.parent / "results.md"
 _MARKED = re.compile(r"(<!-- table (?P<name>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-METRICS = {"matthews": "MCC", "accuracy": "accuracy"}
+METRICS = {"matthews": "MCC"}
 
 Row = Mapping[str, Any]
 
@@ -44,7 +44,8 @@ class Numbers:
 
     def best_on_heldout(self) -> list[float]:
         """Of the epoch that was best on the held-out set itself: the paper's protocol, and too good by its nature."""
-        return [100 * max(epoch["held-out"][self.metric] for epoch in row["epochs"]) for row in self.seeds]
+        watched = [[epoch["held-out"] for epoch in row["epochs"]] for row in self.seeds]
+        return [100 * max(scored[self.metric] for scored in epochs) for epochs in watched]
 
     @property
     def parameters(self) -> int:
@@ -71,16 +72,16 @@ class Measured:
         seeds = [row for path, row in self.rows.items() if path.startswith(start) and "scores" in row]
         return Numbers(seeds) if seeds else None
 
-    def chosen(self, model: str, task: str, method: str) -> Row | None:
-        """The recipe that the seeds were run with."""
-        numbers = self.numbers(model, task, method)
-        return numbers.seeds[0]["recipe"] if numbers else None
+    def tasks(self, model: str) -> list[Task]:
+        """Those with any number for `model`."""
+        methods = [method.key for method in self.experiment.methods]
+        return [t for t in self.experiment.tasks if any(self.numbers(model, t.key, method) for method in methods)]
 
 
 def scores(measured: Measured, model: str) -> Iterator[str]:
     """Methods down, tasks across: the last epoch."""
-    tasks = measured.experiment.tasks
-    heads = [f"{task.key.upper()} {METRICS.get(task.metric, task.metric)}" for task in tasks]
+    tasks = measured.tasks(model)
+    heads = [f"{task.title} {METRICS.get(task.metric, task.metric)}" for task in tasks]
     yield from _header(["method", "parameters", "bytes", "with head", *heads])
     for method in measured.experiment.methods:
         found = [measured.numbers(model, task.key, method.key) for task in tasks]
@@ -92,8 +93,8 @@ def scores(measured: Measured, model: str) -> Iterator[str]:
 
 def epochs(measured: Measured, model: str) -> Iterator[str]:
     """The same by which epoch is scored: best by validation, and best on the held-out set as in the paper."""
-    tasks = measured.experiment.tasks
-    heads = [f"{task.key.upper()} {how}" for task in tasks for how in ("by validation", "on dev")]
+    tasks = measured.tasks(model)
+    heads = [f"{task.title} {how}" for task in tasks for how in ("by validation", "on dev")]
     yield from _header(["method", *heads])
     for method in measured.experiment.methods:
         found = [measured.numbers(model, task.key, method.key) for task in tasks]
@@ -103,25 +104,25 @@ def epochs(measured: Measured, model: str) -> Iterator[str]:
 
 
 def costs(measured: Measured, model: str) -> Iterator[str]:
-    """Seconds of training and the most memory, and the learning rate that was chosen."""
-    tasks = measured.experiment.tasks
-    heads = [f"{task.key.upper()} {what}" for task in tasks for what in ("rate", "s", "MiB")]
-    yield from _header(["method", *heads])
+    """The learning rate that was chosen, and the most memory of the training process.
+
+    No seconds: trainings share the card, and how many others ran beside one changed as they ended.
+    """
+    tasks = measured.tasks(model)
+    yield from _header(["method", *(f"{task.title} {what}" for task in tasks for what in ("rate", "MiB"))])
     for method in measured.experiment.methods:
-        cells: list[str] = []
-        for task in tasks:
-            numbers = measured.numbers(model, task.key, method.key)
-            cells += _cost(numbers) if numbers else ["", "", ""]
-        if any(cells):
-            yield _line([method.key, *cells])
+        found = [measured.numbers(model, task.key, method.key) for task in tasks]
+        if any(found):
+            yield _line(
+                [method.key, *(cell for numbers in found for cell in (_cost(numbers) if numbers else ["", ""]))]
+            )
 
 
 def _cost(numbers: Numbers) -> list[str]:
-    recipe, spent = numbers.seeds[0]["recipe"], [row["cost"] for row in numbers.seeds]
+    recipe = numbers.seeds[0]["recipe"]
     rate = recipe["head_learning_rate" if recipe["method"] == "head" else "learning_rate"]
-    seconds = statistics.mean(cost["training_s"] for cost in spent)
-    memory = statistics.mean(cost["peak_bytes"] for cost in spent) / 2**20
-    return [f"{rate:g}", f"{seconds:.0f}", f"{memory:.0f}"]
+    memory = statistics.mean(row["cost"]["peak_bytes"] for row in numbers.seeds) / 2**20
+    return [f"{rate:g}", f"{memory:.0f}"]
 
 
 def _sizes(numbers: Numbers) -> list[str]:
