@@ -44,7 +44,9 @@ from hub.auth.identities import Issuers
 from hub.auth.policy import Action
 from hub.db.folder import prepare_folder
 from hub.db.migrating import migrate, require_current
+from hub.db.queries import secrets
 from hub.db.session import Database
+from hub.domain import finding
 from hub.domain.deliveries import LOOK_EVERY_S, send_due
 from hub.domain.downloads import FLUSH_EVERY_S, DownloadCounter
 from hub.domain.periodic import Periodic
@@ -63,6 +65,7 @@ from hub.web.assets import asset_url
 from hub.web.errors import error_page, to_sign_in, wants_page
 from hub.web.pages import SECURITY_HEADERS
 
+UNLISTED_AT_ONCE = 500
 DESCRIPTION = "A registry of VeRA adapters: push, find, verify, load and compare them."
 
 
@@ -128,6 +131,7 @@ def open_services(settings: Settings) -> Services:
     except BaseException:
         database.close()
         raise
+    prepare_database(database)
     return Services(
         settings,
         database,
@@ -137,6 +141,16 @@ def open_services(settings: Settings) -> Services:
         DownloadCounter(database),
         Poster(allow_loopback=settings.webhook_allow_loopback),
     )
+
+
+def prepare_database(database: Database) -> None:
+    """What every process needs of the database before it serves: its key, and every adapter in the lists."""
+    with database.writing() as session:
+        database.sign_with(secrets.ensure(session, "cursors"))
+        last = finding.list_unlisted(session, UNLISTED_AT_ONCE)
+    while last is not None:  # in short transactions: others may write in between
+        with database.writing() as session:
+            last = finding.list_unlisted(session, UNLISTED_AT_ONCE, after=last)
 
 
 def is_loopback(host: str) -> bool:

@@ -36,6 +36,8 @@ from sdk.models import (
     Delivery,
     Downloads,
     Evaluation,
+    Facets,
+    FoundAdapter,
     Health,
     Invitation,
     Job,
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
     import httpx2  # 80 ms: imported late, so that a load from the cache does not pay for it
 
 A = TypeVar("A", bound=Answer)
+# What a parameter of an address may be; None leaves it out, and a list repeats it.
+Asked = str | int | float | Sequence[str] | None
 
 # The tensor table of a base with 100,000 tensors is about 20 MB of JSON.
 MAX_JSON_BYTES = 64 << 20
@@ -378,6 +382,56 @@ class Hub:
         reply = self._send("POST", path, is_idempotent=True, files=parts, data=fields)
         return Pushed(Version.from_json(reply.json()), is_new=reply.status == HTTPStatus.CREATED)
 
+    def search(
+        self,
+        text: str | None = None,
+        *,
+        base: str | None = None,
+        family: str | None = None,
+        owner: str | None = None,
+        task: str | None = None,
+        license: str | None = None,
+        tags: Sequence[str] = (),
+        dataset: str | None = None,
+        projection: str | None = None,
+        min_rank: int | None = None,
+        max_rank: int | None = None,
+        max_bytes: int | None = None,
+        suite: str | None = None,
+        min_score: float | None = None,
+        sort: str | None = None,
+    ) -> Iterator[FoundAdapter]:
+        """Adapters that have a word beginning with each word of `text`, and are all of the rest.
+
+        `base` is a name or a fingerprint, `dataset` a name or a digest, and `projection` the digest of the matrices.
+        `sort` is updated, downloads, name or, with a `suite`, score or bytes-per-point.
+        """
+        query: dict[str, Asked] = {
+            "search": text,
+            "base": base,
+            "family": family,
+            "owner": owner,
+            "task": task,
+            "license": license,
+            "tag": list(tags),
+            "dataset": dataset,
+            "projection": projection,
+            "min_rank": min_rank,
+            "max_rank": max_rank,
+            "max_bytes": max_bytes,
+            "suite": suite,
+            "min_score": min_score,
+            "sort": sort,
+        }
+        return self._pages("/api/v1/adapters", query, FoundAdapter)
+
+    def facets(self, text: str | None = None, **narrowed: Asked) -> Facets:
+        """What the adapters that `search` finds with the same arguments can be narrowed down to."""
+        query = {**narrowed, "search": text}
+        if "tags" in query:
+            query["tag"] = query.pop("tags")
+        return Facets.from_json(self._get("/api/v1/adapters/facets", query).json())
+
     def list_adapters(
         self,
         *,
@@ -387,7 +441,8 @@ class Hub:
         task: str | None = None,
         sort: str | None = None,
     ) -> Iterator[Adapter]:
-        query = {"search": search, "base": base, "owner": owner, "task": task, "sort": sort}
+        """`search`, with what every hub has known from the first."""
+        query: dict[str, Asked] = {"search": search, "base": base, "owner": owner, "task": task, "sort": sort}
         return self._pages("/api/v1/adapters", query, Adapter)
 
     def get_adapter(self, ref: AdapterRef) -> AdapterDetail:
@@ -597,7 +652,7 @@ class Hub:
 
     # -- Requests ---------------------------------------------------------------------------------
 
-    def _get(self, path: str, query: Mapping[str, str | None] | None = None) -> _Reply:
+    def _get(self, path: str, query: Mapping[str, Asked] | None = None) -> _Reply:
         params = {key: value for key, value in (query or {}).items() if value is not None}
         return self._send("GET", path, is_idempotent=True, params=params)
 
@@ -617,7 +672,7 @@ class Hub:
     def _delete(self, path: str) -> None:
         self._send("DELETE", path, is_idempotent=False)
 
-    def _pages(self, path: str, query: Mapping[str, str | None], kind: type[A]) -> Iterator[A]:
+    def _pages(self, path: str, query: Mapping[str, Asked], kind: type[A]) -> Iterator[A]:
         """Every item of a list, page after page, asked for when it is needed."""
         cursor: str | None = None
         while True:

@@ -467,6 +467,46 @@ class AliasMove(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FoundAdapter(Adapter):
+    """An adapter that a search found. `score` is the one on the suite that was asked for, and `bytes_per_point`
+    what vectors and head take for each percent of it."""
+
+    rank: int
+    vector_bytes: int
+    head_bytes: int
+    size_bytes: int
+    license: str | None
+    tags: tuple[str, ...]
+    downloads: int
+    score: float | None
+    bytes_per_point: float | None
+
+
+@dataclass(frozen=True)
+class FacetValue(Answer):
+    """A value, and how many of the adapters that were counted have it."""
+
+    value: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facets(Answer):
+    """What the adapters that a search finds have in common. Unless `is_complete`, only the `counted` that were
+    last updated are."""
+
+    counted: int
+    is_complete: bool
+    bases: tuple[FacetValue, ...]
+    families: tuple[FacetValue, ...]
+    tasks: tuple[FacetValue, ...]
+    licenses: tuple[FacetValue, ...]
+    ranks: tuple[FacetValue, ...]
+    tags: tuple[FacetValue, ...]
+    owners: tuple[FacetValue, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class AdapterDetail(Adapter):
     """An adapter, its versions, newest first, and its aliases by name."""
 

@@ -15,15 +15,15 @@ from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services, Writing
 from hub.api.bodies import JsonBody
 from hub.api.multipart import boundary_of, read_parts
-from hub.api.parameters import Cursor, Limit, Search
+from hub.api.parameters import Cursor, Limit, Looking
 from hub.api.push_parts import PART_LIMITS, PUSH_BODY, said_in
-from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known
+from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known, linked
 from hub.api.schemas import AdapterChange
 from hub.auth.policy import Action, Principal
-from hub.domain import blobs, catalog, downloads, publishing
-from hub.domain.catalog import Sort
+from hub.domain import blobs, catalog, downloads, finding, publishing
+from hub.domain.finding import Sort
 from hub.domain.publishing import Published
-from hub.domain.views import AdapterDetail, AdapterView, DownloadsView, Page, VersionDetail
+from hub.domain.views import AdapterDetail, AdapterView, DownloadsView, FacetsView, FoundView, Page, VersionDetail
 from vera.archive import MAX_BYTES
 from vera.ref import AdapterRef
 
@@ -54,25 +54,27 @@ async def push(
     return answer(request, published.version, status=201 if published.is_new else 200)
 
 
-@router.get("", response_model=Page[AdapterView])
-def list_adapters(
+@router.get("", response_model=Page[FoundView])
+def search(
     request: Request,
     reader: Reader,
     *,
     session: Reading,
-    search: Search = None,
-    base: Search = None,
-    owner: Search = None,
-    task: Search = None,
+    wanted: Looking,
     sort: Sort = "updated",
     cursor: Cursor = None,
     limit: Limit = 50,
 ) -> Response:
-    """Adapters, the last updated first or by name. `base` is a fingerprint or a name."""
-    page = catalog.list_adapters(
-        session, reader, search=search, base=base, owner=owner, task=task, sort=sort, cursor=cursor, limit=limit
-    )
-    return answer(request, page)
+    """Adapters, the last updated first or in another order. `search` is the beginnings of words of names, bases,
+    tasks, licenses, labels, tags, data sets and cards: all of them must be there."""
+    page = finding.search(session, reader, wanted, sort=sort, cursor=cursor, limit=limit)
+    return linked(answer(request, page), request, page.next)
+
+
+@router.get("/facets", response_model=FacetsView)
+def facets(request: Request, reader: Reader, *, session: Reading, wanted: Looking) -> Response:
+    """What the adapters that a search finds can be narrowed down to, with how many there are of each."""
+    return answer(request, finding.facets(session, reader, wanted))
 
 
 @router.get("/{namespace}/{name}", response_model=AdapterDetail)

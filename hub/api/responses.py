@@ -24,6 +24,14 @@ def answer(request: Request, view: Any, *, status: int = 200, etag: str | None =
     return Response(body, status, headers, "application/json")
 
 
+def linked(response: Response, request: Request, cursor: str | None) -> Response:
+    """The response with the address of the next page, if there is one, in its `Link` header."""
+    if cursor is not None:
+        address = request.url.include_query_params(cursor=cursor)
+        response.headers["Link"] = f'<{address.path}?{address.query}>; rel="next"'
+    return response
+
+
 def caching(request: Request) -> dict[str, str]:
     """How long an answer holds that depends on who asks: with a token it is theirs alone."""
     policy = ALWAYS_ASK if request.state.principal is None else TO_NOBODY_ELSE

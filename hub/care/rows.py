@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Column, Connection, TypeDecorator, insert, select, text
+from sqlalchemy import Table as TableOfRows
 
 from hub.db.models import Table
 
@@ -21,7 +22,7 @@ def write(connection: Connection, folder: Path) -> list[Path]:
     """Writes every table, as one transaction sees them, and gives the files."""
     folder.mkdir()
     written = []
-    for table in Table.metadata.sorted_tables:
+    for table in _tables():
         path = folder / f"{table.name}.jsonl"
         with path.open("x", encoding="ascii") as file:
             rows = connection.execution_options(yield_per=_AT_ONCE).execute(select(table).order_by(*table.primary_key))
@@ -34,13 +35,18 @@ def write(connection: Connection, folder: Path) -> list[Path]:
 
 def read(connection: Connection, folder: Path) -> None:
     """Fills the tables, which are empty, from what `write` has written."""
-    for table in Table.metadata.sorted_tables:
+    for table in _tables():
         lines = _lines(folder / f"{table.name}.jsonl")
         while some := list(islice(lines, _AT_ONCE)):
             rows = [{column.name: _meant(column, line[column.name]) for column in table.columns} for line in some]
             connection.execute(insert(table), rows)
         if connection.dialect.name == "postgresql" and "id" in table.columns:
             _go_on_counting(connection, table.name)
+
+
+def _tables() -> list[TableOfRows]:
+    """The tables that say something of their own: what is derived from them is made anew when the hub starts."""
+    return [table for table in Table.metadata.sorted_tables if not table.info.get("is_derived")]
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

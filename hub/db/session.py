@@ -36,17 +36,23 @@ class Database:
         self.engine = _engine(url, max_bytes)
         self._readers = self.engine.execution_options(**_READ_ONLY)
         self._writers = self.engine.execution_options(writes=True)
+        # What sessions carry for those who use them, see `sign_with`.
+        self._info: dict[str, object] = {}
+
+    def sign_with(self, key: bytes) -> None:
+        """From now on `session.info["signing_key"]` is this key."""
+        self._info["signing_key"] = key
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session on one snapshot of the data."""
-        with _in_our_words(), Session(self._readers, autoflush=False) as session:
+        with _in_our_words(), Session(self._readers, autoflush=False, info=self._info) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session whose work is committed at the end, or leaves no trace when anything is raised."""
-        with _in_our_words(), Session(self._writers) as session, session.begin():
+        with _in_our_words(), Session(self._writers, info=self._info) as session, session.begin():
             yield session
 
     @property

@@ -74,11 +74,11 @@ def history(
 ) -> Page[AliasMoveView]:
     """Every move of the alias, newest first, also of one that is no more. Raises NotFound for one that never was."""
     adapter = find_adapter(session, reader, ref.namespace, ref.name)
-    keys = paging.decode(cursor, "alias", int)
+    keys = paging.decode(session, cursor, "alias", int)
     found = aliases.moves(session, adapter.id, alias, before=int(keys[0]) if keys else None, limit=limit + 1)
     if not found and keys is None:
         raise _unknown(adapter, alias)
-    return paging.page(found, limit, _move_view, lambda move: paging.encode("alias", move.id))
+    return paging.page(found, limit, _move_view, lambda move: paging.encode(session, "alias", move.id))
 
 
 def set_alias(

@@ -166,10 +166,10 @@ def _microseconds(at: datetime) -> str:
 
 
 def _read(session: Session, chain: str, *, adapter: str | None, cursor: str | None, limit: int) -> Page[AuditEventView]:
-    keys = paging.decode(cursor, "audit", int)
+    keys = paging.decode(session, cursor, "audit", int)
     before = int(keys[0]) if keys else None
     rows = audit.page(session, chain, adapter=adapter, before=before, limit=limit + 1)
-    return paging.page(rows, limit, _view, lambda row: paging.encode("audit", row.number))
+    return paging.page(rows, limit, _view, lambda row: paging.encode(session, "audit", row.number))
 
 
 def _view(event: AuditEvent) -> AuditEventView:

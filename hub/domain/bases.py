@@ -60,9 +60,9 @@ def list_bases(
     session: Session, reader: Principal | None, *, name: str | None = None, cursor: str | None = None, limit: int = 50
 ) -> Page[BaseView]:
     """Bases in the order of their names."""
-    keys = paging.decode(cursor, "bases", int)
+    keys = paging.decode(session, cursor, "bases", int)
     rows = bases.page(session, viewer_of(reader), name=name, after=int(keys[0]) if keys else None, limit=limit + 1)
-    return paging.page(rows, limit, base_view, lambda row: paging.encode("bases", row.base.id))
+    return paging.page(rows, limit, base_view, lambda row: paging.encode(session, "bases", row.base.id))
 
 
 def get_base(session: Session, reader: Principal | None, fingerprint: str) -> BaseDetail:

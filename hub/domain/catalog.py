@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, Scope, authorize, unknown_adapter, viewer_of
 from hub.db import session as db
 from hub.db.models import Adapter, Version
-from hub.db.queries import adapters, aliases, evaluations, versions
+from hub.db.queries import adapters, aliases, evaluations, listings, versions
 from hub.db.queries import blobs as blob_rows
-from hub.db.queries.adapters import Filters
-from hub.domain import paging, projections
+from hub.domain import projections
 from hub.domain.audit import Change, record
 from hub.domain.shaping import adapter_id, adapter_view, alias_view, evaluation_views, ref_of, version_summary
 from hub.domain.views import (
@@ -22,7 +20,6 @@ from hub.domain.views import (
     AdapterView,
     EvaluationView,
     FileView,
-    Page,
     SourceView,
     VersionDetail,
     VersionSummary,
@@ -32,39 +29,6 @@ from hub.storage.blobs import missing
 from hub.storage.table import TableBlobs
 from vera.manifest import MANIFEST_FILE
 from vera.ref import AdapterRef, SelectorKind
-
-Sort = Literal["updated", "name"]
-
-
-def list_adapters(
-    session: Session,
-    reader: Principal | None,
-    *,
-    search: str | None = None,
-    base: str | None = None,
-    owner: str | None = None,
-    task: str | None = None,
-    sort: Sort = "updated",
-    cursor: str | None = None,
-    limit: int = 50,
-) -> Page[AdapterView]:
-    """Adapters that `reader` may see, the last updated first or by name. `base` is a fingerprint or a name.
-
-    Raises Invalid for a cursor that this list did not give.
-    """
-    filters, viewer = Filters(search, base, owner, task), viewer_of(reader)
-    if sort == "name":
-        keys = paging.decode(cursor, sort, str, str)
-        by_name = adapters.page_by_name(
-            session, viewer, filters, after=(str(keys[0]), str(keys[1])) if keys else None, limit=limit + 1
-        )
-        return paging.page(by_name, limit, adapter_view, lambda row: paging.encode(sort, row.account.name, row.name))
-    keys = paging.decode(cursor, sort, str, int)
-    after = (paging.moment(keys[0]), int(keys[1])) if keys else None
-    by_update = adapters.page_by_update(session, viewer, filters, after=after, limit=limit + 1)
-    return paging.page(
-        by_update, limit, adapter_view, lambda row: paging.encode(sort, row.updated_at.isoformat(), row.id)
-    )
 
 
 def get_adapter(session: Session, reader: Principal | None, namespace: str, name: str) -> AdapterDetail:
@@ -141,6 +105,7 @@ def set_visibility(
     if adapter.is_private != is_private:
         adapter.is_private = is_private
         session.flush()
+        listings.set_private(session, adapter.id, is_private=is_private)
         facts = {"visibility": "private" if is_private else "public"}
         record(session, principal, Change.VISIBILITY_CHANGED, f"{namespace}/{name}", facts)
     return adapter_view(adapter)

@@ -19,7 +19,7 @@ from threading import Lock
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal
-from hub.db.queries import downloads
+from hub.db.queries import downloads, listings
 from hub.db.session import Database
 from hub.domain.catalog import find_adapter
 from hub.domain.shaping import adapter_id
@@ -95,6 +95,7 @@ def _count(session: Session, notes: Iterable[_Note], today: date) -> None:
         fresh = downloads.note_downloaders(session, day, version_id, (_hash(salt, who) for who in people))
         if fresh:
             downloads.add(session, version_id, day, fresh)
+            listings.add_downloads(session, version_id, fresh)
     downloads.forget_before(session, today - timedelta(days=1))
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Principal
 from hub.db import session as db
 from hub.db.models import Evaluation, Suite, Worker
-from hub.db.queries import evaluations, suites, workers
+from hub.db.queries import evaluations, listings, suites, workers
 from hub.db.queries.inserting import insert_new
 from hub.domain import blobs
 from hub.domain.evaluations import canonical, canonical_digest, enqueue_for_suite, labels_key, pack, parse_id
@@ -184,6 +184,7 @@ def finish_job(session: Session, principal: Principal, job_id: str, fence: int, 
         finished_at=at,
         lease_expires_at=None,
     )
+    listings.add_score(session, job.id)
 
 
 def report_failure(

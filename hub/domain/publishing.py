@@ -24,9 +24,10 @@ from hub.db.queries.inserting import insert_new
 from hub.domain import blobs
 from hub.domain.audit import Change, record
 from hub.domain.bases import find_base, tensor_table
-from hub.domain.cards import MAX_RENDERED, render_card
+from hub.domain.cards import MAX_RENDERED, read_facts, render_card
 from hub.domain.catalog import find_version, head_of, require_served, version_detail
 from hub.domain.evaluations import enqueue_for_version, labels_key
+from hub.domain.finding import relist
 from hub.domain.projections import require_projection
 from hub.domain.views import VersionDetail
 from hub.errors import Conflict, Forbidden, HubError, Invalid, NotFound, PreconditionFailed, Unavailable
@@ -34,7 +35,7 @@ from hub.storage.blobs import BlobStore
 from vera import archive
 from vera.archive import Archive
 from vera.errors import ArchiveError
-from vera.manifest import EXTRA_FILES, MANIFEST_FILE, AdaptedModule, Manifest
+from vera.manifest import CARD_FILE, EXTRA_FILES, MANIFEST_FILE, AdaptedModule, Manifest
 from vera.ref import AdapterRef, check_adapter_id, fold_name
 
 MAX_MESSAGE = 1000
@@ -149,9 +150,10 @@ def require_base(session: Session, manifest: Manifest) -> Base:
 def put_large_files(objects: BlobStore | None, upload: Upload) -> Upload:
     """`upload` with its large files put into the object store, when there is one.
 
-    The manifest stays in the database, where every version's page reads it.
+    The manifest stays in the database, where every version's page reads it, and so does the card, by whose
+    words adapters are found.
     """
-    large = [data for path, data in upload.archive.files.items() if path != MANIFEST_FILE]
+    large = [data for path, data in upload.archive.files.items() if path not in (MANIFEST_FILE, CARD_FILE)]
     return replace(upload, outside=blobs.put_large(objects, large))
 
 
@@ -189,6 +191,7 @@ def publish_version(
         session, adapter, base, upload, pair=pair, parent=parent, namespace=namespace, principal=principal, at=at
     )
     _keep_files(session, version, upload)
+    relist(session, adapter, is_change=True)
     enqueue_for_version(session, version, base, adapter.account_id, at=at)
     record(
         session, principal, Change.VERSION_PUSHED, f"{namespace}/{name}@v{version.number}", facts_of(version, adapter)
@@ -437,6 +440,7 @@ def warnings_for(upload: Upload, registered_base: str) -> list[str]:
     # DVoRA's magnitudes change the model without any λb.
     if not manifest.has_magnitude and not any(np.any(vector) for vector in lambda_b):
         found.append("Every λb is zero: this adapter changes nothing. Was it trained?")
+    found += read_facts(upload.archive.card).warnings
     if len(upload.archive.card) > MAX_RENDERED:
         found.append(f"The card is long: its page shows the first {MAX_RENDERED:,} characters.")
     return found

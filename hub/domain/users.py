@@ -32,9 +32,9 @@ BOOTSTRAP_LIFETIME = timedelta(hours=1)
 def list_users(session: Session, principal: Principal, *, cursor: str | None = None, limit: int = 50) -> Page[UserView]:
     """Users by name."""
     authorize(principal, Action.MANAGE_USERS)
-    keys = paging.decode(cursor, "users", str)
+    keys = paging.decode(session, cursor, "users", str)
     rows = account_rows.users(session, after=str(keys[0]) if keys else None, limit=limit + 1)
-    return paging.page(rows, limit, _view, lambda row: paging.encode("users", row.name))
+    return paging.page(rows, limit, _view, lambda row: paging.encode(session, "users", row.name))
 
 
 def create(session: Session, principal: Principal, name: str, *, is_admin: bool = False) -> CodeView:

@@ -76,6 +76,46 @@ class AdapterView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FoundView(AdapterView):
+    """An adapter that a search found, with facts of its latest version. `score` is the one on the suite that was
+    asked for, and `bytes_per_point` what vectors and head take for each percent of it."""
+
+    rank: int
+    vector_bytes: int
+    head_bytes: int
+    size_bytes: int
+    license: str | None
+    tags: tuple[str, ...]
+    downloads: int
+    score: float | None
+    bytes_per_point: float | None
+
+
+@dataclass(frozen=True)
+class FacetValue:
+    """A value, and how many of the adapters that were counted have it."""
+
+    value: str
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacetsView:
+    """What the adapters that a search finds have in common, the most frequent first. Unless `is_complete`, there
+    are more than the `counted`, which are those last updated."""
+
+    counted: int
+    is_complete: bool
+    bases: tuple[FacetValue, ...]
+    families: tuple[FacetValue, ...]
+    tasks: tuple[FacetValue, ...]
+    licenses: tuple[FacetValue, ...]
+    ranks: tuple[FacetValue, ...]
+    tags: tuple[FacetValue, ...]
+    owners: tuple[FacetValue, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class DeprecationView:
     """Why a version is not to be used any more, and what instead."""
 

@@ -90,9 +90,9 @@ def list_deliveries(
 ) -> Page[DeliveryView]:
     """What was sent to a webhook, or waits to be, the newest first. Raises NotFound."""
     webhook = _find(session, principal, namespace, webhook_id)
-    keys = paging.decode(cursor, "deliveries", int)
+    keys = paging.decode(session, cursor, "deliveries", int)
     rows = webhooks.deliveries(session, webhook.id, before=int(keys[0]) if keys else None, limit=limit + 1)
-    return paging.page(rows, limit, _delivery_view, lambda row: paging.encode("deliveries", row.id))
+    return paging.page(rows, limit, _delivery_view, lambda row: paging.encode(session, "deliveries", row.id))
 
 
 def replay(session: Session, principal: Principal, namespace: str, webhook_id: str, delivery_id: str) -> DeliveryView:

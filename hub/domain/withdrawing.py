@@ -22,6 +22,7 @@ from hub.db.models import Adapter, Version
 from hub.db.queries import aliases, evaluations, versions
 from hub.domain.audit import Change, record
 from hub.domain.catalog import hold_adapter, require_served, select_version, version_detail
+from hub.domain.finding import relist
 from hub.domain.shaping import ref_of, version_summary
 from hub.domain.views import VersionDetail, VersionSummary
 from hub.errors import Conflict, Forbidden, Invalid
@@ -124,6 +125,7 @@ def refresh_latest(session: Session, adapter: Adapter) -> None:
         adapter.task_kind = task.kind if task else None
         adapter.labels = list(task.labels) if task else None
     session.flush()
+    relist(session, adapter)
 
 
 def checked_reason(text: str) -> str:

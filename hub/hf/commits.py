@@ -15,12 +15,12 @@ from hub.api.responses import answer
 from hub.auth.policy import Action, Principal
 from hub.domain import adopting, committing, snapshots
 from hub.domain.committing import Changes, Prepared, is_known_path, require_known_path
+from hub.domain.front_matter import front_matter
 from hub.domain.publishing import Said, upload_of
 from hub.domain.snapshots import MAIN, find_snapshot
 from hub.errors import Invalid, Malformed, TooLarge
 from hub.hf.addresses import hub_url, whole
 from hub.hf.advising import warning
-from hub.hf.cards import front_matter
 from hub.hf.commit_lines import CommitReader, refuse_pull_request
 from hub.hf.permission import ReadOnly, Wired
 from hub.hf.schemas import Card, FilesToCome

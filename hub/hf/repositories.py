@@ -10,13 +10,14 @@ from sqlalchemy.orm import Session
 from hub.access.services import HubParts, Reading, Services
 from hub.api.responses import answer
 from hub.auth.policy import Action, Principal
-from hub.domain import accounts, blobs, catalog, downloads, snapshots
+from hub.domain import accounts, blobs, catalog, downloads, finding, snapshots
+from hub.domain.finding import Wanted
+from hub.domain.front_matter import front_matter_or_nothing
 from hub.domain.paging import MAX_LIMIT
 from hub.domain.snapshots import MAIN, Snapshot, find_snapshot
 from hub.hf import shapes
 from hub.hf.addresses import page_after, whole
 from hub.hf.advising import warning_of
-from hub.hf.cards import front_matter_or_nothing
 from hub.hf.permission import Reader, Wired
 from vera.manifest import CARD_FILE
 from vera.ref import AdapterRef
@@ -58,9 +59,8 @@ def list_models(
     if wanted is None or (gated or "").lower() == "true":
         return answer(request, [])
     base, task = wanted
-    page = catalog.list_adapters(
-        session, reader, search=search, owner=author, base=base, task=task, cursor=cursor, limit=min(limit, MAX_LIMIT)
-    )
+    looked_for = Wanted(search=search, owner=author, base=base, task=task)
+    page = finding.search(session, reader, looked_for, cursor=cursor, limit=min(limit, MAX_LIMIT))
     latest = catalog.latest_versions(session, page.items)
     found = [shapes.model(each, latest[each.id]) for each in page.items if each.id in latest]
     shown = answer(request, [_only(each, expand) for each in found])

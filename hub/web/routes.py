@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
@@ -15,8 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from hub.access.services import HubParts, Services
 from hub.auth.policy import Principal
 from hub.db.session import Database
-from hub.domain import aliases, bases, catalog, differences, downloads, evaluations, leaderboards, lineage
-from hub.domain.views import AdapterView, EvaluationView, Leaderboard, TensorRow, VersionDetail, VersionSummary
+from hub.domain import aliases, bases, catalog, differences, downloads, evaluations, finding, leaderboards, lineage
+from hub.domain.finding import Wanted
+from hub.domain.views import EvaluationView, FoundView, Leaderboard, TensorRow, VersionDetail, VersionSummary
 from hub.web.assets import all_assets
 from hub.web.figures import ScoreAxis
 from hub.web.pages import render
@@ -28,8 +29,6 @@ ROWS_PER_PAGE = 25
 ROWS_OF_A_DIFF = 200
 # As many rows of a table as a browser lays out at once; a model of a hundred billion parameters has a thousand tensors.
 TENSORS_SHOWN = 1000
-# Enough to choose from; the list of bases has them all.
-BASES_TO_CHOOSE_FROM = 100
 FOR_EVER = "public, max-age=31536000, immutable"
 # The evaluations of one adapter are by different suites, so only the whole scale is common to them.
 WHOLE_AXIS = ScoreAxis(0.0, 1.0, ())
@@ -63,14 +62,45 @@ class Asked:
 
     search: Text = ""
     base: Text = ""
+    family: Text = ""
     owner: Text = ""
     task: Text = ""
+    license: Text = ""
+    tag: Text = ""
+    rank: Annotated[str, Query(pattern=r"^[0-9]{0,9}$")] = ""
+    sort: Literal["updated", "downloads", "name"] = "updated"
     cursor: Text = ""
+
+    @property
+    def wanted(self) -> Wanted:
+        rank = int(self.rank) if self.rank else None
+        return Wanted(
+            search=self.search.strip() or None,
+            base=self.base or None,
+            family=self.family or None,
+            owner=self.owner or None,
+            task=self.task.strip() or None,
+            license=self.license or None,
+            tags=(self.tag,) if self.tag else (),
+            min_rank=rank,
+            max_rank=rank,
+        )
 
     @property
     def filters(self) -> Mapping[str, str]:
         """What to carry on to the next page."""
-        return {name: value for name, value in asdict(self).items() if value and name != "cursor"}
+        asked = {name: value for name, value in asdict(self).items() if value and name != "cursor"}
+        return asked if self.sort != "updated" else {name: asked[name] for name in asked if name != "sort"}
+
+    def address(self, **changes: str) -> str:
+        """The address of the first page that is narrowed down as this one but for these changes."""
+        filters = {name: value for name, value in {**self.filters, **changes}.items() if value}
+        return f"/?{urlencode(filters)}" if filters else "/"
+
+    @property
+    def chosen(self) -> Mapping[str, str]:
+        """What was chosen from the facets."""
+        return {name: value for name, value in self.filters.items() if name not in ("search", "sort")}
 
     def page_at(self, cursor: str | None) -> str | None:
         """The address of the page that begins at `cursor`, narrowed down likewise."""
@@ -81,7 +111,7 @@ class Asked:
 class AdapterRow:
     """An adapter as the list shows it: with its latest version, and the best score of that."""
 
-    adapter: AdapterView
+    adapter: FoundView
     version: VersionSummary | None
     best: EvaluationView | None
 
@@ -104,17 +134,9 @@ def favicon() -> Response:
 
 @page("/")
 def adapters_page(request: Request, session: Reading, reader: Visitor, asked: Annotated[Asked, Depends()]) -> Response:
-    """The adapters, the last updated first."""
-    found = catalog.list_adapters(
-        session,
-        reader,
-        search=asked.search.strip() or None,
-        base=asked.base or None,
-        owner=asked.owner or None,
-        task=asked.task.strip() or None,
-        cursor=asked.cursor or None,
-        limit=ROWS_PER_PAGE,
-    )
+    """The adapters, the last updated first or as asked, and what they can be narrowed down to."""
+    wanted = asked.wanted
+    found = finding.search(session, reader, wanted, sort=asked.sort, cursor=asked.cursor or None, limit=ROWS_PER_PAGE)
     latest = catalog.latest_versions(session, found.items)
     best = catalog.best_evaluations(session, found.items)
     return render(
@@ -122,10 +144,9 @@ def adapters_page(request: Request, session: Reading, reader: Visitor, asked: An
         "adapters.html",
         asked=asked,
         rows=[AdapterRow(each, latest.get(each.id), best.get(each.id)) for each in found.items],
-        bases=bases.list_bases(session, reader, limit=BASES_TO_CHOOSE_FROM).items,
-        tasks=sorted({each.task.kind for each in found.items if each.task}),
+        facets=finding.facets(session, reader, wanted),
         next=asked.page_at(found.next),
-        first=f"/?{urlencode(asked.filters)}",
+        first=asked.address(),
     )
 
 

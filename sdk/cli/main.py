@@ -36,6 +36,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "push": ("sdk.cli.adapters", "Publish the adapter in the folder PATH as a new version."),
         "pull": ("sdk.cli.adapters", "Fetch an adapter, check it and write it as a folder."),
         "list": ("sdk.cli.adapters", "List adapters, the latest change first."),
+        "search": ("sdk.cli.searching", "Find adapters by words, tags, base, task, size and score."),
         "info": ("sdk.cli.adapters", "Show what an adapter is, how large, and what proves it."),
         "downloads": ("sdk.cli.downloads", "Show how often an adapter was downloaded."),
         "verify": ("sdk.cli.proof", "Prove that an adapter and its base are what they say."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -149,6 +150,33 @@ def test_adapters_are_listed_and_found(hub: Hub, side: Side) -> None:
     detail = anyone.get_adapter(ADAPTER)
     assert [version.version for version in detail.versions] == [2, 1]
     assert (detail.latest, detail.base.name, detail.task and detail.task.labels) == (2, BASE_NAME, LABELS)
+
+
+def test_a_search_narrows_down_by_everything_it_is_given(hub: Hub, side: Side) -> None:
+    push_archive(
+        hub, make_archive(card="---\ntags: [dutch, news]\n---\n# Headlines\n", rank=4), AdapterRef("demo", "a")
+    )
+    push_archive(hub, SECOND, AdapterRef("demo", "b"))
+    anyone = side.client(None)
+    projection = anyone.resolve_version(AdapterRef("demo", "a")).manifest["projection"]["digest"]
+    narrowed: dict[str, Any] = {
+        "base": BASE_NAME,
+        "family": "tiny",
+        "owner": "demo",
+        "task": "text-classification",
+        "license": "apache-2.0",
+        "tags": ["dutch", "news"],
+    }
+
+    (found,) = anyone.search(
+        "headl", projection=projection, min_rank=4, max_rank=4, max_bytes=10**6, sort="name", **narrowed
+    )
+
+    assert (found.id, found.rank, found.tags, found.score) == ("demo/a", 4, ("dutch", "news"), None)
+    assert [each.id for each in anyone.search()] == ["demo/b", "demo/a"]
+    assert list(anyone.search(dataset="no such data")) == []
+    facets = anyone.facets("headl", **narrowed)
+    assert (facets.counted, [each.value for each in facets.tags]) == (1, ["dutch", "news"])
 
 
 def test_lists_longer_than_a_page_arrive_whole(hub: Hub) -> None:

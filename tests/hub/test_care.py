@@ -113,6 +113,7 @@ def test_a_hub_moves_from_sqlite_to_postgresql_and_back(
     backup.restore(tmp_path / "one", postgres)
     hub = start(postgres)
     assert served(hub, pushed) == pushed
+    assert len(hub.get("/adapters?search=adapter").json()["items"]) == len(pushed)
     assert findings(hub) == []
     pushed |= {r["ref"]: r["digest"] for r in [hub.push(make_archive(seed=7), "adapter-7").json()]}
     backup.back_up(*parts(hub), tmp_path / "two")

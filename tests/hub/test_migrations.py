@@ -45,8 +45,14 @@ def test_the_migrations_make_what_the_models_say(empty: Database) -> None:
     migrate(empty)
 
     with empty.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        opts = {"compare_type": True, "include_object": _has_a_model}
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, Table.metadata) == []
+
+
+def _has_a_model(_: object, name: str | None, *__: object) -> bool:
+    """Full text has no type that both databases know, so its table is written by hand."""
+    return "listing_words" not in (name or "")
 
 
 def test_migrating_twice_is_migrating_once(empty: Database) -> None:

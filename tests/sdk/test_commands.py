@@ -170,6 +170,44 @@ def test_a_task_without_labels_is_listed_without_a_count_of_them(fake: FakeHub, 
     assert line.split() == ["demo/a", "v2", "tiny", "text-generation", NOW[:10]]
 
 
+FOUND = {
+    **adapter_json("a"),
+    **{"rank": 8, "vector_bytes": 1000, "head_bytes": 24, "size_bytes": 4096, "license": "mit", "downloads": 3},
+    **{"tags": ["dutch", "news"], "score": 0.5, "bytes_per_point": 20.48},
+}
+FACETS = {
+    **{"counted": 1, "is_complete": False, "tasks": [], "licenses": [], "ranks": [], "tags": [], "owners": []},
+    "bases": [{"value": "tiny", "count": 2}, {"value": "large", "count": 1}],
+    "families": [{"value": "tiny", "count": 3}],
+}
+
+
+def test_search_shows_what_is_found_and_what_there_is_to_choose(fake: FakeHub, url: str) -> None:
+    fake.canned["GET /api/v1/adapters"] = [{"items": [FOUND], "next": None}]
+    fake.canned["GET /api/v1/adapters/facets"] = [FACETS]
+
+    done = run(url, "search", "two", "words", "--tag", "a", "--tag", "b", "--suite", "demo/topics", "--sort", "score")
+
+    (line,) = [line.split() for line in done.stdout.splitlines() if "demo/" in line]
+    assert line == ["demo/a", "v2", "tiny", "text-classification", "8", "1000", "B", "0.5000", "20", "dutch,", "news"]
+    assert "bases: tiny (2), large (1)" in done.stderr
+    assert "families" not in done.stderr
+    assert "last updated" in done.stderr
+    asked = fake.requests[0].url.params
+    assert (asked["search"], asked.get_list("tag"), asked["sort"]) == ("two words", ["a", "b"], "score")
+    assert "sort" not in fake.requests[1].url.params
+
+
+def test_search_for_programs_is_one_object(fake: FakeHub, url: str) -> None:
+    fake.canned["GET /api/v1/adapters"] = [{"items": [FOUND, FOUND], "next": "more"}]
+    fake.canned["GET /api/v1/adapters/facets"] = [FACETS]
+
+    answer = json.loads(run(url, "search", "--limit", "1", "--json").stdout)
+
+    assert [each["tags"] for each in answer["adapters"]] == [["dutch", "news"]]
+    assert answer["facets"]["bases"][0] == {"value": "tiny", "count": 2}
+
+
 def test_list_stops_at_its_limit_and_says_so(fake: FakeHub, url: str) -> None:
     fake.canned["GET /api/v1/adapters"] = [{"items": [adapter_json(f"a{i}") for i in range(3)], "next": "more"}]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -38,6 +38,17 @@ def find(session: Session, name: str, kind: str | None = None) -> Account | None
     """The account, unless it was deleted."""
     query = select(Account).where(Account.name == name, Account.deleted_at.is_(None))
     return session.scalar(query if kind is None else query.where(Account.kind == kind))
+
+
+def id_of(session: Session, name: str) -> int | None:
+    """The id of the account, unless it was deleted."""
+    return session.scalar(select(Account.id).where(Account.name == name, Account.deleted_at.is_(None)))
+
+
+def names_of(session: Session, ids: Collection[int]) -> dict[int, str]:
+    """The names of these accounts, by id."""
+    rows = session.execute(select(Account.id, Account.name).where(Account.id.in_(ids)))
+    return {row.id: row.name for row in rows}
 
 
 def hold(session: Session, account_id: int) -> None:

@@ -1,36 +1,12 @@
-"""Adapters: found by name, listed page by page, and held while a version is added."""
+"""Adapters: found by name, and held while a version is added."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-
-from sqlalchemy import Select, delete, select, tuple_
+from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session, contains_eager
 
-from hub.db.models import Account, Adapter, Base
+from hub.db.models import Account, Adapter
 from hub.db.queries.visibility import Viewer, is_visible
-
-
-@dataclass(frozen=True)
-class Filters:
-    """Which adapters a list shows. `base` is a fingerprint or a name; `search` is part of owner/name."""
-
-    search: str | None = None
-    base: str | None = None
-    owner: str | None = None
-    task: str | None = None
-
-    def apply(self, query: Select[Adapter]) -> Select[Adapter]:
-        if self.search:
-            query = query.where((Account.name + "/" + Adapter.name).contains(self.search.lower(), autoescape=True))
-        if self.base:
-            query = query.where((Base.fingerprint == self.base) | (Base.name == self.base))
-        if self.owner:
-            query = query.where(Account.name == self.owner)
-        if self.task:
-            query = query.where(Adapter.task_kind == self.task)
-        return query
 
 
 def find(session: Session, viewer: Viewer, namespace: str, name: str) -> Adapter | None:
@@ -69,30 +45,6 @@ def name_like(session: Session, account_id: int, folded_name: str) -> str | None
     return session.scalar(
         select(Adapter.name).where(Adapter.account_id == account_id, Adapter.folded_name == folded_name)
     )
-
-
-def page_by_update(
-    session: Session, viewer: Viewer, filters: Filters, *, after: tuple[datetime, int] | None, limit: int
-) -> list[Adapter]:
-    """The last updated first, those beyond the (updated_at, id) of `after`."""
-    query = (
-        filters.apply(_with_owner_and_base())
-        .where(is_visible(viewer))
-        .order_by(Adapter.updated_at.desc(), Adapter.id.desc())
-    )
-    if after is not None:
-        query = query.where(tuple_(Adapter.updated_at, Adapter.id) < tuple_(*after))
-    return list(session.scalars(query.limit(limit)))
-
-
-def page_by_name(
-    session: Session, viewer: Viewer, filters: Filters, *, after: tuple[str, str] | None, limit: int
-) -> list[Adapter]:
-    """By namespace and name, those beyond the (namespace, name) of `after`."""
-    query = filters.apply(_with_owner_and_base()).where(is_visible(viewer)).order_by(Account.name, Adapter.name)
-    if after is not None:
-        query = query.where(tuple_(Account.name, Adapter.name) > tuple_(*after))
-    return list(session.scalars(query.limit(limit)))
 
 
 def _with_owner_and_base() -> Select[Adapter]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 from sqlalchemy import Select, func, select, tuple_
@@ -19,6 +20,18 @@ class CountedBase(NamedTuple):
 def by_fingerprint(session: Session, viewer: Viewer, fingerprint: str) -> CountedBase | None:
     row = session.execute(_counted(viewer).where(Base.fingerprint == fingerprint)).first()
     return CountedBase(*row) if row else None
+
+
+def ids_of(session: Session, name_or_fingerprint: str) -> list[int]:
+    """The bases of this name, or the one with this fingerprint."""
+    is_it = (Base.fingerprint == name_or_fingerprint) | (Base.name == name_or_fingerprint)
+    return list(session.scalars(select(Base.id).where(is_it)))
+
+
+def names_of(session: Session, ids: Collection[int]) -> dict[int, tuple[str, str]]:
+    """Name and fingerprint of these bases, by id."""
+    rows = session.execute(select(Base.id, Base.name, Base.fingerprint).where(Base.id.in_(ids)))
+    return {base_id: (name, fingerprint) for base_id, name, fingerprint in rows}
 
 
 def tensors_of(session: Session, base_id: int) -> bytes:

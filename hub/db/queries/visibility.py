@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, false, select, tuple_
+from sqlalchemy import ColumnElement, Select, false, select, true, tuple_
 
-from hub.db.models import Adapter, Evaluation, Version, Worker
+from hub.db.models import Adapter, Evaluation, Listing, Version, Worker
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,16 @@ def is_visible(viewer: Viewer) -> ColumnElement[bool]:
         clause |= tuple_(Adapter.account_id, Adapter.name).in_(viewer.adapters)
     if viewer.worker_token_id is not None:
         clause |= Adapter.id.in_(_leased_by(viewer.worker_token_id))
+    return clause
+
+
+def is_listed_for(viewer: Viewer) -> ColumnElement[bool]:
+    """The condition on a `Listing` row, which knows by itself who may see it: lists read no other table."""
+    clause: ColumnElement[bool] = Listing.is_private == false()
+    if viewer.namespaces:
+        clause |= Listing.account_id.in_(viewer.namespaces)
+    if viewer.adapters or viewer.worker_token_id is not None:
+        clause |= Listing.adapter_id.in_(select(Adapter.id).where(is_visible(viewer), Adapter.is_private == true()))
     return clause
 
 

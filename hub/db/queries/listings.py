@@ -1,0 +1,114 @@
+"""Listings, kept: one row per adapter with its words, tags, data sets and scores. `searching` reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Float, Select, case, cast, delete, exists, insert, literal, select, text, tuple_, update
+from sqlalchemy.orm import Session
+
+from hub.db.models import Adapter, Evaluation, Listing, ListingScore, ListingTerm, Suite, Version
+from hub.db.queries import downloads
+from hub.db.queries.inserting import insert_from
+
+_WORDS_OF_SQLITE = "INSERT INTO listing_words (rowid, words) VALUES (:id, :words)"
+_WORDS_OF_POSTGRES = (
+    "INSERT INTO listing_words (listing_id, words) VALUES (:id, array_to_tsvector(CAST(:words AS text[])))"
+)
+
+
+def put(
+    session: Session,
+    facts: Mapping[str, Any],
+    *,
+    words: Iterable[str],
+    terms: Mapping[str, Iterable[str]],
+    is_change: bool,
+) -> None:
+    """Writes the listing of `facts["adapter_id"]` in the place of the one there was. Only a change gives it a new
+    id, and with it a new place among the last updated."""
+    known = of_adapter(session, int(facts["adapter_id"]))
+    kept: dict[str, int] = {}
+    if known is not None:
+        kept = {} if is_change else {"id": known.id}
+        remove(session, known)
+    counted = known.downloads if known is not None else downloads.total(session, int(facts["adapter_id"]))
+    listing = Listing(**facts, **kept, downloads=counted)
+    session.add(listing)
+    session.flush()
+    rows = [{"kind": kind, "value": value, "listing_id": listing.id} for kind in terms for value in terms[kind]]
+    if rows:
+        session.execute(insert(ListingTerm), rows)
+    _keep_words(session, listing.id, list(words))
+    _keep_scores(session, listing)
+
+
+def of_adapter(session: Session, adapter_id: int) -> Listing | None:
+    return session.scalar(select(Listing).where(Listing.adapter_id == adapter_id))
+
+
+def remove(session: Session, listing: Listing) -> None:
+    """Takes the adapter out of every list."""
+    key = "rowid" if _is_sqlite(session) else "listing_id"
+    session.execute(text(f"DELETE FROM listing_words WHERE {key} = :id"), {"id": listing.id})  # noqa: S608  # one of two names
+    session.execute(delete(ListingTerm).where(ListingTerm.listing_id == listing.id))
+    session.execute(delete(ListingScore).where(ListingScore.adapter_id == listing.adapter_id))
+    session.delete(listing)
+    session.flush()
+
+
+def set_private(session: Session, adapter_id: int, *, is_private: bool) -> None:
+    session.execute(update(Listing).where(Listing.adapter_id == adapter_id).values(is_private=is_private))
+
+
+def add_score(session: Session, evaluation_id: int) -> None:
+    """Lists the score of an evaluation that is done, when it is of the version that is listed."""
+    of_listed = select(Listing).join(Evaluation, Evaluation.version_id == Listing.version_id)
+    listing = session.scalar(of_listed.where(Evaluation.id == evaluation_id))
+    if listing is not None:
+        session.execute(delete(ListingScore).where(ListingScore.adapter_id == listing.adapter_id))
+        _keep_scores(session, listing)
+
+
+def add_downloads(session: Session, version_id: int, count: int) -> None:
+    """Counts downloads of a version, the listed one or another, for its adapter."""
+    of_version = select(Version.adapter_id).where(Version.id == version_id).scalar_subquery()
+    changed = update(Listing).where(Listing.adapter_id == of_version)
+    session.execute(changed.values(downloads=Listing.downloads + count))
+
+
+def unlisted(session: Session, limit: int, *, after: tuple[datetime, int] | None) -> Sequence[Adapter]:
+    """Adapters that have versions and no listing, the earliest changed first, those beyond the (updated_at, id)
+    of `after`."""
+    listed = exists().where(Listing.adapter_id == Adapter.id)
+    query = select(Adapter).where(~listed, Adapter.last_number > 0).order_by(Adapter.updated_at, Adapter.id)
+    if after is not None:
+        query = query.where(tuple_(Adapter.updated_at, Adapter.id) > tuple_(*after))
+    return session.scalars(query.limit(limit)).all()
+
+
+def _keep_words(session: Session, listing_id: int, words: list[str]) -> None:
+    if _is_sqlite(session):
+        session.execute(text(_WORDS_OF_SQLITE), {"id": listing_id, "words": " ".join(words)})
+    else:
+        session.execute(text(_WORDS_OF_POSTGRES), {"id": listing_id, "words": words})
+
+
+def _keep_scores(session: Session, listing: Listing) -> None:
+    size = cast(literal(listing.vector_bytes + listing.head_bytes), Float)
+    per_point = case((Evaluation.score > 0, size / (100 * Evaluation.score)), else_=None)
+    done = select(literal(listing.adapter_id), Evaluation.suite_id, Evaluation.score, per_point).where(
+        Evaluation.version_id == listing.version_id, Evaluation.state == "done", Evaluation.suite_id.in_(_suites())
+    )
+    insert_from(session, ListingScore, ["adapter_id", "suite_id", "score", "bytes_per_point"], done)
+
+
+def _suites() -> Select[int]:
+    """The definitions that scores are listed for: one version may have been evaluated by an earlier one too."""
+    return select(Suite.id).where(Suite.is_current)
+
+
+def _is_sqlite(session: Session) -> bool:
+    return session.get_bind().dialect.name == "sqlite"

@@ -1,0 +1,282 @@
+"""Finding adapters: what they are listed by, searches, and what there is to narrow one down to."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+from typing import Any, Literal
+
+from sqlalchemy.orm import Session
+
+from hub.auth.policy import Principal, viewer_of
+from hub.db.models import Adapter, Version
+from hub.db.queries import accounts, bases, blobs, listings, searching, versions
+from hub.db.queries.searching import Found, Narrowing, Order
+from hub.domain import paging
+from hub.domain.cards import CardFacts, checked_tags, is_name, read_facts
+from hub.domain.evaluations import find_suite
+from hub.domain.shaping import adapter_view
+from hub.domain.views import FacetsView, FacetValue, FoundView, Page
+from hub.errors import Invalid
+from vera.manifest import CARD_FILE, MANIFEST_FILE
+
+Sort = Literal["updated", "downloads", "score", "bytes-per-point", "name"]
+_ORDERS: Mapping[Sort, tuple[Order, tuple[type, ...]]] = {
+    "updated": (searching.BY_CHANGE, (int,)),
+    "downloads": (searching.BY_DOWNLOADS, (int, int)),
+    "score": (searching.BY_SCORE, (float, int)),
+    "bytes-per-point": (searching.BY_BYTES_PER_POINT, (float, int)),
+    "name": (searching.BY_NAME, (str,)),
+}
+# Of more than these, the last updated are counted: every one counted is one read.
+MOST_COUNTED = 10_000
+_VALUES_PER_FACET = 20
+
+_WORD = re.compile(r"[^\W_]+")
+_MAX_WORDS = 2_000
+_MAX_WORD = 40
+_TAG_OF_HTML = re.compile(r"<[^>]*>")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What somebody looks for. `base` is a name or a fingerprint, `dataset` a name or a digest; `suite` says on
+    which one scores count. All of `tags` must be there."""
+
+    search: str | None = None
+    base: str | None = None
+    family: str | None = None
+    owner: str | None = None
+    task: str | None = None
+    license: str | None = None
+    tags: tuple[str, ...] = ()
+    dataset: str | None = None
+    projection: str | None = None
+    min_rank: int | None = None
+    max_rank: int | None = None
+    max_bytes: int | None = None
+    suite: str | None = None
+    min_score: float | None = None
+
+
+def search(
+    session: Session,
+    reader: Principal | None,
+    wanted: Wanted,
+    *,
+    sort: Sort = "updated",
+    cursor: str | None = None,
+    limit: int = 50,
+) -> Page[FoundView]:
+    """The adapters that `reader` may see and that are as wanted. Those without a score are in no list sorted by it.
+
+    Raises Invalid for a cursor that this list did not give and for scores without a suite, and NotFound for a
+    suite that is not there.
+    """
+    order, types = _ORDERS[sort]
+    if wanted.suite is None and (sort in ("score", "bytes-per-point") or wanted.min_score is not None):
+        raise Invalid("Scores are those on a suite: say which one, as in suite=demo/topics.", code="SUITE_MISSING")
+    after = paging.decode(session, cursor, sort, *types)
+    narrowing = _narrowed(session, wanted)
+    if narrowing is None:
+        return Page(())
+    rows = searching.page(session, viewer_of(reader), narrowing, order, after=after, limit=limit + 1)
+    tags = searching.tags_of(session, [row.listing.id for row in rows])
+    return paging.page(
+        rows, limit, partial(_found_view, tags=tags), lambda row: paging.encode(session, sort, *row.keys)
+    )
+
+
+def facets(session: Session, reader: Principal | None, wanted: Wanted) -> FacetsView:
+    """What the adapters that are as wanted have in common, most frequent first. Beyond MOST_COUNTED, those last
+    updated are counted and the answer says so. Raises NotFound and Invalid as `search` does."""
+    if wanted.suite is None and wanted.min_score is not None:
+        raise Invalid("Scores are those on a suite: say which one, as in suite=demo/topics.", code="SUITE_MISSING")
+    narrowing = _narrowed(session, wanted)
+    if narrowing is None:
+        return FacetsView(
+            counted=0, is_complete=True, bases=(), families=(), tasks=(), licenses=(), ranks=(), tags=(), owners=()
+        )
+    viewer = viewer_of(reader)
+    rows = searching.facets_of(session, viewer, narrowing, most=MOST_COUNTED + 1)
+    counted = rows[:MOST_COUNTED]
+    columns = list(zip(*counted, strict=True)) or [()] * 7
+    names = bases.names_of(session, set(columns[0]))
+    owners = accounts.names_of(session, set(columns[5]))
+    tags = searching.count_tags(session, viewer, narrowing, most=MOST_COUNTED)
+    return FacetsView(
+        counted=len(counted),
+        is_complete=len(rows) == len(counted),
+        bases=_most_frequent(Counter(names[each][0] for each in columns[0])),
+        families=_most_frequent(Counter(columns[1])),
+        tasks=_most_frequent(Counter(columns[2])),
+        licenses=_most_frequent(Counter(columns[3])),
+        ranks=_most_frequent(Counter(str(rank) for rank in columns[4])),
+        tags=_most_frequent(Counter(tags)),
+        owners=_most_frequent(Counter(owners[each] for each in columns[5])),
+    )
+
+
+# -- What adapters are listed by ------------------------------------------------------------------
+
+
+def relist(session: Session, adapter: Adapter, *, is_change: bool = False) -> None:
+    """Lists the adapter as what its latest version is, or the newest that can be had while none is the latest; one
+    without either is in no list. A change puts it first among the last updated; else it keeps its place."""
+    shown = versions.newest_current(session, adapter.id) or versions.newest_served(session, adapter.id)
+    if shown is not None:
+        _list_version(session, adapter, shown, is_change=is_change)
+    elif (listing := listings.of_adapter(session, adapter.id)) is not None:
+        listings.remove(session, listing)
+
+
+def list_unlisted(
+    session: Session, limit: int, *, after: tuple[datetime, int] | None = None
+) -> tuple[datetime, int] | None:
+    """Lists up to `limit` adapters that have no listing, as an earlier release or a backup left them, those beyond
+    `after`. Gives what the next call goes on after, None at the end."""
+    left = listings.unlisted(session, limit, after=after)
+    for adapter in left:
+        relist(session, adapter, is_change=True)
+    return (left[-1].updated_at, left[-1].id) if len(left) == limit else None
+
+
+def words_of(texts: Iterable[str]) -> list[str]:
+    """The words of `texts`, each once, at most 2,000: in small letters and without accents, so that what is
+    looked for and what is found are cut in the same way whatever the database."""
+    return list(dict.fromkeys(_words(texts)))[:_MAX_WORDS]
+
+
+def family_of(base_name: str) -> str:
+    """The family of a base: the letters that its model's name begins with (`llama` of `meta-llama/Llama-2-7b`)."""
+    words = re.findall(r"[a-z]+", base_name.rpartition("/")[2].lower())
+    return (words[0] if words else base_name.lower())[:64]
+
+
+def _list_version(session: Session, adapter: Adapter, version: Version, *, is_change: bool) -> None:
+    manifest, card = _files_of(session, version)
+    facts, training = read_facts(card), manifest.get("training", {})
+    facts = _with_training(facts, training)
+    task = manifest.get("task") or {}
+    base_name, _ = bases.names_of(session, [version.base_id])[version.base_id]
+    name = f"{accounts.names_of(session, [adapter.account_id])[adapter.account_id]}/{adapter.name}"
+    license_name = (manifest.get("license") or facts.license or "").lower()[:64] or None
+    listed = {
+        "adapter_id": adapter.id,
+        "account_id": adapter.account_id,
+        "version_id": version.id,
+        "base_id": version.base_id,
+        "name": name,
+        "is_private": adapter.is_private,
+        "family": family_of(base_name),
+        "task": task.get("kind"),
+        "license": license_name,
+        "rank": version.rank,
+        "vector_bytes": version.vector_bytes,
+        "head_bytes": version.head_bytes,
+        "size_bytes": version.size_bytes,
+        "projection": manifest["projection"]["digest"],
+    }
+    card_text = _TAG_OF_HTML.sub(" ", versions.card_of(session, version.id))
+    said = [
+        name,
+        base_name,
+        task.get("kind") or "",
+        license_name or "",
+        *task.get("labels", ()),
+        *facts.tags,
+        *facts.datasets,
+    ]
+    listings.put(
+        session,
+        listed,
+        words=words_of([*said, card_text]),
+        terms={"tag": facts.tags, "dataset": facts.datasets},
+        is_change=is_change,
+    )
+
+
+def _words(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        plain = unicodedata.normalize("NFKD", text.casefold())
+        plain = plain if plain.isascii() else "".join(char for char in plain if not unicodedata.combining(char))
+        yield from (word[:_MAX_WORD] for word in _WORD.findall(plain))
+
+
+def _files_of(session: Session, version: Version) -> tuple[dict[str, Any], str]:
+    """The manifest and the card, which are always in the database."""
+    hashes = {file.path: file.sha256 for file in versions.files_of(session, version.id)}
+    manifest, card = (blobs.find(session, hashes[path]) for path in (MANIFEST_FILE, CARD_FILE))
+    assert manifest is not None
+    assert manifest.data is not None
+    text = card.data.decode() if card is not None and card.data is not None else ""
+    return json.loads(manifest.data), text
+
+
+def _with_training(facts: CardFacts, training: Mapping[str, object]) -> CardFacts:
+    """The facts with what the manifest says of its training: its tags, and the data by name and by digest."""
+    said = training.get("tags")
+    tags, _ = checked_tags(
+        [*facts.tags, *(each for each in said if isinstance(each, str))] if isinstance(said, list) else facts.tags
+    )
+    data = [
+        each for each in (training.get("data"), training.get("data_digest")) if isinstance(each, str) and is_name(each)
+    ]
+    return replace(facts, tags=tags, datasets=tuple(dict.fromkeys([*facts.datasets, *data])))
+
+
+# -- From what is wanted to rows and back ---------------------------------------------------------
+
+
+def _narrowed(session: Session, wanted: Wanted) -> Narrowing | None:
+    """What the listings must be; None when it is clear without looking that there are none."""
+    words = tuple(words_of([wanted.search or ""]))
+    account_id = accounts.id_of(session, wanted.owner) if wanted.owner else None
+    base_ids = tuple(bases.ids_of(session, wanted.base)) if wanted.base else None
+    looks_for_signs = bool(wanted.search) and not words  # no word is made of those alone
+    if looks_for_signs or (wanted.owner and account_id is None) or base_ids == ():
+        return None
+    return Narrowing(
+        words=words,
+        account_id=account_id,
+        base_ids=base_ids,
+        family=wanted.family,
+        task=wanted.task,
+        license=wanted.license and wanted.license.lower(),
+        projection=wanted.projection,
+        tags=tuple(tag.strip().lower() for tag in wanted.tags),
+        dataset=wanted.dataset,
+        min_rank=wanted.min_rank,
+        max_rank=wanted.max_rank,
+        max_bytes=wanted.max_bytes,
+        suite_id=find_suite(session, wanted.suite).id if wanted.suite else None,
+        min_score=wanted.min_score,
+    )
+
+
+def _found_view(found: Found, *, tags: Mapping[int, tuple[str, ...]]) -> FoundView:
+    listing, score = found.listing, found.score
+    return FoundView(
+        **vars(adapter_view(found.adapter)),
+        rank=listing.rank,
+        vector_bytes=listing.vector_bytes,
+        head_bytes=listing.head_bytes,
+        size_bytes=listing.size_bytes,
+        license=listing.license,
+        tags=tags.get(listing.id, ()),
+        downloads=listing.downloads,
+        score=score.score if score else None,
+        bytes_per_point=score.bytes_per_point if score else None,
+    )
+
+
+def _most_frequent(counts: Counter[Any]) -> tuple[FacetValue, ...]:
+    known = [(value, count) for value, count in counts.items() if value is not None]
+    known.sort(key=lambda each: (-each[1], each[0]))
+    return tuple(FacetValue(value, count) for value, count in known[:_VALUES_PER_FACET])

@@ -1,0 +1,323 @@
+"""`make bench-registry`: how fast a hub answers, and how it searches a hundred thousand adapters.
+
+The hub is a process of its own, as `vera-hub serve` starts it; the load comes from `wrk` (a package of Debian) over
+16 connections, on the same machine. `--only searching` or `--only serving` is a part, `--json` the numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import httpx2
+import numpy as np
+
+from hub.settings import DATABASE_FILE
+from tests.benchmarks import seeding
+from tests.builders import BASE_NAME, make_archive, make_base
+from tests.hub.processes import Server, serving
+from vera.archive import Archive
+
+CONNECTIONS, SECONDS = 16, 5
+ADAPTERS = 100_000
+SEARCHES = 200
+PAGES = 1_000
+# 42 modules of rank 256 are the 172 KB of the issue.
+MODULES = tuple((f"encoder.layer.{number}.dense", 768, 768) for number in range(42))
+PUSHES = 200
+
+# One word that many have and one that few have, and each way to narrow down and to sort.
+QUERIES = (
+    "",
+    "search=adapter",
+    "search=ba",
+    "search=adapter+llama",
+    "search=zu-zu",
+    "search=adapter&sort=name",
+    "search=vectors&sort=downloads",
+    "base=meta-llama/Llama-2-7b&sort=name",
+    "tag=tag-3&sort=downloads",
+    "tag=tag-150",
+    "family=vit&license=mit&min_rank=512",
+    "max_bytes=212000&sort=name",
+    "task=text-generation&owner=owner-7",
+    "suite=glue/task-1&sort=score",
+    "suite=glue/task-2&sort=bytes-per-point&search=adapter",
+    "search=no-such-word-anywhere",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; times are milliseconds."""
+
+    what: str
+    per_second: float | None
+    p50_ms: float
+    p99_ms: float
+    goal: str = ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.registry")
+    parser.add_argument("--only", choices=PARTS)
+    parser.add_argument("--adapters", type=int, default=ADAPTERS)
+    parser.add_argument("--seed", type=Path, help="keep the large database in this folder, and use it again")
+    parser.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="bench-registry-") as scratch:
+        folder = Path(scratch)
+        for name, part in PARTS.items():
+            if arguments.only in (None, name):
+                for row in part(folder / name, arguments):
+                    print(f"{row.what}: {row.per_second or 0:,.0f}/s, p99 {row.p99_ms:.1f} ms", file=sys.stderr)
+                    rows.append(row)
+    _print(rows, as_json=arguments.json)
+
+
+def searching(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
+    """Searches of a large registry, one after another and each in a request of its own."""
+    data = (arguments.seed or folder).resolve()
+    file = data / "data" / DATABASE_FILE
+    if not file.exists():
+        file.parent.mkdir(parents=True, mode=0o700)
+        seeding.seed(file, arguments.adapters)
+    with serving(data) as server, httpx2.Client(base_url=server.url) as client:
+        what = f"of {arguments.adapters:,} adapters"
+        paths = [f"/api/v1/adapters?{query}" for query in QUERIES] * (SEARCHES // len(QUERIES))
+        yield _row(f"search {what}", [_milliseconds(client, path) for path in paths], "p99 50 ms")
+        yield _row(f"page 1 to {PAGES:,} {what}", list(_walk(client, "")), "")
+        yield _row(f"the last ten of these pages {what}", list(_walk(client, ""))[-10:], "p99 50 ms")
+        facets = [f"/api/v1/adapters/facets?{query}" for query in QUERIES[:12]] * 3
+        yield _row(f"facets {what}", [_milliseconds(client, path) for path in facets])
+
+
+def serving_row(folder: Path, _: argparse.Namespace) -> Iterator[Row]:
+    """A hub with one version of 172 KB, under load."""
+    folder.mkdir()
+    yield from _floors(folder)
+    with serving(folder) as server:
+        yield from _under_load(folder, server)
+
+
+PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Row]]] = {"serving": serving_row, "searching": searching}
+
+
+def _under_load(folder: Path, server: Server) -> Iterator[Row]:
+    token = {"Authorization": f"Bearer {server.login()['token']}"}
+    bodies = _bodies(folder / "bodies")
+    with httpx2.Client(base_url=server.url, headers=token, timeout=30) as client:
+        rows = make_base(MODULES).to_rows()
+        assert client.post("/api/v1/bases", json={"name": BASE_NAME, "revision": None, "tensors": rows}).is_success
+        user = client.get("/api/v1/whoami").json()["name"]
+        versions = f"/api/v1/adapters/{user}/measured/versions"
+        version = client.post(versions, content=bodies[0].read_bytes(), headers=_MULTIPART).json()
+        etag = client.get(f"{versions}/v1").headers["etag"]
+    weights = max(version["files"], key=lambda file: file["size_bytes"])
+    metadata, blob = (
+        f"{server.url}{versions}/v1",
+        f"{server.url}/api/v1/adapters/{user}/measured/blobs/{weights['sha256']}",
+    )
+    print(f"idle: {_resident_mb(server):.0f} MB", file=sys.stderr)
+    yield _load("a version's metadata, with a token", metadata, token, "2,000/s, p99 25 ms")
+    yield _load("the same, without", metadata, {})
+    yield _load("asked again (304)", metadata, {**token, "If-None-Match": etag}, "3,000/s")
+    yield _load(f"pull of {weights['size_bytes'] // 1000} KB by digest", blob, {}, "2,500/s")
+    yield _load("a search", f"{server.url}/api/v1/adapters?search=measured", {})
+    yield _load_pushes(server, folder, user, token)
+    print(f"after it all: {_resident_mb(server):.0f} MB", file=sys.stderr)
+
+
+# -- Floors ---------------------------------------------------------------------------------------
+
+_BARE = """
+import sys, uvicorn
+from fastapi import FastAPI, Response
+app, body = FastAPI(), b"x" * 2500
+@app.get("/")
+async def ready() -> Response:
+    return Response(body, media_type="application/json")
+uvicorn.run(app, port=int(sys.argv[1]), log_level="error", access_log=False)
+"""
+
+
+def _floors(folder: Path) -> Iterator[Row]:
+    """The least it could be: ready bytes through the framework alone, and a commit that holds as many bytes."""
+    with subprocess.Popen([sys.executable, "-c", _BARE, "8765"]) as bare:
+        try:
+            _wait_for("http://127.0.0.1:8765/")
+            yield _load("floor: ready bytes from FastAPI", "http://127.0.0.1:8765/", {})
+        finally:
+            bare.terminate()
+    connection = sqlite3.connect(folder / "floor.db", isolation_level=None)
+    connection.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; CREATE TABLE t (data BLOB)")
+    data, times = os.urandom(174_000), []
+    for _ in range(500):
+        began = time.perf_counter()
+        connection.execute("INSERT INTO t VALUES (?)", (data,))
+        times.append(1000 * (time.perf_counter() - began))
+    yield _row("floor: commit and fsync of 174 KB", times)
+
+
+# -- Load -----------------------------------------------------------------------------------------
+
+_BOUNDARY = "bench-registry-boundary"
+_MULTIPART = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
+# Names that look like no other, and bodies in turn.
+_PUSHES_LUA = """
+local syllables = {%s}
+local bodies, number = {}, 0
+for index = 1, %d do
+  local file = io.open(string.format("%s/%%d", index - 1), "rb")
+  bodies[index] = file:read("*a")
+  file:close()
+end
+function request()
+  number = number + 1
+  local name, rest = "", number
+  for place = 1, 4 do
+    name = name .. (place > 1 and "-" or "") .. syllables[rest %% 20 + 1]
+    rest = math.floor(rest / 20)
+  end
+  return wrk.format("POST", "/api/v1/adapters/%s/" .. name .. "/versions", nil, bodies[number %% #bodies + 1])
+end
+function response(status, headers, body)
+  if status ~= 201 then print(status, body) end
+end
+"""
+
+
+def _bodies(folder: Path) -> list[Path]:
+    """Pushes of 172 KB, no two alike."""
+    folder.mkdir()
+    first = make_archive(rank=256, modules=MODULES, labels=(), scale=0.01)
+    files = []
+    for number in range(PUSHES):
+        archive = first if number == 0 else _another(first, number)
+        file = folder / str(number)
+        file.write_bytes(_multipart(archive))
+        files.append(file)
+    return files
+
+
+def _another(first: Archive, number: int) -> Archive:
+    """The same adapter with other vectors, over the same matrices: drawing those takes longer than the rest."""
+    from dataclasses import replace
+
+    from vera.archive import Vectors, pack, seal, vectors_of
+
+    draw, old = np.random.default_rng(number), vectors_of(first)
+
+    def drawn(vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: draw.normal(size=vector.shape).astype(np.float32) for name, vector in vectors.items()}
+
+    weights, sizes, _ = pack(Vectors(drawn(dict(old.lambda_b)), drawn(dict(old.lambda_d)), {}))
+    return seal(replace(first.manifest, weights=sizes, files={}), weights, first.card)
+
+
+def _multipart(archive: Archive) -> bytes:
+    parts = [
+        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{path}"; filename="{path}"\r\n\r\n'.encode()
+        + data
+        + b"\r\n"
+        for path, data in archive.files.items()
+    ]
+    return b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode()
+
+
+def _load_pushes(server: Server, folder: Path, user: str, token: dict[str, str]) -> Row:
+    script = folder / "push.lua"
+    syllables = ", ".join(f'"{each}"' for each in seeding.SYLLABLES)
+    script.write_text(_PUSHES_LUA % (syllables, PUSHES, folder / "bodies", user))
+    return _load(
+        "durable push", server.url, {**token, **_MULTIPART}, "300/s, 40% of commit and fsync", "-s", str(script)
+    )
+
+
+def _load(what: str, url: str, headers: dict[str, str], goal: str = "", *options: str) -> Row:
+    given = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    command = ["wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{SECONDS}s", "--latency", *given, *options, url]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in said and "If-None-Match" not in headers:
+        sys.exit(f"{what} was refused:\n{said}")
+    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
+    assert rate is not None, said
+    return Row(what, float(rate[1]), _percentile(said, 50), _percentile(said, 99), goal)
+
+
+def _percentile(said: str, which: int) -> float:
+    found = re.search(rf"\s{which}%\s+([\d.]+)(us|ms|s)", said)
+    assert found is not None, said
+    return float(found[1]) * {"us": 0.001, "ms": 1, "s": 1000}[found[2]]
+
+
+def _walk(client: httpx2.Client, query: str) -> Iterator[float]:
+    """The milliseconds of each page from the first on."""
+    cursor = ""
+    for _ in range(PAGES):
+        began = time.perf_counter()
+        answer = client.get(f"/api/v1/adapters?limit=50&{query}{cursor}")
+        yield 1000 * (time.perf_counter() - began)
+        following = answer.json()["next"]
+        if following is None:
+            return
+        cursor = f"&cursor={following}"
+
+
+def _milliseconds(client: httpx2.Client, path: str) -> float:
+    began = time.perf_counter()
+    answer = client.get(path)
+    took = 1000 * (time.perf_counter() - began)
+    assert answer.status_code == 200, answer.text
+    if took > 50:
+        print(f"{took:.0f} ms: {path}", file=sys.stderr)
+    return took
+
+
+def _row(what: str, times: list[float], goal: str = "") -> Row:
+    cuts = statistics.quantiles(times, n=100)
+    return Row(what, 1000 / statistics.mean(times), cuts[49], cuts[98], goal)
+
+
+def _wait_for(url: str) -> None:
+    for _ in range(200):
+        try:
+            httpx2.get(url)
+        except httpx2.ConnectError:
+            time.sleep(0.05)
+        else:
+            return
+    sys.exit(f"{url} does not answer.")
+
+
+def _resident_mb(server: Server) -> float:
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+def _print(rows: list[Row], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+        return
+    print(
+        f"\n{os.cpu_count()} cores shared by server and load, load average {os.getloadavg()[0]:.1f}, {CONNECTIONS} connections\n"
+    )
+    print("| what | requests/s | p50 | p99 | goal |\n|---|---|---|---|---|")
+    for row in rows:
+        print(f"| {row.what} | {row.per_second or 0:,.0f} | {row.p50_ms:.1f} ms | {row.p99_ms:.1f} ms | {row.goal} |")
+
+
+if __name__ == "__main__":
+    main()

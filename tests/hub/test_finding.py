@@ -1,0 +1,406 @@
+"""Searches: what adapters are found by, in which order, by whom, and what there is to narrow them down to."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+
+from hub.app import prepare_database
+from hub.db.models import Listing
+from hub.db.queries import listings, searching
+from hub.domain import finding
+from hub.domain.cards import MAX_TAGS, read_facts
+from tests.builders import make_archive, make_base
+from tests.hub.harness import Hub, code_of
+from vera.manifest import WEIGHTS_FILE
+
+CARD = """---
+tags: [Dutch, news, "not/a\\ttag"]
+license: mit
+datasets: wikinews
+---
+# Café headlines
+Sorts headlines.
+"""
+
+
+def _found(hub: Hub, query: str = "", **options: Any) -> list[str]:
+    answer = hub.get(f"/adapters{query}", **options)
+    assert answer.status_code == 200, answer.text
+    return [item["id"] for item in answer.json()["items"]]
+
+
+def _facet(hub: Hub, name: str, query: str = "", **options: Any) -> dict[str, int]:
+    answer = hub.get(f"/adapters/facets{query}", **options)
+    assert answer.status_code == 200, answer.text
+    return {each["value"]: each["count"] for each in answer.json()[name]}
+
+
+@pytest.fixture
+def shelf(hub: Hub) -> Hub:
+    """Four adapters of two owners: the first has a card with facts, and the last is private."""
+    other = make_base(salt="other")
+    hub.register_base(name="acme/Llama-2-tiny")
+    hub.register_base(other, "acme/vit-small")
+    hub.push(make_archive(seed=1, card=CARD, training={"data": "local.csv"}), "headlines", user="ann")
+    hub.push(make_archive(seed=2, rank=4, labels=()), "quotes", user="ann")
+    hub.push(make_archive(seed=3, base=other), "pictures", user="bob")
+    hub.push(make_archive(seed=4, card=CARD), "secrets", user="bob", visibility="private")
+    return hub
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("search=headl", ["ann/headlines"]),
+        ("search=ann", ["ann/quotes", "ann/headlines"]),
+        ("search=ann/q", ["ann/quotes"]),
+        ("search=CAFE", ["ann/headlines"]),
+        ("search=café+dutch+ann", ["ann/headlines"]),
+        ("search=vit", ["bob/pictures"]),
+        ("search=apache", ["bob/pictures", "ann/quotes", "ann/headlines"]),
+        ("search=eadlines", []),
+        ("search=headlines+pictures", []),
+        ("family=llama", ["ann/quotes", "ann/headlines"]),
+        ("family=vit", ["bob/pictures"]),
+        ("license=Apache-2.0&owner=bob", ["bob/pictures"]),
+        ("tag=dutch", ["ann/headlines"]),
+        ("tag=Dutch&tag=news", ["ann/headlines"]),
+        ("tag=dutch&tag=french", []),
+        ("dataset=wikinews", ["ann/headlines"]),
+        ("dataset=local.csv", ["ann/headlines"]),
+        ("max_rank=4", ["ann/quotes"]),
+        ("min_rank=5", ["bob/pictures", "ann/headlines"]),
+        ("max_bytes=1", []),
+        ("task=text-classification&base=acme/vit-small", ["bob/pictures"]),
+        ("owner=nobody", []),
+    ],
+)
+def test_adapters_are_found_by_what_they_are(shelf: Hub, query: str, found: list[str]) -> None:
+    assert _found(shelf, f"?{query}") == found
+
+
+def test_an_adapter_is_found_by_its_matrices(hub: Hub) -> None:
+    hub.register_base()
+    first = hub.push(make_archive(seed=1), "one").json()
+    hub.push(make_archive(seed=2), "two")
+    hub.push(make_archive(seed=3, rank=4), "three")
+
+    assert _found(hub, f"?projection={first['manifest']['projection']['digest']}") == ["demo/two", "demo/one"]
+
+
+def test_what_is_found_says_what_it_weighs(shelf: Hub) -> None:
+    item = shelf.get("/adapters?search=headlines").json()["items"][0]
+
+    version = shelf.get("/adapters/ann/headlines/versions/latest").json()
+    facts = ("rank", "vector_bytes", "head_bytes", "size_bytes")
+    assert {name: item[name] for name in facts} == {name: version[name] for name in facts}
+    assert (item["tags"], item["license"], item["downloads"]) == (["dutch", "news"], "apache-2.0", 0)
+    assert (item["score"], item["bytes_per_point"]) == (None, None)
+    assert "left out" in version["warnings"][-1]
+
+
+def test_a_new_version_takes_the_place_of_the_one_before(shelf: Hub) -> None:
+    shelf.push(make_archive(seed=9, card="# Nothing of that\n"), "headlines", user="ann")
+
+    assert _found(shelf, "?search=café") == _found(shelf, "?tag=dutch") == _found(shelf, "?dataset=wikinews") == []
+    assert _found(shelf, "?search=nothing") == ["ann/headlines"]
+    assert _found(shelf)[0] == "ann/headlines"
+
+
+def test_what_was_taken_back_is_not_what_an_adapter_is_found_by(hub: Hub) -> None:
+    hub.register_base()
+    hub.push(make_archive(seed=1, card="# Oranges\n"), "fruit")
+    hub.push(make_archive(seed=2, card="# Lemons\n"), "fruit")
+    hub.push(make_archive(seed=3), "later")
+    path, demo = "/adapters/demo/fruit/versions/v2/yank", hub.headers("demo")
+
+    assert hub.client.put(f"/api/v1{path}", json={"reason": "sour"}, headers=demo).is_success
+
+    assert (_found(hub, "?search=lemons"), _found(hub, "?search=oranges")) == ([], ["demo/fruit"])
+    assert _found(hub) == ["demo/later", "demo/fruit"]  # it keeps its place
+
+
+def test_private_adapters_are_found_and_counted_by_those_who_see_them_alone(shelf: Hub) -> None:
+    bob = shelf.headers("bob")
+
+    for query in ("?search=secrets", "?tag=dutch&owner=bob", "?owner=bob&sort=name&search=headlines"):
+        assert _found(shelf, query) == []
+        assert _found(shelf, query, headers=bob) == ["bob/secrets"]
+    assert _facet(shelf, "tags") == {"dutch": 1, "news": 1}
+    assert _facet(shelf, "tags", headers=bob) == {"dutch": 2, "news": 2}
+    assert _facet(shelf, "owners") == {"ann": 2, "bob": 1}
+    assert shelf.get("/adapters/facets").json()["counted"] == 3
+
+
+def test_an_adapter_that_becomes_private_is_gone_from_the_lists_at_once(shelf: Hub) -> None:
+    path, bob = "/api/v1/adapters/bob/pictures", shelf.headers("bob")
+    assert shelf.client.patch(path, json={"visibility": "private"}, headers=bob).status_code == 200
+
+    assert _found(shelf, "?search=pictures") == []
+    assert _facet(shelf, "owners") == {"ann": 2}
+    assert _found(shelf, "?search=pictures", headers=bob) == ["bob/pictures"]
+
+
+def test_facets_count_what_a_search_finds(shelf: Hub) -> None:
+    assert _facet(shelf, "bases") == {"acme/Llama-2-tiny": 2, "acme/vit-small": 1}
+    assert _facet(shelf, "families") == {"llama": 2, "vit": 1}
+    assert _facet(shelf, "ranks", "?family=llama") == {"4": 1, "8": 1}
+    assert _facet(shelf, "tasks", "?family=llama") == {"text-classification": 1}
+    assert _facet(shelf, "licenses", "?search=nothing-like-it") == {}
+    assert shelf.get("/adapters/facets").json()["is_complete"] is True
+
+
+def test_facets_say_when_they_did_not_count_everything(shelf: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finding, "MOST_COUNTED", 2)
+
+    answer = shelf.get("/adapters/facets").json()
+
+    assert (answer["counted"], answer["is_complete"]) == (2, False)
+    assert answer["owners"] == [{"value": "ann", "count": 1}, {"value": "bob", "count": 1}]
+
+
+# -- Scores ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scored(hub: Hub) -> Hub:
+    """Three adapters with 8, 4 and 0 of 8 right, the first of which is four times as large, and one without a score."""
+    hub.register_base()
+    worker = hub.worker()
+    for name, rank, right in (("large", 64, 8), ("small", 4, 4), ("wrong", 4, 0)):
+        hub.push(make_archive(seed=right, rank=rank), name)
+        worker.finish(worker.must_claim(), [1] * right + [0] * (8 - right))
+    hub.push(make_archive(seed=9), "waiting")
+    return hub
+
+
+def test_adapters_are_sorted_by_their_score_on_a_suite(scored: Hub) -> None:
+    assert _found(scored, "?suite=demo/topics&sort=score") == ["demo/large", "demo/small", "demo/wrong"]
+    assert _found(scored, "?suite=demo/topics&sort=score&min_score=0.5") == ["demo/large", "demo/small"]
+    assert _found(scored, "?suite=demo/topics&min_score=0.9&search=l") == ["demo/large"]
+    item = scored.get("/adapters?suite=demo/topics&sort=score").json()["items"][1]
+    assert item["score"] == 0.5
+    assert item["bytes_per_point"] == (item["vector_bytes"] + item["head_bytes"]) / 50
+
+
+def test_adapters_are_sorted_by_what_a_point_takes(scored: Hub) -> None:
+    items = scored.get("/adapters?suite=demo/topics&sort=bytes-per-point").json()["items"]
+
+    assert {each["id"] for each in items} == {"demo/large", "demo/small"}  # no point was made by the wrong one
+    assert [each["bytes_per_point"] for each in items] == sorted(each["bytes_per_point"] for each in items)
+
+
+def test_a_new_version_has_no_score_until_it_is_evaluated(scored: Hub) -> None:
+    scored.push(make_archive(seed=99), "large")
+
+    assert _found(scored, "?suite=demo/topics&sort=score") == ["demo/small", "demo/wrong"]
+
+
+def test_scores_need_a_suite(scored: Hub) -> None:
+    for query in ("sort=score", "sort=bytes-per-point", "min_score=0.5"):
+        assert code_of(scored.get(f"/adapters?{query}")) == (422, "SUITE_MISSING")
+    assert code_of(scored.get("/adapters/facets?min_score=0.5")) == (422, "SUITE_MISSING")
+    assert code_of(scored.get("/adapters?suite=no/suite")) == (404, "SUITE_UNKNOWN")
+
+
+def test_the_most_downloaded_come_first_and_a_new_version_keeps_its_adapters_downloads(hub: Hub) -> None:
+    hub.register_base()
+    for name in ("first", "second"):
+        hub.push(make_archive(seed=len(name)), name)
+    pushed = hub.get("/adapters/demo/first/versions/v1").json()
+    weights = next(file["sha256"] for file in pushed["files"] if file["path"] == WEIGHTS_FILE)
+    hub.get(f"/adapters/demo/first/blobs/{weights}")
+    hub.app.state.services.downloads.flush()
+    hub.push(make_archive(seed=9), "first")
+    hub.push(make_archive(seed=10), "second")
+
+    items = hub.get("/adapters?sort=downloads").json()["items"]
+    assert [(each["id"], each["downloads"]) for each in items] == [("demo/first", 1), ("demo/second", 0)]
+
+
+# -- Pages ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "sort=updated",
+        "sort=name",
+        "sort=downloads",
+        "suite=demo/topics&sort=score",
+        "suite=demo/topics&sort=bytes-per-point",
+    ],
+)
+def test_pages_hold_everything_once_in_every_order(scored: Hub, query: str) -> None:
+    following, seen = f"/adapters?{query}&limit=1", []
+    while following:
+        answer = scored.get(following.removeprefix("/api/v1"))
+        assert answer.status_code == 200, answer.text
+        seen += [item["id"] for item in answer.json()["items"]]
+        link = answer.headers.get("link", "")
+        assert bool(link) == (answer.json()["next"] is not None)
+        following = link.partition(">")[0].removeprefix("<")
+
+    assert seen == _found(scored, f"?{query}")
+    assert len(seen) >= 2
+
+
+def test_a_cursor_is_good_for_the_hub_and_the_order_that_gave_it(scored: Hub) -> None:
+    cursor = scored.get("/adapters?limit=1").json()["next"]
+    signed = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+    moved = base64.urlsafe_b64encode(signed[:12] + json.dumps(["updated", 1]).encode()).decode().rstrip("=")
+
+    assert _found(scored, f"?limit=1&cursor={cursor}") == ["demo/wrong"]
+    for query in (
+        f"cursor={moved}",
+        f"cursor={cursor}&sort=name",
+        f"cursor={cursor[:-2]}",
+        "cursor=WyJ1cGRhdGVkIiwxXQ",
+    ):
+        assert code_of(scored.get(f"/adapters?{query}")) == (422, "CURSOR_INVALID")
+
+
+# -- How it is kept -------------------------------------------------------------------------------
+
+
+def test_adapters_of_an_earlier_release_are_listed_when_the_hub_starts(shelf: Hub) -> None:
+    before = {query: _found(shelf, query) for query in ("", "?search=café", "?tag=dutch", "?sort=name")}
+    with shelf.database.writing() as session:
+        for listing in session.query(Listing).all():
+            listings.remove(session, listing)
+    assert _found(shelf) == []
+
+    prepare_database(shelf.database)
+
+    assert {query: _found(shelf, query) for query in before} == before
+
+
+def test_a_push_that_is_refused_lists_nothing(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    sqlite_hub.push(make_archive(seed=1), "my-name")
+    assert sqlite_hub.push(make_archive(seed=2), "my.name").status_code == 409
+
+    assert _found(sqlite_hub) == ["demo/my-name"]
+    with sqlite_hub.database.reading() as session:
+        assert session.scalar(text("SELECT count(*) FROM listing_words")) == 1
+
+
+@pytest.fixture
+def headlines(sqlite_hub: Hub) -> Hub:
+    """One adapter, on a database whose plans can be read."""
+    sqlite_hub.register_base(name="acme/llama")
+    worker = sqlite_hub.worker()
+    sqlite_hub.push(make_archive(card=CARD), "headlines")
+    worker.finish(worker.must_claim())
+    return sqlite_hub
+
+
+@pytest.mark.parametrize(
+    ("order", "index"),
+    [
+        ("sort=updated", "SCAN listings"),  # the table itself is in this order
+        ("sort=name", "sqlite_autoindex_listings_2"),
+        ("sort=downloads", "ix_listings_downloads_id"),
+        ("suite=demo/topics&sort=score", "ix_listing_scores_score"),
+        ("suite=demo/topics&sort=bytes-per-point", "ix_listing_scores_bytes_per_point"),
+    ],
+)
+@pytest.mark.parametrize("narrowed", ["", "&search=headlines", "&tag=dutch&license=apache-2.0", "&base=acme/llama"])
+def test_what_many_are_is_read_in_order_from_an_index(
+    headlines: Hub, monkeypatch: pytest.MonkeyPatch, order: str, narrowed: str, index: str
+) -> None:
+    monkeypatch.setattr(searching, "FEW", 0)  # so that one is many
+
+    plan = _plan_of(headlines, f"/adapters?{order}{narrowed}")
+
+    assert index in plan[0]
+    assert not any("TEMP B-TREE FOR ORDER" in step for step in plan), plan
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "index"),
+    [
+        ("search=headlines", "VIRTUAL TABLE INDEX"),
+        ("tag=dutch", "sqlite_autoindex_listing_terms_1"),
+        ("family=llama", "ix_listings_family_id"),
+        ("base=acme/llama", "ix_listings_base_id_id"),
+    ],
+)
+@pytest.mark.parametrize("order", ["sort=updated", "sort=name"])
+def test_what_few_are_is_where_a_search_begins(headlines: Hub, order: str, narrowed: str, index: str) -> None:
+    plan = _plan_of(headlines, f"/adapters?{order}&{narrowed}")
+
+    assert any(index in step for step in plan), plan
+    assert not any(step.startswith("SCAN listings") for step in plan), plan
+
+
+def _plan_of(hub: Hub, path: str) -> list[str]:
+    """How SQLite goes about the statement that finds the page at `path`."""
+    statements: list[tuple[str, Any]] = []
+
+    def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        if "ORDER BY list" in statement and "LIMIT" in statement:
+            statements.append((statement, parameters))
+
+    event.listen(hub.database.engine, "before_cursor_execute", note)
+    try:
+        assert hub.get(path).status_code == 200
+    finally:
+        event.remove(hub.database.engine, "before_cursor_execute", note)
+    ((statement, parameters),) = statements
+    with hub.database.engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        return [str(row[3]) for row in rows]
+
+
+# -- Cards ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "yaml",
+    [
+        "a: &a [1]\nb: *a",
+        "a: &a [x, x]\nb: &b [*a, *a]",
+        "[" * 3000,
+        "tags: !!python/object/apply:os.system [id]",
+        "\t: x",
+        "tags: 2026-13-45",
+    ],
+)
+def test_yaml_that_is_broken_or_meant_to_hurt_is_not_used(yaml: str) -> None:
+    facts = read_facts(f"---\n{yaml}\n---\n# Card\n")
+
+    assert (facts.tags, facts.datasets, facts.license) == ((), (), None)
+    assert len(facts.warnings) == 1
+
+
+def test_a_card_without_facts_says_none() -> None:
+    for card in ("# Card\n", "---\ntags: 7\nlicense: [1]\n---\n", "---\nno end", ""):
+        assert read_facts(card) == read_facts("")
+
+
+def test_too_many_tags_are_left_out_with_a_warning() -> None:
+    many = ", ".join(f"t{number}" for number in range(MAX_TAGS + 1))
+    facts = read_facts(f"---\ntags: [{many}]\n---\n")
+
+    assert len(facts.tags) == MAX_TAGS
+    assert f"'t{MAX_TAGS}'" in facts.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("base", "family"),
+    [
+        ("meta-llama/Llama-2-7b-hf", "llama"),
+        ("roberta-base", "roberta"),
+        ("Qwen/Qwen2.5-0.5B", "qwen"),
+        ("google/vit-base-patch16", "vit"),
+        ("123/456", "123/456"),
+    ],
+)
+def test_the_family_of_a_base_is_how_its_name_begins(base: str, family: str) -> None:
+    assert finding.family_of(base) == family
