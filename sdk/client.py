@@ -627,12 +627,12 @@ class Hub:
         self,
         job: Job,
         *,
-        outcomes: Sequence[float],
+        outcomes: Sequence[float | Sequence[float]],
         outputs: Sequence[str],
         environment: Mapping[str, object],
         seconds: float,
     ) -> None:
-        """Hands in the credit and the output of every item.
+        """Hands in the outcome (`docs/evaluation.md`) and the output of every item.
 
         Raises LeaseLost when the job is no longer this worker's, or is done already: it may be by
         an answer of ours that got lost.

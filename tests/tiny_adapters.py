@@ -30,19 +30,25 @@ def make_tiny(
     pooling: str | None = "mean",
     card: str = "# tiny\n",
     method: str = VERA,
+    task: Task | None = None,
 ) -> Archive:
-    """An adapter of the tiny BERT, or of `modules`; with `head`, one that tells cats from dogs (badly).
+    """An adapter of the tiny BERT, or of `modules`; with `head`, one that tells cats from dogs (badly), or that does
+    `task`.
 
     Without `pooling` its head is that of a BertForSequenceClassification.
     """
+    task = task or Task("text-classification", ("cat", "dog"), pooling, 32)
+    outputs = max(1, len(task.labels))
     rng = np.random.default_rng(seed)
     modules = tuple(modules) or tuple(AdaptedModule(name, *sizes[name]) for name in sorted(sizes))
     recipe = ProjectionRecipe(
         PEFT_MT19937, seed, rank, max(m.in_features for m in modules), max(m.out_features for m in modules)
     )
-    heads = {"classifier.weight": _normal(rng, 2, 32), "classifier.bias": np.zeros(2, np.float32)} if head else {}
+    heads = {"classifier.weight": _normal(rng, outputs, 32), "classifier.bias": np.zeros(outputs, np.float32)}
     vectors = Vectors(
-        {m.name: _normal(rng, m.out_features) for m in modules}, {m.name: _normal(rng, rank) for m in modules}, heads
+        {m.name: _normal(rng, m.out_features) for m in modules},
+        {m.name: _normal(rng, rank) for m in modules},
+        heads if head else {},
     )
     if method == DVORA:
         vectors = replace(vectors, magnitude={m.name: np.abs(_normal(rng, m.out_features)) for m in modules})
@@ -55,7 +61,7 @@ def make_tiny(
         weights=weights,
         method=method,
         head=head_tensors,
-        task=Task("text-classification", ("cat", "dog"), pooling, 32) if head else None,
+        task=task if head else None,
     )
     return seal(manifest, data, card)
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Labels = Sequence[int] | NDArray[np.int64]
 Values = Sequence[float] | NDArray[np.float64]
 
+LOWER_IS_BETTER = frozenset({"mean_squared_error", "perplexity"})
+
 
 def accuracy(truth: Labels, answers: Labels) -> float:
     """The share of answers that are right."""

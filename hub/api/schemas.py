@@ -16,8 +16,7 @@ Number40 = Annotated[str, Field(pattern=r"^[0-9]{1,40}$")]
 Reasons = Annotated[str, Field(max_length=10_000)]
 Password = Annotated[str, Field(max_length=1000)]
 Fence = Annotated[int, Field(ge=0, lt=1 << 63)]
-Credit = Annotated[float, Field(ge=0, le=1, strict=False)]  # 1 is as good as 1.0
-Number = Annotated[float, Field(ge=-1e12, le=1e12, strict=False)]
+Number = Annotated[float, Field(ge=-1e12, le=1e12, strict=False)]  # 1 is as good as 1.0
 
 
 class Body(BaseModel):
@@ -153,7 +152,11 @@ class Heartbeat(Body):
 
 class ResultReport(Body):
     fence: Fence
-    outcomes: Annotated[list[Credit], Field(min_length=1, max_length=1_000_000)]
+    # A credit, or two numbers: which is for the suite's metric to say.
+    outcomes: Annotated[
+        list[Number | Annotated[list[Number], Field(min_length=2, max_length=2)]],
+        Field(min_length=1, max_length=1_000_000),
+    ]
     outputs: list[str]
     environment: dict[str, Any] = {}
     seconds: Annotated[float, Field(ge=0, le=1e9, strict=False)] = 0.0

@@ -73,7 +73,9 @@ def result(
     parts: HubParts,
 ) -> None:
     """Hand in what each item earned and what was answered to it."""
-    checked = jobs.check_result(body.outcomes, body.outputs, body.environment, body.seconds)
+    with parts.database.reading() as session:
+        metric = jobs.metric_of(session, job_id)
+    checked = jobs.check_result(metric, body.outcomes, body.outputs, body.environment, body.seconds)
     kept = jobs.put_large_outputs(parts.objects, checked)
     with parts.database.writing() as session:
         jobs.finish_job(session, principal, job_id, body.fence, kept)

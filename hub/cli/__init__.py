@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,11 @@ if TYPE_CHECKING:
 data_option = click.option(
     "--data", "data_dir", type=click.Path(file_okay=False, path_type=Path), help="The hub's folder. [VERA_HUB_DATA_DIR]"
 )
+
+datasets_option = click.option(
+    "--datasets", type=click.Path(exists=True, file_okay=False, path_type=Path), envvar="VERA_HUB_DATASETS",
+    help="Folder with copies of data sets, such as glue/cola/validation.parquet, used before Hugging Face. [VERA_HUB_DATASETS]",
+)  # fmt: skip
 
 
 class Refused(click.ClickException):
@@ -69,8 +75,15 @@ def migrate(*, data_dir: Path | None) -> None:
 @click.command()
 @data_option
 @click.option("--name", help="The worker's name. The machine's and a number unless said otherwise.")
+@click.option(
+    "--suite", "suites", multiple=True, metavar="FILE|FAMILY/TASK",
+    help="A suite file, a folder of them, or a built-in suite; again for more. The built-in ones whose data is here unless said otherwise. [VERA_HUB_SUITES]",
+)  # fmt: skip
+@datasets_option
 @click.pass_context
-def worker(context: click.Context, /, *, data_dir: Path | None, name: str | None) -> None:
+def worker(
+    context: click.Context, /, *, data_dir: Path | None, name: str | None, suites: tuple[str, ...], datasets: Path | None
+) -> None:  # fmt: skip
     """Evaluate what waits at a hub, until Ctrl-C.
 
     The token is VERA_HUB_TOKEN, or the worker token in the folder of a hub on this machine.
@@ -78,7 +91,26 @@ def worker(context: click.Context, /, *, data_dir: Path | None, name: str | None
     from hub.cli.working import work
 
     token_file = _settings(data_dir=data_dir).worker_token_file
-    context.exit(work(name, context.obj.config, token_file, is_own_hub=data_dir is not None))
+    suites = suites or tuple(each for each in os.environ.get("VERA_HUB_SUITES", "").split(os.pathsep) if each)
+    config = context.obj.config
+    context.exit(work(name, config, token_file, is_own_hub=data_dir is not None, suites=suites, datasets=datasets))
+
+
+@click.group()
+def suite() -> None:
+    """Suites of your own: YAML files that say what is asked and what is measured."""
+
+
+@suite.command()
+@click.argument("files", metavar="FILE|FAMILY/TASK", nargs=-1, required=True)
+@datasets_option
+@click.option("--show", type=click.IntRange(min=0), default=3, show_default=True, help="How many items to show.")
+def check(*, files: tuple[str, ...], datasets: Path | None, show: int) -> None:
+    """Read a suite file and its data, and say what a worker would ask."""
+    from hub.cli.working import suite_lines
+
+    for file in files:
+        click.echo("\n".join(suite_lines(file, datasets=datasets, shown=show)))
 
 
 def _settings(**chosen: Any) -> Settings:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,17 @@ from urllib.parse import urlsplit
 from hub.api.middleware import LOOPBACK_NAMES
 
 
-def work(name: str | None, client: Any, token_file: Path, *, is_own_hub: bool) -> int:
-    """Works until SIGTERM or Ctrl-C, and gives the exit status. `client` is the command line's configuration.
+def work(
+    name: str | None,
+    client: Any,
+    token_file: Path,
+    *,
+    is_own_hub: bool,
+    suites: Sequence[str] = (),
+    datasets: Path | None = None,
+) -> int:
+    """Works until SIGTERM or Ctrl-C, and gives the exit status. `client` is the command line's configuration,
+    `suites` and `datasets` are those of `hub.worker.main.main`.
 
     Without VERA_HUB_TOKEN, the token is the one that the hub on this machine left in `token_file`. It goes
     to another machine only when `is_own_hub` says that the file is that hub's.
@@ -22,4 +32,38 @@ def work(name: str | None, client: Any, token_file: Path, *, is_own_hub: bool) -
     may_use_file = is_own_hub or urlsplit(client.url).hostname in LOOPBACK_NAMES
     if "VERA_HUB_TOKEN" not in os.environ and may_use_file and token_file.is_file():
         client = replace(client, token=token_file.read_text().strip())
-    return main(name, client)
+    return main(name, client, suite_names=suites, datasets=datasets)
+
+
+def suite_lines(name: str, *, datasets: Path | None, shown: int) -> list[str]:
+    """What the suites of a file, of a folder or of a name are, with their first items, as lines. Raises SuiteError and DataError."""
+    from hub.worker import suites
+
+    return [line for suite in suites.named([name], datasets=datasets).values() for line in _described(suite, shown)]
+
+
+def _described(suite: Any, shown: int) -> list[str]:
+    declared, examples = suite.declaration(), suite.questions.examples
+    definition = declared["definition"]
+    lines = [
+        f"{suite.name}: {declared['title']}",
+        f"  task      {definition['task']}, by {declared['metric']}",
+        f"  data      {definition['data']['source']}, {declared['items']:,} items ({definition['data']['digest'][:19]}…)",
+    ]
+    lines += [f"  labels    {', '.join(declared['labels'])}"] if declared["labels"] else []
+    lines += [f"  baseline  {value:.4f} by the most common label" for value in declared["baselines"].values()]
+    lines += [f"  note      {note}" for note in suite.questions.notes]
+    return [*lines, *(f"  item {row + 1}    {_item(suite, row)}" for row in range(min(shown, len(examples))))]
+
+
+def _item(suite: Any, row: int) -> str:
+    examples, labels = suite.questions.examples, suite.questions.labels
+    target = examples.targets[row]
+    asked = [f"image {examples.images[row].sha256[:12]}…"] if examples.images else [_short(examples.texts[row])]
+    asked += [_short(examples.pairs[row])] if examples.pairs else []
+    return f"{' | '.join(asked)} → {labels[target] if labels else _short(str(target))}"
+
+
+def _short(text: str) -> str:
+    line = "".join(character if character.isprintable() else "·" for character in " ".join(text.split()))
+    return line if len(line) <= 80 else f"{line[:79]}…"

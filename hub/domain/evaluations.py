@@ -22,6 +22,7 @@ from hub.domain.catalog import find_version
 from hub.domain.shaping import evaluation_views, ref_of, suite_view
 from hub.domain.views import Comparison, EvaluationView, SuiteView
 from hub.errors import Conflict, Invalid, NotFound
+from hub.scoring.metrics import Outcome
 from hub.scoring.statistics import compare
 from vera.ref import AdapterRef
 
@@ -82,7 +83,7 @@ def compare_evaluations(session: Session, reader: Principal | None, evaluation_i
             "it: only evaluations over the same items can be compared.",
             code="SPEC_MISMATCH",
         )
-    paired = compare(unpack(ours.outcomes), unpack(theirs.outcomes))
+    paired = compare(unpack(ours.outcomes), unpack(theirs.outcomes), suite.metric)
     return Comparison(
         metric=suite.metric,
         items=paired.items,
@@ -93,7 +94,7 @@ def compare_evaluations(session: Session, reader: Principal | None, evaluation_i
         p_value=paired.p_value,
         only_better=paired.only_better,
         only_worse=paired.only_worse,
-        method="exact McNemar; paired bootstrap",
+        method="exact McNemar; paired bootstrap" if suite.metric == "accuracy" else "paired bootstrap",
     )
 
 
@@ -159,9 +160,9 @@ def pack(values: Sequence[object]) -> bytes:
     return zlib.compress(json.dumps(values, separators=(",", ":")).encode(), 6)
 
 
-def unpack(data: bytes) -> list[float]:
+def unpack(data: bytes) -> list[Outcome]:
     """The outcomes that `pack` packed."""
-    outcomes: list[float] = json.loads(zlib.decompress(data))
+    outcomes: list[Outcome] = json.loads(zlib.decompress(data))
     return outcomes
 
 

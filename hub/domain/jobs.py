@@ -24,8 +24,8 @@ from hub.domain.evaluations import canonical, canonical_digest, enqueue_for_suit
 from hub.domain.shaping import ref_of
 from hub.domain.views import Job, JobBase
 from hub.errors import Conflict, HubError, Invalid, NotFound
-from hub.scoring import metrics
-from hub.scoring.statistics import wilson_interval
+from hub.scoring import metrics, statistics
+from hub.scoring.metrics import Outcome
 from hub.storage.blobs import BlobStore
 
 LEASE = timedelta(seconds=60)
@@ -77,9 +77,11 @@ class SuiteDefinition:
 
 @dataclass(frozen=True)
 class Result:
-    """What a worker found. `outcomes[i]` is the credit of item i, in 0 to 1; `outside` as for an upload."""
+    """What a worker found. `outcomes[i]` is what item i was worth, as the suite's metric needs it; `outside` as for an upload."""
 
-    outcomes: tuple[float, ...]
+    outcomes: tuple[Outcome, ...]
+    score: float
+    interval: tuple[float, float]
     outputs: bytes
     environment: Mapping[str, Any]
     seconds: float
@@ -142,17 +144,24 @@ def extend_lease(session: Session, principal: Principal, job_id: str, fence: int
         workers.note_seen(session, job.worker_id, at=at, at_most_every=_NOTE_SEEN_EVERY)
 
 
+def metric_of(session: Session, job_id: str) -> str:
+    """What the job's suite measures. Raises NotFound."""
+    return _find(session, job_id).suite.metric
+
+
 def check_result(
-    outcomes: Sequence[float], outputs: Sequence[str], environment: Mapping[str, Any], seconds: float
+    metric: str, outcomes: Sequence[Outcome], outputs: Sequence[str], environment: Mapping[str, Any], seconds: float
 ) -> Result:
-    """The result that these are. Raises Invalid."""
+    """The result that these are, with its score. It may take a second: no transaction should be open. Raises Invalid."""
     if not outcomes or len(outcomes) != len(outputs):
         raise _bad_result(f"it has {len(outcomes)} outcomes and {len(outputs)} outputs")
-    if not all(0 <= outcome <= 1 for outcome in outcomes):
-        raise _bad_result("an outcome lies outside 0 to 1")
+    try:
+        score, interval = metrics.score(metric, outcomes), statistics.interval(metric, outcomes)
+    except ValueError as error:
+        raise _bad_result(f"of {metric}: {error}".removesuffix(".")) from error
     if len(canonical(environment)) > _MAX_ENVIRONMENT:
         raise _bad_result(f"its environment takes more than {_MAX_ENVIRONMENT:,} bytes")
-    return Result(tuple(outcomes), pack(list(outputs)), environment, seconds)
+    return Result(tuple(outcomes), score, interval, pack(list(outputs)), environment, seconds)
 
 
 def put_large_outputs(objects: BlobStore | None, result: Result) -> Result:
@@ -165,7 +174,7 @@ def finish_job(session: Session, principal: Principal, job_id: str, fence: int, 
     at, job = db.now(session), _find(session, job_id)
     if len(result.outcomes) != job.suite.items:
         raise _bad_result(f"it has {len(result.outcomes)} outcomes and the suite {job.suite.items} items")
-    low, high = wilson_interval(result.outcomes)
+    low, high = result.interval
     _write(
         session,
         principal,
@@ -173,7 +182,7 @@ def finish_job(session: Session, principal: Principal, job_id: str, fence: int, 
         fence,
         at,
         state="done",
-        score=metrics.score(job.suite.metric, result.outcomes),
+        score=result.score,
         low=low,
         high=high,
         outcomes=pack(list(result.outcomes)),

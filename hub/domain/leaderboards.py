@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from functools import lru_cache
 
-import numpy as np
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal, viewer_of
@@ -14,9 +13,8 @@ from hub.db.queries.evaluations import Scored
 from hub.domain.evaluations import find_suite, unpack
 from hub.domain.shaping import ref_of, suite_view
 from hub.domain.views import BaseName, Leaderboard, LeaderboardRow
-from hub.scoring.statistics import mcnemar_exact
-
-_SIGNIFICANT = 0.05
+from hub.scoring import metrics
+from hub.scoring.statistics import is_different
 
 
 def leaderboard(session: Session, reader: Principal | None, suite_name: str, *, base: str | None = None) -> Leaderboard:
@@ -25,11 +23,12 @@ def leaderboard(session: Session, reader: Principal | None, suite_name: str, *, 
     Raises NotFound.
     """
     suite = find_suite(session, suite_name)
-    scored = evaluations.board(session, viewer_of(reader), suite.id, base=base)
-    worst_first = [-(each.evaluation.score or 0.0) for each in scored]
+    sign = 1 if metrics.known(suite.metric).is_lower_better else -1
+    scored = evaluations.board(session, viewer_of(reader), suite.id, base=base, lowest_first=sign > 0)
+    distance = [sign * (each.evaluation.score or 0.0) for each in scored]  # best first: it only grows
     rows = (
-        _row(each, rank=bisect_left(worst_first, -(each.evaluation.score or 0.0)) + 1, best=scored[0])
-        for each in scored
+        _row(each, rank=bisect_left(distance, own) + 1, best=scored[0])
+        for each, own in zip(scored, distance, strict=True)
     )
     return Leaderboard(suite_view(suite), tuple(rows))
 
@@ -42,7 +41,7 @@ def _row(scored: Scored, *, rank: int, best: Scored) -> LeaderboardRow:
     assert evaluation.finished_at is not None
     return LeaderboardRow(
         rank=rank,
-        tied_with_best=is_tied(scored.outcomes, best.outcomes),
+        tied_with_best=is_tied(scored.outcomes, best.outcomes, evaluation.suite.metric),
         ref=ref_of(version),
         digest=version.digest,
         base=BaseName(version.base.name, version.base.fingerprint),
@@ -60,8 +59,6 @@ def _row(scored: Scored, *, rank: int, best: Scored) -> LeaderboardRow:
 
 
 @lru_cache(maxsize=1024)
-def is_tied(outcomes: bytes, best: bytes) -> bool:
-    """True when the paired exact test cannot tell the two packed outcome lists apart."""
-    ours, theirs = (np.asarray(unpack(packed)) >= 0.5 for packed in (outcomes, best))
-    better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    return mcnemar_exact(better, worse) >= _SIGNIFICANT
+def is_tied(outcomes: bytes, best: bytes, metric: str = "accuracy") -> bool:
+    """True when the paired test cannot tell the two packed outcome lists apart."""
+    return not is_different(unpack(outcomes), unpack(best), metric)

@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+from hub.scoring import metrics
+from hub.scoring.metrics import Array, Form, Metric, Outcome
 
 CONFIDENCE_Z = 1.959963984540054  # 95%, two-sided
 REPLICATES = 10_000
+# Fewer where there are many distinct outcomes, such as values: a million drawn numbers take a third of a second.
+_MOST_DRAWN = 1_000_000
+_FEWEST_REPLICATES = 200
+_CHUNK = 1_000_000
+_BOARD_REPLICATES = 1_000  # a board is shown, with a test for each row; it tells p = 0.05 apart well enough
+SIGNIFICANT = 0.05
 _SEED = 20240211
 
 
 @dataclass(frozen=True)
 class Paired:
-    """One adapter against another on the same items. `delta` and `interval` are this less the other."""
+    """One adapter against another on the same items. `delta` and `interval` are this less the other; `only_better`
+    counts the items that this one answered better."""
 
     items: int
     score: float
@@ -28,7 +39,7 @@ class Paired:
 
     @property
     def is_significant(self) -> bool:
-        return self.p_value < 0.05
+        return self.p_value < SIGNIFICANT
 
 
 def wilson_interval(outcomes: Sequence[float]) -> tuple[float, float]:
@@ -39,27 +50,52 @@ def wilson_interval(outcomes: Sequence[float]) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def compare(outcomes: Sequence[float], against: Sequence[float]) -> Paired:
+def interval(metric: str, outcomes: Sequence[Outcome]) -> tuple[float, float]:
+    """The 95% interval of the score: Wilson's for accuracy, and for what is no mean of credits a bootstrap's over
+    the items, which contains the score itself. The same outcomes give the same. Raises ValueError."""
+    known = metrics.known(metric)
+    table = known.table(outcomes)
+    if known.form is Form.CREDIT:
+        return wilson_interval(table[:, 0].tolist())
+    resampled = _resampled(known.values, table)
+    return _percentiles(resampled, around=known.score(outcomes))
+
+
+def compare(outcomes: Sequence[Outcome], against: Sequence[Outcome], metric: str = "accuracy") -> Paired:
     """The paired comparison of two outcome lists over the same items, in the same order.
 
-    The p-value is exact McNemar's; the interval of the difference is a paired bootstrap that
-    resamples the joint cells as a multinomial. Raises ValueError when the lists differ in length.
+    The interval of the difference is a paired bootstrap that resamples the distinct pairs of outcomes as a
+    multinomial. The p-value of accuracy is exact McNemar's; of any other metric it is the bootstrap's, twice the
+    share of the differences on the other side of 0. Raises ValueError when the lists differ in length.
     """
     if len(outcomes) != len(against) or not outcomes:
         raise ValueError(f"Paired items are needed: {len(outcomes)} against {len(against)}.")
-    ours, theirs = np.asarray(outcomes) >= 0.5, np.asarray(against) >= 0.5
-    better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    n = len(ours)
+    known = metrics.known(metric)
+    ours, theirs = known.table(outcomes), known.table(against)
+    better, worse = (int(is_so.sum()) for is_so in _better_and_worse(known, ours, theirs))
+    score, against_score = known.score(outcomes), known.score(against)
+    resampled = _resampled_difference(known, ours, theirs)
+    is_credit = known.form is Form.CREDIT
     return Paired(
-        items=n,
-        score=float(ours.mean()),
-        against_score=float(theirs.mean()),
-        delta=(better - worse) / n,
-        interval=_bootstrap_difference(better, worse, n),
+        items=len(ours),
+        score=score,
+        against_score=against_score,
+        delta=score - against_score,
+        interval=_percentiles(resampled, around=score - against_score),
         only_better=better,
         only_worse=worse,
-        p_value=mcnemar_exact(better, worse),
+        p_value=mcnemar_exact(better, worse) if is_credit else _bootstrap_p(resampled),
     )
+
+
+def is_different(outcomes: Sequence[Outcome], against: Sequence[Outcome], metric: str) -> bool:
+    """Whether the paired test of `compare` tells the two apart; of a bootstrap, a short one."""
+    known = metrics.known(metric)
+    ours, theirs = known.table(outcomes), known.table(against)
+    if known.form is Form.CREDIT:
+        better, worse = (int(is_so.sum()) for is_so in _better_and_worse(known, ours, theirs))
+        return mcnemar_exact(better, worse) < SIGNIFICANT
+    return _bootstrap_p(_resampled_difference(known, ours, theirs, most=_BOARD_REPLICATES)) < SIGNIFICANT
 
 
 def mcnemar_exact(better: int, worse: int) -> float:
@@ -75,9 +111,42 @@ def mcnemar_exact(better: int, worse: int) -> float:
     return min(1.0, 2 * tail)
 
 
-def _bootstrap_difference(better: int, worse: int, n: int) -> tuple[float, float]:
+def _better_and_worse(metric: Metric, ours: Array, theirs: Array) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    our_loss, their_loss = metric.losses(ours), metric.losses(theirs)
+    return our_loss < their_loss, our_loss > their_loss
+
+
+def _resampled_difference(metric: Metric, ours: Array, theirs: Array, *, most: int = REPLICATES) -> Array:
+    columns = ours.shape[1]
+
+    def difference(rows: Array, counts: Array) -> Array:
+        return metric.values(rows[:, :columns], counts) - metric.values(rows[:, columns:], counts)
+
+    return _resampled(difference, np.hstack([ours, theirs]), most=most)
+
+
+def _resampled(values: Callable[[Array, Array], Array], table: Array, *, most: int = REPLICATES) -> Array:
+    """`values` of `table`'s rows drawn anew, as often as there are, again and again.
+
+    Equal rows are one cell of a multinomial: of a thousand labelled items there are a few cells, and 10,000
+    resamples of them are 10,000 short vectors.
+    """
+    cells, counts = np.unique(table, axis=0, return_counts=True)
+    shares = counts / counts.sum()
     rng = np.random.Generator(np.random.PCG64(_SEED))
-    cells = rng.multinomial(n, [better / n, worse / n, (n - better - worse) / n], size=REPLICATES)
-    differences = (cells[:, 0] - cells[:, 1]) / n
-    low, high = np.quantile(differences, [0.025, 0.975])
-    return float(low), float(high)
+    replicates = min(most, max(_FEWEST_REPLICATES, _MOST_DRAWN // len(cells)))
+    at_once = max(1, _CHUNK // len(cells))
+    chunks = (min(at_once, replicates - done) for done in range(0, replicates, at_once))
+    drawn = (rng.multinomial(len(table), shares, size=size).astype(np.float64) for size in chunks)
+    return np.concatenate([values(cells, counts_RC) for counts_RC in drawn])
+
+
+def _percentiles(resampled: Array, *, around: float) -> tuple[float, float]:
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return min(float(low), around), max(float(high), around)
+
+
+def _bootstrap_p(differences: Array) -> float:
+    """Two-sided, and never 0: so many resamples can show no less than one in so many."""
+    n = len(differences)
+    return min(1.0, 2 * (1 + min(int((differences <= 0).sum()), int((differences >= 0).sum()))) / (n + 1))

@@ -12,7 +12,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ import structlog
 
 from hub.worker import suites
 from hub.worker.runner import ChildDied, JobRefused, Runner
-from hub.worker.suites import BATCH_SIZE, TextClassification
+from hub.worker.suites import BATCH_SIZE, Suite
 from sdk import bases
 from sdk.client import Hub
 from sdk.config import Config
@@ -49,7 +49,7 @@ class Worker:
 
     hub: Hub
     name: str
-    suites: Mapping[str, TextClassification]
+    suites: Mapping[str, Suite]
     runner: Runner = field(default_factory=Runner)
     stopping: threading.Event = field(default_factory=threading.Event)
     heartbeat_s: float = HEARTBEAT_S
@@ -101,6 +101,7 @@ class Worker:
         try:
             with self._heartbeat(job):
                 reply = self._evaluate(job)
+            outcomes = self.suites[job.suite].grade(reply["outputs"])
         except JobRefused as error:
             self.hub.report_failure(job, code=error.code, detail=str(error), may_retry=False)
         except VeraError as error:
@@ -109,7 +110,6 @@ class Worker:
             self.hub.report_failure(job, code="WORKER_CRASHED", detail=str(error), may_retry=True)
         else:
             seconds = time.monotonic() - started
-            outcomes = self.suites[job.suite].grade(reply["outputs"])
             self.hub.submit_result(
                 job, outcomes=outcomes, outputs=reply["outputs"], environment=reply["environment"], seconds=seconds
             )
@@ -120,13 +120,14 @@ class Worker:
         version = AdapterRef(ref.namespace, ref.name, digest=job.version_digest)
         fetched = with_pair(fetch(version, hub=self.hub), hub=self.hub)
         with tempfile.TemporaryDirectory(prefix="vera-eval-") as folder:
-            adapter = Path(folder) / "adapter"
+            adapter, images = Path(folder) / "adapter", Path(folder) / "images"
+            images.mkdir()
             archive.write_folder(fetched.archive, adapter)
             return self.runner.run(
                 {
                     "base": self._base(fetched.archive.manifest.base.fingerprint),
                     "adapter": str(adapter),
-                    "inputs": suite.inputs,
+                    "asked": suite.request(images),
                     "batch_size": int(job.spec.get("batch_size", BATCH_SIZE)),
                 }
             )
@@ -170,8 +171,19 @@ class Worker:
             thread.join()
 
 
-def main(name: str | None = None, config: Config | None = None) -> int:
-    """Work for the hub of `config` until SIGTERM or Ctrl-C. The exit status: 0, or 1 when the token is refused."""
+def main(
+    name: str | None = None,
+    config: Config | None = None,
+    *,
+    suite_names: Sequence[str] = (),
+    datasets: Path | None = None,
+) -> int:
+    """Work for the hub of `config` until SIGTERM or Ctrl-C. The exit status: 0, or 1 when the token is refused.
+
+    `suite_names` are suite files, folders of them and names of built-in suites; without any, the built-in suites
+    whose data is here are run. Raises SuiteError and DataError before anything is done.
+    """
+    known = suites.named(suite_names, datasets=datasets) if suite_names else suites.available(datasets)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -181,7 +193,7 @@ def main(name: str | None = None, config: Config | None = None) -> int:
         logger_factory=structlog.PrintLoggerFactory(os.fdopen(os.dup(2), "w", buffering=1)),
     )
     with Hub(config or Config.resolve()) as hub:
-        worker = Worker(hub, name or f"{platform.node()}-{os.getpid()}", suites.available())
+        worker = Worker(hub, name or f"{platform.node()}-{os.getpid()}", known)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: worker.stopping.set())
         try:

@@ -1,70 +1,208 @@
-"""The suites this worker can run. Inputs go to the child process; the right answers stay here."""
+"""The suites this worker can run. What is asked goes to the child process; the right answers stay here."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from vera import data
+from hub.scoring import metrics
+from hub.scoring.metrics import Outcome
+from hub.worker.glue import GLUE
+from hub.worker.suite_files import SuiteError, SuiteFile, read_suite, suite_paths
+from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, EncodedImage, Questions, load_questions
+from vera.data.sources import BUILT_IN
 from vera.errors import DataError
 
 BATCH_SIZE = 32
+BUILT_IN_SUITES = (
+    SuiteFile(
+        name="demo/topics", title="Which topic does a line of small talk belong to?", task=TEXT_CLASSIFICATION,
+        data="demo/topics",
+    ),
+    *GLUE,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
-class TextClassification:
-    """Label each held-out text of a labelled set; credit 1 for the right label."""
+class Suite:
+    """What a suite file says, with the items it means."""
 
-    name: str
-    title: str
-    source: str
+    stated: SuiteFile
+    questions: Questions
     version: int = 1
 
-    @cached_property
-    def split(self) -> data.Split:
-        return data.load(self.source)
-
     @property
-    def inputs(self) -> list[str]:
-        return list(self.split.heldout.texts)
+    def name(self) -> str:
+        return self.stated.name
 
-    def grade(self, outputs: Sequence[str]) -> list[int]:
-        """Credit per item for the labels `outputs`."""
-        right = [self.split.labels[target] for target in self.split.heldout.classes]
-        return [int(output == answer) for output, answer in zip(outputs, right, strict=True)]
+    def request(self, folder: Path) -> dict[str, Any]:
+        """What the child is asked, without an answer in it. (Of a text to generate, every token is asked.) Images
+        are written into `folder`."""
+        examples = self.questions.examples
+        asked: dict[str, Any] = {"task": self.stated.task}
+        if self.stated.task == TEXT_GENERATION:
+            options = {"max_length": self.stated.max_length, "separator": self.stated.separator}
+            return asked | options | {"texts": list(examples.texts), "completions": list(examples.completions)}
+        if examples.images is not None:
+            return asked | {"images": [str(path) for path in _image_files(examples.images, folder)]}
+        return asked | {"texts": list(examples.texts), "pairs": list(examples.pairs) if examples.pairs else None}
+
+    def grade(self, outputs: Sequence[str]) -> list[Outcome]:
+        """The outcome of each item, as its metric needs it. Raises SuiteError for outputs that are no answers."""
+        if len(outputs) != len(self.questions):
+            raise SuiteError(f"{self.name} has {len(self.questions)} items, and {len(outputs)} answers were given.")
+        if self.stated.task == TEXT_GENERATION:
+            return [_pair(output) for output in outputs]
+        truth = self.questions.examples.targets
+        if not self.stated.is_labelled:
+            return [(float(value), _number(output)) for value, output in zip(truth, outputs, strict=True)]
+        places = {label: place for place, label in enumerate(self.questions.labels)}
+        return [self._outcome(int(t), places.get(output)) for t, output in zip(truth, outputs, strict=True)]
 
     def declaration(self) -> dict[str, Any]:
         """What the hub is told: the definition decides the column a score stands in."""
-        split = self.split
         return {
             "name": self.name,
-            "title": self.title,
-            "metric": "accuracy",
-            "items": len(split.heldout),
-            "labels": list(split.labels),
-            "baselines": {"majority": split.majority},
-            "definition": {
-                "task": "text-classification",
-                "version": self.version,
-                "data": {"source": self.source, "digest": split.heldout_digest},
-                "metric": "accuracy",
-                "labels": list(split.labels),
-                "batch_size": BATCH_SIZE,
-                "dtype": "float32",
-            },
+            "title": self.stated.title,
+            "metric": self.stated.metric,
+            "items": len(self.questions),
+            "labels": list(self.questions.labels),
+            "baselines": self._baselines(),
+            "definition": self._definition(),
         }
 
+    def _outcome(self, truth: int, answer: int | None) -> Outcome:
+        if answer is None:
+            raise SuiteError(f"{self.name} was given an answer that is none of its labels.")
+        if self.stated.metric == "accuracy":
+            return int(truth == answer)
+        if self.stated.positive is None:
+            return truth, answer
+        positive = self.questions.labels.index(self.stated.positive)
+        return int(truth == positive), int(answer == positive)
 
-def available() -> Mapping[str, TextClassification]:
-    """The suites whose data is on this machine, by name."""
-    known = [TextClassification("demo/topics", "Which topic does a line of small talk belong to?", "demo/topics")]
-    return {suite.name: suite for suite in known if _has_data(suite)}
+    def _definition(self) -> dict[str, Any]:
+        stated, generates = self.stated, self.stated.task == TEXT_GENERATION
+        options = {
+            "columns": {key: value for key in ("text", "label", "image") if (value := getattr(stated, key))},
+            "positive": stated.positive,
+            "max_length": stated.max_length if generates else None,
+            "separator": stated.separator if generates else None,
+        }
+        return {
+            "task": stated.task,
+            "version": self.version,
+            "data": self._data(),
+            "metric": stated.metric,
+            "labels": list(self.questions.labels),
+            "batch_size": stated.batch_size,
+            "dtype": "float32",
+            **{key: value for key, value in options.items() if value},
+        }
+
+    def _data(self) -> dict[str, Any]:
+        """Which items they are: by where they come from, and by what they are."""
+        source, stated = self.questions.source, self.stated
+        named = f"{source.dataset}@{source.revision}" if source.dataset else source.name
+        options = {
+            "sha256": self.questions.files_digest if source.dataset is None else None,
+            "config": source.config,
+            "split": stated.split,
+            "limit": stated.limit,
+        }
+        known = {key: value for key, value in options.items() if value}
+        return {"source": named, "digest": self.questions.digest, **known}
+
+    def _baselines(self) -> dict[str, float]:
+        """What answering every item with the most common label scores."""
+        if not self.stated.is_labelled:
+            return {}
+        truth = self.questions.examples.classes
+        common = Counter(truth).most_common(1)[0][0]
+        return {"majority": metrics.score(self.stated.metric, [self._outcome(each, common) for each in truth])}
 
 
-def _has_data(suite: TextClassification) -> bool:
+def load_suite(stated: SuiteFile, *, datasets: Path | None = None, offline: bool = False) -> Suite:
+    """The suite with its items. A copy of its data below the folder `datasets` goes before Hugging Face, which is
+    asked for what is not in its cache unless `offline`.
+
+    Raises DataError when the data is not to be had, and SuiteError when it is not what the suite says.
+    """
+    copy = datasets / stated.folder if datasets is not None and stated.folder else None
+    is_copied = copy is not None and copy.is_dir()
+    questions = load_questions(
+        str(copy) if is_copied else stated.data, task=stated.task, split=stated.split, text=stated.text,
+        label=stated.label, image=stated.image, labels=stated.labels, limit=stated.limit, offline=offline,
+    )  # fmt: skip
+    if stated.is_local:
+        _check_files(stated, questions)
+    if stated.positive is not None and stated.positive not in questions.labels:
+        raise SuiteError(
+            f"{stated.name}: positive is {stated.positive!r}, which is none of the labels {', '.join(questions.labels)}."
+        )
+    return Suite(stated, questions)
+
+
+def named(given: Iterable[str], *, datasets: Path | None = None) -> Mapping[str, Suite]:
+    """The suites in files and folders and those that are built in, by name. Raises SuiteError and DataError, which
+    says the two ways to get the data."""
+    known = {stated.name: stated for stated in BUILT_IN_SUITES}
+    asked = [known[each] for each in given if each in known]
+    asked += [read_suite(path) for path in suite_paths(Path(each) for each in given if each not in known)]
+    found: dict[str, Suite] = {}
+    for stated in asked:
+        if stated.name in found:
+            raise SuiteError(f"Two suites are called {stated.name}: rename one of them.")
+        found[stated.name] = load_suite(stated, datasets=datasets)
+    return found
+
+
+def available(datasets: Path | None = None) -> Mapping[str, Suite]:
+    """The built-in suites whose data is on this machine, by name."""
+    found = {}
+    for stated in BUILT_IN_SUITES:
+        try:
+            found[stated.name] = load_suite(stated, datasets=datasets, offline=True)
+        except DataError:
+            continue
+    return found
+
+
+def _image_files(images: Sequence[EncodedImage], folder: Path) -> list[Path]:
+    """The images as files whose names say nothing: that of a folder of images is its label."""
+    paths = [folder / f"{number:07}" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        path.write_bytes(image.read())
+    return paths
+
+
+def _check_files(stated: SuiteFile, questions: Questions) -> None:
+    """Raises SuiteError unless the files have the sha256 that the suite says."""
+    got = questions.files_digest
+    if stated.data in BUILT_IN or got == stated.sha256:
+        return
+    if stated.sha256 is None:
+        raise SuiteError(f"{stated.name} does not say the sha256 of its data. Add this line: `sha256: {got}`")
+    raise SuiteError(
+        f"{stated.name} is over data with {stated.sha256}, and {stated.data} has {got}: put the file back, or change "
+        "the sha256 in the suite, which begins a new leaderboard."
+    )
+
+
+def _pair(output: str) -> Outcome:
+    first, _, second = output.partition(" ")
+    return _number(first), _number(second)
+
+
+def _number(output: str) -> float:
     try:
-        return bool(suite.split)
-    except DataError:
-        return False
+        number = float(output)
+    except ValueError as error:
+        raise SuiteError(f"The answer {output[:80]!r} is not a number.") from error
+    if not math.isfinite(number):
+        raise SuiteError(f"The adapter answered {output}, which is no finite number: it cannot be scored.")
+    return number

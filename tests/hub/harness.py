@@ -144,7 +144,7 @@ class Worker:
     def heartbeat(self, job: Mapping[str, Any]) -> Response:
         return self._report(job, "heartbeat")
 
-    def finish(self, job: Mapping[str, Any], outcomes: Sequence[float] = (1, 1, 1, 1, 0, 0, 0, 0)) -> Response:
+    def finish(self, job: Mapping[str, Any], outcomes: Sequence[object] = (1, 1, 1, 1, 0, 0, 0, 0)) -> Response:
         return self._report(
             job,
             "result",

@@ -402,7 +402,9 @@ def test_results_that_do_not_fit_the_suite_are_refused(sqlite_hub: Hub) -> None:
     job = worker.must_claim()
 
     assert code_of(worker.finish(job, [1] * 7)) == (422, "RESULT_INVALID")
-    assert code_of(worker.finish(job, [2] * 8)) == (422, "BODY_INVALID")
+    assert code_of(worker.finish(job, [2] * 8)) == (422, "RESULT_INVALID")
+    assert code_of(worker.finish(job, [[1, 1]] * 8)) == (422, "RESULT_INVALID")
+    assert code_of(worker.finish(job, [[1, 1, 1]] * 8)) == (422, "BODY_INVALID")
     assert _state(sqlite_hub, job["id"]) == "running"
     assert worker.finish(job).status_code == 204
 
@@ -421,6 +423,40 @@ def test_suites_that_make_no_sense_are_refused(sqlite_hub: Hub) -> None:
         answer = sqlite_hub.post("/worker/register", {"name": "w", "suites": [wrong]}, headers)
         assert answer.status_code == 422, wrong
     assert sqlite_hub.get("/suites").json()["items"] == []
+
+
+def test_a_board_of_perplexity_has_the_lowest_first(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker({**make_suite(items=40), "metric": "perplexity"})
+    for number, loss in enumerate((2.0, 1.0, 1.0 + 1e-6), 1):
+        _push(hub, number)
+        assert (
+            worker.finish(worker.must_claim(), [[loss * (9 + item % 5), 10] for item in range(40)]).status_code == 204
+        )
+
+    rows = hub.get("/leaderboards/demo/topics").json()["rows"]
+
+    assert [(row["rank"], round(row["score"], 1)) for row in rows] == [(1, 3.0), (2, 3.0), (3, 9.0)]
+    assert [row["tied_with_best"] for row in rows] == [True, False, False]
+    assert all(row["interval"][0] < row["score"] < row["interval"][1] for row in rows)
+
+
+def test_scores_that_are_no_means_are_computed_and_compared_from_what_is_stored(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker({**make_suite(items=40), "metric": "matthews"})
+    _push(hub, 1)
+    _push(hub, 2)
+    first, second = worker.must_claim(), worker.must_claim()
+    worker.finish(first, [[item % 2, item % 2] for item in range(40)])
+    worker.finish(second, [[item % 2, int(item < 20)] for item in range(40)])
+
+    scores = [hub.get(f"/evaluations/{job['id']}").json()["score"] for job in (first, second)]
+    comparison = hub.get(f"/evaluations/{first['id']}/comparison?against={second['id']}").json()
+
+    assert scores == [1.0, 0.0]
+    assert (comparison["metric"], comparison["delta"], comparison["method"]) == ("matthews", 1.0, "paired bootstrap")
+    assert comparison["interval"][0] > 0.5
+    assert comparison["p_value"] < 0.01
 
 
 def test_two_versions_are_compared_item_by_item(hub: Hub) -> None:

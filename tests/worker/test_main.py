@@ -6,10 +6,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -19,6 +17,7 @@ from hub.auth.tokens import TokenKind
 from hub.domain import accounts
 from hub.settings import Settings
 from hub.worker.main import Worker
+from hub.worker.suites import Suite
 from sdk import bases
 from sdk.bases import KnownBase
 from sdk.client import Hub
@@ -27,6 +26,7 @@ from sdk.models import Evaluation
 from sdk.pushing import push_archive
 from tests.hub.harness import Hub as HubInProcess
 from tests.tiny_adapters import make_tiny, with_stored_pair
+from tests.worker.suite_files import write_suite
 from vera import fingerprint
 from vera.ref import AdapterRef
 
@@ -36,26 +36,10 @@ LABELS = ("cat", "dog")
 TEXTS = ["the cat sleeps", "a dog runs", "old blue bird", "near the fish"]
 
 
-@dataclass(frozen=True)
-class Animals:
-    """A suite of four texts; every answer is worth a credit when it is `cat`."""
-
-    name: str = NAME
-    inputs: Sequence[str] = tuple(TEXTS)
-
-    def grade(self, outputs: Sequence[str]) -> list[int]:
-        return [int(output == "cat") for output in outputs]
-
-    def declaration(self) -> dict[str, Any]:
-        return {
-            "name": NAME,
-            "title": "Animals",
-            "metric": "accuracy",
-            "items": len(TEXTS),
-            "labels": list(LABELS),
-            "baselines": {"majority": 0.5},
-            "definition": {"task": "text-classification", "version": 1, "labels": list(LABELS), "batch_size": 2},
-        }
+def animals(folder: Path) -> Suite:
+    """A suite of four texts, three of them about cats, as a user writes it."""
+    rows = "".join(f"{text},{label}\n" for text, label in zip(TEXTS, ("cat", "cat", "cat", "dog"), strict=True))
+    return write_suite(folder, f"text,label\n{rows}", name=NAME, task="text-classification", batch_size=2)
 
 
 class Lab:
@@ -71,7 +55,7 @@ class Lab:
         self.user.register_base("tests/tiny-bert", self.base.to_rows())
         client = self._client(TokenKind.WORKER)
         bases.remember(KnownBase("tests/tiny-bert", base_folder, self.base.value), config=client.config)
-        self.worker = Worker(client, "w", {NAME: Animals()}, heartbeat_s=0.05)
+        self.worker = Worker(client, "w", {NAME: animals(folder)}, heartbeat_s=0.05)
         self._thread = threading.Thread(target=self.worker.run)
 
     def start_worker(self) -> None:
@@ -117,7 +101,7 @@ def lab(tmp_path: Path, tiny_folder: Path) -> Iterator[Lab]:
     lab = Lab(tmp_path, tiny_folder)
     with lab.http:
         # The suite is known before anything is pushed.
-        lab.worker.hub.register_worker("w", [Animals().declaration()])
+        lab.worker.hub.register_worker("w", [lab.worker.suites[NAME].declaration()])
         yield lab
         lab.stop_worker()
 
@@ -177,7 +161,7 @@ def test_a_killed_child_is_tried_again_and_the_job_ends_once(lab: Lab) -> None:
 
 def test_a_lost_lease_stops_the_child_and_a_late_result_changes_nothing(lab: Lab) -> None:
     evaluation_id = lab.ask()
-    other = lab.worker.hub.register_worker("other", [Animals().declaration()])
+    other = lab.worker.hub.register_worker("other", [lab.worker.suites[NAME].declaration()])
     lab.start_worker()
     child = lab.wait_for_child()
     job = None

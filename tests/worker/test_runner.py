@@ -11,12 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+from transformers import AutoModelForCausalLM
 
+from hub.scoring import metrics
 from hub.worker.runner import ChildDied, JobRefused, Runner
-from tests.tiny import load_tiny_bert, write_tiny_bert
+from tests.tiny import load_tiny_bert, write_tiny_bert, write_tiny_llama, write_tiny_vit
 from tests.tiny_adapters import make_tiny
 from vera import archive, fingerprint
+from vera.archive import Archive
+from vera.data import Examples
+from vera.manifest import AdaptedModule, Task
 from vera.nn.attach import attach
+from vera.nn.training.generation import Generation
+from vera.nn.training.recipe import Recipe
+
+VIT_QUERY = "encoder.layer.0.attention.attention.query"
+LLAMA_QUERY = "model.layers.0.self_attn.q_proj"
 
 TEXTS = ["the cat sleeps", "a dog runs near the fish", "old blue bird"]
 
@@ -28,13 +39,25 @@ def runner() -> Iterator[Runner]:
     runner.stop()
 
 
+def asking(adapter: Archive, base_folder: Path, folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
+    """A request for what `adapter` answers on its base."""
+    archive.write_folder(adapter, folder / "adapter")
+    base = fingerprint.of_files(base_folder)
+    return {
+        "base": {"path": str(base_folder), "fingerprint": base.value, "tensors": base.to_rows()},
+        "adapter": str(folder / "adapter"),
+        "asked": asked,
+        "batch_size": 2,
+    }
+
+
 def request_of(base_folder: Path, adapter_folder: Path, *, named_base: Path | None = None) -> dict[str, Any]:
     base = fingerprint.of_files(named_base or base_folder)
     archive.write_folder(make_tiny(base, head=True), adapter_folder)
     return {
         "base": {"path": str(base_folder), "fingerprint": base.value, "tensors": base.to_rows()},
         "adapter": str(adapter_folder),
-        "inputs": TEXTS,
+        "asked": {"task": "text-classification", "texts": TEXTS, "pairs": None},
         "batch_size": 2,
     }
 
@@ -47,6 +70,55 @@ def test_the_child_answers_what_the_adapter_answers_here(runner: Runner, tiny_fo
     assert reply["outputs"] == here.classify(TEXTS, batch_size=2)
     assert reply["environment"]["torch"]
     assert runner.run(request)["outputs"] == reply["outputs"]
+
+
+def test_the_child_predicts_values_of_pairs(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:
+    adapter = make_tiny(fingerprint.of_files(tiny_folder), head=True, task=Task("text-regression", (), "mean", 32))
+    asked = {"task": "text-regression", "texts": TEXTS, "pairs": TEXTS[::-1]}
+    outputs = runner.run(asking(adapter, tiny_folder, tmp_path, asked))["outputs"]
+    here = attach(load_tiny_bert(tiny_folder), adapter, fingerprint.of_files(tiny_folder))
+    assert [float(each) for each in outputs] == here.predict(TEXTS, TEXTS[::-1], batch_size=2)
+
+
+def test_the_child_labels_images(runner: Runner, tmp_path: Path) -> None:
+    base_folder = write_tiny_vit(tmp_path / "vit")
+    images = [tmp_path / name for name in ("red", "blue")]
+    for path in images:
+        Image.new("RGB", (16, 16), path.name).save(path, "png")
+    adapter = make_tiny(
+        fingerprint.of_files(base_folder),
+        modules=(AdaptedModule(VIT_QUERY, 32, 32),),
+        head=True,
+        task=Task("image-classification", ("cat", "dog"), "cls"),
+    )
+    asked = {"task": "image-classification", "images": [str(path) for path in images]}
+    assert set(runner.run(asking(adapter, base_folder, tmp_path, asked))["outputs"]) <= {"cat", "dog"}
+
+
+def test_the_likelihoods_of_a_generator_are_its_training_loss(runner: Runner, tmp_path: Path) -> None:
+    base_folder = write_tiny_llama(tmp_path / "llama")
+    adapter = make_tiny(fingerprint.of_files(base_folder), modules=(AdaptedModule(LLAMA_QUERY, 32, 32),))
+    texts, completions = ["the cat", "", "old"], ["runs far", "sleeps", "and new and blue fish"]
+    asked = {"texts": texts, "completions": completions, "max_length": 16, "separator": " "}
+    outputs = runner.run(asking(adapter, base_folder, tmp_path, {"task": "text-generation", **asked}))["outputs"]
+    pairs = [tuple(map(float, output.split())) for output in outputs]
+
+    base = fingerprint.of_files(base_folder)
+    here = attach(AutoModelForCausalLM.from_pretrained(base_folder).eval(), adapter, base)
+    recipe = Recipe(batch_size=2, max_length=16, separator=" ")
+    expected = Generation(here, recipe).score(Examples(tuple(texts), tuple(completions)))
+
+    assert [tokens for _, tokens in pairs] == [3, 2, 6]  # with the token that ends each
+    # sums of float32 losses in another order
+    assert metrics.score("perplexity", pairs) == pytest.approx(expected["perplexity"], rel=1e-5)
+
+
+def test_a_suite_of_another_task_is_refused(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:
+    adapter = make_tiny(fingerprint.of_files(tiny_folder), head=True)
+    asked = {"task": "text-regression", "texts": TEXTS, "pairs": None}
+    with pytest.raises(JobRefused, match="for text-classification") as caught:
+        runner.run(asking(adapter, tiny_folder, tmp_path, asked))
+    assert caught.value.code == "TASK_MISMATCH"
 
 
 def test_a_wrong_base_is_refused_and_the_child_lives_on(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:

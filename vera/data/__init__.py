@@ -12,6 +12,7 @@ from vera.data.examples import (
     Source,
     Split,
 )
+from vera.data.questions import Questions, load_questions
 from vera.data.sources import load
 
 __all__ = [
@@ -23,7 +24,9 @@ __all__ = [
     "Baseline",
     "EncodedImage",
     "Examples",
+    "Questions",
     "Source",
     "Split",
     "load",
+    "load_questions",
 ]

@@ -78,7 +78,7 @@ def divide_by_hash(
     sides: dict[bool, list[Item]] = {False: [], True: []}
     for key in sorted(kept):
         sides[is_heldout(key[0], heldout_fifth)].append(kept[key])
-    train, heldout = (_numbered(sides[held], labels) for held in (False, True))
+    train, heldout = (numbered(sides[held], labels) for held in (False, True))
     return Split(name, task, labels, train, heldout, tuple(said), source)
 
 
@@ -111,7 +111,7 @@ def divide_as_given(
         _require_two(name, labels, 1)
         _require_repetition(name, labels, train)
         said += _unseen_labels(name, unseen, heldout)
-    parts = [None if part is None else _numbered(part, labels) for part in (unseen, heldout, validation)]
+    parts = [None if part is None else numbered(part, labels) for part in (unseen, heldout, validation)]
     assert parts[0] is not None
     assert parts[1] is not None
     return Split(name, task, labels, parts[0], parts[1], tuple(said), source, parts[2])
@@ -181,7 +181,8 @@ def _left_out(counts: Counter[str], labels: Sequence[str], min_per_label: int, a
     return notes
 
 
-def _numbered(items: Sequence[Item], labels: Sequence[str]) -> Examples:
+def numbered(items: Sequence[Item], labels: Sequence[str]) -> Examples:
+    """`items` as Examples, each label as its place in `labels` where there are labels."""
     index = {label: i for i, label in enumerate(labels)}
     return _examples(items, [index[str(item.target)] if labels else item.target for item in items])
 

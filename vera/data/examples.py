@@ -228,12 +228,12 @@ class Split:
         An item is the list of its text (of an image: its sha256), its pair if it has one, and its
         label, value or completion.
         """
-        return f"sha256:{_sha256(rfc8785.dumps(self._canonical(self.heldout)))}"
+        return items_digest(self.heldout, self.labels)
 
     @property
     def digest(self) -> str:
         """`sha256:…` over every part, in the order of its items: what a training was made from."""
-        parts = {name: self._canonical(examples) for name, examples in self.parts.items()}
+        parts = {name: _canonical(examples, self.labels) for name, examples in self.parts.items()}
         return f"sha256:{_sha256(rfc8785.dumps({'task': self.task, 'labels': list(self.labels), 'parts': parts}))}"
 
     def with_validation(self) -> Split:
@@ -247,15 +247,6 @@ class Split:
         aside = [row for row in rows if validates(self.train.identity(row))]
         rest = [row for row in rows if not validates(self.train.identity(row))]
         return replace(self, train=self.train.take(rest), validation=self.train.take(aside))
-
-    def _canonical(self, examples: Examples) -> list[list[Any]]:
-        return [self._canonical_item(examples, row) for row in range(len(examples))]
-
-    def _canonical_item(self, examples: Examples, row: int) -> list[Any]:
-        first = examples.texts[row] if examples.images is None else examples.images[row].sha256
-        second = [] if examples.pairs is None else [examples.pairs[row]]
-        target = examples.targets[row]
-        return [first, *second, self.labels[_typed(target, int)] if self.has_labels else target]
 
 
 def identity_of(first: str | EncodedImage, second: str | None, target: Target) -> str:
@@ -272,6 +263,11 @@ def identity_of(first: str | EncodedImage, second: str | None, target: Target) -
     return text if second is None else f"{text}\0{' '.join(second.split())}"
 
 
+def items_digest(examples: Examples, labels: Sequence[str]) -> str:
+    """`sha256:…` over items in canonical JSON, each as in `Split.heldout_digest`."""
+    return f"sha256:{_sha256(rfc8785.dumps(_canonical(examples, labels)))}"
+
+
 def is_heldout(identity: str, fifth: int = 0) -> bool:
     """Whether the item of this identity is in the fifth that is held out: it depends on nothing else."""
     return hashlib.sha256(identity.encode()).digest()[0] % 5 == fifth
@@ -280,6 +276,17 @@ def is_heldout(identity: str, fifth: int = 0) -> bool:
 def validates(identity: str) -> bool:
     """Whether the item of this identity is in the tenth that chooses a checkpoint. Independent of `is_heldout`."""
     return hashlib.sha256(identity.encode()).digest()[1] % _VALIDATION_SHARE == 0
+
+
+def _canonical(examples: Examples, labels: Sequence[str]) -> list[list[Any]]:
+    return [_canonical_item(examples, row, labels) for row in range(len(examples))]
+
+
+def _canonical_item(examples: Examples, row: int, labels: Sequence[str]) -> list[Any]:
+    first = examples.texts[row] if examples.images is None else examples.images[row].sha256
+    second = [] if examples.pairs is None else [examples.pairs[row]]
+    target = examples.targets[row]
+    return [first, *second, labels[_typed(target, int)] if labels else target]
 
 
 def _check_inputs(name: str, task: str, examples: Examples) -> None:

@@ -59,7 +59,7 @@ def load(
         return _built_in(source, wanted, given=(text, label, image, train, heldout, limit))
     if limit is not None and limit < 1:
         raise DataError(f"A limit of {limit} leaves nothing: give 1 or more, or none.")
-    place, config = _find(source, offline)
+    place, config = find_place(source, offline)
     name = place.name if config is None else f"{place.name}:{config}"
     layout = place.layout or lay_out(place.paths, place.card, config=config, where=name)
     chosen = choose_splits(tuple(layout.splits), train=train, heldout=heldout, where=name)
@@ -86,8 +86,8 @@ def _built_in(source: str, wanted: Wanted, *, given: Sequence[object]) -> Split:
     return split
 
 
-def _find(source: str, offline: bool) -> tuple[Place, str | None]:
-    """Where `source` lies, and the configuration it asks for."""
+def find_place(source: str, offline: bool) -> tuple[Place, str | None]:
+    """Where `source` lies, and the configuration it asks for. Raises DataError."""
     path = Path(source).expanduser()
     if path.is_file():
         return places.of_file(path), None

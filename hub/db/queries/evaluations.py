@@ -56,7 +56,9 @@ def scored(session: Session, evaluation_id: int) -> Scored | None:
     return Scored(*row) if row else None
 
 
-def board(session: Session, viewer: Viewer, suite_id: int, *, base: str | None) -> list[Scored]:
+def board(
+    session: Session, viewer: Viewer, suite_id: int, *, base: str | None, lowest_first: bool = False
+) -> list[Scored]:
     """Every visible finished evaluation of a suite's definition, best first; of equals, the smaller, then the earlier.
 
     Versions that were taken back are not among them.
@@ -64,7 +66,8 @@ def board(session: Session, viewer: Viewer, suite_id: int, *, base: str | None) 
     query = _scored().where(Evaluation.suite_id == suite_id, is_of_visible_adapter(viewer), is_ranked())
     if base is not None:
         query = query.where((Base.fingerprint == base) | (Base.name == base))
-    order = Evaluation.score.desc(), Version.vector_bytes, Evaluation.finished_at, Evaluation.id
+    best_first = Evaluation.score.asc() if lowest_first else Evaluation.score.desc()
+    order = best_first, Version.vector_bytes, Evaluation.finished_at, Evaluation.id
     return [Scored(*row) for row in session.execute(query.order_by(*order))]
 
 

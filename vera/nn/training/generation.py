@@ -76,6 +76,25 @@ class Generation(Task[Completion]):
         loss = total / self.weight(items)
         return {"loss": loss, "perplexity": metrics.perplexity(loss)}
 
+    def likelihoods(self, examples: Examples) -> list[tuple[float, int]]:
+        """Of each completion with the token that ends it: its negative log-likelihood in nats, and its tokens."""
+        was_training = self.model.training
+        self.model.eval()
+        items = self.make_items(examples)
+        found: dict[int, tuple[float, int]] = {}
+        with torch.inference_mode():
+            for rows, chunk in inputs.batches_by_length(items, self.recipe.batch_size):
+                logits, targets = self._predictions(chunk)
+                nats = functional.cross_entropy(
+                    logits.float().transpose(1, 2), targets, ignore_index=_IGNORED, reduction="none"
+                ).sum(1, dtype=torch.float64)
+                found |= {
+                    row: (value, len(item) - item.start)
+                    for row, value, item in zip(rows, nats.tolist(), chunk, strict=True)
+                }
+        self.model.train(was_training)
+        return [found[row] for row in range(len(items))]
+
     def _prompts(self, texts: Sequence[str]) -> list[list[int]]:
         if self.recipe.chat:
             turns = [[{"role": "user", "content": text}] for text in texts]
@@ -100,9 +119,14 @@ class Generation(Task[Completion]):
 
     def _loss(self, items: Sequence[Completion], label_smoothing: float) -> Tensor:
         """The mean over the tokens of the completions."""
+        logits, targets = self._predictions(items)
+        learned = targets != _IGNORED
+        return functional.cross_entropy(logits[learned].float(), targets[learned], label_smoothing=label_smoothing)
+
+    def _predictions(self, items: Sequence[Completion]) -> tuple[Tensor, Tensor]:
+        """Logits (batch, tokens, vocabulary) and the tokens they predict (batch, tokens)."""
         batch = inputs.padded([inputs.Tokens(item.ids) for item in items], self.device)
         labels = [[*[_IGNORED] * item.start, *item.ids[item.start :]] for item in items]
         targets = inputs.filled(labels, self.device, value=_IGNORED)[:, 1:]
         logits: Tensor = self.model(**batch, use_cache=False).logits[:, :-1]
-        learned = targets != _IGNORED
-        return functional.cross_entropy(logits[learned].float(), targets[learned], label_smoothing=label_smoothing)
+        return logits, targets

@@ -1,0 +1,148 @@
+"""A suite as a YAML file says it: which data, which columns, which metric. `docs/evaluation.md` shows one for each task."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
+from vera.data.questions import is_pinned
+from vera.errors import VeraError
+
+# The first is the one a suite has that names none.
+METRICS: Mapping[str, tuple[str, ...]] = {
+    TEXT_CLASSIFICATION: ("accuracy", "f1", "f1_macro", "matthews"),
+    IMAGE_CLASSIFICATION: ("accuracy", "f1", "f1_macro", "matthews"),
+    TEXT_REGRESSION: ("pearson", "spearman", "mean_squared_error"),
+    TEXT_GENERATION: ("perplexity",),
+}
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?/[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+_SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
+_SUFFIXES = (".yaml", ".yml")
+
+
+class SuiteError(VeraError):
+    """A suite file that is not one, or says what cannot be."""
+
+    code = "SUITE_INVALID"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteFile:
+    """What a suite file says. `data` is a file or folder (relative to the suite file once it is read), or
+    `org/name@commit[:config]` of Hugging Face; `folder` is where a copy of such a set may lie, below the worker's
+    folder of data sets. `positive` is the label that an f1 is of. Raises SuiteError.
+    """
+
+    name: str
+    title: str
+    task: str
+    data: str
+    sha256: str | None = None
+    split: str | None = None
+    text: str | None = None
+    label: str | None = None
+    image: str | None = None
+    labels: tuple[str, ...] = ()
+    metric: str = ""
+    positive: str | None = None
+    limit: int | None = None
+    batch_size: int = 32
+    max_length: int = 256
+    separator: str = "\n"
+    folder: str | None = None
+
+    def __post_init__(self) -> None:
+        _require(_NAME.fullmatch(self.name), f"its name is {self.name!r} and must be family/task, in small letters")
+        _require(0 < len(self.title) <= 200, "its title must have 1 to 200 characters")
+        _require(self.task in METRICS, f"its task is {self.task!r} and must be one of {', '.join(METRICS)}")
+        if not self.metric:
+            object.__setattr__(self, "metric", METRICS[self.task][0])
+        known = METRICS[self.task]
+        _require(self.metric in known, f"its metric is {self.metric!r}; {self.task} is measured by {', '.join(known)}")
+        _require(len(set(self.labels)) == len(self.labels), "its labels must be different")
+        _require(self.is_labelled or not self.labels, f"{self.task} has no labels: leave them out")
+        _require(
+            (self.metric == "f1") == (self.positive is not None),
+            "the metric f1 is of one label, which `positive` names (and no other metric has one)",
+        )
+        _require(self.sha256 is None or _SHA256.fullmatch(self.sha256), "its sha256 must be sha256: and 64 digits")
+        for key in ("limit", "batch_size", "max_length"):
+            value = getattr(self, key)
+            _require(value is None or value >= 1, f"its {key} must be 1 or more")
+        _require(
+            is_pinned(self.data) is not False,
+            f"{self.data} must be pinned to a commit, so that its items stay what they are: write "
+            f"org/name@<40 hexadecimal digits>, and :config after them where there is more than one",
+        )
+
+    @property
+    def is_labelled(self) -> bool:
+        return self.task in (TEXT_CLASSIFICATION, IMAGE_CLASSIFICATION)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether its data are files of the user's, which have no revision but their sha256."""
+        return Path(self.data).exists()
+
+
+def read_suite(path: Path) -> SuiteFile:
+    """The suite in a YAML file; the data it names is not read yet. Raises SuiteError."""
+    import yaml
+
+    try:
+        stated = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SuiteError(f"{path} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SuiteError(f"{path} is not YAML: {' '.join(str(error).split())}.") from error
+    try:
+        return _parse(stated, path.parent)
+    except SuiteError as error:
+        raise SuiteError(f"{path}: {error}") from error
+
+
+def suite_paths(given: Iterable[Path]) -> list[Path]:
+    """The suite files among `given`, those of a folder by name. Raises SuiteError for a folder without one."""
+    found: list[Path] = []
+    for path in given:
+        files = sorted(each for each in path.iterdir() if each.suffix in _SUFFIXES) if path.is_dir() else [path]
+        if not files:
+            raise SuiteError(f"The folder {path} has no suite file (*.yaml): put one there, or name one.")
+        found += files
+    return found
+
+
+def _parse(stated: object, beside: Path) -> SuiteFile:
+    if not isinstance(stated, dict):
+        raise SuiteError("a suite file is a list of keys and values, such as `name: acme/tickets`.")
+    known = {each.name: str(each.type) for each in fields(SuiteFile) if each.name != "folder"}
+    for key, value in stated.items():
+        _require(key in known, f"the key {key!r} is unknown; there are {', '.join(known)}")
+        _require(_fits(value, known[key]), f"{key} is {value!r}, which is not {_WORDS[known[key].split(' |')[0]]}")
+    for key in ("name", "title", "task", "data"):
+        _require(key in stated, f"the key {key} is missing")
+    values: dict[str, Any] = dict(stated)
+    if "labels" in values:
+        values["labels"] = tuple(values["labels"])
+    near = beside / Path(values["data"]).expanduser()
+    return SuiteFile(**values | ({"data": str(near)} if near.exists() else {}))
+
+
+_WORDS = {"str": "text (put it in quotes)", "int": "a whole number", "tuple[str, ...]": "a list of texts"}
+
+
+def _fits(value: object, annotation: str) -> bool:
+    if annotation.startswith("tuple"):
+        return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    if annotation.startswith("int"):
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, str)
+
+
+def _require(holds: object, what: str) -> None:
+    if not holds:
+        raise SuiteError(f"{what}.")

@@ -1,0 +1,127 @@
+"""The metrics of suites, held to scikit-learn's and scipy's; their intervals and comparisons, to what they claim."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn.metrics import f1_score, matthews_corrcoef
+
+from hub.scoring import metrics, statistics
+
+Pairs = list[tuple[float, float]]
+
+
+def classes(n: int, *, kinds: int = 2, right: float = 0.8, seed: int = 0) -> Pairs:
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(kinds, n, p=[0.7, *[0.3 / (kinds - 1)] * (kinds - 1)])
+    answers = np.where(rng.random(n) < right, truth, rng.integers(kinds, size=n))
+    return [(int(t), int(a)) for t, a in zip(truth, answers, strict=True)]
+
+
+def values(n: int, *, noise: float = 1.0, seed: int = 0) -> Pairs:
+    rng = np.random.default_rng(seed)
+    truth = np.round(rng.random(n) * 5, 1)  # with ties, as STS-B has
+    return [(float(t), float(a)) for t, a in zip(truth, truth + noise * rng.normal(size=n), strict=True)]
+
+
+OFFICIAL: dict[str, tuple[Pairs, Callable[[np.ndarray, np.ndarray], float]]] = {
+    "f1": (classes(300), f1_score),
+    "f1_macro": (classes(300, kinds=4), lambda t, a: float(f1_score(t, a, average="macro"))),
+    "matthews": (classes(300, kinds=3), matthews_corrcoef),
+    "pearson": (values(300), lambda t, a: float(stats.pearsonr(t, a).statistic)),
+    "spearman": (values(300), lambda t, a: float(stats.spearmanr(t, a).statistic)),
+    "mean_squared_error": (values(300), lambda t, a: float(np.mean((t - a) ** 2))),
+    "perplexity": ([(12.5, 7), (3.25, 2)], lambda nats, tokens: math.exp(nats.sum() / tokens.sum())),
+}
+
+
+@pytest.mark.parametrize("metric", OFFICIAL)
+def test_a_score_is_the_official_one(metric: str) -> None:
+    outcomes, official = OFFICIAL[metric]
+    assert metrics.score(metric, outcomes) == pytest.approx(official(*np.array(outcomes).T), rel=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["f1_macro", "matthews", "pearson", "spearman", "perplexity"])
+def test_a_resample_is_scored_as_its_items_are(metric: str) -> None:
+    outcomes = [*OFFICIAL[metric][0][:30]]
+    table = np.array(outcomes, dtype=np.float64)
+    cells = np.unique(table, axis=0)
+    counts = np.random.default_rng(1).multinomial(50, np.full(len(cells), 1 / len(cells)), size=3)
+    one_by_one = [metrics.score(metric, [tuple(row) for row in np.repeat(cells, drawn, axis=0)]) for drawn in counts]
+    assert metrics.known(metric).values(cells, counts.astype(np.float64)) == pytest.approx(one_by_one, rel=1e-9)
+
+
+@pytest.mark.parametrize(("metric", "constant"), [("matthews", 1), ("pearson", 0.1), ("spearman", 0.1), ("f1", 0)])
+def test_an_answer_that_ignores_the_item_scores_nothing(metric: str, constant: float) -> None:
+    assert metrics.score(metric, [(truth, constant) for truth, _ in classes(40)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "outcomes"),
+    [
+        ("accuracy", [0.5, 1.5]), ("accuracy", [(1, 1)]), ("f1", [1, 0]), ("f1", [(0.5, 1)]), ("matthews", [(-1, 0)]),
+        ("pearson", [(1.0, math.nan)]), ("perplexity", [(-1.0, 3)]), ("perplexity", [(1.0, 0)]), ("f1", []),
+    ],
+)  # fmt: skip
+def test_outcomes_of_another_form_are_refused(metric: str, outcomes: list[metrics.Outcome]) -> None:
+    with pytest.raises(ValueError, match=r"outcome|class|likelihood|item"):
+        metrics.score(metric, outcomes)
+
+
+def test_an_interval_holds_the_score_and_is_as_wide_as_theory_says() -> None:
+    outcomes = values(1500, noise=0.8)
+    r = metrics.score("pearson", outcomes)
+    low, high = statistics.interval("pearson", outcomes)
+    assert low < r < high
+    fisher = [math.tanh(math.atanh(r) + sign * 1.96 / math.sqrt(1497)) for sign in (-1, 1)]
+    assert (low, high) == pytest.approx(fisher, abs=0.006)  # the truth here is uniform, which Fisher's is not for
+
+
+def test_resampling_cells_is_resampling_items() -> None:
+    outcomes = classes(1043)
+    truth, answers = np.array(outcomes).T
+    rng = np.random.default_rng(3)
+    drawn = (rng.integers(len(outcomes), size=len(outcomes)) for _ in range(400))
+    slow = np.quantile([matthews_corrcoef(truth[rows], answers[rows]) for rows in drawn], [0.025, 0.975])
+    # a quantile of 400 is off by about a tenth of the width
+    assert statistics.interval("matthews", outcomes) == pytest.approx(tuple(slow), abs=0.01)
+
+
+@pytest.mark.parametrize("metric", ["matthews", "f1", "pearson", "spearman"])
+def test_a_comparison_tells_a_better_one_from_an_equal_one(metric: str) -> None:
+    make = classes if metric in ("matthews", "f1") else values
+    good = make(800) if make is classes else values(800, noise=0.5)
+    worse = [(t, a if i % 4 else 0) for i, (t, a) in enumerate(good)]
+
+    proven, same = statistics.compare(good, worse, metric), statistics.compare(good, good, metric)
+
+    assert proven.is_significant
+    assert proven.interval[0] > 0
+    assert proven.only_better > proven.only_worse
+    assert (same.delta, same.p_value, same.interval) == (0, 1.0, (0, 0))
+
+
+def test_less_perplexity_is_a_negative_difference_of_items_answered_better() -> None:
+    rng = np.random.default_rng(0)
+    ours = [(float(nats), 5) for nats in rng.gamma(9, 1, 200)]
+    paired = statistics.compare(ours, [(nats + 1, 5) for nats, _ in ours], "perplexity")
+    assert paired.delta < 0
+    assert paired.interval[1] < 0
+    assert (paired.only_better, paired.only_worse) == (200, 0)
+    assert paired.is_significant
+
+
+def test_the_same_outcomes_twice_give_the_same_interval() -> None:
+    assert statistics.interval("spearman", values(50)) == statistics.interval("spearman", values(50))
+
+
+def test_ten_thousand_paired_resamples_of_labels_are_quick() -> None:
+    ours, theirs = classes(1043), classes(1043, seed=1)
+    began = time.perf_counter()
+    statistics.compare([(t, a) for (t, _), (_, a) in zip(ours, ours, strict=True)], theirs, "matthews")
+    assert time.perf_counter() - began < 1  # 20 ms on a free core
