@@ -13,6 +13,7 @@ from tests.benchmarks.results import cells, publish, rescore, table
 from tests.benchmarks.results.experiments import Cell, Experiment, Group, Method, Model, Task, all_experiments
 from tests.benchmarks.results.kept import Kept
 from tests.tiny import WORDS, write_tiny_bert
+from vera.archive import read_folder
 
 MODEL = Model("tiny", "tests/tiny-bert")
 TASK = Task("animals", "Animals", "animals", "tests/animals", "accuracy", recipe={"epochs": 4}, tuning={"epochs": 1})
@@ -135,6 +136,19 @@ def test_the_page_shows_mean_and_deviation_of_the_seeds_and_keeps_what_was_writt
     assert filled.startswith("# Mine\n")
     assert filled.endswith("<!-- end -->\nmore\n")
     assert table.filled(filled, measured) == filled
+
+
+def test_the_page_of_the_project_says_what_its_numbers_say() -> None:
+    measured = {experiment.name: table.Measured.read(experiment) for experiment in all_experiments()}
+    page = table.PAGE.read_text()
+    assert table.filled(page, measured) == page
+
+
+def test_every_published_adapter_is_whole_and_of_the_base_its_numbers_are_of() -> None:
+    adapters = list(rescore.committed())
+    assert adapters
+    for adapter in adapters:
+        assert read_folder(adapter.folder).manifest.base.fingerprint == adapter.result["base"]
 
 
 def test_the_picture_has_a_mark_per_method() -> None:
