@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 Labels = Sequence[int] | NDArray[np.int64]
 Values = Sequence[float] | NDArray[np.float64]
 
+# Of these, an answer is more or less right; of the others, right or wrong.
+BY_DEGREES = frozenset({"pearson", "spearman", "mean_squared_error", "perplexity"})
 LOWER_IS_BETTER = frozenset({"mean_squared_error", "perplexity"})
 
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, Scope, authorize, unknown_adapter, viewer_of
 from hub.db import session as db
-from hub.db.models import Adapter, Version
+from hub.db.models import Adapter, Evaluation, Version
 from hub.db.queries import adapters, aliases, evaluations, listings, versions
 from hub.db.queries import blobs as blob_rows
 from hub.domain import projections
@@ -25,6 +25,7 @@ from hub.domain.views import (
     VersionSummary,
 )
 from hub.errors import Conflict, Gone, NotFound, Withheld
+from hub.scoring import metrics
 from hub.storage.blobs import missing
 from hub.storage.table import TableBlobs
 from vera.manifest import MANIFEST_FILE
@@ -53,11 +54,18 @@ def latest_versions(session: Session, listed: Sequence[AdapterView]) -> Mapping[
 
 
 def best_evaluations(session: Session, listed: Sequence[AdapterView]) -> Mapping[str, EvaluationView]:
-    """The highest finished evaluation of the latest version of each adapter of a list, by adapter id."""
+    """The best finished evaluation of the latest version of each adapter of a list, by adapter id; one of which less
+    is better only where there is no other, as it is on no common scale."""
     latest = versions.latest_of_each(session, [(each.namespace, each.name) for each in listed])
     finished = evaluations.finished_of(session, [version.id for version in latest])
-    views = evaluation_views(session, [evaluations.Placed(each, None) for each in finished])
+    best_first = sorted(finished, key=_goodness)
+    views = evaluation_views(session, [evaluations.Placed(each, None) for each in best_first])
     return {view.ref.partition("@")[0]: view for view in reversed(views)}  # the best comes last and stays
+
+
+def _goodness(evaluation: Evaluation) -> tuple[bool, float]:
+    is_lower_better, score = metrics.known(evaluation.suite.metric).is_lower_better, evaluation.score or 0.0
+    return is_lower_better, score if is_lower_better else -score
 
 
 def require_file(

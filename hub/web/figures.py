@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import count
+
+from vera.metrics import LOWER_IS_BETTER
 
 KIB = 1024
 MIB = 1024 * 1024
-_TICK_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)
+_TICK_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)  # of a share; beyond it 1, 2, 5, 10, 20 …
+
+_METRICS = {
+    "f1_macro": "F1, mean over the labels",
+    "matthews": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+}
 
 
 def size(octets: int) -> str:
@@ -39,6 +49,12 @@ def score(value: float) -> str:
     return f"{value:.3f}".replace("-", "−")
 
 
+def metric(name: str) -> str:
+    """A metric's name for people, and which way it is better where that is not up: `Perplexity (less is better)`."""
+    words = _METRICS.get(name) or name.replace("_", " ").capitalize()
+    return f"{words} (less is better)" if name in LOWER_IS_BETTER else words
+
+
 def when(moment: datetime) -> str:
     """`3 Aug 2026, 14:05 UTC`."""
     return f"{day(moment)}, {moment.astimezone(UTC):%H:%M} UTC"
@@ -60,6 +76,12 @@ def pretty_json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def _steps() -> Iterator[float]:
+    yield from _TICK_STEPS
+    for power in count():
+        yield from (10.0**power, 2 * 10.0**power, 5 * 10.0**power)
+
+
 def _short(number: float) -> str:
     return f"{number:.0f}" if number >= 100 else f"{number:.1f}".removesuffix(".0")
 
@@ -76,7 +98,8 @@ class ScoreAxis:
     def over(cls, values: Iterable[float]) -> ScoreAxis:
         """The axis between the ticks around `values`, with at most six of them."""
         values = list(values) or [0.0, 1.0]
-        step = next((s for s in _TICK_STEPS if (max(values) - min(values)) / s <= 4), _TICK_STEPS[-1])
+        reach = max(values) - min(values)
+        step = next(s for s in _steps() if reach / s <= 4)
         first, last = math.floor(min(values) / step + 1e-9), math.ceil(max(values) / step - 1e-9)
         last = max(last, first + 1)
         return cls(first * step, last * step, tuple(round(i * step, 2) for i in range(first, last + 1)))

@@ -268,7 +268,7 @@ def version_page(request: Request, session: Session, reader: Principal | None, r
         version=version,
         lineage=lineage.lineage(session, reader, AdapterRef(ref.namespace, ref.name, f"v{version.version}")),
         downloads=downloads.of_adapter(session, reader, ref.namespace, ref.name, days=30),
-        axis=WHOLE_AXIS,
+        axis_for=axis_for,
     )
 
 
@@ -277,6 +277,12 @@ def _shown(session: Session, reader: Principal | None, ref: AdapterRef) -> Versi
     if ref.selector is None and ref.digest is None:
         return catalog.newest_version(session, reader, ref.namespace, ref.name)
     return catalog.resolve_version(session, reader, ref)
+
+
+def axis_for(evaluation: EvaluationView) -> ScoreAxis:
+    """The scale of one score: the whole of 0 to 1, or what holds it where it may lie outside."""
+    ends = evaluation.interval or ()
+    return WHOLE_AXIS if all(0 <= end <= 1 for end in ends) else ScoreAxis.over([0.0, *ends])
 
 
 def axis_of(board: Leaderboard) -> ScoreAxis:

@@ -82,7 +82,12 @@ class Gates:
     "--timeout", "timeout_s", type=click.FloatRange(min=0), default=DEFAULT_TIMEOUT_S, show_default=True,
     metavar="SECONDS", help="How long to wait at most.",
 )  # fmt: skip
-@click.option("--min", "minimum", metavar="METRIC>=X", help="Gate: the score is at least X.")
+@click.option(
+    "--min",
+    "minimum",
+    metavar="METRIC>=X",
+    help="Gate: the score is at least X; at most, 'perplexity<=X', where less is better.",
+)
 @click.option(
     "--no-regression-vs", "against", metavar="REF", help="Gate: not worse than REF; @v1 is of the same adapter."
 )

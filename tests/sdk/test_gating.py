@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from sdk.gating import Finding, Minimum, Verdict, judge_minimum, judge_regression, overall
@@ -83,6 +85,26 @@ def test_a_floor_for_another_metric_is_refused() -> None:
 )
 def test_the_worst_finding_decides(verdicts: list[Verdict], worst: Verdict) -> None:
     assert overall([Finding("gate", verdict, "") for verdict in verdicts]) is worst
+
+
+@pytest.mark.parametrize(("score", "verdict"), [(11.9, PASS), (12.0, PASS), (12.1, FAIL)])
+def test_where_less_is_better_the_gate_is_a_ceiling(score: float, verdict: Verdict) -> None:
+    evaluation = Evaluation.from_json({**evaluation_json(score=score), "metric": "perplexity"})
+    assert judge_minimum(evaluation, Minimum.parse("perplexity<=12")).verdict is verdict
+
+
+@pytest.mark.parametrize(("text", "right"), [("perplexity>=12", "perplexity<=12"), ("accuracy<=0.8", "accuracy>=0.8")])
+def test_a_gate_that_is_the_wrong_way_round_is_refused(text: str, right: str) -> None:
+    with pytest.raises(ValueError, match=f"the gate is '{right}'"):
+        Minimum.parse(text)
+
+
+def test_more_perplexity_is_a_regression_and_less_is_none() -> None:
+    more = replace(comparison(2.0, 1.5, 2.5, 1e-9), metric="perplexity")
+    less = replace(comparison(-2.0, -2.5, -1.5, 1e-9), metric="perplexity")
+    assert judge_regression(more, 0.0, against="demo/a@v1").verdict is FAIL
+    assert judge_regression(less, 0.0, against="demo/a@v1").verdict is PASS
+    assert "items this one answers better" in judge_regression(less, 0.0, against="demo/a@v1").sentence
 
 
 @pytest.mark.parametrize("margin", [float("nan"), float("inf"), -0.1, 5.0])

@@ -52,6 +52,7 @@ def test_times_are_told_in_utc() -> None:
 def test_an_axis_ends_on_round_numbers() -> None:
     assert ScoreAxis.over([0.171, 0.879]).ticks == (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
     assert ScoreAxis.over([0.801, 0.838]).ticks == (0.8, 0.81, 0.82, 0.83, 0.84)
+    assert ScoreAxis.over([9.5, 31.0]).ticks == (0.0, 10.0, 20.0, 30.0, 40.0)
     assert ScoreAxis.over([]).ticks == (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -61,3 +62,11 @@ def test_an_axis_holds_every_score(values: list[float]) -> None:
     assert 2 <= len(axis.ticks) <= 6
     assert all(0 <= float(axis.at(value).removesuffix("%")) <= 100 for value in values)
     assert float(axis.span(min(values), max(values)).removesuffix("%")) <= 100
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("f1", "F1"), ("matthews", "Matthews correlation"), ("perplexity", "Perplexity (less is better)")],
+)
+def test_a_metric_says_which_way_it_is_better(name: str, words: str) -> None:
+    assert figures.metric(name) == words

@@ -224,7 +224,7 @@ def test_a_board_says_what_its_suite_is(hub: SeededHub) -> None:
     digest = hub.client.get("/api/v1/suites/demo/topics").json()["digest"]
     for said in (
         "Which <topic> is it?",
-        "Metric accuracy",
+        "Metric Accuracy",
         "Items 8",
         "Labels 2",
         "Majority class 0.500",
