@@ -14,7 +14,7 @@ from hub.api.responses import answer
 from hub.auth.policy import Action, Principal
 from hub.domain import aliases, catalog, openings
 from hub.domain.aliases import Expected
-from hub.domain.snapshots import find_snapshot
+from hub.domain.snapshots import MAIN, find_snapshot
 from hub.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
 from hub.hf import shapes
 from hub.hf.addresses import hub_url, whole
@@ -136,6 +136,8 @@ def delete_tag(
 ) -> Response:
     """Remove an alias. The tags of versions stay."""
     alias = whole(tag)
+    if find_snapshot(session, principal, namespace, name, MAIN).version is None:
+        raise NotFound(f"{namespace}/{name} has no tags: it waits for its first version.", code="ALIAS_UNKNOWN")
     if alias in {f"v{each.version}" for each in catalog.get_adapter(session, principal, namespace, name).versions}:
         raise Forbidden(f"{alias} is a version, whose name stays: only aliases are removed.", code="VERSION_IMMUTABLE")
     aliases.remove_alias(session, principal, AdapterRef(namespace, name), alias)

@@ -10,7 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from huggingface_hub import CommitOperationAdd
-from huggingface_hub.errors import HfHubHTTPError, RemoteEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    RemoteEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from tests.builders import BASE_NAME, make_archive, make_base
 from tests.hf.conftest import Wire
@@ -67,6 +72,11 @@ def test_an_adapter_is_made_before_it_has_a_version(wire: Wire) -> None:
     assert wire.hub.get("/adapters/demo/made", headers=wire.hub.headers()).status_code == 404
     with pytest.raises(RepositoryNotFoundError):
         wire.api(None).model_info("demo/made")
+
+    with pytest.raises(RevisionNotFoundError):
+        api.delete_tag("demo/made", tag="prod")
+    with pytest.raises(RevisionNotFoundError):
+        api.create_tag("demo/made", tag="prod")
 
     api.update_repo_settings("demo/made", visibility="public")
     assert wire.api(None).model_info("demo/made").private is False

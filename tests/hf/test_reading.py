@@ -209,6 +209,8 @@ def test_what_is_not_there_is_their_exception(wire: Wire, cache: Path) -> None:
     assert (api.repo_exists("demo/nothing"), api.file_exists("demo/read", "nothing.bin")) == (False, False)
     assert (api.repo_exists("demo/read"), api.file_exists("demo/read", CARD_FILE)) == (True, True)
     assert api.revision_exists("demo/read", "v9") is False
+    missing = wire.hub.client.head("/demo/read/resolve/v1/nothing.bin")  # which clients remember of this commit
+    assert (missing.status_code, missing.headers["x-repo-commit"]) == (404, commit_of(wire, 1))
 
 
 @pytest.mark.parametrize("repo", ["gpt2", "demo/read"])
