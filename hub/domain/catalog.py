@@ -241,10 +241,14 @@ def _parent_ref(session: Session, reader: Principal | None, version: Version) ->
     """What it was made from, unless that is hidden from `reader`."""
     if version.parent_id is None:
         return None
+    home, number = versions.place_of(session, version.parent_id)
+    if home == version.adapter_id:  # as nearly always: who sees the version sees this one
+        return f"{adapter_id(version.adapter)}@v{number}"
     parent = versions.by_id(session, version.parent_id)
     assert parent is not None
     return ref_of(parent) if is_visible_to(session, reader, parent.adapter) else None
 
 
 def is_visible_to(session: Session, reader: Principal | None, adapter: Adapter) -> bool:
+    """Whether `reader` may see an adapter that was found by other means than its name."""
     return adapters.find(session, viewer_of(reader), adapter.account.name, adapter.name) is not None

@@ -22,6 +22,7 @@ from hub.db.models import Adapter, Version
 from hub.db.queries import aliases, evaluations, versions
 from hub.domain.audit import Change, record
 from hub.domain.catalog import hold_adapter, require_served, select_version, version_detail
+from hub.domain.evaluations import enqueue_for_version
 from hub.domain.finding import relist
 from hub.domain.shaping import ref_of, version_summary
 from hub.domain.views import VersionDetail, VersionSummary
@@ -45,9 +46,11 @@ def yank(session: Session, principal: Principal, ref: AdapterRef, reason: str) -
 
 
 def unyank(session: Session, principal: Principal, ref: AdapterRef) -> VersionDetail:
+    """Gives the version again, and asks for the evaluations that it missed meanwhile."""
     adapter, version = _hold_served(session, principal, ref)
     version.yank_reason = None
     refresh_latest(session, adapter)
+    enqueue_for_version(session, version, version.base, adapter.account_id, at=db.now(session))
     return _done(session, principal, version, Change.VERSION_UNYANKED)
 
 
@@ -81,11 +84,13 @@ def quarantine(session: Session, principal: Principal, ref: AdapterRef, reason: 
 
 
 def release(session: Session, principal: Principal, ref: AdapterRef) -> VersionDetail:
-    """Ends the quarantine."""
+    """Ends the quarantine, and asks for the evaluations that the version missed meanwhile."""
     adapter, version = _hold(session, principal, ref, to=Action.QUARANTINE)
     _require_not_deleted(version)
     version.quarantine_reason = None
     refresh_latest(session, adapter)
+    if version.yank_reason is None:
+        enqueue_for_version(session, version, version.base, adapter.account_id, at=db.now(session))
     return _done(session, principal, version, Change.VERSION_RELEASED)
 
 

@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from hub.care.checking import check
-from hub.db.models import Account, Version
+from hub.db.models import Account, AuditEvent, Version
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
 from vera.manifest import WEIGHTS_FILE
@@ -122,6 +122,46 @@ def test_a_yanked_version_leaves_the_leaderboard_and_comes_back(three: Hub) -> N
     assert board() == ["demo/tiny@v1", "demo/tiny@v3"]
     three.delete(f"{TINY}/versions/v2/yank", three.headers())
     assert "demo/tiny@v2" in board()
+
+
+def test_a_version_that_is_given_again_is_evaluated_by_what_came_meanwhile(three: Hub) -> None:
+    three.put(f"{TINY}/versions/v3/yank", WORSE, three.headers())
+    worker = three.worker()
+    assert [worker.must_claim()["ref"], worker.must_claim()["ref"]] == ["demo/tiny@v1", "demo/tiny@v2"]
+    assert worker.claim() is None
+
+    three.delete(f"{TINY}/versions/v3/yank", three.headers())
+
+    assert worker.must_claim()["ref"] == "demo/tiny@v3"
+
+
+def test_every_change_is_in_the_record(three: Hub) -> None:
+    headers, admin = three.headers(), admin_of(three)
+    three.put(f"{TINY}/aliases/prod", {"version": "v1"}, headers)
+    three.delete(f"{TINY}/aliases/prod", headers)
+    three.put(f"{TINY}/versions/v3/yank", WORSE, headers)
+    three.delete(f"{TINY}/versions/v3/yank", headers)
+    three.put(f"{TINY}/versions/v3/deprecation", {"message": "Old."}, headers)
+    three.delete(f"{TINY}/versions/v3/deprecation", headers)
+    three.put(f"{TINY}/versions/v3/quarantine", WORSE, admin)
+    three.delete(f"{TINY}/versions/v3/quarantine", admin)
+    delete(three, 3)
+
+    with three.database.reading() as session:
+        events = session.scalars(select(AuditEvent).where(AuditEvent.chain == "demo").order_by(AuditEvent.number)).all()
+        assert [(event.action, event.actor) for event in events[3:]] == [
+            ("alias.set", "demo"),
+            ("alias.removed", "demo"),
+            ("version.yanked", "demo"),
+            ("version.unyanked", "demo"),
+            ("version.deprecated", "demo"),
+            ("version.undeprecated", "demo"),
+            ("version.quarantined", "ada"),
+            ("version.released", "ada"),
+            ("version.deleted", "demo"),
+        ]
+        assert events[3].facts == {"alias": "prod", "before": None, "after": 1, "protected": False}
+        assert (events[5].subject, events[5].facts) == ("demo/tiny@v3", {"reason": "It is worse than v1."})
 
 
 # -- Deprecate ------------------------------------------------------------------------------------

@@ -36,6 +36,14 @@ def by_id(session: Session, version_id: int) -> Version | None:
     return session.scalar(_with_author().where(Version.id == version_id))
 
 
+def place_of(session: Session, version_id: int) -> tuple[int, int]:
+    """The adapter (its id) and the number of a version that exists."""
+    adapter_id, number = session.execute(
+        select(Version.adapter_id, Version.number).where(Version.id == version_id)
+    ).one()
+    return adapter_id, number
+
+
 def by_number(session: Session, adapter_id: int, number: int) -> Version | None:
     return session.scalar(_of(adapter_id).where(Version.number == number))
 
