@@ -95,6 +95,31 @@ def gc(*, data_dir: Path | None, grace_hours: int, is_rehearsal: bool) -> None:
     click.echo(f"{cleared.blobs} files, {cleared.size_bytes:,} bytes, {verb}.")
 
 
+@admin.command(name="export")
+@folder_argument
+@data_option
+@click.option("--only", "namespace", metavar="NAMESPACE", help="One user's or organisation's adapters.")
+def export_registry(*, folder: Path, data_dir: Path | None, namespace: str | None) -> None:
+    """Write the adapters as plain folders into FOLDER, which must not be there yet. Scores and tokens stay here."""
+    from hub.care.exporting import export
+
+    with _parts(data_dir) as (database, objects):
+        written = export(database, objects, folder, namespace=namespace)
+    click.echo(f"{folder} holds {written} versions.")
+
+
+@admin.command(name="import")
+@folder_argument
+@data_option
+def import_registry(*, folder: Path, data_dir: Path | None) -> None:
+    """Bring in what an export has written to FOLDER. What is here already stays as it is."""
+    from hub.care.importing import bring_in
+
+    with _parts(data_dir) as (database, objects):
+        brought = bring_in(database, objects, folder)
+    click.echo(f"{brought} versions are new here.")
+
+
 @contextmanager
 def _parts(data_dir: Path | None) -> Iterator[tuple[Database, ObjectBlobs | None]]:
     """The database and the object store of a hub that may be in use. Its schema must be this release's."""
@@ -119,10 +144,11 @@ def _parts(data_dir: Path | None) -> Iterator[tuple[Database, ObjectBlobs | None
 @contextmanager
 def _refusals() -> Iterator[None]:
     from hub.errors import HubError, StartRefused
+    from vera.errors import VeraError
 
     try:
         yield
     except StartRefused as error:
         raise Refused(str(error), error.exit_code) from error
-    except HubError as error:
+    except (HubError, VeraError) as error:
         raise Refused(str(error), 1) from error

@@ -90,7 +90,7 @@ PLUGIN_HELP = {
     "serve": "Run a hub on this machine.",
     "worker": "Run an evaluation worker for a hub.",
     "suite": "Check a suite of your own before a worker runs it.",
-    "admin": "Look after a hub: backup, restore, fsck, gc.",
+    "admin": "Look after a hub: backup, restore, fsck, gc, export, import.",
     "migrate": "Bring the database of a hub to the current schema.",
 }
 
