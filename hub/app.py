@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse
 from starlette.concurrency import run_in_threadpool
 
 import vera
+from hub.access.answers import Again
 from hub.access.intake import Intake
 from hub.access.permission import ReadOnly, require_declared_actions
 from hub.access.services import Services
@@ -114,6 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
     )  # last: /{namespace}/{name} takes what is left
     openapi.install(app)
     api_errors.install(app, _as_its_door_says)
+    app.add_middleware(Again)
     app.add_middleware(WholeSegments)
     app.add_middleware(Gate, host_names=settings.host_names, allow_addresses=not is_loopback(settings.host))
     require_declared_actions(app)

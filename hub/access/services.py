@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
+from hub.access.answers import Answers
 from hub.access.intake import Intake
 from hub.access.limits import Buckets, Failures
 from hub.auth.identities import Issuers
@@ -34,6 +35,7 @@ class Services:
     # Sign-ins that went wrong, by where they came from.
     wrong_sign_ins: Failures = field(default_factory=Failures)
     buckets: Buckets = field(default_factory=Buckets)
+    answers: Answers = field(default_factory=Answers)
     git_names: GitNames = field(default_factory=GitNames)
 
 
