@@ -237,6 +237,13 @@ def test_what_is_longer_than_the_limit_is_cut(
     assert item.start == start
 
 
+def test_an_encoder_is_not_trained_to_generate_with_a_head_drawn_at_random(llama: Path, tiny_folder: Path) -> None:
+    with pytest.raises(VeraError, match="cannot generate") as caught:
+        Base.open(tiny_folder, "text-generation", RECIPE, name="tests/tiny")
+    assert caught.value.code == "HEAD_UNTRAINED"
+    assert Base.open(llama, "text-generation", RECIPE, name="tests/tiny").model.lm_head is not None
+
+
 def test_a_prompt_can_be_a_turn_of_a_chat(llama: Path) -> None:
     task = Generation(load_llama(llama), replace(RECIPE, chat=True))
     (item,) = task.items(Examples(("the cat",), ("red",)))

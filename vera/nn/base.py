@@ -11,6 +11,7 @@ from torch import nn
 from vera.data import TEXT_GENERATION
 from vera.fingerprint import BaseFingerprint, of_files
 from vera.manifest import BaseIdentity
+from vera.nn.opening import open_language_model
 from vera.nn.training.recipe import Recipe
 
 
@@ -38,13 +39,16 @@ class Base:
         """The base in the checkpoint folder `path`, as `task` and `recipe` need it, on `device`.
 
         Its files are hashed unless their `fingerprint` is known; whether the model holds them is
-        proven when it is trained.
+        proven when it is trained. Raises VeraError (HEAD_UNTRAINED) when it is to generate and is no decoder.
         """
-        from transformers import AutoModel, AutoModelForCausalLM
+        from transformers import AutoModel
 
-        kind = AutoModelForCausalLM if task == TEXT_GENERATION else AutoModel
         dtype = "float32" if recipe.dtype == "float32" else "auto"  # auto: as stored
-        model: Any = kind.from_pretrained(path, local_files_only=True, dtype=dtype)
+        model: Any = (
+            open_language_model(path, {"dtype": dtype})
+            if task == TEXT_GENERATION
+            else AutoModel.from_pretrained(path, local_files_only=True, dtype=dtype)
+        )
         return cls(model.to(device), fingerprint or of_files(path), name, revision)
 
     @property

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
+from vera.errors import VeraError
 from vera.manifest import Manifest
 from vera.peft_format import head_outputs
 
@@ -31,8 +32,31 @@ def open_base(path: Path, manifest: Manifest, options: Mapping[str, Any] | None 
         _was_trained_to_generate(manifest)
         or _generates(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
     )
-    kind = transformers.AutoModelForCausalLM if generates else transformers.AutoModel
-    return kind.from_pretrained(path, local_files_only=True, **(options or {})).eval()
+    if generates:
+        return open_language_model(path, options or {}).eval()
+    return transformers.AutoModel.from_pretrained(path, local_files_only=True, **(options or {})).eval()
+
+
+def open_language_model(path: Path, options: Mapping[str, Any]) -> Any:
+    """The checkpoint at `path` with its language-modelling head.
+
+    Raises VeraError (HEAD_UNTRAINED) when it has none, as an encoder: transformers would draw one at random.
+    """
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng(devices=[]):
+        opened: Any = AutoModelForCausalLM.from_pretrained(
+            path, local_files_only=True, output_loading_info=True, **options
+        )
+    model, found = opened
+    if drawn := sorted(found["missing_keys"]):
+        raise VeraError(
+            f"The checkpoint {path} cannot generate: it has no {', '.join(drawn[:3])} of a {type(model).__name__}, which "
+            "would be drawn at random. Give a decoder that was saved with its language-modelling head.",
+            code="HEAD_UNTRAINED",
+            missing=drawn[:20],
+        )
+    return model
 
 
 def outputs_of_own_head(manifest: Manifest) -> int | None:
