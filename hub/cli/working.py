@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from hub.api.middleware import LOOPBACK_NAMES
 
+_LABELS_SHOWN = 20
+
 
 def work(
     name: str | None,
@@ -50,7 +52,9 @@ def _described(suite: Any, shown: int) -> list[str]:
         f"  task      {definition['task']}, by {declared['metric']}",
         f"  data      {definition['data']['source']}, {declared['items']:,} items ({definition['data']['digest'][:19]}…)",
     ]
-    lines += [f"  labels    {', '.join(declared['labels'])}"] if declared["labels"] else []
+    labels = declared["labels"]
+    more = f" and {len(labels) - _LABELS_SHOWN} more" if len(labels) > _LABELS_SHOWN else ""
+    lines += [f"  labels    {', '.join(map(_short, labels[:_LABELS_SHOWN]))}{more}"] if labels else []
     lines += [f"  baseline  {value:.4f} by the most common label" for value in declared["baselines"].values()]
     lines += [f"  note      {note}" for note in suite.questions.notes]
     return [*lines, *(f"  item {row + 1}    {_item(suite, row)}" for row in range(min(shown, len(examples))))]
@@ -61,7 +65,7 @@ def _item(suite: Any, row: int) -> str:
     target = examples.targets[row]
     asked = [f"image {examples.images[row].sha256[:12]}…"] if examples.images else [_short(examples.texts[row])]
     asked += [_short(examples.pairs[row])] if examples.pairs else []
-    return f"{' | '.join(asked)} → {labels[target] if labels else _short(str(target))}"
+    return f"{' | '.join(asked)} → {_short(str(labels[target] if labels else target))}"
 
 
 def _short(text: str) -> str:

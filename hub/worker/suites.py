@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -128,16 +129,11 @@ class Suite:
 
 def load_suite(stated: SuiteFile, *, datasets: Path | None = None, offline: bool = False) -> Suite:
     """The suite with its items. A copy of its data below the folder `datasets` goes before Hugging Face, which is
-    asked for what is not in its cache unless `offline`.
+    asked, unless `offline`, for what is not in its cache.
 
     Raises DataError when the data is not to be had, and SuiteError when it is not what the suite says.
     """
-    copy = datasets / stated.folder if datasets is not None and stated.folder else None
-    is_copied = copy is not None and copy.is_dir()
-    questions = load_questions(
-        str(copy) if is_copied else stated.data, task=stated.task, split=stated.split, text=stated.text,
-        label=stated.label, image=stated.image, labels=stated.labels, limit=stated.limit, offline=offline,
-    )  # fmt: skip
+    questions = _questions(stated, datasets=datasets, offline=offline)
     if stated.is_local:
         _check_files(stated, questions)
     if stated.positive is not None and stated.positive not in questions.labels:
@@ -145,6 +141,28 @@ def load_suite(stated: SuiteFile, *, datasets: Path | None = None, offline: bool
             f"{stated.name}: positive is {stated.positive!r}, which is none of the labels {', '.join(questions.labels)}."
         )
     return Suite(stated, questions)
+
+
+def _questions(stated: SuiteFile, *, datasets: Path | None, offline: bool) -> Questions:
+    copy = datasets / stated.folder if datasets is not None and stated.folder else None
+    read = partial(
+        load_questions, task=stated.task, split=stated.split, text=stated.text, label=stated.label,
+        image=stated.image, labels=stated.labels, limit=stated.limit,
+    )  # fmt: skip
+    if copy is not None and copy.is_dir():
+        return read(str(copy))
+    if offline or stated.is_local:
+        return read(stated.data, offline=offline)
+    try:
+        return read(stated.data, offline=True)  # it is pinned: what is in the cache is what it is
+    except DataError:
+        pass
+    try:
+        return read(stated.data)
+    except DataError as error:
+        if stated.folder is None:
+            raise
+        raise DataError(f"{error} A copy of it in FOLDER/{stated.folder} is read with `--datasets FOLDER`.") from error
 
 
 def named(given: Iterable[str], *, datasets: Path | None = None) -> Mapping[str, Suite]:

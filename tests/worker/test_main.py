@@ -122,6 +122,25 @@ def test_what_is_pushed_is_scored(lab: Lab) -> None:
     assert done.score in (0, 0.25, 0.5, 0.75, 1)
 
 
+def test_a_suite_whose_metric_is_no_mean_is_scored_from_what_each_item_was_answered(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    rows = "".join(f"{text},{label}\n" for text in TEXTS for label in LABELS)
+    suite = write_suite(tmp_path / "more", f"text,label\n{rows}", name="tests/f1", metric="f1", positive="cat")
+    lab.worker.hub.register_worker("w", [suite.declaration()])
+    pushed = push_archive(lab.user, make_tiny(lab.base, head=True), AdapterRef("demo", "tiny"))
+    asked = lab.user.request_evaluation(pushed.version.ref, "tests/f1").id
+    lab.worker.suites = {suite.name: suite}
+    lab.start_worker()
+
+    done = lab.wait(asked, is_over)
+
+    assert done.state == "done", done.reason
+    # Each text stands there as a cat and as a dog, so of n texts that are called a cat n are right.
+    assert done.score in [0.0, *(pytest.approx(2 * n / (4 + 2 * n)) for n in (1, 2, 3, 4))]
+    assert done.interval is not None
+    assert done.interval[0] <= done.score <= done.interval[1]
+
+
 def test_an_adapter_whose_pair_is_stored_is_scored_like_the_same_one_with_a_drawn_pair(lab: Lab) -> None:
     drawn = make_tiny(lab.base, head=True)
     ids = []

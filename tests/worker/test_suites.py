@@ -134,6 +134,12 @@ def test_a_data_set_that_is_not_here_is_a_sentence_with_two_ways_to_get_it(
         suites.load_suite(read_suite(path), offline=True)
 
 
+def test_a_column_of_identifiers_is_no_column_of_labels(tmp_path: Path) -> None:
+    rows = "".join(f"text {number},id-{number}\n" for number in range(30))
+    with pytest.raises(DataError, match="30 labels for 30 items"):
+        write_suite(tmp_path, f"text,label\n{rows}")
+
+
 def test_glue_is_ten_suites_that_a_folder_of_copies_gives(tmp_path: Path) -> None:
     folder = tmp_path / "glue" / "mnli"
     folder.mkdir(parents=True)

@@ -109,7 +109,7 @@ def divide_as_given(
         present = (str(item.target) for item in [*unseen, *heldout, *(validation or ())])
         labels = ordered_labels(present, label_order)
         _require_two(name, labels, 1)
-        _require_repetition(name, labels, train)
+        require_repetition(name, labels, len(train))
         said += _unseen_labels(name, unseen, heldout)
     parts = [None if part is None else numbered(part, labels) for part in (unseen, heldout, validation)]
     assert parts[0] is not None
@@ -153,10 +153,11 @@ def _require_two(name: str, labels: Sequence[str], at_least: int) -> None:
         )
 
 
-def _require_repetition(name: str, labels: Sequence[str], train: Sequence[Item]) -> None:
-    if len(labels) > max(_ANY_LABELS, len(train) // 2):
+def require_repetition(name: str, labels: Sequence[str], items: int) -> None:
+    """Raises DataError where nearly every item has a label of its own, as an identifier is."""
+    if len(labels) > max(_ANY_LABELS, items // 2):
         raise DataError(
-            f"{name} has {len(labels)} labels for {len(train)} items to train on, such as {labels[0]!r}: "
+            f"{name} has {len(labels)} labels for {items} items, such as {labels[0]!r}: "
             f"is it the right column of labels?"
         )
 

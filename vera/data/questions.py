@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vera.data import huggingface, places
 from vera.data.columns import Wanted
-from vera.data.dividing import Item, numbered, ordered_labels
+from vera.data.dividing import Item, numbered, ordered_labels, require_repetition
 from vera.data.examples import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, Examples, Source, items_digest
 from vera.data.layouts import Layout, lay_out
 from vera.data.places import Place
@@ -124,6 +124,8 @@ def _labels(items: Sequence[Item], task: str, stated: Sequence[str], name: str) 
     present = {str(item.target) for item in items}
     if stated and (beside := sorted(present - set(stated))):
         raise DataError(f"{name} has the label {beside[0]!r}, which is none of {', '.join(stated)}.")
+    if not stated:
+        require_repetition(name, sorted(present), len(items))
     return tuple(stated) or ordered_labels(present)
 
 
