@@ -88,6 +88,13 @@ def log(hub: Hub, webhook: dict[str, Any]) -> list[dict[str, Any]]:
     return list(answer.json()["items"])
 
 
+def invite(hub: Hub) -> None:
+    """A change in acme that a webhook may hear of."""
+    hub.headers("demo")  # a user of that name
+    answer = hub.post("/orgs/acme/invitations", {"user": "demo", "role": "reader"}, hub.headers("olga"))
+    assert answer.status_code == 201, answer.text
+
+
 def let_time_pass(hub: Hub, by: timedelta = timedelta(days=2)) -> None:
     with hub.database.writing() as session:
         due = db.now(session) - timedelta(seconds=1)
@@ -123,7 +130,7 @@ def test_a_webhook_hears_what_it_asked_for(hub: Hub, receiver: Receiver, poster:
     add(hub, receiver.url, adapter="one", actions=["version.pushed"])
     for seed, (namespace, name) in enumerate([("acme", "one"), ("acme", "two"), ("other", "one")]):
         hub.push(make_archive(seed=seed), name, user=namespace, headers=hub.headers("olga"))
-    hub.post("/orgs/acme/invitations", {"user": "demo", "role": "reader"}, hub.headers("olga"))
+    invite(hub)
 
     send_due(hub.database, poster)
 
@@ -177,7 +184,7 @@ def test_a_receiver_that_is_gone_is_sent_nothing_more(hub: Hub, receiver: Receiv
     receiver.status = 410
     webhook = add(hub, receiver.url)
     send_due(hub.database, poster)
-    hub.post("/orgs/acme/invitations", {"user": "demo", "role": "reader"}, hub.headers("olga"))
+    invite(hub)
 
     assert send_due(hub.database, poster) == 0
     assert [each["state"] for each in log(hub, webhook)] == ["failed"]
@@ -218,7 +225,7 @@ def test_one_slow_receiver_does_not_take_every_place(hub: Hub, receiver: Receive
     hub.found("acme")
     first = add(hub, receiver.url)
     for _ in range(5):
-        hub.post("/orgs/acme/invitations", {"user": "demo", "role": "reader"}, hub.headers("olga"))
+        invite(hub)
     second = add(hub, receiver.url, actions=["webhook.added"])
 
     taken = [str(message.webhook_id) for message in deliveries._take(hub.database)]
