@@ -12,6 +12,8 @@ from hub.errors import Malformed
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 # A parser in Python takes about a second per megabyte.
 _MAX_BYTES = 16 * 1024
+# With each bracket that is open it looks at all others once more.
+_MAX_DEPTH = 16
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -21,6 +23,11 @@ class _PlainLoader(yaml.SafeLoader):
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("it has aliases (*name), which are not read here")
         return super().compose_node(parent, index)
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        if self.flow_level >= _MAX_DEPTH:
+            raise yaml.YAMLError(f"it has brackets within brackets, more than {_MAX_DEPTH} deep")
+        super().fetch_flow_collection_start(token)
 
 
 def front_matter(card: str) -> dict[str, Any]:

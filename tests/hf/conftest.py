@@ -29,9 +29,9 @@ class Wire:
         return HfApi(endpoint=self.url, token=self.hub.token(user) if user else False)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
-    """One hub for the tests of a module: each uses names of its own. It knows the base of the builders."""
+    """One hub for all tests: each uses names of its own. It knows the base of the builders."""
     hub = start(Settings(data_dir=tmp_path_factory.mktemp("hub")))
     hub.register_base()
     with listening(hub.app) as url:

@@ -12,6 +12,7 @@ from tests.hf.conftest import Wire
 from tests.tiny import load_tiny_bert, write_tiny_bert
 from tests.tiny_adapters import make_tiny
 from vera import fingerprint
+from vera.archive import Archive
 from vera.nn.attach import attach
 
 
@@ -23,34 +24,40 @@ def base(tmp_path_factory: pytest.TempPathFactory, wire: Wire) -> Path:
     return folder
 
 
-def run(wire: Wire, folder: Path, program: str, *arguments: object) -> None:
-    done = programs.run(program, *arguments, url=wire.url, token=wire.hub.token(), home=folder / "home")
-    assert done.returncode == 0, done.stderr
-
-
-def test_peft_answers_as_the_adapter_was_published(wire: Wire, base: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def published(wire: Wire, base: Path) -> Archive:
+    """demo/for-peft, which its author has pushed without PEFT."""
     archive = make_tiny(fingerprint.of_files(base), seed=3)
     assert wire.hub.push(archive, "for-peft").status_code == 201
+    return archive
 
-    run(wire, tmp_path, "peft_user.py", base, "demo/for-peft", "v1", tmp_path / "answer.pt")
 
+@pytest.fixture(scope="module")
+def answers(
+    wire: Wire, base: Path, published: Archive, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, torch.Tensor]:
+    """What the adapters answer to whoever uses them with PEFT."""
+    folder = tmp_path_factory.mktemp("user")
+    done = programs.run(
+        "peft_user.py", base, folder / "answers.pt", url=wire.url, token=wire.hub.token(), home=folder / "home"
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(torch.load(folder / "answers.pt"))
+
+
+def test_peft_answers_as_the_adapter_was_published(
+    base: Path, published: Archive, answers: dict[str, torch.Tensor]
+) -> None:
     model = load_tiny_bert(base)
-    attach(model, archive, fingerprint.of_files(base))
+    attach(model, published, fingerprint.of_files(base))
     with torch.no_grad():
         ours = model(input_ids=peft_user.IDS, attention_mask=torch.ones_like(peft_user.IDS)).last_hidden_state
-    theirs = torch.load(tmp_path / "answer.pt")
     # The same products in another order, in float32.
-    torch.testing.assert_close(theirs, ours, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(answers["for-peft"], ours, rtol=1e-4, atol=1e-5)
 
 
-def test_what_peft_pushes_is_what_peft_gets_back(wire: Wire, base: Path, tmp_path: Path) -> None:
-    run(wire, tmp_path, "peft_author.py", base, "demo/by-peft", tmp_path / "trained.pt")
+def test_what_peft_pushes_is_what_peft_gets_back(wire: Wire, base: Path, answers: dict[str, torch.Tensor]) -> None:
     version = wire.hub.get("/adapters/demo/by-peft/versions/v1").json()
     assert version["manifest"]["base"]["fingerprint"] == fingerprint.of_files(base).value
     assert (version["stored_projection"], version["manifest"]["projection"]["seed"]) == (None, 0)
-
-    run(wire, tmp_path, "peft_user.py", base, "demo/by-peft", "v1", tmp_path / "answer.pt")
-
-    torch.testing.assert_close(
-        torch.load(tmp_path / "answer.pt"), torch.load(tmp_path / "trained.pt"), rtol=1e-5, atol=1e-6
-    )
+    torch.testing.assert_close(answers["by-peft"], answers["before"], rtol=1e-5, atol=1e-6)

@@ -44,7 +44,7 @@ def test_whoami_says_who_the_token_speaks_for(wire: Wire) -> None:
     wire.hub.found("acme")
     me = wire.api("olga").whoami()
     assert (me["type"], me["name"], me["auth"]["accessToken"]["role"]) == ("user", "olga", "write")
-    assert [(org["name"], org["roleInOrg"]) for org in me["orgs"]] == [("acme", "owner")]
+    assert ("acme", "owner") in [(org["name"], org["roleInOrg"]) for org in me["orgs"]]
 
 
 def test_whoami_refuses_a_token_that_is_none(wire: Wire) -> None:
@@ -278,7 +278,7 @@ def test_a_login_at_the_other_hub_keeps_nobody_from_reading(wire: Wire) -> None:
         wire.api(None).model_info("demo/read", token="vhp_abcdefghijklmnop")
 
 
-@pytest.mark.parametrize("block", ["a: &x [1]\nb: *x", "a: [", "- 1", "a: " + "[" * 5000, "x" * 20000])
+@pytest.mark.parametrize("block", ["a: &x [1]\nb: *x", "a: [", "- 1", "a: " + "[" * 16000, "x" * 20000])
 def test_a_card_that_cannot_be_read_hides_nothing_else(wire: Wire, block: str) -> None:
     name = f"card-{hashlib.sha256(block.encode()).hexdigest()[:8]}"
     wire.hub.push(make_archive(seed=5, card=f"---\n{block}\n---\n# Card\n"), name)

@@ -29,15 +29,15 @@ def commits_of(wire: Wire, adapter: str) -> list[str]:
 
 
 def test_an_alias_is_a_tag_and_a_revision(wire: Wire) -> None:
-    adapter = stock(wire, "tagged")
+    adapter = stock(wire, "aliased")
     wire.hub.put(f"{adapter}/aliases/prod", {"version": "v1"}, wire.hub.headers())
     first, second = commits_of(wire, adapter)
 
-    refs = wire.api(None).list_repo_refs("demo/tagged")
+    refs = wire.api(None).list_repo_refs("demo/aliased")
 
     assert {ref.name: ref.target_commit for ref in refs.tags} == {"v1": first, "v2": second, "prod": first}
     assert [ref.name for ref in refs.branches] == ["main"]
-    assert wire.api(None).model_info("demo/tagged", revision="prod").sha == first
+    assert wire.api(None).model_info("demo/aliased", revision="prod").sha == first
 
 
 def test_a_yanked_version_is_not_main_and_is_fetched_by_name_with_a_warning(wire: Wire, cache: Path) -> None:
