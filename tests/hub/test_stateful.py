@@ -112,8 +112,10 @@ class Registry(RuleBasedStateMachine):
         self.author = [hub.headers() for hub in self.hubs]
         self.admin = [hub.headers("ada") for hub in self.hubs]
 
-    def pick(self, number: int) -> int:
-        return 1 + number % (len(self.model.versions) + 1)
+    def pick(self, number: int, undone: str | None = None) -> int:
+        """A version, or the next one; to undo something, one that it was done to, when there is one."""
+        done = [each for each, version in self.model.versions.items() if undone and getattr(version, undone)]
+        return done[number % len(done)] if done else 1 + number % (len(self.model.versions) + 1)
 
     def do(self, expected: Outcome, method: str, path: str, *, as_admin: bool = False, **request: object) -> bool:
         """Asks every hub, each of which must answer as the model does. True when it was done."""
@@ -145,7 +147,7 @@ class Registry(RuleBasedStateMachine):
 
     @rule(number=numbers, is_undone=st.booleans())
     def yank(self, number: int, is_undone: bool) -> None:
-        number = self.pick(number)
+        number = self.pick(number, "is_yanked" if is_undone else None)
         path, in_use = f"/versions/v{number}/yank", not is_undone and bool(self.model.names_of(number))
         expected = self.model.refusal(number) or (IN_USE if in_use else OK)
         body = {} if is_undone else {"json": {"reason": "Worse."}}
@@ -154,7 +156,7 @@ class Registry(RuleBasedStateMachine):
 
     @rule(number=numbers, is_undone=st.booleans())
     def deprecate(self, number: int, is_undone: bool) -> None:
-        number = self.pick(number)
+        number = self.pick(number, "is_deprecated" if is_undone else None)
         expected = self.model.refusal(number) or OK
         body = {} if is_undone else {"json": {"message": "Old."}}
         if self.do(expected, "DELETE" if is_undone else "PUT", f"/versions/v{number}/deprecation", **body):
@@ -162,7 +164,7 @@ class Registry(RuleBasedStateMachine):
 
     @rule(number=numbers, is_undone=st.booleans())
     def quarantine(self, number: int, is_undone: bool) -> None:
-        number = self.pick(number)
+        number = self.pick(number, "is_quarantined" if is_undone else None)
         refusal = self.model.refusal(number)
         expected = (refusal if refusal != WITHHELD else None) or OK
         body = {} if is_undone else {"json": {"reason": "Odd."}}
