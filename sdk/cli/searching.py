@@ -51,7 +51,7 @@ def _option(section: str, *names: str, **attributes: Any) -> Callable[[_F], _F]:
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_app
 def search(app: App, /, words: tuple[str, ...], *, limit: int, as_json: bool, sort: str, **narrowed: Any) -> None:
-    """Find adapters.
+    """Find adapters by words, tags, base, task, size and score.
 
     WORDS are the beginnings of words of names, bases, tasks, labels, tags, data sets, licenses and cards;
     every one must be there.
