@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-import jwt
-
 from hub.errors import Invalid, Unauthorized, Unavailable
+
+# jwt brings cryptography, nine megabytes that a hub without trusted publishers never needs: it is imported where it is used.
+if TYPE_CHECKING:
+    import jwt
 
 Flavour = Literal["github", "gitlab"]
 ALGORITHMS = ("RS256", "ES256")
@@ -82,6 +84,8 @@ class Issuers:
         Raises Invalid for what is no token, Unauthorized for one that proves nothing, Unavailable when the
         issuer does not answer.
         """
+        import jwt
+
         header, claimed = _peek(token)
         issuer = claimed.get("iss")
         if not isinstance(issuer, str) or issuer not in self._flavours:
@@ -117,6 +121,8 @@ class Issuers:
         return known[kid]
 
     def _fetch_keys(self, issuer: str) -> dict[str, jwt.PyJWK]:
+        import jwt
+
         location = self._fetch(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
         address = location.get("jwks_uri") if isinstance(location, dict) else None
         if not isinstance(address, str) or urlsplit(address)[:2] != urlsplit(issuer)[:2]:
@@ -129,6 +135,8 @@ class Issuers:
 
 
 def _peek(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    import jwt
+
     try:
         if len(token) > _MAX_TOKEN:
             raise ValueError("it is too long")
