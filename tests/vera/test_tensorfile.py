@@ -15,39 +15,15 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vera.errors import ArchiveError
+from tests.hostile.real_files import ours, theirs
 from vera.tensorfile import (
     ADAPTER_LIMITS,
     BASE_LIMITS,
     ITEM_BYTES,
-    PREFIX_BYTES,
     HeaderLimits,
-    header_length,
     parse,
-    parse_header,
     serialize,
 )
-
-Read = dict[str, tuple[str, tuple[int, ...], bytes]]
-
-
-def strict(data: bytes, limits: HeaderLimits) -> Read | None:
-    """What the reader of the project finds in `data`, or None when it refuses."""
-    try:
-        body = PREFIX_BYTES + header_length(data[:PREFIX_BYTES], len(data), limits)
-        entries = parse_header(data[PREFIX_BYTES:body], len(data) - body, limits)
-    except ArchiveError:
-        return None
-    return {e.name: (e.dtype, e.shape, data[body + e.start : body + e.end]) for e in entries}
-
-
-def reference(data: bytes) -> Read | None:
-    """What the safetensors library finds in `data`, or None when it refuses."""
-    try:
-        tensors = safetensors.deserialize(data)
-    except safetensors.SafetensorError:
-        return None
-    return {name: (t["dtype"], tuple(t["shape"]), bytes(t["data"])) for name, t in tensors}
 
 
 def assemble(header: object, body: bytes, *, length: int | None = None) -> bytes:
@@ -129,15 +105,15 @@ def spoiled_drafts(draw: st.DrawFn) -> bytes:
 @settings(max_examples=300)
 @given(data=drafts().map(Draft.assemble) | spoiled_drafts())
 def test_whatever_it_reads_safetensors_reads_the_same(limits: HeaderLimits, data: bytes) -> None:
-    read = strict(data, limits)
+    read = ours(data, limits)
     if read is not None:
-        assert read == reference(data)
+        assert read == theirs(data)
 
 
 @given(data=st.binary(max_size=64) | st.binary(max_size=64).map(lambda text: assemble(text, b"")))
 def test_noise_is_refused_or_read_as_safetensors_reads_it(data: bytes) -> None:
-    read = strict(data, BASE_LIMITS)
-    assert read is None or read == reference(data)
+    read = ours(data, BASE_LIMITS)
+    assert read is None or read == theirs(data)
 
 
 @given(draft=drafts())
@@ -147,7 +123,7 @@ def test_a_base_is_refused_only_for_empty_tensors_and_control_characters(draft: 
     is_usual = all(0 not in value["shape"] and name.isprintable() and name for name, value in entries)
     data = draft.assemble()
     if is_usual:
-        assert strict(data, BASE_LIMITS) == reference(data)
+        assert ours(data, BASE_LIMITS) == theirs(data)
 
 
 # -- what it writes -------------------------------------------------------------------------------
