@@ -13,6 +13,8 @@ from sdk.cli.terminal import App, clean, pass_app, size
 if TYPE_CHECKING:
     from vera.nn.exporting import Exported
 
+# A share of the adapter, lost by rounding, that answers may show; float32 loses less than a millionth.
+_WORTH_SAYING = 0.01
 # What PEFT calls the checkpoint, and why it is larger than the adapter.
 _KINDS = {
     "lora": ("LoRA", "each module has its own copy of the matrices now"),
@@ -54,6 +56,11 @@ def _say(exported: Exported) -> None:
     if exported.fingerprint:
         terminal.say(f"{clean(exported.folder)}  {exported.fingerprint}")
         terminal.say(f"  an ordinary checkpoint of {size(exported.tensor_bytes)}, and another model than its base")
+        if exported.lost > _WORTH_SAYING:
+            terminal.note(
+                f"  the base's dtype cannot hold all of it: rounding took away {exported.lost:.0%} of what the adapter "
+                "changes in the weights. Unmerged, or as --lora, it is whole."
+            )
     else:
         times = exported.tensor_bytes / exported.vector_bytes
         kind, why = _KINDS[exported.form]

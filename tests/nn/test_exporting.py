@@ -77,6 +77,7 @@ def test_a_merged_checkpoint_is_an_ordinary_model_that_answers_as_the_adapted_on
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert names == {path.name for path in tiny_folder.iterdir()} | {EXPORT_FILE, "README.md"}
     assert exported.fingerprint == fingerprint.of_files(tmp_path / "out").value != archive.manifest.base.fingerprint
+    assert exported.lost < 1e-5
 
 
 def test_an_export_says_what_it_was_made_of(tiny_folder: Path, tiny_base: BaseFingerprint, tmp_path: Path) -> None:
@@ -117,7 +118,7 @@ def test_shards_dtype_and_layout_stay_those_of_the_base(tmp_path: Path, method: 
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
     adapted, archive = attached_to(model, base, sizes=sizes, method=method)
 
-    write_merged(adapted, archive, base, tmp_path / "out")
+    exported = write_merged(adapted, archive, base, tmp_path / "out")
 
     shards = sorted(path.name for path in base.glob("*.safetensors"))
     assert len(shards) > 1
@@ -125,6 +126,7 @@ def test_shards_dtype_and_layout_stay_those_of_the_base(tmp_path: Path, method: 
     assert (tmp_path / "out" / INDEX_FILE).read_bytes() == (base / INDEX_FILE).read_bytes()
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").eval()
     assert merged.dtype == torch.bfloat16
+    changed = missed = 0.0
     for name in sizes:
         module: Any = model.get_submodule(name)
         exact = (
@@ -133,6 +135,10 @@ def test_shards_dtype_and_layout_stay_those_of_the_base(tmp_path: Path, method: 
         got = merged.get_submodule(name).weight.detach().double()
         # Once, to the nearest of 8 bits; and what float32 sums differ by.
         assert torch.all((got - exact).abs() <= exact.abs() * 2**-8 + 1e-6)
+        changed += float((exact - module.weight.detach()).square().sum())
+        missed += float((exact - got).square().sum())
+    assert exported.lost == pytest.approx((missed / changed) ** 0.5, rel=1e-3)
+    assert about(tmp_path / "out")["lost_by_rounding"] == round(exported.lost, 4) > 0
     with torch.no_grad():
         expected, got = model(tokens(2)).logits, merged.float()(tokens(2)).logits
     assert (got - expected).norm() < 0.02 * expected.norm()  # all weights of two layers in bfloat16

@@ -49,6 +49,7 @@ class Exported:
     """What was written to `folder`. `tensor_bytes` is its tensor files', `vector_bytes` the adapter's vectors'.
 
     `fingerprint` is that of a merged checkpoint; `head` the name of the head's file, if there is one.
+    `lost` is the share of the adapter's change of the weights that rounding to their dtype took away, by norm.
     """
 
     folder: Path
@@ -57,6 +58,23 @@ class Exported:
     vector_bytes: int
     fingerprint: str | None = None
     head: str | None = None
+    lost: float = 0.0
+
+
+@dataclass
+class _Rounding:
+    """Adds up, as squares, what an adapter changes in the weights and what their dtype cannot hold of it."""
+
+    changed: float = 0.0
+    missed: float = 0.0
+
+    def add(self, before: Tensor, exact: Tensor, rounded: Tensor) -> None:
+        self.changed += (exact - before).square().sum(dtype=torch.float64).item()
+        self.missed += (exact - rounded).square().sum(dtype=torch.float64).item()
+
+    @property
+    def lost(self) -> float:
+        return float((self.missed / self.changed) ** 0.5) if self.changed else 0.0
 
 
 def write_merged(adapted: Any, archive: Archive, checkpoint: Path, out: Path) -> Exported:
@@ -73,16 +91,17 @@ def write_merged(adapted: Any, archive: Archive, checkpoint: Path, out: Path) ->
     deltas = bank.slot(attached.name).deltas
     for name in deltas:
         check_mergeable(bank, name)
+    rounding = _Rounding()
     with _written(out) as folder:
         if has_own_head(archive.manifest):
-            _save_merged_model(bank, deltas, archive, folder)
+            _save_merged_model(bank, deltas, archive, folder, rounding)
         else:
-            _write_merged_files(checkpoint, folder, bank, deltas, attached.manifest)
+            _write_merged_files(checkpoint, folder, bank, deltas, attached.manifest, rounding=rounding)
         _copy_configuration(checkpoint, folder)
         fingerprint = of_files(folder).value
         head = None if has_own_head(archive.manifest) else _write_head(archive, folder)
-        _write_about(attached, MERGED, folder, head, fingerprint=fingerprint)
-    return _exported(out, MERGED, archive.manifest, fingerprint=fingerprint, head=head)
+        _write_about(attached, MERGED, folder, head, fingerprint=fingerprint, lost_by_rounding=round(rounding.lost, 4))
+    return _exported(out, MERGED, archive.manifest, fingerprint=fingerprint, head=head, lost=rounding.lost)
 
 
 def write_lora(adapted: Any, archive: Archive, out: Path) -> Exported:
@@ -146,33 +165,35 @@ def _written(out: Path) -> Iterator[Path]:
         fresh.rename(out)
 
 
-def _save_merged_model(bank: Bank, deltas: Mapping[str, Delta], archive: Archive, folder: Path) -> None:
+def _save_merged_model(
+    bank: Bank, deltas: Mapping[str, Delta], archive: Archive, folder: Path, rounding: _Rounding
+) -> None:
     """The live model as transformers saves it, with W' and the head in the place of its own."""
     model: Any = bank.model
     tensors = model.state_dict()
     for module_name, delta in deltas.items():
         name = f"{live_name(bank, module_name)}.weight"
-        tensors[name] = _merged(tensors[name], bank.targets[module_name], delta)
+        tensors[name] = _merged(tensors[name], bank.targets[module_name], delta, rounding)
     for name, tensor in vectors_of(archive).head.items():
         tensors[name] = torch.from_numpy(tensor.copy()).to(tensors[name].dtype)
     model.save_pretrained(folder, state_dict=tensors)
 
 
 def _write_merged_files(
-    checkpoint: Path, folder: Path, bank: Bank, deltas: Mapping[str, Delta], manifest: Manifest
+    checkpoint: Path, folder: Path, bank: Bank, deltas: Mapping[str, Delta], manifest: Manifest, *, rounding: _Rounding
 ) -> None:
     of_tensor = {module.weight: module.name for module in manifest.modules}
     merged: set[str] = set()
     shards = checkpoint_files(checkpoint)
     for shard in shards:
-        merged |= _write_merged_shard(shard, folder / shard.name, bank, deltas, of_tensor)
+        merged |= _write_merged_shard(shard, folder / shard.name, bank, deltas, of_tensor, rounding=rounding)
     _check_complete(merged, of_tensor, checkpoint)
     if shards[0].name != SINGLE_FILE and checkpoint.is_dir():
         shutil.copyfile(checkpoint / INDEX_FILE, folder / INDEX_FILE)
 
 
 def _write_merged_shard(
-    shard: Path, to: Path, bank: Bank, deltas: Mapping[str, Delta], of_tensor: Mapping[str, str]
+    shard: Path, to: Path, bank: Bank, deltas: Mapping[str, Delta], of_tensor: Mapping[str, str], *, rounding: _Rounding
 ) -> set[str]:
     """Gives the names of the tensors that were merged into."""
     from safetensors import safe_open
@@ -183,7 +204,7 @@ def _write_merged_shard(
     found = tensors.keys() & of_tensor.keys()
     for name in found:
         module_name = of_tensor[name]
-        tensors[name] = _merged(tensors[name], bank.targets[module_name], deltas[module_name])
+        tensors[name] = _merged(tensors[name], bank.targets[module_name], deltas[module_name], rounding)
     save_file(tensors, to, metadata=metadata)
     return found
 
@@ -199,10 +220,13 @@ def _check_complete(merged: set[str], of_tensor: Mapping[str, str], checkpoint: 
 
 
 @torch.no_grad()
-def _merged(weight: Tensor, module: torch.nn.Module, delta: Delta) -> Tensor:
+def _merged(weight: Tensor, module: torch.nn.Module, delta: Delta, rounding: _Rounding) -> Tensor:
     """What the stored `weight` of `module` becomes, laid out and rounded as it is stored."""
     rows = as_rows(module, weight.to(next(delta.parameters()).device))
-    return as_rows(module, delta.adapted(rows)).to(weight.dtype).cpu().contiguous()
+    exact = delta.adapted(rows)
+    rounded = exact.to(weight.dtype)
+    rounding.add(rows, exact, rounded)
+    return as_rows(module, rounded).cpu().contiguous()
 
 
 def _copy_configuration(checkpoint: Path, folder: Path) -> None:
@@ -231,7 +255,7 @@ def _write_head(archive: Archive, folder: Path) -> str | None:
     return HEAD_FILE
 
 
-def _write_about(attached: Attached, form: str, folder: Path, head: str | None, **more: str) -> None:
+def _write_about(attached: Attached, form: str, folder: Path, head: str | None, **more: str | float) -> None:
     manifest = attached.manifest
     parsed: dict[str, Any] = json.loads(manifest.to_bytes())
     about = {
@@ -261,9 +285,11 @@ def _card(manifest: Manifest, form: str, ref: str | None, head: str | None) -> s
     return f"# {ref or manifest.digest}\n\n{what}\nMade by vera-hub; `{EXPORT_FILE}` says of what.\n{about_head}"
 
 
-def _exported(out: Path, form: str, manifest: Manifest, **more: str | None) -> Exported:
+def _exported(
+    out: Path, form: str, manifest: Manifest, *, head: str | None, fingerprint: str | None = None, lost: float = 0.0
+) -> Exported:
     tensor_bytes = sum(path.stat().st_size for path in out.glob("*.safetensors") if path.name != HEAD_FILE)
-    return Exported(out, form, tensor_bytes, manifest.weights.vector_bytes, **more)
+    return Exported(out, form, tensor_bytes, manifest.weights.vector_bytes, fingerprint, head, lost)
 
 
 def _json(value: object) -> str:
