@@ -123,11 +123,11 @@ def fetch(
         _check_yanked(resolved, is_allowed=allow_yanked or pin is not None or parsed.is_immutable)
         _warn_of_deprecation(resolved)
         try:
-            files, downloaded_bytes = _fetch_files(resolved, door)
+            fetched_archive, downloaded_bytes = _fetch_archive(resolved, door)
         except NotFound:
             _ask_what_became_of(resolved, door)
             raise
-    fetched = Fetched(resolved, archive.inspect(files), downloaded_bytes)
+    fetched = Fetched(resolved, fetched_archive, downloaded_bytes)
     if pin is not None:
         pin.check(fetched.archive.manifest)
     return fetched
@@ -302,14 +302,15 @@ def _warn_of_memory(ref: AdapterRef, known: Resolution) -> None:
     )
 
 
-def _fetch_files(resolved: Resolved, hub: Hub) -> tuple[dict[str, bytes], int]:
-    """The bytes of every file of the version, and how many of them were downloaded."""
+def _fetch_archive(resolved: Resolved, hub: Hub) -> tuple[Archive, int]:
+    """The version, checked, and how many bytes of it were downloaded."""
     source = _Files(resolved.ref, hub)
     manifest_bytes = source.get(MANIFEST_FILE, resolved.digest.removeprefix("sha256:"), at_hand=_manifest_in(resolved))
     manifest = Manifest.from_bytes(manifest_bytes)
     promised = {WEIGHTS_FILE: manifest.weights.sha256, **{path: f.sha256 for path, f in manifest.files.items()}}
     files = source.get_all(promised, at_hand={CONFIG_FILE: peft_format.config_of(manifest)})
-    return {MANIFEST_FILE: manifest_bytes, **files}, source.downloaded_bytes
+    checked = archive.inspect({MANIFEST_FILE: manifest_bytes, **files}, manifest=manifest)
+    return checked, source.downloaded_bytes
 
 
 def _manifest_in(resolved: Resolved) -> bytes | None:

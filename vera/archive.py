@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,11 @@ class Archive:
     def card(self) -> str:
         return self.files.get(CARD_FILE, b"").decode()
 
+    @cached_property
+    def tensors(self) -> Mapping[str, NDArray[np.generic]]:
+        """The weights by the names they have in their file, as arrays over its bytes. BF16 comes as uint16 words."""
+        return tensorfile.parse(self.files[WEIGHTS_FILE])
+
 
 @dataclass(frozen=True)
 class Vectors:
@@ -86,12 +92,13 @@ class Vectors:
     magnitude: Mapping[str, Array] = field(default_factory=dict)
 
 
-def inspect(files: Mapping[str, bytes], *, sealed: bool = True) -> Archive:
+def inspect(files: Mapping[str, bytes], *, sealed: bool = True, manifest: Manifest | None = None) -> Archive:
     """The adapter that `files` (name → bytes) are, with every promise of the manifest checked.
 
     A sealed adapter has every file its manifest names; a folder that is still worked on
-    (`sealed=False`) is the manifest and the weights alone. Raises ArchiveError or ManifestError
-    for the first thing that is not as promised.
+    (`sealed=False`) is the manifest and the weights alone. `manifest` is given by whoever has read
+    it from these very bytes already. Raises ArchiveError or ManifestError for the first thing that
+    is not as promised.
 
     Whoever was promised a version compares `manifest.digest` with the promise: a manifest vouches
     for every other file, and only its digest vouches for the manifest.
@@ -104,16 +111,17 @@ def inspect(files: Mapping[str, bytes], *, sealed: bool = True) -> Archive:
                 path=path,
             )
     _check_sizes(files)
-    manifest = Manifest.from_bytes(files[MANIFEST_FILE])
+    manifest = manifest or Manifest.from_bytes(files[MANIFEST_FILE])
+    archive = Archive(manifest, dict(files))
     _check_files(manifest, files, sealed)
-    _check_tensors(manifest, tensorfile.parse(files[WEIGHTS_FILE]))
+    _check_tensors(manifest, archive.tensors)
     if CONFIG_FILE in files and files[CONFIG_FILE] != peft_format.config_of(manifest):
         raise ArchiveError(
             f"{CONFIG_FILE} is not the one that follows from {MANIFEST_FILE}: push the folder with vera-hub, which writes it.",
             code="CONFIG_MISMATCH",
         )
     _decode_card(files.get(CARD_FILE, b""))
-    return Archive(manifest, dict(files))
+    return archive
 
 
 def seal_files(files: Mapping[str, bytes]) -> Archive:
@@ -152,7 +160,7 @@ def pack(vectors: Vectors, *, dtype: str = "float32") -> tuple[bytes, Weights, t
 
 def vectors_of(archive: Archive) -> Vectors:
     """The learned vectors of a checked archive, as float32 arrays."""
-    tensors = tensorfile.parse(archive.files[WEIGHTS_FILE])
+    tensors = archive.tensors
     keys = {module.name: peft_format.vector_keys(module.name) for module in archive.manifest.modules}
     return Vectors(
         lambda_b={module: _decode(tensors[key_b]) for module, (key_b, _) in keys.items()},

@@ -157,6 +157,7 @@ class Manifest:
                 "write it with vera.manifest.Manifest.to_bytes.",
                 code="MANIFEST_NOT_CANONICAL",
             )
+        vars(manifest)["digest"] = _digest_of(data)  # which need not be written a second time to be hashed
         return manifest
 
     def to_bytes(self) -> bytes:
@@ -166,7 +167,7 @@ class Manifest:
     @cached_property
     def digest(self) -> str:
         """The version digest, `sha256:…` of the canonical bytes."""
-        return f"sha256:{hashlib.sha256(self.to_bytes()).hexdigest()}"
+        return _digest_of(self.to_bytes())
 
     @property
     def parameters(self) -> int:
@@ -363,6 +364,10 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "license": manifest.license,
         "files": {path: {"sha256": entry.sha256, "bytes": entry.size_bytes} for path, entry in manifest.files.items()},
     }
+
+
+def _digest_of(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def _parse(value: object) -> Manifest:

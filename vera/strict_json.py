@@ -7,10 +7,13 @@ with RecursionError, and lets half a surrogate pair through, which no encoder wi
 from __future__ import annotations
 
 import json
+import re
 from typing import NoReturn
 
 MAX_DEPTH = 8
 _MAX_INTEGER_DIGITS = 19
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # to its end or, where it has none, to that of the text
+_BRACKET = re.compile(r"[\[\]{}]")
 
 
 class DuplicateKey(ValueError):
@@ -54,19 +57,11 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _check_depth(text: str, max_depth: int) -> None:
-    depth, in_string, escaped = 0, False, False
-    for char in text:
-        if in_string:
-            in_string = escaped or char != '"'
-            escaped = char == "\\" and not escaped
-        elif char == '"':
-            in_string = True
-        elif char in "{[":
-            depth += 1
-            if depth > max_depth:
-                raise ValueError(f"it is nested more than {max_depth} deep")
-        elif char in "}]":
-            depth -= 1
+    depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        depth += 1 if bracket in "{[" else -1
+        if depth > max_depth:
+            raise ValueError(f"it is nested more than {max_depth} deep")
 
 
 def _check_characters(value: object) -> None:

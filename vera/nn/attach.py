@@ -14,7 +14,7 @@ from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_REGRESSION
 from vera.errors import BaseMismatch, VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import Manifest, Task
-from vera.nn.bank import Bank, fill
+from vera.nn.bank import Bank
 from vera.nn.draw import ProvenPair
 from vera.nn.hashing import Progress
 from vera.nn.heads import (
@@ -105,8 +105,8 @@ def attach(
             manifest.projection_digest,
             ProvenPair(manifest.recipe, manifest.projection_digest, budget_bytes, archive.projection),
             method=manifest.method,
+            vectors=vectors,
         )
-        fill(slot, vectors)
         slot.heads = heads
     bank.activate(name)
     attached = Attached(bank, name, manifest, proof, ref)

@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -30,6 +32,7 @@ from vera.nn.linear import is_target, linear_size, lookup_scale, weight_of
 from vera.nn.mixing import WeightedSum, per_row
 from vera.nn.offloading import device_of
 from vera.nn.own_heads import Forward, HeadRows, OwnHead, Replacing
+from vera.nn.uploading import copy_arrays, upload
 from vera.projection import Projection
 
 
@@ -102,9 +105,10 @@ class Bank:
         projection: Callable[[], Projection] | ProvenPair,
         *,
         method: str = VERA,
+        vectors: Vectors | None = None,
         label: Any = None,
     ) -> Slot:
-        """A new adapter `name` of `method` (VeRA, DVoRA) with untrained vectors.
+        """A new adapter `name` of `method` (VeRA, DVoRA) with these `vectors`, untrained ones when there are none.
 
         `projection` is called, or drawn where the modules are, only when `digest` is new here.
 
@@ -114,14 +118,17 @@ class Bank:
         modules = tuple(modules)
         for module in modules:
             self._check_target(module)
+        devices = {module.name: device_of(self.targets[module.name]) for module in modules}
+        trained = _placed(vectors, devices) if vectors else {}
         deltas: dict[str, Delta] = {}
         for module in modules:
-            shared = self._shared(digest, device_of(self.targets[module.name]), projection)
+            shared, given = self._shared(digest, devices[module.name], projection), trained.get(module.name)
             if method == DVORA:
-                deltas[module.name] = DvoraDelta(shared, self.targets[module.name], module.name)
+                deltas[module.name] = DvoraDelta(shared, self.targets[module.name], module.name, given)
             else:
-                deltas[module.name] = VeraDelta(shared, module.in_features, module.out_features)
-        return self.add(name, deltas, label=label)
+                deltas[module.name] = VeraDelta(shared, module.in_features, module.out_features, given)
+        slot = self.slots[name] = Slot(deltas, label)
+        return slot
 
     def add(self, name: str, deltas: Mapping[str, Delta], *, label: Any = None) -> Slot:
         """A new adapter `name` made of `deltas`, placed where the modules they stand beside are."""
@@ -337,13 +344,13 @@ class Bank:
 
 def fill(slot: Slot, vectors: Vectors) -> None:
     """Copy trained `vectors` into the deltas of `slot`, in place."""
-    with torch.no_grad():
-        for name, delta in slot.deltas.items():
-            assert isinstance(delta, VeraDelta)
-            delta.lambda_b.copy_(torch.from_numpy(vectors.lambda_b[name]))
-            delta.lambda_d.copy_(torch.from_numpy(vectors.lambda_d[name]))
-            if isinstance(delta, DvoraDelta):
-                delta.magnitude.copy_(torch.from_numpy(vectors.magnitude[name]))
+    live: list[Tensor] = []
+    given: list[NDArray[np.float32]] = []
+    for name, arrays in _by_module(vectors).items():
+        for kind, array in arrays.items():
+            live.append(getattr(slot.deltas[name], kind))
+            given.append(array)
+    copy_arrays(live, given)
 
 
 def read(slot: Slot) -> Vectors:
@@ -355,6 +362,27 @@ def read(slot: Slot) -> Vectors:
         head={},
         magnitude={name: _array(delta.magnitude) for name, delta in deltas.items() if isinstance(delta, DvoraDelta)},
     )
+
+
+def _by_module(vectors: Vectors) -> dict[str, dict[str, NDArray[np.float32]]]:
+    """The vectors of each module, by the names its delta has for them."""
+    kinds = {"lambda_d": vectors.lambda_d, "lambda_b": vectors.lambda_b, "magnitude": vectors.magnitude}
+    return {
+        module: {kind: arrays[module] for kind, arrays in kinds.items() if module in arrays}
+        for module in vectors.lambda_b
+    }
+
+
+def _placed(vectors: Vectors, devices: Mapping[str, torch.device]) -> dict[str, dict[str, Tensor]]:
+    """The vectors of each module on its device."""
+    arrays = [(module, kind, array) for module, kinds in _by_module(vectors).items() for kind, array in kinds.items()]
+    placed: dict[str, dict[str, Tensor]] = {module: {} for module in devices}
+    for device in set(devices.values()):
+        there = [part for part in arrays if devices[part[0]] == device]
+        tensors = upload([array for _, _, array in there], device)
+        for (module, kind, _), tensor in zip(there, tensors, strict=True):
+            placed[module][kind] = tensor
+    return placed
 
 
 def _array(parameter: Tensor) -> Any:

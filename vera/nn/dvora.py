@@ -10,7 +10,7 @@ constant in the backward pass, which changes little and saves the memory of its 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -31,12 +31,14 @@ class DvoraDelta(VeraDelta):
     written. Raises TargetError (TARGET_UNSUPPORTED) when it is quantised.
     """
 
-    def __init__(self, shared: SharedProjection, module: nn.Module, module_name: str) -> None:
+    def __init__(
+        self, shared: SharedProjection, module: nn.Module, module_name: str, trained: Mapping[str, Tensor] | None = None
+    ) -> None:
         _check_readable(module, module_name)
-        super().__init__(shared, *linear_size(module))
+        super().__init__(shared, *linear_size(module), trained)
         self._module = (module,)  # in a tuple: it belongs to the model
         self._kept: tuple[object, Tensor] | None = None
-        self.magnitude = nn.Parameter(torch.cat([_norms(W.float()) for W in self._weight_runs()]).detach())
+        self.magnitude = nn.Parameter(trained["magnitude"] if trained else self._norms_of_weight())
 
     @property
     def module(self) -> nn.Module:
@@ -86,6 +88,9 @@ class DvoraDelta(VeraDelta):
         runs = zip(self._weight_runs(), torch.split(B_OR, self._run_rows), strict=True)
         with torch.autocast(A_RI.device.type, enabled=False):  # it would round ΔW
             return torch.cat([_norms(torch.addmm(W.float(), B, A_RI)) for W, B in runs])
+
+    def _norms_of_weight(self) -> Tensor:
+        return torch.cat([_norms(W.float()) for W in self._weight_runs()]).detach()
 
     def _weight_runs(self) -> Sequence[Tensor]:
         return torch.split(weight_rows(self.module), self._run_rows)

@@ -10,7 +10,7 @@ embedding is the linear map of a one-hot vector: it is given token numbers, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -93,16 +93,18 @@ class Delta(nn.Module):
 class VeraDelta(Delta):
     """λb ⊙ B (λd ⊙ (A x)) for one module, with the leading columns of A and rows of B.
 
-    λd starts at 0.1 and λb at 0, so a new delta adds exactly nothing. Both are float32, whatever
-    torch's default dtype is at the time.
+    Without `trained` vectors λd (rank) starts at 0.1 and λb (out_features) at 0, so a new delta adds
+    exactly nothing. All are float32, whatever torch's default dtype is at the time.
     """
 
-    def __init__(self, shared: SharedProjection, in_features: int, out_features: int) -> None:
+    def __init__(
+        self, shared: SharedProjection, in_features: int, out_features: int, trained: Mapping[str, Tensor] | None = None
+    ) -> None:
         super().__init__()
         self._shared = (shared,)  # in a tuple: the bank owns it, and it must not be registered once per module
         self.in_features, self.out_features = in_features, out_features
-        self.lambda_d = nn.Parameter(torch.full((shared.A_RI.shape[0],), LAMBDA_D_INITIAL, dtype=torch.float32))
-        self.lambda_b = nn.Parameter(torch.zeros(out_features, dtype=torch.float32))
+        vectors = trained or _untrained(shared, out_features)
+        self.lambda_d, self.lambda_b = nn.Parameter(vectors["lambda_d"]), nn.Parameter(vectors["lambda_b"])
 
     @property
     def shared(self) -> SharedProjection:
@@ -116,6 +118,14 @@ class VeraDelta(Delta):
         A_RI = self.shared.A_RI[:, : self.in_features]
         B_OR = self.shared.B_OR[: self.out_features]
         return self.lambda_d[:, None] * A_RI, self.lambda_b[:, None] * B_OR
+
+
+def _untrained(shared: SharedProjection, out_features: int) -> Mapping[str, Tensor]:
+    rank, device = shared.A_RI.shape[0], shared.A_RI.device
+    return {
+        "lambda_d": torch.full((rank,), LAMBDA_D_INITIAL, dtype=torch.float32, device=device),
+        "lambda_b": torch.zeros(out_features, dtype=torch.float32, device=device),
+    }
 
 
 class LoraDelta(Delta):
