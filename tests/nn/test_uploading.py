@@ -7,7 +7,7 @@ import torch
 from vera.nn.uploading import copy_arrays, upload
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
-ARRAYS = [np.arange(n, dtype=np.float32).reshape(shape) for n, shape in [(5, (5,)), (1, (1,)), (6, (2, 3))]]
+ARRAYS = [np.arange(size, dtype=np.float32) for size in (5, 1, 6)]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -55,3 +55,13 @@ def test_arrays_are_copied_into_tensors_where_they_lie(device: str) -> None:
 def test_nothing_is_uploaded_as_nothing() -> None:
     assert upload([], torch.device("cpu")) == []
     copy_arrays([], [])
+
+
+def test_a_copy_is_counted_as_a_write() -> None:
+    """What is kept for an unchanged vector, as DVoRA's norms are, must not outlive the vector."""
+    (tensor,) = upload([ARRAYS[0]], torch.device("cpu"))
+    before = tensor._version
+
+    copy_arrays([tensor], [ARRAYS[0]])
+
+    assert tensor._version > before

@@ -344,13 +344,12 @@ class Bank:
 
 def fill(slot: Slot, vectors: Vectors) -> None:
     """Copy trained `vectors` into the deltas of `slot`, in place."""
-    live: list[Tensor] = []
-    given: list[NDArray[np.float32]] = []
-    for name, arrays in _by_module(vectors).items():
-        for kind, array in arrays.items():
-            live.append(getattr(slot.deltas[name], kind))
-            given.append(array)
-    copy_arrays(live, given)
+    filled = [
+        (getattr(slot.deltas[name], kind), array)
+        for name, arrays in _by_module(vectors).items()
+        for kind, array in arrays.items()
+    ]
+    copy_arrays([live for live, _ in filled], [array for _, array in filled])
 
 
 def read(slot: Slot) -> Vectors:
