@@ -16,6 +16,13 @@ Several adapters on one model:
         ...
     sdk.unload(model, "org/a")
 
+Thousands of one kind, for a GPU that serves many customers at once:
+
+    with sdk.pack(model, "org/a", capacity=4096) as packed:
+        packed.load("org/b")
+        packed.use(["org/a", "org/b", None])
+        ...
+
 `import sdk` costs nothing: each name is imported when it is first used, and only what works on a
 live model needs torch.
 """
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
     from sdk.fetching import pull
     from sdk.live import activate, rows, unload
     from sdk.loading import load, load_many
+    from sdk.packing import pack
     from sdk.pushing import push
     from sdk.verifying import Verification, verify
 
@@ -42,6 +50,7 @@ __all__ = [
     "export",
     "load",
     "load_many",
+    "pack",
     "pull",
     "push",
     "rows",
@@ -57,6 +66,7 @@ _ROOMS = {
     "export": "sdk.exporting",
     "load": "sdk.loading",
     "load_many": "sdk.loading",
+    "pack": "sdk.packing",
     "pull": "sdk.fetching",
     "push": "sdk.pushing",
     "rows": "sdk.live",

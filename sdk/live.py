@@ -73,7 +73,7 @@ def activate(model: Any, ref: str | None) -> Any:
     if ref is None:
         bank.activate(None)
         return backbone
-    held = _held(bank, ref)
+    held = held_of(bank, ref)
     return reactivate(backbone, held.attached, held.head_of)
 
 
@@ -84,7 +84,7 @@ def unload(model: Any, ref: str) -> None:
     and ROWS_ACTIVE or ADAPTER_MERGED while it is in use.
     """
     bank, backbone = bank_on(model), backbone_of(model)
-    name = _held(bank, ref).attached.name
+    name = held_of(bank, ref).attached.name
     bank.remove(name)
     for each in (model, backbone):
         if isinstance(vars(each).get("vera"), Attached) and each.vera.name == name:
@@ -98,7 +98,7 @@ def rows(model: Any, refs: Sequence[str | None]) -> AbstractContextManager[None]
     pass whose batch has another number of rows.
     """
     bank = bank_on(model)
-    return bank.rows([None if ref is None else _held(bank, ref).attached.name for ref in refs])
+    return bank.rows([None if ref is None else held_of(bank, ref).attached.name for ref in refs])
 
 
 @contextmanager
@@ -132,7 +132,8 @@ def _restore(bank: Bank | None, slots: Set[str], weights: Mapping[str, float]) -
         bank.combine(weights)
 
 
-def _held(bank: Bank, ref: str) -> Held:
+def held_of(bank: Bank, ref: str) -> Held:
+    """The loaded adapter `ref`. Raises VeraError: ADAPTER_NOT_LOADED, ADAPTER_AMBIGUOUS."""
     parsed = AdapterRef.parse(ref)
     loaded = _held_on(bank)
     found = _found(parsed, loaded)

@@ -31,18 +31,23 @@ def make_tiny(
     card: str = "# tiny\n",
     method: str = VERA,
     task: Task | None = None,
+    pair_seed: int | None = None,
 ) -> Archive:
     """An adapter of the tiny BERT, or of `modules`; with `head`, one that tells cats from dogs (badly), or that does
     `task`.
 
-    Without `pooling` its head is that of a BertForSequenceClassification.
+    The matrices are drawn from `pair_seed`, or from `seed` too. Without `pooling` its head is that of a BertForSequenceClassification.
     """
     task = task or Task("text-classification", ("cat", "dog"), pooling, 32)
     outputs = max(1, len(task.labels))
     rng = np.random.default_rng(seed)
     modules = tuple(modules) or tuple(AdaptedModule(name, *sizes[name]) for name in sorted(sizes))
     recipe = ProjectionRecipe(
-        PEFT_MT19937, seed, rank, max(m.in_features for m in modules), max(m.out_features for m in modules)
+        PEFT_MT19937,
+        seed if pair_seed is None else pair_seed,
+        rank,
+        max(m.in_features for m in modules),
+        max(m.out_features for m in modules),
     )
     heads = {"classifier.weight": _normal(rng, outputs, 32), "classifier.bias": np.zeros(outputs, np.float32)}
     vectors = Vectors(

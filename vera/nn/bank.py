@@ -20,18 +20,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from vera.archive import Vectors
 from vera.errors import TargetError, VeraError
 from vera.manifest import DVORA, VERA, AdaptedModule
 from vera.nn.draw import ProvenPair
 from vera.nn.dvora import DvoraDelta
+from vera.nn.hanging import Hung, check_unadapted
 from vera.nn.layer import AdaptedForward, AdaptedLookup, Added, Delta, SharedProjection, VeraDelta
 from vera.nn.linear import is_target, linear_size, lookup_scale, weight_of
 from vera.nn.mixing import WeightedSum, per_row
 from vera.nn.offloading import device_of
-from vera.nn.own_heads import Forward, HeadRows, OwnHead, Replacing
+from vera.nn.own_heads import HeadRows, OwnHead, Replacing
 from vera.nn.uploading import copy_arrays, upload
 from vera.projection import Projection
 
@@ -69,8 +69,8 @@ class Bank:
         self.originals: dict[str, Tensor] = {}  # and those weights as they were, by module name
         self._in_rows = False
         self._projections: dict[tuple[str, torch.device], SharedProjection] = {}
-        self._hung: dict[str, _Hung] = {}
-        self._hung_heads: list[_Hung] = []
+        self._hung: dict[str, Hung] = {}
+        self._hung_heads: list[Hung] = []
         self._model = weakref.ref(model)
 
     @property
@@ -286,16 +286,16 @@ class Bank:
     def _hang(self, added: Mapping[str, Added], heads: Mapping[nn.Module, Replacing]) -> None:
         """Let the modules of `added`, and no others, add it to their outputs, and those of `heads` answer otherwise."""
         for module_name in added.keys() - self._hung.keys():
-            _check_unadapted(module_name, self.targets[module_name])
+            check_unadapted(module_name, self.targets[module_name])
         while self._hung:
             self._hung.popitem()[1].take_down()
         while self._hung_heads:
             self._hung_heads.pop().take_down()
         for module, replacing in heads.items():
-            self._hung_heads.append(_Hung.on(module, replacing(module.forward)))
+            self._hung_heads.append(Hung.on(module, replacing(module.forward)))
         for module_name, what in added.items():
             target = self.targets[module_name]
-            self._hung[module_name] = _Hung.on(target, _adapted_forward(target, what))
+            self._hung[module_name] = Hung.on(target, _adapted_forward(target, what))
 
     def _shared(
         self, digest: str, device: torch.device, projection: Callable[[], Projection] | ProvenPair
@@ -403,30 +403,6 @@ def find_targets(model: nn.Module, suffixes: Sequence[str]) -> dict[str, nn.Modu
     return {name: module for name, module in linear.items() if _ends(name, suffixes)}
 
 
-@dataclass(frozen=True)
-class _Hung:
-    """An adapted forward on a live module, and how to take it down."""
-
-    module: nn.Module
-    own: Callable[..., Tensor] | None  # a forward that somebody (accelerate does) had put on this very module
-    marker: RemovableHandle
-
-    @classmethod
-    def on(cls, module: nn.Module, forward: Forward) -> _Hung:
-        own = vars(module).get("forward")
-        # torch's TransformerEncoderLayer reads the weights of its linears, and calls them only if one has a hook.
-        marker = module.register_forward_hook(_seen_by_fast_paths)
-        module.forward = forward
-        return cls(module, own, marker)
-
-    def take_down(self) -> None:
-        self.marker.remove()
-        if self.own is None:
-            del self.module.forward
-        else:
-            self.module.forward = self.own
-
-
 def _adapted_forward(module: nn.Module, added: Added) -> AdaptedForward:
     if isinstance(module, nn.Embedding):
         return AdaptedLookup(module.forward, added, lookup_scale(module))
@@ -437,19 +413,6 @@ def _heads_per_row(rows: Sequence[Mapping[str, OwnHead]]) -> dict[nn.Module, Rep
     """For each module that some row's adapter has a head for: which row goes through which."""
     live = {name: head.live for heads in rows for name, head in heads.items()}
     return {module: partial(HeadRows, name, [heads.get(name) for heads in rows]) for name, module in live.items()}
-
-
-def _seen_by_fast_paths(_module: nn.Module, _inputs: object, _output: object) -> None:
-    """Changes nothing."""
-
-
-def _check_unadapted(module_name: str, module: nn.Module) -> None:
-    if isinstance(module.forward, AdaptedForward):
-        raise VeraError(
-            f"{module_name} goes through an adapter of another bank already: detach that one first.",
-            code="TARGET_TAKEN",
-            module=module_name,
-        )
 
 
 def _ends(name: str, suffixes: Sequence[str]) -> bool:

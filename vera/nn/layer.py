@@ -183,8 +183,12 @@ def first_product(x: Tensor, A_RI: Tensor) -> Tensor:
     return functional.embedding(x, A_RI.T)
 
 
+class Adapting:
+    """The `forward` of a live module that an adapter takes part in. One module has one at most."""
+
+
 @dataclass(frozen=True, eq=False)
-class AdaptedForward:
+class AdaptedForward(Adapting):
     """The `forward` of a live module that adds something to what its own `plain` forward gives.
 
     The sum is rounded once, to the dtype of the base's output. Under autocast that is the dtype of

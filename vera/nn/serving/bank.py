@@ -1,0 +1,210 @@
+"""Many adapters on a live model, packed: each row of a batch through its own, at next to the price of the base alone.
+
+A `vera.nn.bank.Bank` holds adapters of any kind, to be trained, summed and merged. A `PackedBank` holds
+adapters of one projection and one set of modules, thousands of them, to be answered with: a row of one
+tensor each, read where it lies, so that a captured CUDA graph goes on while adapters come, go and change rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from vera.archive import Vectors
+from vera.errors import TargetError, VeraError
+from vera.manifest import AdaptedModule
+from vera.nn.bank import Bank, read
+from vera.nn.dvora import DvoraDelta
+from vera.nn.hanging import Hung, check_unadapted
+from vera.nn.layer import Adapting, SharedProjection, VeraDelta
+from vera.nn.linear import is_linear, linear_size, weight_of
+from vera.nn.offloading import device_of
+from vera.nn.serving.choosing import Choices
+from vera.nn.serving.groups import beside, by_input
+from vera.nn.serving.packing import NOBODY, Packing
+from vera.nn.serving.products import MAX_MODULES, Compute, GroupProduct, Member, padded_rank
+
+
+class PackedBank:
+    """The adapters of one projection and one set of modules on one model, for batches whose rows are of many of them.
+
+    Within a `with` block of it the model answers batches as `use` has said last, whatever its other
+    bank has active outside of it. `rows` of a batch come first in every input of an adapted module.
+    """
+
+    def __init__(
+        self, bank: Bank, name: str, *, capacity: int, run: Callable[[], object], max_rows: int = 1024,
+        dtype: torch.dtype | None = None,
+    ) -> None:  # fmt: skip
+        """A bank for adapters like `name`, which is in `bank` and is the first one here too.
+
+        `run` is one pass of the model, of any batch: it shows which modules have the same input. The vectors
+        are held in `dtype`, that of the base by default. Raises TargetError (TARGET_UNSUPPORTED) for DVoRA, embeddings,
+        modules on several devices and heads.
+        """
+        deltas = _deltas_of(bank, name)
+        self.shared = _one_projection(deltas)
+        targets = {module: bank.targets[module] for module in deltas}
+        device = _one_device(targets)
+        bank.check_free()
+        bank.activate(None)
+        linear = {**targets, **beside(bank.model, targets)}
+        groups = by_input(linear, run, largest=MAX_MODULES)
+        adapted = [[_described(module, linear) for module in group if module in targets] for group in groups]
+        rank = self.shared.A_RI.shape[0]
+        self.packing = Packing(
+            adapted, rank=rank, padded_rank=padded_rank(rank), capacity=capacity,
+            dtype=dtype or weight_of(next(iter(targets.values()))).dtype, device=device,
+        )  # fmt: skip
+        self.index = torch.full((max_rows,), NOBODY, dtype=torch.int32, device=device)
+        self.choices: Choices[Compute] = Choices()
+        self.groups = [
+            _Group([(linear[module], self.packing.places.get(module)) for module in group], self)
+            for group, some in zip(groups, adapted, strict=True)
+            if some
+        ]
+        self.names: tuple[str | None, ...] = ()
+        self._bank = bank
+        self._hung: list[Hung] = []
+        self.put(name, read(bank.slot(name)))
+
+    def put(self, name: str, vectors: Vectors) -> None:
+        """Insert or replace the adapter `name`; when there is no room, in place of the one used longest ago.
+
+        The next pass sees it, that of a captured graph too. Raises VeraError (DIMS_MISMATCH, BANK_FULL).
+        """
+        self.packing.put(name, vectors, kept=frozenset(used for used in self.names if used is not None))
+
+    def remove(self, name: str) -> None:
+        """Forget `name`. Raises VeraError (ADAPTER_NOT_LOADED, or ADAPTER_IN_USE for one of the batch)."""
+        if name in self.names:
+            raise VeraError(
+                f"Rows of the batch go through {name!r}: say with `use` what they go through instead.",
+                code="ADAPTER_IN_USE",
+            )
+        self.packing.remove(name)
+
+    def use(self, names: Sequence[str | None]) -> None:
+        """From the next pass on row i of a batch goes through adapter `names[i]`, or through the bare base for None.
+
+        Nothing is waited for, and a captured graph of as many rows goes on with it. Raises VeraError
+        (ADAPTER_NOT_LOADED, ROWS_MISMATCH for more rows than there is room for) and changes nothing then.
+        """
+        if len(names) > len(self.index):
+            raise VeraError(
+                f"{len(names)} rows are asked for and this bank takes {len(self.index)} at most: make it with a larger max_rows.",
+                code="ROWS_MISMATCH",
+            )
+        rows = torch.tensor([self.packing.row_of(name) for name in names], dtype=torch.int32)
+        staged = rows.pin_memory() if self.index.is_cuda else rows
+        self.index[: len(names)].copy_(staged, non_blocking=True)
+        self.names = tuple(names)
+
+    def __enter__(self) -> Self:
+        self._bank.check_free()
+        self._active = dict(self._bank.weights)
+        self._bank.activate(None)
+        for group in self.groups:
+            for member, forward in zip(group.product.members, group.forwards(), strict=True):
+                check_unadapted(type(member.module).__name__, member.module)
+                self._hung.append(Hung.on(member.module, forward))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._hung:
+            self._hung.pop().take_down()
+        self._bank.combine(self._active)
+
+
+class _Group:
+    """Modules with one input: the first that is called answers for all of them."""
+
+    def __init__(self, members: Sequence[tuple[nn.Module, Any]], bank: PackedBank) -> None:
+        self.product = GroupProduct(
+            [Member(module, module.forward, places) for module, places in members],
+            bank.shared,
+            bank.packing,
+            bank.index,
+        )
+        self._bank = bank
+        self._input: Tensor | None = None
+        self._held: dict[int, Tensor] = {}
+
+    def forwards(self) -> list[_MemberForward]:
+        return [_MemberForward(self, number) for number in range(len(self.product.members))]
+
+    def output(self, number: int, x_BTI: Tensor) -> Tensor:
+        if x_BTI is self._input and number in self._held:
+            return self._taken(number)
+        if number:  # the first one was given something else
+            return self.product.alone(self.product.members[number], self._checked(x_BTI))
+        self._input, self._held = x_BTI, dict(enumerate(self.product.outputs(self._checked(x_BTI), self._bank.choices)))
+        return self._taken(0)
+
+    def _taken(self, number: int) -> Tensor:
+        output = self._held.pop(number)
+        if not self._held:
+            self._input = None
+        return output
+
+    def _checked(self, x_BTI: Tensor) -> Tensor:
+        rows = len(self._bank.names)
+        if x_BTI.dim() < 2 or x_BTI.shape[0] != rows:
+            raise VeraError(
+                f"A module was given inputs of shape {tuple(x_BTI.shape)}, and adapters were set for {rows} rows: set one per row "
+                "of the batch, which must be the first dimension inside the model too (beam search repeats each row once per beam).",
+                code="ROWS_MISMATCH",
+                rows=rows,
+                shape=list(x_BTI.shape),
+            )
+        return x_BTI
+
+
+class _MemberForward(Adapting):
+    def __init__(self, group: _Group, number: int) -> None:
+        self._group, self._number = group, number
+
+    def __call__(self, x_BTI: Tensor) -> Tensor:
+        return self._group.output(self._number, x_BTI)
+
+
+def _deltas_of(bank: Bank, name: str) -> dict[str, VeraDelta]:
+    slot = bank.slot(name)
+    if slot.heads:
+        raise _unsupported(f"{name!r} has a head in the model")
+    deltas = {}
+    for module, delta in slot.deltas.items():
+        if not isinstance(delta, VeraDelta) or isinstance(delta, DvoraDelta):
+            raise _unsupported(f"{name!r} is no adapter of the method vera")
+        if not is_linear(bank.targets[module]):
+            raise _unsupported(f"{module}, an embedding, is adapted")
+        deltas[module] = delta
+    return deltas
+
+
+def _one_projection(deltas: dict[str, VeraDelta]) -> SharedProjection:
+    pairs = {id(delta.shared): delta.shared for delta in deltas.values()}
+    if len(pairs) != 1:
+        raise _unsupported("the model is on several devices")
+    return next(iter(pairs.values()))
+
+
+def _one_device(targets: dict[str, nn.Module]) -> torch.device:
+    devices = {device_of(module) for module in targets.values()}
+    if len(devices) != 1:
+        raise _unsupported(f"the model is on {len(devices)} devices")
+    return devices.pop()
+
+
+def _unsupported(why: str) -> TargetError:
+    return TargetError(f"A packed bank cannot hold this: {why}. Use `Bank.rows`, which can.", code="TARGET_UNSUPPORTED")
+
+
+def _described(name: str, modules: dict[str, nn.Module]) -> AdaptedModule:
+    return AdaptedModule(name, *linear_size(modules[name]))

@@ -1,0 +1,56 @@
+"""Which of several ways to compute the same is quickest here: measured once, and kept."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+import torch
+
+Way = TypeVar("Way")
+
+_RUNS = 7
+_FLUSHED_BYTES = (
+    1 << 26
+)  # more than the cache of any GPU so far: in a model no weight is still there from the last pass
+
+
+class Choices(Generic[Way]):
+    """The quickest way of each shape, by its number among the ways there are. Shared by all layers of a model."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[Hashable, int] = {}
+
+    def best(self, shape: Hashable, ways: Sequence[Way], *, run: Callable[[Way], object]) -> Way:
+        """One of `ways`: the quickest, measured at the first call with `shape`, which no graph may capture."""
+        if shape not in self.numbers:
+            self.numbers[shape] = _quickest(ways, run)
+        return ways[self.numbers[shape]]
+
+
+def _quickest(ways: Sequence[Way], run: Callable[[Way], object]) -> int:
+    times = [_milliseconds(partial(run, way)) for way in ways]
+    return min(range(len(ways)), key=times.__getitem__)
+
+
+def _milliseconds(run: Callable[[], object]) -> float:
+    """The median on the GPU's own clock, with a cold cache, as a graph: what the launches take on the host is no part of it."""
+    run()  # once for the compiler
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    flushed = torch.empty(_FLUSHED_BYTES, dtype=torch.uint8, device="cuda")
+    events = [(_event(), _event()) for _ in range(_RUNS)]
+    for start, end in events:
+        flushed.zero_()
+        start.record()
+        graph.replay()
+        end.record()
+    torch.cuda.synchronize()
+    return statistics.median(float(start.elapsed_time(end)) for start, end in events)
+
+
+def _event() -> Any:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # torch leaves it unannotated

@@ -1,0 +1,105 @@
+"""The forms of a group's product that run in kernels, and how they may cut their work."""
+
+# N tokens of a batch, I in_features, O out_features, R rank
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vera.nn.kernels import mixed
+from vera.nn.kernels.mixed import Packed, Tiles
+
+if TYPE_CHECKING:
+    from vera.nn.serving.products import GroupProduct
+
+_MANY = 128  # tokens from which torch's own product makes A x quicker
+
+# What was quick on an H100 for some shape of Llama-2-7B, of some sixty that were tried (docs/performance.md). Tokens a program takes are
+# those of the batch, up to 64 or 128.
+_FEW_JOINED = [
+    Tiles(16, 32, 128, 1, 4, 5), Tiles(16, 128, 128, 1, 4, 3), Tiles(16, 32, 128, 2, 4, 5), Tiles(16, 32, 64, 2, 4, 6),
+]  # fmt: skip
+_SOME_JOINED = [
+    Tiles(64, 64, 128, 1, 4, 3), Tiles(64, 128, 128, 1, 8, 4), Tiles(64, 64, 64, 2, 4, 6), Tiles(64, 128, 128, 4, 8, 4),
+]  # fmt: skip
+_MANY_JOINED = [Tiles(128, 128, 64, 1, 8, 4), Tiles(128, 256, 64, 1, 8, 3)]
+_PROJECTING = Tiles(16, mixed.RANK_STEP, 128, 8, 4, 3)
+_FEW_BESIDE, _MANY_BESIDE = Tiles(64, 64, 64, 1, 4, 3), Tiles(128, 128, 64, 1, 8, 3)
+
+
+def tiles_beside(tokens: int) -> list[Tiles]:
+    few = replace(_FEW_BESIDE, tokens=_block(tokens))
+    return [few] if tokens <= 64 else [few, _MANY_BESIDE]
+
+
+def tiles_joined(tokens: int) -> list[Tiles]:
+    if tokens > 64:
+        return _MANY_JOINED
+    return [replace(tiles, tokens=_block(tokens)) for tiles in (_FEW_JOINED if tokens <= 16 else _SOME_JOINED)]
+
+
+def beside(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
+    """Every member's own product, and the adapters' added to it. What few tokens need for that is made meanwhile."""
+    x_NI, packed = _rows(x_BTI), _packed(product, x_BTI)
+    here, side = torch.cuda.current_stream(x_BTI.device), _side_of(x_BTI.device)
+    h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)  # allocated here, so it is freed here
+    side.wait_stream(here)
+    with torch.cuda.stream(side):
+        _project(product, x_NI, packed, h_NGR)
+    y = [member.forward(x_BTI) for member in product.members]
+    here.wait_stream(side)
+    there = [_rows(part) for part, member in zip(y, product.members, strict=True) if member.places]
+    _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
+    mixed.add_adapted(there, h_NGR, B_OR, packed, [m.places.lambda_b for m in product.adapted if m.places], tiles)
+    return y
+
+
+def joined(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
+    """All members' products, base and adapters, in one launch."""
+    x_NI, packed = _rows(x_BTI), _packed(product, x_BTI)
+    h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)
+    _project(product, x_NI, packed, h_NGR)
+    _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
+    modules = [
+        mixed.Module(m.module.weight, m.module.bias, m.places.lambda_b if m.places else None)  # type: ignore[arg-type]  # of nn.Linear
+        for m in product.members
+    ]
+    y = mixed.multiply_adapted(x_NI, modules, h_NGR, B_OR, packed, tiles)
+    return [part.view(*x_BTI.shape[:-1], -1) for part in y]
+
+
+def _project(product: GroupProduct, x_NI: Tensor, packed: Packed, h_NGR: Tensor) -> None:
+    """λd ⊙ (A x) of every adapted member, side by side, into h."""
+    A_RI, _ = product.pair(x_NI.dtype, x_NI.shape[1])
+    places = [member.places.lambda_d for member in product.adapted if member.places]
+    if len(x_NI) >= _MANY:
+        mixed.scale(functional.linear(x_NI, A_RI), packed, places, out=h_NGR)
+    else:
+        mixed.project(
+            x_NI, A_RI, packed, places, _PROJECTING if len(x_NI) <= 16 else replace(_PROJECTING, tokens=32), out=h_NGR
+        )
+
+
+@cache
+def _side_of(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+
+
+def _packed(product: GroupProduct, x_BTI: Tensor) -> Packed:
+    tokens = x_BTI.numel() // (x_BTI.shape[0] * x_BTI.shape[-1])
+    return Packed(product.packing.rows_SV, product.index, tokens)
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _block(tokens: int) -> int:
+    """Tokens a program takes at once: 16, which a matrix instruction takes at least, 32 or 64."""
+    return min(64, max(16, 1 << (tokens - 1).bit_length()))

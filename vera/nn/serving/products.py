@@ -1,0 +1,172 @@
+"""The product of one group of modules with the adapters of a batch's rows, in the form that is quickest for its size.
+
+- plain: each module's own product, and the adapters' beside it in torch operations. Everywhere, and what the others
+  are measured against.
+- beside: each module's own product, whatever it is (a quantised one, say); one kernel for h of the whole group and one
+  that adds to all outputs.
+- joined: one kernel makes the base's products too and adds to them in the same registers. Weights are read where they lie.
+
+Which one, and how it cuts its work, is measured once per device and shape, outside of captured graphs, and kept.
+"""
+
+# B batch, T tokens of a row, N all tokens, I in_features, O out_features, R rank, S adapters
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vera.nn.kernels import can_run_on
+from vera.nn.layer import SharedProjection
+from vera.nn.product import Factors, scaled
+from vera.nn.serving.choosing import Choices
+from vera.nn.serving.packing import Packing, Places
+
+Forward = Callable[..., Tensor]
+Compute = Callable[[Tensor], list[Tensor]]
+_HALVES = (torch.bfloat16, torch.float16)
+MAX_MODULES = 3
+RANK_STEP = 32  # the kernels' ranks are multiples of it
+
+
+@dataclass(frozen=True)
+class Member:
+    """A module of a group, its own `forward`, and where the bank has its vectors; None for one without adapters."""
+
+    module: nn.Module
+    forward: Forward
+    places: Places | None
+
+    @property
+    def out_features(self) -> int:
+        return _rows_of(self.module)
+
+
+class GroupProduct:
+    """What the members of a group answer, each row of the batch through its own adapter."""
+
+    def __init__(self, members: Sequence[Member], shared: SharedProjection, packing: Packing, index: Tensor) -> None:
+        self.members, self.shared, self.packing, self.index = members, shared, packing, index
+        self.adapted = [member for member in members if member.places]
+        self._pairs: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
+        self._chosen: dict[Hashable, Compute] = {}
+
+    @property
+    def rank(self) -> int:
+        """As the kernels see it, padded."""
+        return padded_rank(self.packing.rank)
+
+    def outputs(self, x_BTI: Tensor, choices: Choices[Compute]) -> list[Tensor]:
+        """The outputs (B, T, O) of every member for inputs x, of which row i goes through adapter `index[i]`."""
+        if not self._has_kernels(x_BTI):
+            return self.plain(x_BTI)
+        key = (x_BTI.shape[:-1], x_BTI.dtype)
+        chosen = self._chosen.get(key)
+        if chosen is None:
+            if not x_BTI.numel() or torch.cuda.is_current_stream_capturing():
+                return self.plain(x_BTI)
+            x_NI = x_BTI.reshape(-1, x_BTI.shape[-1])
+            chosen = choices.best(self._shape(x_NI), self._forms(x_NI), run=lambda form: form(x_BTI))
+            self._chosen[key] = chosen
+        return chosen(x_BTI)
+
+    def plain(self, x_BTI: Tensor) -> list[Tensor]:
+        """In torch operations: to the bit what `vera.nn.mixing` answers, when the vectors are packed in float32."""
+        return [self._plainly(member, x_BTI) for member in self.members]
+
+    def alone(self, member: Member, x_BTI: Tensor) -> Tensor:
+        """One member's output for an input that the others do not share."""
+        return self._plainly(member, x_BTI)
+
+    def _plainly(self, member: Member, x_BTI: Tensor) -> Tensor:
+        y_BTO = member.forward(x_BTI)
+        if member.places is None:
+            return y_BTO
+        rows_BV = self.packing.rows_SV[self.index[: x_BTI.shape[0]].long()].float()
+        spread = (len(rows_BV), *[1] * (y_BTO.dim() - 2), -1)
+        d, b, rank = member.places.lambda_d, member.places.lambda_b, self.packing.rank
+        A_RI, B_OR = self.shared.part(y_BTO.dtype, x_BTI.shape[-1], member.out_features)
+        factors = Factors(
+            A_RI,
+            B_OR,
+            rows_BV[:, d : d + rank].reshape(spread),
+            rows_BV[:, b : b + member.out_features].reshape(spread),
+        )
+        added_BTO = scaled(functional.linear(x_BTI.to(y_BTO.dtype), A_RI), factors)
+        return (y_BTO + added_BTO).to(y_BTO.dtype)
+
+    def _has_kernels(self, x: Tensor) -> bool:
+        return (
+            can_run_on(x.device)
+            and x.dtype in _HALVES
+            and not torch.compiler.is_compiling()
+            and not torch.is_autocast_enabled(x.device.type)
+            and not torch.is_grad_enabled()
+        )
+
+    def _shape(self, x_NI: Tensor) -> Hashable:
+        """What decides which form is quickest. Batches are measured at the next power of two."""
+        joinable = self._is_joinable(x_NI)
+        sizes = tuple((member.out_features, member.places is not None) for member in self.members)
+        kinds = None if joinable else tuple(type(member.module) for member in self.members)
+        return (
+            x_NI.device,
+            x_NI.dtype,
+            x_NI.shape[1],
+            sizes,
+            self.packing.rank,
+            (len(x_NI) - 1).bit_length(),
+            joinable,
+            kinds,
+        )
+
+    def _forms(self, x_NI: Tensor) -> list[Compute]:
+        from vera.nn.serving import forms
+
+        found: list[Compute] = [self.plain]
+        found += [partial(forms.beside, self, tiles) for tiles in forms.tiles_beside(len(x_NI))]
+        if self._is_joinable(x_NI):
+            found += [partial(forms.joined, self, tiles) for tiles in forms.tiles_joined(len(x_NI))]
+        return found
+
+    def _is_joinable(self, x_NI: Tensor) -> bool:
+        """Whether the base's products are nothing but x Wᵀ + bias of plain tensors."""
+        return x_NI.shape[1] % 16 == 0 and all(_is_plain_linear(member, x_NI.dtype) for member in self.members)
+
+    def pair(self, dtype: torch.dtype, in_features: int) -> tuple[Tensor, Tensor]:
+        """(A, B) in `dtype`, of a rank that the kernels take: padded with zeros."""
+        A_RI, B_OR = self.shared.in_dtype(dtype)
+        if len(A_RI) % RANK_STEP:
+            if dtype not in self._pairs:
+                more = padded_rank(len(A_RI)) - len(A_RI)
+                self._pairs[dtype] = functional.pad(A_RI, (0, 0, 0, more)), functional.pad(B_OR, (0, more))
+            A_RI, B_OR = self._pairs[dtype]
+        return A_RI[:, :in_features], B_OR
+
+
+def padded_rank(rank: int) -> int:
+    return -(-rank // RANK_STEP) * RANK_STEP
+
+
+def _is_plain_linear(member: Member, dtype: torch.dtype) -> bool:
+    module: Any = member.module
+    return (
+        type(module) is nn.Linear
+        and getattr(member.forward, "__func__", None) is nn.Linear.forward
+        and type(module.weight) is nn.Parameter
+        and module.weight.dtype == dtype
+        and module.weight.is_contiguous()
+        and (module.bias is None or module.bias.dtype == dtype)
+    )
+
+
+def _rows_of(module: nn.Module) -> int:
+    from vera.nn.linear import linear_size
+
+    return linear_size(module)[1]
