@@ -25,6 +25,7 @@ from hub.api import (
     evaluations,
     feeds,
     logins,
+    oauth,
     openapi,
     organisations,
     projections,
@@ -60,6 +61,7 @@ from hub.hf.errors import as_refusal
 from hub.sending.posting import Poster
 from hub.settings import Settings
 from hub.storage.objects import ObjectBlobs
+from hub.web import devices as device_pages
 from hub.web import routes as pages
 from hub.web import settings as settings_pages
 from hub.web.assets import asset_url
@@ -89,6 +91,7 @@ def create_app(settings: Settings) -> FastAPI:
     for door in (
         service,
         logins,
+        oauth,
         tokens,
         users,
         organisations,
@@ -109,7 +112,8 @@ def create_app(settings: Settings) -> FastAPI:
     for wire in (hf_repositories, hf_files, hf_making, hf_commits):
         app.include_router(wire.router)
     _add_reference(app)
-    app.include_router(settings_pages.router)
+    for account_pages in (settings_pages, device_pages):
+        app.include_router(account_pages.router)
     app.include_router(
         pages.router, dependencies=[Depends(Visiting(Action.READ))]
     )  # last: /{namespace}/{name} takes what is left
@@ -172,7 +176,7 @@ def _add_reference(app: FastAPI) -> None:
 
 
 def _as_its_door_says(request: Request, problem: Problem) -> Response | None:
-    return as_refusal(request, problem) or _as_page(request, problem)
+    return oauth.as_refusal(request, problem) or as_refusal(request, problem) or _as_page(request, problem)
 
 
 def _as_page(request: Request, problem: Problem) -> Response | None:

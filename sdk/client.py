@@ -34,6 +34,8 @@ from sdk.models import (
     Code,
     Comparison,
     Delivery,
+    DeviceCode,
+    DeviceToken,
     Downloads,
     Evaluation,
     Facets,
@@ -81,6 +83,7 @@ MAX_JSON_DEPTH = 32
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
 
+_DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 # The status of a request that was turned away before anything was done: safe to repeat, whatever it was.
 _NOT_DONE = {429, 503}
 _MAYBE_DONE = {502, 504}
@@ -155,6 +158,16 @@ class Hub:
     def sign_in(self, user: str, password: str) -> SignedIn:
         body = {"user": user, "password": password}
         return SignedIn.from_json(self._post("/api/v1/login/password", body).json())
+
+    def begin_device_login(self, name: str) -> DeviceCode:
+        """Asks to be let in as the program `name`: somebody answers that in a browser, by the code it gives."""
+        return DeviceCode.from_json(self._post("/oauth/device", {"client_id": "vera-hub", "device_name": name}).json())
+
+    def collect_device_login(self, device_code: str) -> DeviceToken:
+        """The token, once somebody has let the program in. Raises Refused, with the code AUTHORIZATION_PENDING until
+        somebody has answered, and for good when it was refused or took too long."""
+        body = {"client_id": "vera-hub", "grant_type": _DEVICE_CODE, "device_code": device_code}
+        return DeviceToken.from_json(self._post("/oauth/token", body).json())
 
     def set_password(self, new: str, *, old: str | None = None) -> None:
         self._send(

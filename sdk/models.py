@@ -63,6 +63,26 @@ class SignedIn(Answer):
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceCode(Answer):
+    """What a program that asks to be let in is told: `user_code` is shown to its user, `device_code` to nobody."""
+
+    device_code: str = field(repr=False)
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str
+    expires_in: int
+    interval: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceToken(Answer):
+    """The token of a program that was let in, and the seconds it lasts."""
+
+    access_token: str = field(repr=False)
+    expires_in: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Token(Answer):
     """A token without its secret. `kind` is personal, service, worker or session."""
 

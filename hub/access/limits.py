@@ -75,6 +75,8 @@ RATES: Mapping[Action, Rate] = {
     Action.CREATE_ORGANISATION: Rate("organisations", 20, 3600),
 }
 ANONYMOUS = Rate("anonymous", 200, 3)
+# Of a program that waits to be let in: counted for each, whatever the settings.
+DEVICE_POLLS = Rate("device-polls", 5, 10)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ class Services:
     poster: Poster
     # Sign-ins that went wrong, by where they came from.
     wrong_sign_ins: Failures = field(default_factory=Failures)
+    # Codes of devices that were none, by who tried them.
+    wrong_device_codes: Failures = field(default_factory=Failures)
     buckets: Buckets = field(default_factory=Buckets)
     answers: Answers = field(default_factory=Answers)
     git_names: GitNames = field(default_factory=GitNames)

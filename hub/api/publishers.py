@@ -26,7 +26,7 @@ Anyone = [Depends(Allowed(Action.SIGN_IN))]
 @router.get("/oidc", response_model=OidcView, dependencies=Anyone)
 def describe_oidc(request: Request, parts: HubParts) -> Response:
     """What a job must ask its CI system for: the audience, and the issuers that are trusted."""
-    return answer(request, OidcView(audience=_audience(parts), issuers=tuple(parts.settings.oidc_issuers)))
+    return answer(request, OidcView(audience=audience(parts), issuers=tuple(parts.settings.oidc_issuers)))
 
 
 @router.post("/oidc/token", status_code=201, response_model=JobTokenView, dependencies=Anyone)
@@ -34,7 +34,7 @@ def mint_token(
     request: Request, body: Annotated[JobIdentity, Depends(JsonBody(JobIdentity))], parts: HubParts
 ) -> Response:
     """A token of a quarter of an hour for the identity of a job."""
-    identity: Identity = parts.issuers.verify(body.token, _audience(parts))
+    identity: Identity = parts.issuers.verify(body.token, audience(parts))
     with parts.database.writing() as session:
         return answer(request, publishers.mint(session, identity, body.namespace), status=201)
 
@@ -64,7 +64,8 @@ def remove_publisher(principal: Maintainer, namespace: str, publisher_id: str, s
     publishers.remove(session, principal, namespace, publisher_id)
 
 
-def _audience(parts: Services) -> str:
+def audience(parts: Services) -> str:
+    """What an identity must be made for: this hub's own address. Raises NotFound where it has none."""
     if parts.settings.public_url is None:
         raise NotFound(
             "This hub has no address that a CI system could name: its operator sets VERA_HUB_PUBLIC_URL.",

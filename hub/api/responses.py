@@ -42,3 +42,9 @@ def is_known(request: Request, etag: str) -> bool:
     """True when If-None-Match names this ETag, weakly or not."""
     given = request.headers.get("if-none-match", "")
     return any(each.strip().removeprefix("W/") in (etag, "*") for each in given.split(","))
+
+
+def hub_url(request: Request) -> str:
+    """Where the client reached this hub, without a slash at the end: it takes links back only from there."""
+    public = request.app.state.services.settings.public_url
+    return (public or str(request.base_url)).rstrip("/")

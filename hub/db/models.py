@@ -126,6 +126,30 @@ class Token(Table):
     created_by: Mapped[Account | None] = relationship(lazy="raise", foreign_keys=created_by_id)
 
 
+class DeviceLogin(Table):
+    """A program on some machine that asks to be let in (RFC 8628). The row goes when its token is collected, or with time.
+
+    `user_code` is what a person reads off its screen; `hash` is of the code that only the program knows.
+    """
+
+    __tablename__ = "device_logins"
+    __table_args__ = (CheckConstraint("state IN ('waiting', 'allowed', 'denied')", name="state"),)
+
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    user_code: Mapped[str] = mapped_column(String(9), unique=True)
+    # What the program says it is, and where it asked from.
+    client: Mapped[str] = mapped_column(String(200))
+    address: Mapped[str] = mapped_column(String(64), index=True)
+    state: Mapped[str] = mapped_column(String(8))
+    # Who has allowed it, and what.
+    account_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
+    scopes: Mapped[list[str] | None] = mapped_column(JsonText)
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+    account: Mapped[Account | None] = relationship(lazy="raise")
+
+
 class Publisher(Table):
     """A workflow of a CI system that may push to a namespace, or to one adapter in it."""
 

@@ -21,7 +21,8 @@ from hub.domain import accounts
 from hub.domain.audit import Change, record
 from hub.domain.views import JobTokenView, PublisherView
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
-from vera.ref import check_adapter_id
+from vera.errors import RefError
+from vera.ref import check_adapter_id, check_namespace
 
 LIFETIME = timedelta(minutes=15)
 # Beyond the identity's own end, for clocks that disagree.
@@ -84,8 +85,29 @@ def remove(session: Session, principal: Principal, namespace: str, publisher_id:
     record(session, principal, Change.PUBLISHER_REMOVED, _reach(publisher, namespace), _facts(publisher))
 
 
-def mint(session: Session, identity: Identity, namespace: str | None = None) -> JobTokenView:
-    """A token for a quarter of an hour, for what the job's publishers are for. An identity is good for one.
+def mint_for(session: Session, identity: Identity, resource: str) -> JobTokenView:
+    """`mint`, for one adapter, or to read in a namespace and nothing else. Raises Invalid for what is neither too."""
+    namespace, slash, adapter = resource.partition("/")
+    try:
+        check_adapter_id(namespace, adapter) if slash else check_namespace(namespace)
+    except RefError as error:
+        raise Invalid(
+            f"{resource[:100]!r} is neither a namespace nor an adapter: write acme, or acme/topics.",
+            code="NAME_INVALID",
+        ) from error
+    return mint(session, identity, namespace, adapter=adapter or None, scopes=SCOPES if slash else (Scope.READ,))
+
+
+def mint(
+    session: Session,
+    identity: Identity,
+    namespace: str | None = None,
+    *,
+    adapter: str | None = None,
+    scopes: tuple[Scope, ...] = SCOPES,
+) -> JobTokenView:
+    """A token for a quarter of an hour, for what the job's publishers are for, or the one `adapter` of that. An identity
+    is good for one.
 
     Raises Conflict for one that was shown before, Forbidden when nobody has named the workflow, Invalid when
     several namespaces have and `namespace` does not say which is meant.
@@ -99,7 +121,7 @@ def mint(session: Session, identity: Identity, namespace: str | None = None) -> 
     found = [
         each
         for each in publishers.of_repository(session, identity.issuer, identity.repository_id, identity.owner_id)
-        if _fits(each, identity) and namespace in (None, each.account.name)
+        if _fits(each, identity) and namespace in (None, each.account.name) and _reaches(each, adapter)
     ]
     if not found:
         raise Forbidden(
@@ -115,17 +137,18 @@ def mint(session: Session, identity: Identity, namespace: str | None = None) -> 
             code="OIDC_AMBIGUOUS",
             namespaces=names,
         )
-    return _mint(session, found, identity)
+    reach = {f"{names[0]}/{adapter}"} if adapter else {_reach(each, names[0]) for each in found}
+    return _mint(session, found[0].account, identity, sorted(reach), scopes)
 
 
-def _mint(session: Session, found: list[Publisher], identity: Identity) -> JobTokenView:
-    account = found[0].account
-    reach = sorted({_reach(each, account.name) for each in found})
+def _mint(
+    session: Session, account: Account, identity: Identity, reach: list[str], scopes: tuple[Scope, ...]
+) -> JobTokenView:
     token, secret = accounts.add_token(
         session,
         account.id,
         TokenKind.CI,
-        scopes=SCOPES,
+        scopes=scopes,
         lifetime=LIFETIME,
         name=f"{identity.repository} {identity.workflow}"[:100],
         restricted_to=reach,
@@ -134,12 +157,16 @@ def _mint(session: Session, found: list[Publisher], identity: Identity) -> JobTo
     facts = {"id": token.id, "kind": "ci", "scopes": token.scopes, "restricted_to": reach, **identity.provenance}
     record(session, None, Change.TOKEN_CREATED, account.name, facts)
     return JobTokenView(
-        token=secret, expires_at=token.expires_at, account=account.name, scopes=SCOPES, restricted_to=tuple(reach)
+        token=secret, expires_at=token.expires_at, account=account.name, scopes=scopes, restricted_to=tuple(reach)
     )
 
 
 def _fits(publisher: Publisher, identity: Identity) -> bool:
     return publisher.workflow == identity.workflow and publisher.environment in (None, identity.environment)
+
+
+def _reaches(publisher: Publisher, adapter: str | None) -> bool:
+    return adapter is None or publisher.adapter_name in (None, adapter)
 
 
 def _facts(publisher: Publisher) -> dict[str, object]:

@@ -7,6 +7,8 @@ from urllib.parse import quote, unquote
 from fastapi import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from hub.api.responses import hub_url
+
 # What else their hub keeps, and this one does not.
 _OTHER_KINDS = ("datasets", "spaces", "kernels", "buckets")
 
@@ -39,12 +41,6 @@ class WholeSegments:
 def whole(segment: str) -> str:
     """A segment of an address as the client meant it."""
     return segment.replace("%2F", "/")
-
-
-def hub_url(request: Request) -> str:
-    """Where the client reached this hub, without a slash at the end: it takes links back only from there."""
-    public = request.app.state.services.settings.public_url
-    return (public or str(request.base_url)).rstrip("/")
 
 
 def page_after(request: Request, cursor: str) -> str:

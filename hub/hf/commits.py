@@ -11,7 +11,7 @@ from hub.access.publishing import publish
 from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services
 from hub.api.bodies import JsonBody
-from hub.api.responses import answer
+from hub.api.responses import answer, hub_url
 from hub.auth.policy import Action, Principal
 from hub.domain import adopting, committing, snapshots
 from hub.domain.committing import Changes, Prepared, is_known_path, require_known_path
@@ -19,7 +19,7 @@ from hub.domain.front_matter import front_matter
 from hub.domain.publishing import Said, upload_of
 from hub.domain.snapshots import MAIN, find_snapshot
 from hub.errors import Invalid, Malformed, TooLarge
-from hub.hf.addresses import hub_url, whole
+from hub.hf.addresses import whole
 from hub.hf.advising import warning
 from hub.hf.commit_lines import CommitReader, refuse_pull_request
 from hub.hf.permission import ReadOnly, Wired

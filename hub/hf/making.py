@@ -10,14 +10,14 @@ from hub.access.publishing import quota_of
 from hub.access.services import HubParts, Writing
 from hub.api.bodies import JsonBody
 from hub.api.errors import problem_of
-from hub.api.responses import answer
+from hub.api.responses import answer, hub_url
 from hub.auth.policy import Action, Principal
 from hub.domain import aliases, catalog, openings
 from hub.domain.aliases import Expected
 from hub.domain.snapshots import MAIN, find_snapshot
 from hub.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
 from hub.hf import shapes
-from hub.hf.addresses import hub_url, whole
+from hub.hf.addresses import whole
 from hub.hf.errors import refuse
 from hub.hf.permission import Wired
 from hub.hf.schemas import NewRepository, NewTag, OldRepository, Renaming, RepositorySettings

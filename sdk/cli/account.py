@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,29 +18,35 @@ from sdk.cli.terminal import App, clean, pass_app
 if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.config import Config
-    from sdk.models import SignedIn
+    from sdk.models import DeviceCode, SignedIn
 
 _BOOTSTRAP_FILE = "bootstrap-token"
+_LONGEST_INTERVAL_S = 30
 
 
 @click.command()
 @click.option("--url", metavar="URL", help="The hub, before VERA_HUB_URL and the profile.")
 @click.option("--user", metavar="NAME", help="Sign in as NAME, with a password or for the first time.")
+@click.option("--browser", is_flag=True, help="By a browser, here or on another machine, where you are signed in.")
 @click.option("--oidc", is_flag=True, help="In a CI job: by the identity that the CI system gives it.")
 @click.option("--bootstrap", is_flag=True, help="Become the first admin of a hub on this machine.")
 @pass_app
-def login(app: App, *, url: str | None, user: str | None, oidc: bool, bootstrap: bool) -> None:
+def login(app: App, *, url: str | None, user: str | None, browser: bool, oidc: bool, bootstrap: bool) -> None:
     """Save a token for a hub, after trying it.
 
     What is asked for is a token, the code an admin has given you, or with --user the password. It comes from
     VERA_HUB_TOKEN, from standard input, or from a prompt that does not show it; never from the command line,
     where other users of the machine could read it. With --bootstrap it is the code that a hub on this machine
-    has left in its folder. In a job of GitHub Actions, or of GitLab with an `id_token` called
+    has left in its folder. With --browser nothing is pasted: a page of the hub asks whether this machine is let in,
+    and what it gives may do all but make other tokens and administer the hub. In a job of GitHub Actions, or of GitLab with an `id_token` called
     VERA_HUB_ID_TOKEN, nothing is asked: the workflow is what the hub trusts.
     """
     from sdk.config import Config
 
     config = Config.resolve(url=url or app.url)
+    if browser:
+        _try_and_save(config, _ask_in_browser(config))
+        return
     if oidc or _is_job():
         _use_identity(config)
         return
@@ -133,6 +141,29 @@ def _save(config: Config, signed_in: SignedIn) -> None:
     Profile.remember(config.folder, config.url, Login(signed_in.token, signed_in.user))
     role = ", an admin of it" if signed_in.is_admin else ""
     terminal.say(f"Logged in to {config.url} as {clean(signed_in.user)}{role}; it is the default hub now.")
+
+
+def _ask_in_browser(config: Config) -> str:
+    """The token that somebody at a browser gives this machine."""
+    from sdk.client import Hub
+
+    with Hub(replace(config, token=None)) as hub:
+        asked = hub.begin_device_login(f"vera-hub on {socket.gethostname()}")
+        terminal.say(f"Open {clean(asked.verification_uri_complete)}")
+        terminal.say(f"and let in what shows {clean(asked.user_code)}.")
+        return _wait_for_answer(hub, asked)
+
+
+def _wait_for_answer(hub: Hub, asked: DeviceCode) -> str:
+    from sdk.errors import Refused
+
+    while True:
+        time.sleep(min(max(asked.interval, 1), _LONGEST_INTERVAL_S))
+        try:
+            return hub.collect_device_login(asked.device_code).access_token
+        except Refused as error:  # the hub says when it is too late
+            if error.code != "AUTHORIZATION_PENDING":
+                raise
 
 
 def _is_job() -> bool:

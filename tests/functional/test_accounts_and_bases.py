@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
 from pathlib import Path
+
+import httpx2
 
 from tests.functional.conftest import BASE_NAME
 from tests.functional.machines import Machine, RunningHub, make_machine
@@ -23,6 +26,29 @@ def test_login_on_another_machine_takes_the_token_from_standard_input(hub: Runni
     assert done.status == 0, done.err
     assert token not in done.out + done.err
     assert other.run("whoami").out.startswith("demo (user)")
+
+
+def test_login_by_a_browser_pastes_nothing(hub: RunningHub, tmp_path: Path) -> None:
+    token = json.loads(hub.profile.read_text())["hubs"][hub.url]["token"]
+    other = make_machine(tmp_path / "other")
+
+    with (
+        other.running("login", "--url", hub.url, "--browser") as login,
+        httpx2.Client(base_url=hub.url, headers={"Sec-Fetch-Site": "same-origin"}) as browser,
+    ):
+        assert login.stdout is not None
+        page = login.stdout.readline().split()[-1].removeprefix(hub.url)
+        assert browser.post("/signin", data={"token": token}).status_code == 303
+        assert f"vera-hub on {socket.gethostname()}" in browser.get(page).text
+        assert browser.post(f"{page}/allow").status_code == 200
+        out, err = login.communicate(timeout=30)
+
+    assert login.returncode == 0, err
+    assert "Logged in to" in out
+    assert other.run("whoami").out.startswith("demo (user)")
+    refused = other.run("token", "create", "more")
+    assert refused.status == 1
+    assert "token:manage" in refused.err
 
 
 def test_the_doctor_finds_a_fresh_hub_healthy(machine: Machine) -> None:
