@@ -18,6 +18,7 @@ from hub.access.permission import ReadOnly, require_declared_actions
 from hub.access.services import Services
 from hub.access.visiting import Visiting
 from hub.api import (
+    access,
     adapters,
     aliases,
     audit,
@@ -54,6 +55,7 @@ from hub.domain.downloads import FLUSH_EVERY_S, DownloadCounter
 from hub.domain.periodic import Periodic
 from hub.hf import commits as hf_commits
 from hub.hf import files as hf_files
+from hub.hf import gates as hf_gates
 from hub.hf import making as hf_making
 from hub.hf import repositories as hf_repositories
 from hub.hf.addresses import WholeSegments
@@ -61,6 +63,7 @@ from hub.hf.errors import as_refusal
 from hub.sending.posting import Poster
 from hub.settings import Settings
 from hub.storage.objects import ObjectBlobs
+from hub.web import access as access_pages
 from hub.web import devices as device_pages
 from hub.web import routes as pages
 from hub.web import settings as settings_pages
@@ -102,6 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
         bases,
         projections,
         adapters,
+        access,
         relations,
         withdrawals,
         aliases,
@@ -109,10 +113,10 @@ def create_app(settings: Settings) -> FastAPI:
         workers,
     ):
         app.include_router(door.router)
-    for wire in (hf_repositories, hf_files, hf_making, hf_commits):
+    for wire in (hf_repositories, hf_files, hf_making, hf_commits, hf_gates):
         app.include_router(wire.router)
     _add_reference(app)
-    for account_pages in (settings_pages, device_pages):
+    for account_pages in (settings_pages, device_pages, access_pages):
         app.include_router(account_pages.router)
     app.include_router(
         pages.router, dependencies=[Depends(Visiting(Action.READ))]

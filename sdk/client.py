@@ -22,6 +22,8 @@ from urllib.parse import quote, urlsplit
 from sdk.config import Config, is_loopback
 from sdk.errors import BadAnswer, HubError, NotFound, Offline, Unavailable, of_problem
 from sdk.models import (
+    Access,
+    AccessRequest,
     Account,
     Adapter,
     AdapterDetail,
@@ -460,6 +462,28 @@ class Hub:
 
     def get_adapter(self, ref: AdapterRef) -> AdapterDetail:
         return AdapterDetail.from_json(self._get(f"/api/v1/adapters/{ref.adapter_id}").json())
+
+    def set_gate(self, ref: AdapterRef, gated: str | None) -> Adapter:
+        """Gives the files of the adapter to everybody (None), to whoever asks ("auto"), or to whom you let in ("manual")."""
+        return Adapter.from_json(self._write("PATCH", f"/api/v1/adapters/{ref.adapter_id}", {"gated": gated}).json())
+
+    def get_access(self, ref: AdapterRef) -> Access:
+        """Whether the files of a gated adapter are given to you."""
+        return Access.from_json(self._get(f"/api/v1/adapters/{ref.adapter_id}/access").json())
+
+    def request_access(self, ref: AdapterRef, *, message: str | None = None) -> AccessRequest:
+        """Asks for the files of a gated adapter; asking twice is asking once."""
+        path = f"/api/v1/adapters/{ref.adapter_id}/access"
+        return AccessRequest.from_json(self._post(path, {"message": message}, is_idempotent=True).json())
+
+    def list_access_requests(self, ref: AdapterRef, *, state: str | None = None) -> Iterator[AccessRequest]:
+        """Who has asked for the files of your adapter, or was let in, by name."""
+        return self._pages(f"/api/v1/adapters/{ref.adapter_id}/access-requests", {"state": state}, AccessRequest)
+
+    def decide_access(self, ref: AdapterRef, user: str, state: str, *, reason: str | None = None) -> AccessRequest:
+        """Lets a user in ("accepted"), refuses them ("rejected"), or lets them wait ("pending")."""
+        path = f"/api/v1/adapters/{ref.adapter_id}/access-requests/{_segment(user)}"
+        return AccessRequest.from_json(self._write("PUT", path, {"state": state, "reason": reason}).json())
 
     def set_visibility(self, ref: AdapterRef, visibility: str) -> Adapter:
         """Makes the adapter "private", or "public"."""

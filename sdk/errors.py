@@ -4,6 +4,7 @@ HubError
 ├── NotFound            there is no such thing, or it is not for you to see
 ├── Unauthorized        no token, or one that is not valid any more
 ├── Forbidden           the token is valid and does not allow this
+│   └── Gated           the files of an adapter are given to whom its owners let in
 ├── Conflict            the hub's state does not allow it now
 │   └── LeaseLost       a worker's job is no longer its own
 ├── Refused             the hub does not accept what was sent; `code` says what is wrong with it
@@ -65,6 +66,12 @@ class Forbidden(HubError):
     code = "FORBIDDEN"
 
 
+class Gated(Forbidden):
+    """The files of an adapter are given to whom its owners let in: ask on its page."""
+
+    code = "ADAPTER_GATED"
+
+
 class Conflict(HubError):
     code = "CONFLICT"
 
@@ -116,6 +123,7 @@ class Misconfigured(HubError):
 # Where a caller can act on the code itself; the status decides everywhere else, because one code
 # (BASE_UNKNOWN) may come with two of them.
 _BY_CODE: Mapping[str, type[HubError]] = {
+    "ADAPTER_GATED": Gated,
     "DIGEST_MISMATCH": DigestMismatch,
     "VERSION_YANKED": Yanked,
     "VERSION_QUARANTINED": Quarantined,
@@ -143,6 +151,8 @@ def of_problem(status: int, problem: object, *, url: str) -> HubError:
     kind = _BY_CODE.get(code or "") or _BY_STATUS.get(status) or (Unavailable if status >= 500 else Refused)
     facts, request_id = fields.get("facts"), _text(fields.get("request_id"))
     sentence = detail or f"{url} answered {status} without saying why: is it a Vera Hub? Check VERA_HUB_URL."
+    if kind is Gated and isinstance(facts, dict) and (page := _text(facts.get("page"))):
+        sentence += f" The page: {url.rstrip('/')}/{page.lstrip('/')}"
     if status >= 500 and request_id:
         sentence += f" (Request {request_id} in the log of the hub.)"
     return kind(

@@ -457,8 +457,32 @@ class Adapter(Answer):
     task: Task | None
     latest: int | None
     visibility: str = "public"
+    gated: str | None = None
     created_at: str
     updated_at: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Access(Answer):
+    """What you get of an adapter. `gated` is "auto", "manual" or None, `state` what became of your request."""
+
+    gated: str | None
+    files: bool
+    state: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessRequest(Answer):
+    """Somebody who has asked for the files of a gated adapter, or was let in without."""
+
+    user: str
+    state: str
+    message: str | None
+    reason: str | None
+    created_at: str
+    decided_at: str | None
+    decided_by: str | None
 
 
 @dataclass(frozen=True)

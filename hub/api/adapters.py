@@ -20,9 +20,10 @@ from hub.api.push_parts import PART_LIMITS, PUSH_BODY, said_in
 from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known, linked
 from hub.api.schemas import AdapterChange
 from hub.auth.policy import Action, Principal
-from hub.domain import blobs, catalog, downloads, finding, publishing
+from hub.domain import access, blobs, catalog, downloads, finding, publishing
 from hub.domain.finding import Sort
 from hub.domain.publishing import Published
+from hub.domain.shaping import adapter_view
 from hub.domain.views import AdapterDetail, AdapterView, DownloadsView, FacetsView, FoundView, Page, VersionDetail
 from vera.archive import MAX_BYTES
 from vera.ref import AdapterRef
@@ -93,9 +94,15 @@ def change_adapter(
     body: Annotated[AdapterChange, Depends(JsonBody(AdapterChange))],
     session: Writing,
 ) -> Response:
-    """Make an adapter private, or public."""
-    is_private = body.visibility == "private"
-    return answer(request, catalog.set_visibility(session, principal, namespace, name, is_private=is_private))
+    """Make an adapter private, or public; gate its files, or give them to everybody."""
+    changed = catalog.find_adapter(session, principal, namespace, name, to=Action.MANAGE_ADAPTER)
+    view = adapter_view(changed)
+    if body.visibility is not None:
+        is_private = body.visibility == "private"
+        view = catalog.set_visibility(session, principal, namespace, name, is_private=is_private)
+    if "gated" in body.model_fields_set:
+        view = access.set_gate(session, principal, namespace, name, body.gated)
+    return answer(request, view)
 
 
 @router.get("/{namespace}/{name}/versions/{selector}", response_model=VersionDetail)
@@ -122,7 +129,7 @@ def download(request: Request, reader: Reader, *, namespace: str, name: str, sha
     """The bytes of a file of a version of this adapter."""
     with parts.database.reading() as session:
         adapter, first_fetched = catalog.require_file(session, reader, AdapterRef(namespace, name), sha256)
-        policy = TO_NOBODY_ELSE if adapter.is_private else FOR_EVER
+        policy = TO_NOBODY_ELSE if adapter.is_private or adapter.gate else FOR_EVER
         headers = {"ETag": f'"{sha256}"', "Cache-Control": policy, "Vary": "Authorization"}
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)

@@ -62,6 +62,7 @@ def download_projection(request: Request, reader: Reader, digest: Digest, parts:
     """The bytes of a pair: A, then B, in float32."""
     with parts.database.reading() as session:
         headers = _headers(request, projections.get_projection(session, reader, digest))
+        projections.require_given(session, reader, digest)
         hashes = projections.piece_hashes(session, digest)
     if is_known(request, headers["ETag"]):
         del headers["Content-Length"]

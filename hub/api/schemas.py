@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hub.domain.tokens import MAX_DAYS
-from hub.domain.views import RoleName, Visibility
+from hub.domain.views import AccessState, Gate, RoleName, Visibility
 
 Text = Annotated[str, Field(max_length=200)]
 Named = Annotated[str, Field(min_length=1, max_length=200)]
@@ -31,7 +31,25 @@ class BaseRegistration(Body):
 
 
 class AdapterChange(Body):
-    visibility: Visibility
+    """What is left out stays as it is; `gated` null is no gate."""
+
+    visibility: Visibility | None = None
+    gated: Gate | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.visibility is None and "gated" not in self.model_fields_set:
+            raise ValueError("say what is to change: visibility, gated or both")
+        return self
+
+
+class AccessWish(Body):
+    message: Annotated[str, Field(max_length=1000)] | None = None
+
+
+class AccessDecision(Body):
+    state: AccessState
+    reason: Annotated[str, Field(max_length=1000)] | None = None
 
 
 class Reason(Body):

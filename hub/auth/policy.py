@@ -49,6 +49,8 @@ class Action(StrEnum):
     """What a route does. Every route declares one."""
 
     READ = "read"
+    READ_FILES = "read-files"
+    REQUEST_ACCESS = "request-access"
     IDENTIFY = "identify"
     REGISTER_BASE = "register-base"
     STORE_PROJECTION = "store-projection"
@@ -96,6 +98,8 @@ class Rule:
 
 RULES: Mapping[Action, Rule] = {
     Action.READ: Rule(is_open=True),
+    Action.READ_FILES: Rule(is_open=True),
+    Action.REQUEST_ACCESS: Rule(Scope.READ),
     Action.IDENTIFY: Rule(),
     Action.REGISTER_BASE: Rule(Scope.PUSH),
     Action.STORE_PROJECTION: Rule(Scope.PUSH),
@@ -182,11 +186,12 @@ class Principal:
 
 @dataclass(frozen=True)
 class Resource:
-    """A namespace, or an adapter in it."""
+    """A namespace, or an adapter in it. `is_gated` says that its files are not given to who asks."""
 
     namespace: str
     adapter: str | None = None
     is_private: bool = False
+    is_gated: bool = False
 
     @property
     def id(self) -> str:
@@ -201,6 +206,8 @@ def authorize(principal: Principal | None, action: Action, resource: Resource | 
     rule = RULES[action]
     if resource is not None and resource.is_private and not _may_see(principal, resource):
         raise unknown_adapter(resource.namespace, resource.adapter or "")
+    if action is Action.READ_FILES and resource is not None and resource.is_gated:
+        raise _gated(principal, resource)
     if rule.is_open:
         return
     if principal is None:
@@ -232,7 +239,8 @@ def viewer_of(principal: Principal | None) -> Viewer:
     if Scope.READ not in principal.scopes:
         return ANYBODY
     if principal.restricted_to is None:
-        return Viewer(namespaces=frozenset(grant.account_id for grant in principal.grants))
+        mine = frozenset(grant.account_id for grant in principal.grants)
+        return Viewer(mine, account_id=principal.account_id)
     ids = {grant.namespace: grant.account_id for grant in principal.grants}
     whole = frozenset(ids[each] for each in principal.restricted_to if each in ids)
     single = (each.partition("/") for each in principal.restricted_to if "/" in each)
@@ -244,6 +252,17 @@ def unknown_adapter(namespace: str, name: str) -> NotFound:
     shown = f"{namespace[:64]}/{name[:64]}"
     return NotFound(
         f"There is no adapter {shown} here: look for it with `vera-hub list`.", code="ADAPTER_UNKNOWN", adapter=shown
+    )
+
+
+def _gated(principal: Principal | None, resource: Resource) -> Forbidden:
+    who = "sign in and ask" if principal is None else f"{principal.name} was not let in yet: ask"
+    return Forbidden(
+        f"The files of {resource.id} are given to whom its owners let in; {who} for access on its page, or with "
+        f"`vera-hub access ask {resource.id}`.",
+        code="ADAPTER_GATED",
+        adapter=resource.id,
+        page=f"/{resource.id}",
     )
 
 

@@ -252,6 +252,7 @@ class Adapter(Table):
         UniqueConstraint("account_id", "name"),
         # Names that look alike may not coexist in one namespace.
         UniqueConstraint("account_id", "folded_name"),
+        CheckConstraint("gate IN ('auto', 'manual')", name="gate"),
         Index("ix_adapters_updated_at", "updated_at", "id"),
     )
 
@@ -264,6 +265,8 @@ class Adapter(Table):
     task_kind: Mapped[str | None] = mapped_column(String(64), index=True)
     labels: Mapped[list[str] | None] = mapped_column(JsonText)
     is_private: Mapped[bool] = mapped_column(server_default=false())
+    # Whether files are given only to whom has asked ("auto"), or was let in ("manual"); NULL is everybody.
+    gate: Mapped[str | None] = mapped_column(String(6))
     # Counts the versions ever made, so that a number is never given twice.
     last_number: Mapped[int]
     # What `latest` means; NULL while no version may be that.
@@ -273,6 +276,26 @@ class Adapter(Table):
 
     account: Mapped[Account] = relationship(lazy="raise")
     base: Mapped[Base] = relationship(lazy="raise")
+
+
+class AccessRequest(Table):
+    """Somebody who has asked for the files of a gated adapter, or was let in without, and what became of it."""
+
+    __tablename__ = "access_requests"
+    __table_args__ = (CheckConstraint("state IN ('pending', 'accepted', 'rejected')", name="state"),)
+
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id"), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True, index=True)
+    state: Mapped[str] = mapped_column(String(8))
+    # What they have said, and what they were told.
+    message: Mapped[str | None] = mapped_column(String(1000))
+    reason: Mapped[str | None] = mapped_column(String(1000))
+    created_at: Mapped[datetime]
+    decided_at: Mapped[datetime | None]
+    decided_by_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"))
+
+    account: Mapped[Account] = relationship(lazy="raise", foreign_keys=account_id)
+    decided_by: Mapped[Account | None] = relationship(lazy="raise", foreign_keys=decided_by_id)
 
 
 class Version(Table):

@@ -28,7 +28,7 @@ from hub.errors import Conflict, Gone, NotFound, Withheld
 from hub.scoring import metrics
 from hub.storage.blobs import missing
 from hub.storage.table import TableBlobs
-from vera.manifest import MANIFEST_FILE
+from vera.manifest import CARD_FILE, MANIFEST_FILE
 from vera.ref import AdapterRef, SelectorKind
 
 
@@ -74,12 +74,15 @@ def require_file(
     """The adapter, and the versions of which this is the first time that somebody fetches a file: `note_fetch` them.
 
     Raises NotFound unless some version of this adapter that can be had has a file with this hash: a blob is
-    reached only through an adapter, so knowing a hash opens nothing.
+    reached only through an adapter, so knowing a hash opens nothing. Raises Forbidden for a file of a gated adapter
+    that is not given to `reader`: of such a one only the card is.
     """
     adapter = find_adapter(session, reader, ref.namespace, ref.name)
     holders = blob_rows.holders(session, adapter.id, sha256)
     if not holders:
         raise missing(sha256)
+    if not blob_rows.is_called(session, adapter.id, sha256, CARD_FILE):
+        require_given(session, reader, adapter)
     fresh = (each.id for each in holders if each.fetched_at is None and _is_by_another(reader, each))
     return adapter, tuple(fresh)
 
@@ -103,6 +106,13 @@ def find_adapter(
         raise unknown_adapter(namespace, name)
     authorize(principal, to, Resource(namespace, name, adapter.is_private))
     return adapter
+
+
+def require_given(session: Session, reader: Principal | None, adapter: Adapter) -> None:
+    """Returns when the files of the adapter, which `reader` sees, are given to them. Raises Forbidden."""
+    is_given = adapter.gate is None or adapters.gives_files(session, viewer_of(reader), adapter.id)
+    wanted = Resource(adapter.account.name, adapter.name, adapter.is_private, is_gated=not is_given)
+    authorize(reader, Action.READ_FILES, wanted)
 
 
 def set_visibility(

@@ -12,7 +12,7 @@ from hub.db.models import Version
 from hub.db.queries import versions
 from hub.db.queries.blobs import StoredBlob
 from hub.domain import blobs
-from hub.domain.catalog import find_version, version_detail
+from hub.domain.catalog import find_version, require_given, version_detail
 from hub.domain.evaluations import compare_evaluations
 from hub.domain.shaping import ref_of
 from hub.domain.views import Comparison, EvaluationView, ScoreChange, VersionDiff
@@ -66,6 +66,7 @@ def against_of(ref: AdapterRef, text: str) -> AdapterRef:
 
 
 def _side(session: Session, reader: Principal | None, version: Version) -> Side:
+    require_given(session, reader, version.adapter)  # what changed in the vectors tells of the vectors
     files = versions.files_of(session, version.id)
     size_bytes = next(file.size_bytes for file in files if file.path == WEIGHTS_FILE)
     if size_bytes > MAX_WEIGHTS_BYTES:

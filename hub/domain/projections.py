@@ -21,7 +21,7 @@ from hub.db.queries.inserting import insert_new
 from hub.db.queries.projections import SharedProjection
 from hub.domain import blobs
 from hub.domain.views import StoredProjectionView
-from hub.errors import Invalid, NotFound
+from hub.errors import Forbidden, Invalid, NotFound
 from vera.manifest import Manifest
 from vera.stored import check_values
 
@@ -97,6 +97,16 @@ def get_projection(session: Session, reader: Principal | None, digest: str) -> S
         adapter_count=adapter_count,
         created_at=projection.created_at,
     )
+
+
+def require_given(session: Session, reader: Principal | None, digest: str) -> None:
+    """Returns when the bytes of the pair, which `reader` may know of, are given to them. Raises Forbidden."""
+    account_id = reader.account_id if reader else None
+    if not projections.is_given(session, viewer_of(reader), digest, account_id=account_id):
+        raise Forbidden(
+            f"Only gated adapters use the pair {digest}: ask for access to one, on its page or with `vera-hub access ask`.",
+            code="ADAPTER_GATED",
+        )
 
 
 def piece_hashes(session: Session, digest: str) -> Sequence[str]:

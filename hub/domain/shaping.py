@@ -53,6 +53,7 @@ def adapter_view(adapter: Adapter) -> AdapterView:
         task=TaskView(adapter.task_kind, tuple(adapter.labels or ())) if adapter.task_kind else None,
         latest=adapter.latest_number,
         visibility="private" if adapter.is_private else "public",
+        gated=adapter.gate,  # type: ignore[arg-type]  # the table's CHECK holds it to the two
         created_at=adapter.created_at,
         updated_at=adapter.updated_at,
     )

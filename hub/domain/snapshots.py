@@ -35,6 +35,7 @@ class Snapshot:
 
     id: str
     is_private: bool
+    gate: str | None
     created_at: datetime
     adapter: AdapterView | None = None
     version: VersionSummary | None = None
@@ -66,7 +67,7 @@ def find_snapshot(session: Session, reader: Principal | None, namespace: str, na
     if opening is not None:
         if _plain(revision) not in (*_HEADS, EMPTY_COMMIT):
             raise _unknown(namespace, name, revision)
-        return Snapshot(f"{namespace}/{name}", opening.is_private, opening.created_at)
+        return Snapshot(f"{namespace}/{name}", opening.is_private, opening.gate, opening.created_at)
     adapter = find_adapter(session, reader, namespace, name)
     version = _find(session, reader, adapter, revision)
     require_served(version)
@@ -74,6 +75,7 @@ def find_snapshot(session: Session, reader: Principal | None, namespace: str, na
     return Snapshot(
         f"{namespace}/{name}",
         adapter.is_private,
+        adapter.gate,
         adapter.created_at,
         adapter_view(adapter),
         version_summary(version),

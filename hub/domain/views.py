@@ -12,6 +12,8 @@ from vera.adapter_difference import FieldChange, VectorChange
 Item = TypeVar("Item")
 State = Literal["waiting", "running", "done", "failed"]
 Visibility = Literal["public", "private"]
+Gate = Literal["auto", "manual"]
+AccessState = Literal["pending", "accepted", "rejected"]
 RoleName = Literal["reader", "publisher", "maintainer", "owner"]
 TensorRow = tuple[str, str, tuple[int, ...], str]
 
@@ -62,7 +64,8 @@ class TaskView:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterView:
-    """An adapter; base and task are those of its latest version. `latest` is null while none may be that."""
+    """An adapter; base and task are those of its latest version. `latest` is null while none may be that. `gated` says
+    whether its files are given to whom has asked ("auto") or was let in ("manual"); null is everybody."""
 
     id: str
     namespace: str
@@ -71,6 +74,7 @@ class AdapterView:
     task: TaskView | None
     latest: int | None
     visibility: Visibility
+    gated: Gate | None
     created_at: datetime
     updated_at: datetime
 
@@ -592,3 +596,26 @@ class FeedEntry:
     author: str
     at: datetime
     text: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessView:
+    """What whoever asks gets of an adapter: whether its files are given to them, and what became of their request."""
+
+    gated: Gate | None
+    files: bool
+    state: AccessState | None
+    reason: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessRequestView:
+    """A request for the files of a gated adapter. `message` is what the user has said, `reason` what they were told."""
+
+    user: str
+    state: AccessState
+    message: str | None
+    reason: str | None
+    created_at: datetime
+    decided_at: datetime | None
+    decided_by: str | None

@@ -18,6 +18,7 @@ _THEIR_CODES: Mapping[str, str] = {
     "VERSION_DELETED": "RevisionNotFound",
     "ALIAS_UNKNOWN": "RevisionNotFound",
     "FILE_UNKNOWN": "EntryNotFound",
+    "ADAPTER_GATED": "GatedRepo",
 }
 _MAX_HEADER = 1000
 

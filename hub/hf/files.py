@@ -115,7 +115,7 @@ def _headers(found: Snapshot, file: FileView, revision: str) -> dict[str, str]:
         **warning_of(found),
         "X-Repo-Commit": found.commit,
         "ETag": f'"{file.sha256}"',
-        "Cache-Control": TO_NOBODY_ELSE if found.is_private else for_anybody,
+        "Cache-Control": TO_NOBODY_ELSE if found.is_private or found.gate else for_anybody,
         "Vary": "Authorization",
         "Accept-Ranges": "bytes",
         "Content-Disposition": f'attachment; filename="{file.path}"',

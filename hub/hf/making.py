@@ -12,7 +12,7 @@ from hub.api.bodies import JsonBody
 from hub.api.errors import problem_of
 from hub.api.responses import answer, hub_url
 from hub.auth.policy import Action, Principal
-from hub.domain import aliases, catalog, openings
+from hub.domain import access, aliases, catalog, openings
 from hub.domain.aliases import Expected
 from hub.domain.snapshots import MAIN, find_snapshot
 from hub.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
@@ -91,17 +91,18 @@ def change_settings(
     body: Annotated[RepositorySettings, Depends(JsonBody(RepositorySettings))],
     session: Writing,
 ) -> Response:
-    """Make an adapter private, or public."""
-    if body.gated:
-        raise Invalid(
-            "Access is not gated here: make the adapter private and invite its readers.", code="GATED_UNSUPPORTED"
-        )
+    """Make an adapter private, or public; gate its files, or give them to everybody."""
     wanted = body.is_private
-    if wanted is None:
+    if wanted is None and body.gated is None:
         catalog.find_adapter(session, principal, namespace, name, to=Action.MANAGE_ADAPTER)
-    elif not openings.set_visibility(session, principal, namespace, name, is_private=wanted):
+    elif wanted is not None and not openings.set_visibility(session, principal, namespace, name, is_private=wanted):
         catalog.set_visibility(session, principal, namespace, name, is_private=wanted)
-    return answer(request, {"private": wanted, "gated": False})
+    if body.gated is not None:
+        gate = body.gated or None
+        if not access.set_gate_of_opening(session, principal, namespace, name, gate):
+            access.set_gate(session, principal, namespace, name, gate)
+    now = find_snapshot(session, principal, namespace, name, MAIN)
+    return answer(request, {"private": now.is_private, "gated": now.gate or False})
 
 
 @router.post("/models/{namespace}/{name}/tag/{revision}")

@@ -126,8 +126,11 @@ def list_commits(
 
 @router.get("/models/{namespace}/{name}/auth-check")
 def check_reading(request: Request, reader: Reader, namespace: str, name: str, session: Reading) -> Response:
-    """Whether whoever asks sees the adapter."""
-    find_snapshot(session, reader, namespace, name, MAIN)
+    """Whether whoever asks gets the files of the adapter."""
+    found = find_snapshot(session, reader, namespace, name, MAIN)
+    if found.adapter is not None:
+        adapter = catalog.find_adapter(session, reader, namespace, name)
+        catalog.require_given(session, reader, adapter)
     return answer(request, {})
 
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hub.domain.views import AccessState
+
 Text = Annotated[str, Field(max_length=200)]
 Path = Annotated[str, Field(max_length=1000)]
 Kind = Literal["model", "dataset", "space", "kernel", "bucket"]
@@ -66,6 +68,17 @@ class Card(Sent):
 
 class NewTag(Sent):
     tag: Text
+
+
+class AccessGrant(Sent):
+    user: Text
+
+
+class AccessHandling(Sent):
+    user: Text | None = None
+    requestId: Text | None = None  # noqa: N815  # as they spell it
+    status: AccessState
+    rejectionReason: Annotated[str, Field(max_length=1000)] | None = None  # noqa: N815
 
 
 # -- The lines of a commit ------------------------------------------------------------------------

@@ -51,6 +51,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "quarantine": ("sdk.cli.withdrawing", "Keep a version from being given out, as an admin of the hub."),
         "alias": ("sdk.cli.aliases", "Names that move from version to version: prod, staging."),
         "visibility": ("sdk.cli.adapters", "Make an adapter private, or public."),
+        "access": ("sdk.cli.access", "Gated adapters: whose files are given to whom their owners let in."),
         "base": ("sdk.cli.base", "The base models of this machine and of the hub."),
         "lock": (
             "sdk.cli.lock",

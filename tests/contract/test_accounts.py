@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 from fastapi import FastAPI
 from sqlalchemy import update
+from starlette.testclient import TestClient
 
 from hub.app import create_app
 from hub.auth.identities import Issuers
@@ -22,6 +23,7 @@ from hub.settings import Settings
 from sdk.cli.main import cli
 from tests.builders import BASE_NAME, make_archive, make_base
 from tests.contract.serving import listening
+from tests.hub.harness import Hub
 from tests.hub.issuer import AUDIENCE, ISSUER, Issuer
 from vera import archive as archives
 
@@ -215,3 +217,24 @@ def test_a_webhook_is_added_watched_and_removed(town: Town) -> None:
     assert sent["message_id"] in town.must("olga", "webhook", "replay", "acme", "1", sent["id"])
     assert "is no more" in town.must("olga", "webhook", "rm", "acme", "1")
     assert json.loads(town.must("olga", "webhook", "list", "acme", "--json")) == []
+
+
+def test_a_gated_adapter_is_asked_for_and_given(town: Town) -> None:
+    hub = Hub(town.app, TestClient(town.app, base_url="http://127.0.0.1"))
+    hub.register_base()
+    assert hub.push(make_archive(), "topics", user="ann").status_code == 201
+    town.token("bob")
+
+    assert town.must("ann", "access", "gate", "ann/topics", "manual") == "ann/topics is gated (manual).\n"
+    refused = town.run("bob", "pull", "ann/topics", "--to", str(town.folder / "out"))
+    assert refused.exit_code == 1
+    assert f"The page: {town.url}/ann/topics" in refused.stderr
+    assert "You have not asked" in town.must("bob", "access", "status", "ann/topics")
+    assert "bob waits" in town.must("bob", "access", "ask", "ann/topics", "--message", "for a course")
+    assert "for a course" in town.must("ann", "access", "list", "ann/topics", "--state", "pending")
+    assert town.must("ann", "access", "accept", "ann/topics", "bob") == "bob gets the files of ann/topics.\n"
+    assert town.must("bob", "access", "status", "ann/topics") == "You get the files of ann/topics.\n"
+    town.must("bob", "pull", "ann/topics", "--to", str(town.folder / "out"))
+    assert "does not get" in town.must("ann", "access", "reject", "ann/topics", "bob", "--reason", "over")
+    assert "rejected: over" in town.must("bob", "access", "status", "ann/topics")
+    assert town.must("ann", "access", "gate", "ann/topics", "no") == "ann/topics is not gated.\n"

@@ -33,6 +33,9 @@ BODIES: dict[str, dict[str, object]] = {
     "quarantine": {"reason": "worse"},
     "deprecation": {"message": "old"},
     "{alias}": {"version": "v1"},
+    "{user}": {"state": "accepted"},
+    "handle": {"user": "nobody-here", "status": "accepted"},
+    "grant": {"user": "nobody-here"},
     "{revision}": {"tag": "prod", "files": []},
 }
 QUERIES = {
@@ -92,6 +95,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         "tag": "prod",
         "branch": "dev",
         "revision": "v1",
+        "state": "pending",
         "sha256": version["files"][0]["sha256"],
     }
     headers = {who: hub.headers(who) for who in ROLES} | {"nobody": {}}
@@ -112,7 +116,7 @@ def expected(action: Action, who: str, adapter: str) -> str:
         return "ADMIN_ONLY"
     if who == "bench" and rule.scope is not Scope.LEASE:
         return "SCOPE_INSUFFICIENT"
-    if rule.role is None or (role is not None and role.covers(rule.role)):
+    if (rule.role is None and not is_hidden) or (role is not None and role.covers(rule.role)):
         return "through"
     return "ADAPTER_UNKNOWN" if is_hidden and not rule.is_about_a_namespace else "FORBIDDEN"
 

@@ -90,6 +90,17 @@ def test_a_restricted_token_stays_where_it_belongs() -> None:
         authorize(restricted, Action.READ, Resource("acme", "other", is_private=True))
 
 
+def test_what_is_gated_is_seen_and_its_files_are_not_given() -> None:
+    gated = Resource("acme", "topics", is_gated=True)
+    for principal in (None, somebody()):
+        authorize(principal, Action.READ, gated)
+        with pytest.raises(Forbidden) as refused:
+            authorize(principal, Action.READ_FILES, gated)
+        assert refused.value.code == "ADAPTER_GATED"
+    with pytest.raises(NotFound):
+        authorize(None, Action.READ_FILES, Resource("acme", "topics", is_private=True, is_gated=True))
+
+
 def test_a_worker_works_and_does_nothing_else() -> None:
     authorize(WORKER, Action.EVALUATE)
     for action in (Action.PUSH, Action.REGISTER_BASE, Action.REQUEST_EVALUATION, Action.MANAGE_ADAPTER):
@@ -101,8 +112,8 @@ def test_a_worker_works_and_does_nothing_else() -> None:
     ("principal", "viewer"),
     [
         (None, Viewer()),
-        (somebody(), Viewer(namespaces=frozenset({1}))),
-        (somebody(Role.READER), Viewer(namespaces=frozenset({1, 2}))),
+        (somebody(), Viewer(namespaces=frozenset({1}), account_id=1)),
+        (somebody(Role.READER), Viewer(namespaces=frozenset({1, 2}), account_id=1)),
         (somebody(Role.READER, scopes=frozenset({Scope.SUBMIT})), Viewer()),
         (somebody(Role.READER, restricted_to=frozenset({"acme"})), Viewer(namespaces=frozenset({2}))),
         (

@@ -6,7 +6,7 @@ from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session, contains_eager
 
 from hub.db.models import Account, Adapter
-from hub.db.queries.visibility import Viewer, is_visible
+from hub.db.queries.visibility import Viewer, gives_files_to, is_visible
 
 
 def find(session: Session, viewer: Viewer, namespace: str, name: str) -> Adapter | None:
@@ -26,6 +26,11 @@ def exists(session: Session, viewer: Viewer, namespace: str, name: str) -> bool:
     """True when `viewer` sees an adapter of this name, with versions or without."""
     query = select(Adapter.id).join(Adapter.account).where(Account.name == namespace, Adapter.name == name)
     return session.scalar(query.where(is_visible(viewer))) is not None
+
+
+def gives_files(session: Session, viewer: Viewer, adapter_id: int) -> bool:
+    """True when `viewer`, who sees the adapter, gets its files too."""
+    return session.scalar(select(Adapter.id).where(Adapter.id == adapter_id, gives_files_to(viewer))) is not None
 
 
 def remove_empty(session: Session, adapter_id: int) -> bool:

@@ -40,6 +40,17 @@ def was_removed_since(session: Session, sha256: str, at: datetime) -> bool:
     return session.scalar(select(RemovedObject.sha256).where(RemovedObject.sha256 == sha256, removed)) is not None
 
 
+def is_called(session: Session, adapter_id: int, sha256: str, path: str) -> bool:
+    """True when some version of the adapter has the file under this path."""
+    named = Version.adapter_id == adapter_id, VersionFile.sha256 == sha256, VersionFile.path == path
+    return (
+        session.scalar(
+            select(VersionFile.path).join(Version, Version.id == VersionFile.version_id).where(*named).limit(1)
+        )
+        is not None
+    )
+
+
 def holders(session: Session, adapter_id: int, sha256: str) -> Sequence[Version]:
     """The versions of the adapter that have a file with this hash and can be had."""
     query = (

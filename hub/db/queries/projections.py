@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from hub.db.models import Projection, ProjectionHolder, ProjectionPiece, Version
 from hub.db.queries.inserting import insert_new
-from hub.db.queries.visibility import Viewer, is_visible
+from hub.db.queries.visibility import Viewer, gives_files_to, is_visible
 
 
 class SharedProjection(NamedTuple):
@@ -32,6 +32,14 @@ def shared(session: Session, viewer: Viewer, digest: str, *, account_id: int | N
     reachable = or_(users > 0, _is_held_by(account_id)) if account_id is not None else users > 0
     row = session.execute(select(Projection, users).where(Projection.digest == digest, reachable)).first()
     return SharedProjection(*row) if row else None
+
+
+def is_given(session: Session, viewer: Viewer, digest: str, *, account_id: int | None) -> bool:
+    """True when some adapter that uses the projection gives its files to `viewer`, or this account has sent it."""
+    giving = select(Version.adapter_id).join(Version.adapter)
+    used = giving.where(Version.stored_projection == digest, is_visible(viewer), gives_files_to(viewer)).exists()
+    reachable = used if account_id is None else or_(used, _is_held_by(account_id))
+    return session.scalar(select(Projection.digest).where(Projection.digest == digest, reachable)) is not None
 
 
 def note_holder(session: Session, digest: str, account_id: int) -> bool:

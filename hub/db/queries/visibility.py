@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, false, select, true, tuple_
 
-from hub.db.models import Adapter, Evaluation, Listing, Version, Worker
+from hub.db.models import AccessRequest, Adapter, Evaluation, Listing, Version, Worker
 
 
 @dataclass(frozen=True)
 class Viewer:
     """Whose private adapters are shown beside the public ones: those of these accounts, these single ones by
-    (account id, name), and those of the jobs that the workers of this token hold."""
+    (account id, name), and those of the jobs that the workers of this token hold. `account_id` is who they are, where
+    owners of gated adapters have let in who it is."""
 
     namespaces: frozenset[int] = frozenset()
     adapters: frozenset[tuple[int, str]] = frozenset()
     worker_token_id: int | None = None
+    account_id: int | None = None
 
 
 ANYBODY = Viewer()
@@ -31,6 +33,21 @@ def is_visible(viewer: Viewer) -> ColumnElement[bool]:
         clause |= tuple_(Adapter.account_id, Adapter.name).in_(viewer.adapters)
     if viewer.worker_token_id is not None:
         clause |= Adapter.id.in_(_leased_by(viewer.worker_token_id))
+    return clause
+
+
+def gives_files_to(viewer: Viewer) -> ColumnElement[bool]:
+    """The condition on an `Adapter` row that is visible: its files are given, not only told of."""
+    clause: ColumnElement[bool] = Adapter.gate.is_(None)
+    if viewer.namespaces:
+        clause |= Adapter.account_id.in_(viewer.namespaces)
+    if viewer.adapters:
+        clause |= tuple_(Adapter.account_id, Adapter.name).in_(viewer.adapters)
+    if viewer.worker_token_id is not None:
+        clause |= Adapter.id.in_(_leased_by(viewer.worker_token_id))
+    if viewer.account_id is not None:
+        let_in = AccessRequest.account_id == viewer.account_id, AccessRequest.state == "accepted"
+        clause |= Adapter.id.in_(select(AccessRequest.adapter_id).where(*let_in))
     return clause
 
 
