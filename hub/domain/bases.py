@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -25,6 +25,8 @@ from vera.fingerprint import BaseFingerprint
 from vera.tensorfile import ITEM_BYTES
 
 _MAX_TEXT = 200
+_MOST_KEPT = 16
+_shapes: dict[str, Mapping[str, tuple[int, ...]]] = {}  # by fingerprint, which is the hash of all of it
 
 
 def register_base(
@@ -85,6 +87,17 @@ def find_base(session: Session, reader: Principal | None, fingerprint: str) -> C
 
 def tensor_table(session: Session, base_id: int) -> list[TensorRow]:
     return [(name, dtype, tuple(shape), sha256) for name, dtype, shape, sha256 in _rows(session, base_id)]
+
+
+def shapes_of(session: Session, base: Base) -> Mapping[str, tuple[int, ...]]:
+    """The shape of each tensor of the base, by name. Those of the last few bases are kept: a base never changes."""
+    known = _shapes.get(base.fingerprint)
+    if known is None:
+        known = {name: shape for name, _, shape, _ in tensor_table(session, base.id)}
+        while len(_shapes) >= _MOST_KEPT:
+            _shapes.pop(next(iter(_shapes)), None)
+        _shapes[base.fingerprint] = known
+    return known
 
 
 def fingerprint_of(session: Session, base_id: int) -> BaseFingerprint:

@@ -24,6 +24,7 @@ from hub.domain.evaluations import find_suite
 from hub.domain.shaping import adapter_view
 from hub.domain.views import FacetsView, FacetValue, FoundView, Page
 from hub.errors import Invalid
+from vera.archive import Archive
 from vera.manifest import CARD_FILE, MANIFEST_FILE
 
 Sort = Literal["updated", "downloads", "score", "bytes-per-point", "name"]
@@ -126,12 +127,29 @@ def facets(session: Session, reader: Principal | None, wanted: Wanted) -> Facets
 # -- What adapters are listed by ------------------------------------------------------------------
 
 
-def relist(session: Session, adapter: Adapter, *, is_change: bool = False) -> None:
+@dataclass(frozen=True)
+class Contents:
+    """What is listed of a version beside its row: its manifest as JSON, and its card, as text and as a page shows it."""
+
+    version_id: int
+    manifest: Mapping[str, Any]
+    card: str
+    card_html: str
+
+
+def contents_of(version: Version, pushed: Archive) -> Contents:
+    """Of a version that was just pushed, so that it need not be read again."""
+    return Contents(version.id, json.loads(pushed.files[MANIFEST_FILE]), pushed.card, version.card_html)
+
+
+def relist(session: Session, adapter: Adapter, *, is_change: bool = False, pushed: Contents | None = None) -> None:
     """Lists the adapter as what its latest version is, or the newest that can be had while none is the latest; one
     without either is in no list. A change puts it first among the last updated; else it keeps its place."""
     shown = versions.newest_current(session, adapter.id) or versions.newest_served(session, adapter.id)
     if shown is not None:
-        _list_version(session, adapter, shown, is_change=is_change)
+        is_pushed = pushed is not None and pushed.version_id == shown.id
+        contents = pushed if pushed is not None and is_pushed else _contents_of(session, shown)
+        _list_version(session, adapter, shown, contents, is_change=is_change)
     elif (listing := listings.of_adapter(session, adapter.id)) is not None:
         listings.remove(session, listing)
 
@@ -159,13 +177,12 @@ def family_of(base_name: str) -> str:
     return (words[0] if words else base_name.lower())[:64]
 
 
-def _list_version(session: Session, adapter: Adapter, version: Version, *, is_change: bool) -> None:
-    manifest, card = _files_of(session, version)
-    facts, training = read_facts(card), manifest.get("training", {})
+def _list_version(session: Session, adapter: Adapter, version: Version, contents: Contents, *, is_change: bool) -> None:
+    manifest = contents.manifest
+    facts, training = read_facts(contents.card), manifest.get("training", {})
     facts = _with_training(facts, training)
     task = manifest.get("task") or {}
-    base_name, _ = bases.names_of(session, [version.base_id])[version.base_id]
-    name = f"{accounts.names_of(session, [adapter.account_id])[adapter.account_id]}/{adapter.name}"
+    base_name, name = version.base.name, f"{version.adapter.account.name}/{adapter.name}"
     license_name = (manifest.get("license") or facts.license or "").lower()[:64] or None
     listed = {
         "adapter_id": adapter.id,
@@ -183,7 +200,7 @@ def _list_version(session: Session, adapter: Adapter, version: Version, *, is_ch
         "size_bytes": version.size_bytes,
         "projection": manifest["projection"]["digest"],
     }
-    card_text = _TAG_OF_HTML.sub(" ", versions.card_of(session, version.id))
+    card_text = _TAG_OF_HTML.sub(" ", contents.card_html)
     said = [
         name,
         base_name,
@@ -209,14 +226,14 @@ def _words(texts: Iterable[str]) -> Iterator[str]:
         yield from (word[:_MAX_WORD] for word in _WORD.findall(plain))
 
 
-def _files_of(session: Session, version: Version) -> tuple[dict[str, Any], str]:
-    """The manifest and the card, which are always in the database."""
+def _contents_of(session: Session, version: Version) -> Contents:
+    """As it is stored: the manifest and the card are always in the database."""
     hashes = {file.path: file.sha256 for file in versions.files_of(session, version.id)}
     manifest, card = (blobs.find(session, hashes[path]) for path in (MANIFEST_FILE, CARD_FILE))
     assert manifest is not None
     assert manifest.data is not None
     text = card.data.decode() if card is not None and card.data is not None else ""
-    return json.loads(manifest.data), text
+    return Contents(version.id, json.loads(manifest.data), text, versions.card_of(session, version.id))
 
 
 def _with_training(facts: CardFacts, training: Mapping[str, object]) -> CardFacts:

@@ -14,23 +14,24 @@ from datetime import datetime
 from urllib.parse import urlsplit
 
 import numpy as np
+from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.db import session as db
 from hub.db.models import Adapter, Base, Version, VersionFile
-from hub.db.queries import accounts, adapters, versions
+from hub.db.queries import accounts, adapters, bases, versions
 from hub.db.queries.inserting import insert_new
 from hub.domain import blobs
 from hub.domain.audit import Change, record
-from hub.domain.bases import find_base, tensor_table
+from hub.domain.bases import shapes_of
 from hub.domain.cards import MAX_RENDERED, read_facts, render_card
 from hub.domain.catalog import find_version, head_of, require_served, version_detail
 from hub.domain.evaluations import enqueue_for_version, labels_key
-from hub.domain.finding import relist
+from hub.domain.finding import contents_of, relist
 from hub.domain.projections import require_projection
 from hub.domain.views import VersionDetail
-from hub.errors import Conflict, Forbidden, HubError, Invalid, NotFound, PreconditionFailed, Unavailable
+from hub.errors import Conflict, Forbidden, HubError, Invalid, PreconditionFailed, Unavailable
 from hub.storage.blobs import BlobStore
 from vera import archive
 from vera.archive import Archive
@@ -131,17 +132,16 @@ def require_base(session: Session, manifest: Manifest) -> Base:
 
     Raises Invalid.
     """
-    try:
-        base = find_base(session, None, manifest.base.fingerprint).base
-    except NotFound as error:
+    base = bases.find(session, manifest.base.fingerprint)
+    if base is None:
         raise Invalid(
             f"The base {manifest.base.name} ({manifest.base.fingerprint}) is not registered here: register it first "
             "with `vera-hub base add`.",
             code="BASE_UNKNOWN",
             fingerprint=manifest.base.fingerprint,
             name=manifest.base.name,
-        ) from error
-    shapes = {name: shape for name, _, shape, _ in tensor_table(session, base.id)}
+        )
+    shapes = shapes_of(session, base)
     for module in manifest.modules:
         _check_target(module, shapes, base.name)
     return base
@@ -179,7 +179,7 @@ def publish_version(
     pair = require_projection(session, principal, upload.manifest)
     at = db.now(session)
     adapter = _claim_name(session, principal, Resource(namespace, name), base=base, upload=upload, at=at)
-    known = versions.by_digest(session, adapter.id, upload.manifest.digest)
+    known = versions.by_digest(session, adapter.id, upload.manifest.digest) if adapter.last_number else None
     if known is not None:
         require_served(known)
         _require_same_release(known, upload)
@@ -191,7 +191,7 @@ def publish_version(
         session, adapter, base, upload, pair=pair, parent=parent, namespace=namespace, principal=principal, at=at
     )
     _keep_files(session, version, upload)
-    relist(session, adapter, is_change=True)
+    relist(session, adapter, is_change=True, pushed=contents_of(version, upload.archive))
     enqueue_for_version(session, version, base, adapter.account_id, at=at)
     record(
         session, principal, Change.VERSION_PUSHED, f"{namespace}/{name}@v{version.number}", facts_of(version, adapter)
@@ -360,9 +360,13 @@ def _find_parent(
 ) -> Version | None:
     """The version that the new one was made from: the one before it, unless the push says another one."""
     if said is None:
-        return versions.by_number(session, adapter.id, adapter.last_number)
+        return _newest(session, adapter)
     text = said if "/" in said else f"{wanted.adapter_id}@{said.removeprefix('@')}"
     return find_version(session, principal, AdapterRef.parse(text))
+
+
+def _newest(session: Session, adapter: Adapter) -> Version | None:
+    return versions.by_number(session, adapter.id, adapter.last_number) if adapter.last_number else None
 
 
 def _add_version(
@@ -378,7 +382,7 @@ def _add_version(
     at: datetime,
 ) -> Version:
     manifest, number = upload.manifest, adapter.last_number + 1
-    before = versions.by_number(session, adapter.id, adapter.last_number)
+    before = _newest(session, adapter)
     version = Version(
         adapter_id=adapter.id,
         base_id=base.id,
@@ -448,15 +452,22 @@ def warnings_for(upload: Upload, registered_base: str) -> list[str]:
 
 def _keep_files(session: Session, version: Version, upload: Upload) -> None:
     # In one order for everybody: two pushes that share files then cannot wait for each other.
-    for path, data in sorted(upload.archive.files.items()):
-        sha256 = blobs.record(session, data, upload.outside)
-        session.add(VersionFile(version_id=version.id, path=path, sha256=sha256, size_bytes=len(data)))
-    session.flush()
+    files = [
+        {
+            "version_id": version.id,
+            "path": path,
+            "sha256": blobs.record(session, data, upload.outside),
+            "size_bytes": len(data),
+        }
+        for path, data in sorted(upload.archive.files.items())
+    ]
+    session.execute(insert(VersionFile), files)
 
 
 def _reload(session: Session, principal: Principal, version: Version) -> VersionDetail:
     """The view of a version that was just added, read back as anybody will read it."""
+    adapter_id, number = version.adapter_id, version.number
     session.expire_all()
-    stored = versions.by_number(session, version.adapter_id, version.number)
+    stored = versions.by_number(session, adapter_id, number)
     assert stored is not None
     return version_detail(session, principal, stored)

@@ -115,6 +115,8 @@ def suite_view(suite: Suite) -> SuiteView:
 
 def evaluation_views(session: Session, placed: Sequence[Placed]) -> tuple[EvaluationView, ...]:
     """The views of `placed`, those that wait with the reason why."""
+    if not placed:
+        return ()
     at = db.now(session)
     there = workers.seen_since(session, at - WORKER_SILENCE)
     return tuple(_evaluation_view(each, at, there) for each in placed)

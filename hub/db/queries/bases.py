@@ -22,6 +22,10 @@ def by_fingerprint(session: Session, viewer: Viewer, fingerprint: str) -> Counte
     return CountedBase(*row) if row else None
 
 
+def find(session: Session, fingerprint: str) -> Base | None:
+    return session.scalar(select(Base).where(Base.fingerprint == fingerprint))
+
+
 def ids_of(session: Session, name_or_fingerprint: str) -> list[int]:
     """The bases of this name, or the one with this fingerprint."""
     is_it = (Base.fingerprint == name_or_fingerprint) | (Base.name == name_or_fingerprint)

@@ -6,12 +6,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from hub.db.models import Blob, RemovedObject, Version, VersionFile
 from hub.db.queries.inserting import insert_new
 from hub.db.queries.versions import is_served
+
+# Made once: that takes longer than running them.
+_OF_HASH = Blob.sha256 == bindparam("sha256")
+_HELD = select(Blob.sha256).where(_OF_HASH).with_for_update(read=True, key_share=True)
+_FOUND = select(Blob.sha256, Blob.data).where(_OF_HASH)
 
 
 class StoredBlob(NamedTuple):
@@ -24,13 +29,12 @@ class StoredBlob(NamedTuple):
 def insert(session: Session, sha256: str, size_bytes: int, data: bytes | None, *, at: datetime) -> None:
     """Keeps the row of a blob; a second time changes nothing. From then on it stays until the transaction ends."""
     while not insert_new(session, Blob, sha256=sha256, size_bytes=size_bytes, data=data, created_at=at):
-        held = select(Blob.sha256).where(Blob.sha256 == sha256).with_for_update(read=True, key_share=True)
-        if session.scalar(held) is not None:
+        if session.scalar(_HELD, {"sha256": sha256}) is not None:
             return  # otherwise `delete_unreferenced` came between
 
 
 def find(session: Session, sha256: str) -> StoredBlob | None:
-    row = session.execute(select(Blob.sha256, Blob.data).where(Blob.sha256 == sha256)).first()
+    row = session.execute(_FOUND, {"sha256": sha256}).first()
     return StoredBlob(*row) if row else None
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, case, func, literal, select, update
 from sqlalchemy.orm import Session, aliased, joinedload
 
 from hub.db.models import Account, Adapter, Base, Evaluation, Suite, Version, Worker
@@ -46,8 +47,7 @@ def by_key(session: Session, version_id: int, spec_digest: str) -> Placed | None
 
 
 def of_version(session: Session, version_id: int) -> list[Placed]:
-    query = _placed().where(Evaluation.version_id == version_id).order_by(Evaluation.id)
-    return [Placed(*row) for row in session.execute(query)]
+    return [Placed(*row) for row in session.execute(_of_version(), {"version_id": version_id})]
 
 
 def scored(session: Session, evaluation_id: int) -> Scored | None:
@@ -207,6 +207,12 @@ def _waiting(at: datetime) -> dict[str, Any]:
 
 def _is_free(at: datetime) -> ColumnElement[bool]:
     return (Evaluation.state == "waiting") | ((Evaluation.state == "running") & (Evaluation.lease_expires_at <= at))
+
+
+@cache
+def _of_version() -> Select[Evaluation, int | None]:
+    """Made once: every answer about a version asks for it, and making it takes longer than running it."""
+    return _placed().where(Evaluation.version_id == bindparam("version_id")).order_by(Evaluation.id)
 
 
 def _placed() -> Select[Evaluation, int | None]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 from sqlalchemy import Select, literal
@@ -17,8 +19,7 @@ _ROWS_AT_ONCE = 1000
 
 def insert_new(session: Session, table: type[Table], **values: Any) -> bool:
     """Inserts a row unless a constraint says that there is one already. True when it was inserted."""
-    statement = _insert(session, table).values(**values).on_conflict_do_nothing().returning(literal(1))
-    return session.execute(statement).first() is not None
+    return session.execute(_insert_new(table, _dialect_of(session)), values).first() is not None
 
 
 def insert_rows(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> int:
@@ -35,7 +36,16 @@ def insert_from(session: Session, table: type[Table], columns: Sequence[str], ro
     session.execute(_insert(session, table).from_select(list(columns), rows).on_conflict_do_nothing())
 
 
+@cache
+def _insert_new(table: type[Table], dialect: ModuleType) -> Any:
+    """Made once: that takes longer than running it."""
+    return dialect.insert(table.__table__).on_conflict_do_nothing().returning(literal(1))
+
+
 def _insert(session: Session, table: type[Table]) -> Any:
-    """The dialect's INSERT: the clause for conflicts is not the standard's."""
-    dialect = sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
-    return dialect.insert(table.__table__)
+    return _dialect_of(session).insert(table.__table__)
+
+
+def _dialect_of(session: Session) -> ModuleType:
+    """Whose INSERT it is to be: the clause for conflicts is not the standard's."""
+    return sqlite if session.get_bind().dialect.name == "sqlite" else postgresql

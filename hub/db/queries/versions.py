@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import ColumnElement, Select, and_, delete, false, select, tuple_, update
+from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, delete, false, select, tuple_, update
 from sqlalchemy.orm import Session, joinedload
 
 from hub.db.models import Account, Adapter, Version, VersionFile
@@ -24,7 +25,7 @@ def all_of(session: Session, adapter_id: int) -> list[Version]:
 
 def newest_current(session: Session, adapter_id: int) -> Version | None:
     """What `latest` is to mean."""
-    return session.scalar(_of(adapter_id).where(is_current()).order_by(Version.number.desc()).limit(1))
+    return session.scalar(_newest_current(), {"adapter_id": adapter_id})
 
 
 def newest_served(session: Session, adapter_id: int) -> Version | None:
@@ -45,7 +46,7 @@ def place_of(session: Session, version_id: int) -> tuple[int, int]:
 
 
 def by_number(session: Session, adapter_id: int, number: int) -> Version | None:
-    return session.scalar(_of(adapter_id).where(Version.number == number))
+    return session.scalar(_by_number(), {"adapter_id": adapter_id, "number": number})
 
 
 def by_commit(session: Session, adapter_id: int, commit: str) -> Version | None:
@@ -58,7 +59,7 @@ def by_commit_prefix(session: Session, adapter_id: int, prefix: str) -> list[Ver
 
 
 def by_digest(session: Session, adapter_id: int, digest: str) -> Version | None:
-    return session.scalar(_of(adapter_id).where(Version.digest == digest))
+    return session.scalar(_by_digest(), {"adapter_id": adapter_id, "digest": digest})
 
 
 def latest_of_each(session: Session, adapters: Sequence[tuple[str, str]]) -> list[Version]:
@@ -73,8 +74,7 @@ def latest_of_each(session: Session, adapters: Sequence[tuple[str, str]]) -> lis
 
 
 def files_of(session: Session, version_id: int) -> list[VersionFile]:
-    query = select(VersionFile).where(VersionFile.version_id == version_id).order_by(VersionFile.path)
-    return list(session.scalars(query))
+    return list(session.scalars(_files_of(), {"version_id": version_id}))
 
 
 def files_until(session: Session, commit: str) -> list[tuple[Version, str, str]]:
@@ -126,7 +126,31 @@ def is_current() -> ColumnElement[bool]:
     return and_(is_ranked(), Version.is_prerelease == false())
 
 
-def _of(adapter_id: int) -> Select[Version]:
+# Those that every push and every answer about a version need are made once: that takes longer than running them.
+
+
+@cache
+def _by_number() -> Select[Version]:
+    return _of(bindparam("adapter_id")).where(Version.number == bindparam("number"))
+
+
+@cache
+def _by_digest() -> Select[Version]:
+    return _of(bindparam("adapter_id")).where(Version.digest == bindparam("digest"))
+
+
+@cache
+def _newest_current() -> Select[Version]:
+    return _of(bindparam("adapter_id")).where(is_current()).order_by(Version.number.desc()).limit(1)
+
+
+@cache
+def _files_of() -> Select[VersionFile]:
+    mine = VersionFile.version_id == bindparam("version_id")
+    return select(VersionFile).where(mine).order_by(VersionFile.path)
+
+
+def _of(adapter_id: int | BindParameter[int]) -> Select[Version]:
     return _with_author().where(Version.adapter_id == adapter_id)
 
 

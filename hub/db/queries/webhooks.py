@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from hub.db.models import Account, Delivery, Webhook
@@ -28,9 +29,15 @@ def count(session: Session, account_id: int) -> int:
 
 def hearing_of(session: Session, namespace: str, adapter: str | None) -> list[Webhook]:
     """Those of the namespace, or of this adapter in it, that are still sent to."""
-    query = select(Webhook).join(Account, Account.id == Webhook.account_id).where(Account.name == namespace)
-    is_meant = Webhook.adapter_name.is_(None) | (Webhook.adapter_name == adapter)
-    return list(session.scalars(query.where(is_meant, Webhook.disabled_at.is_(None))))
+    return list(session.scalars(_hearing(), {"namespace": namespace, "adapter": adapter}))
+
+
+@cache
+def _hearing() -> Select[Webhook]:
+    """Made once: every change of anything asks for it, and making it takes longer than running it."""
+    query = select(Webhook).join(Account, Account.id == Webhook.account_id)
+    is_meant = Webhook.adapter_name.is_(None) | (Webhook.adapter_name == bindparam("adapter"))
+    return query.where(Account.name == bindparam("namespace"), is_meant, Webhook.disabled_at.is_(None))
 
 
 def remove(session: Session, webhook_id: int) -> None:
