@@ -56,6 +56,7 @@ from hub.domain.periodic import Periodic
 from hub.hf import commits as hf_commits
 from hub.hf import files as hf_files
 from hub.hf import gates as hf_gates
+from hub.hf import listing as hf_listing
 from hub.hf import making as hf_making
 from hub.hf import repositories as hf_repositories
 from hub.hf.addresses import WholeSegments
@@ -113,7 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
         workers,
     ):
         app.include_router(door.router)
-    for wire in (hf_repositories, hf_files, hf_making, hf_commits, hf_gates):
+    for wire in (hf_listing, hf_repositories, hf_files, hf_making, hf_commits, hf_gates):
         app.include_router(wire.router)
     _add_reference(app)
     for account_pages in (settings_pages, device_pages, access_pages):

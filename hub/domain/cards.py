@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import nh3
@@ -48,6 +48,11 @@ def read_facts(markdown: str) -> CardFacts:
         facts = front_matter(markdown)
     except Malformed as error:
         return CardFacts(warnings=(f"Nothing of what the card says to machines is used. {error}",))
+    return facts_of(facts)
+
+
+def facts_of(facts: Mapping[str, object]) -> CardFacts:
+    """The tags, data sets and license of a card's YAML."""
     tags, warnings = checked_tags(_texts(facts.get("tags")))
     license_name = next(iter(_texts(facts.get("license"))), None)
     datasets = tuple(dict.fromkeys(name for name in _texts(facts.get("datasets")) if is_name(name)))[:MAX_TAGS]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from hub.domain.cards import facts_of
 from hub.domain.snapshots import MAIN, Snapshot
 from hub.domain.views import (
     AdapterView,
@@ -13,6 +14,7 @@ from hub.domain.views import (
     DownloadsView,
     EvaluationView,
     FileView,
+    FoundView,
     PrincipalView,
     VersionDetail,
     VersionSummary,
@@ -52,6 +54,13 @@ def model(adapter: AdapterView, version: VersionSummary) -> Json:
     }
 
 
+def listed(found: FoundView, version: VersionSummary) -> Json:
+    """An adapter that a search found, with what the listing knows."""
+    shown = model(found, version)
+    shown["tags"] += [*found.tags, *([f"license:{found.license}"] if found.license else [])]
+    return {**shown, "downloadsAllTime": found.downloads}
+
+
 def opening(found: Snapshot) -> Json:
     """An adapter that has no version yet."""
     return {
@@ -71,13 +80,23 @@ def opening(found: Snapshot) -> Json:
 
 
 def model_at(
-    snapshot: Snapshot, detail: VersionDetail, card_data: Json, fetched: DownloadsView, names: Mapping[str, str] | None
+    snapshot: Snapshot,
+    detail: VersionDetail,
+    *,
+    card_data: Json,
+    fetched: DownloadsView,
+    names: Mapping[str, str] | None,
+    hub: str,
 ) -> Json:
-    """An adapter at one version. `names` are git's of its files, where the client asked for them."""
+    """An adapter at one version. `names` are git's of its files, where the client asked for them; `hub` is where
+    whoever asks has reached this hub."""
     assert snapshot.adapter is not None, "who has a version is an adapter"
     files, base = snapshot.files.values(), detail.manifest["base"]
+    shown, said = model(snapshot.adapter, detail), facts_of(card_data)
+    license_name = detail.manifest.get("license") or said.license
+    shown["tags"] += [*said.tags, *([f"license:{license_name.lower()}"] if license_name else [])]
     return {
-        **model(snapshot.adapter, detail),
+        **shown,
         "downloads": sum(day.count for day in fetched.days),
         "downloadsAllTime": fetched.total,
         "siblings": [_sibling(file, names) for file in files],
@@ -85,7 +104,7 @@ def model_at(
         "config": {"peft": {"base_model_name_or_path": base["name"], "task_type": None}},
         "safetensors": _tensors(detail),
         "baseModels": {"relation": "adapter", "models": [{"_id": base["name"], "id": base["name"]}]},
-        "evalResults": [_result(each) for each in detail.evaluations if each.score is not None],
+        "evalResults": [_result(each, hub) for each in detail.evaluations if each.score is not None],
         "usedStorage": detail.size_bytes,
         "vera": {
             "ref": detail.ref,
@@ -165,12 +184,12 @@ def _tensors(detail: VersionDetail) -> Json:
     return {"parameters": {dtype: count}, "total": count}
 
 
-def _result(evaluation: EvaluationView) -> Json:
+def _result(evaluation: EvaluationView, hub: str) -> Json:
     return {
         "dataset": {"id": evaluation.suite, "task_id": evaluation.metric, "revision": evaluation.spec_digest},
         "value": evaluation.score,
         "date": moment(evaluation.finished_at or evaluation.created_at)[:10],
-        "source": {"name": "evaluated by this hub"},
+        "source": {"name": "evaluated by this hub", "url": f"{hub}/leaderboards/{evaluation.suite}"},
     }
 
 

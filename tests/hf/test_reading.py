@@ -237,11 +237,106 @@ def test_a_list_is_narrowed_down_and_goes_on(wire: Wire) -> None:
     assert ids(filter="base_model:another/base") == ids(pipeline_tag="image-classification") == ids(gated=True) == []
     assert ids(filter=["base_model:a", "base_model:b"]) == []
     assert [vars(each)["sha"] for each in api.list_models(author="lister", expand=["tags"])] == [None] * 3
+    assert ids(filter=["peft", "nothing-of-the-kind"]) == ids(trained_dataset="no/such") == []
     pages = wire.hub.client.get("/api/models?author=lister&limit=2")
     assert len(pages.json()) == 2
     following = wire.hub.client.get(pages.links["next"]["url"])
     assert [each["id"] for each in following.json()] == ["lister/listed-0"]
     assert "next" not in following.links
+
+
+@pytest.fixture(scope="module")
+def varied(wire: Wire) -> str:
+    """Adapters of vera's that differ: the first is pushed to last, fetched most and tagged; the second is gated."""
+    card = "---\nlicense: mit\ntags: [Topics, small]\ndatasets: [acme/news]\n---\n# One\n"
+    for seed, name in enumerate(("one", "two", "three")):
+        wire.hub.push(make_archive(seed=30 + seed, rank=4 if name == "three" else 8), name, user="vary")
+    wire.hub.push(make_archive(seed=34, card=card), "one", user="vary")
+    wire.hub.client.patch("/api/v1/adapters/vary/two", json={"gated": "auto"}, headers=wire.hub.headers("vary"))
+    weights = wire.hub.get("/adapters/vary/one/versions/latest").json()["files"]
+    sha256 = next(each["sha256"] for each in weights if each["path"] == WEIGHTS_FILE)
+    wire.hub.get(f"/adapters/vary/one/blobs/{sha256}", headers=wire.hub.headers("reader"))
+    wire.hub.app.state.services.downloads.flush()
+    return "vary"
+
+
+def test_a_list_is_sorted_and_narrowed_down_as_asked(wire: Wire, varied: str) -> None:
+    api = wire.api(None)
+
+    def names(**options: object) -> list[str]:
+        return [each.id.partition("/")[2] for each in api.list_models(author=varied, **options)]
+
+    assert names(sort="last_modified") == ["one", "three", "two"]
+    assert names(sort="created_at") == ["three", "two", "one"]
+    assert names(sort="downloads", limit=1) == ["one"]
+    assert (names(gated=True), names(gated=False)) == (["two"], ["one", "three"])
+    assert names(filter="topics") == names(filter=["Small", "license:apache-2.0"]) == ["one"]
+    assert names(trained_dataset="acme/news") == names(filter=["topics", "text-classification"]) == ["one"]
+    assert names(filter=["license:mit", "license:apache-2.0"]) == names(filter="license:mit") == []
+    sizes = {each.id: each.safetensors.total for each in api.list_models(author=varied, expand=["safetensors"])}
+    small = sizes["vary/three"]
+    assert small < sizes["vary/one"] == sizes["vary/two"]
+    assert names(num_parameters=f"max:{small}") == names(num_parameters=f"min:1,max:{small}") == ["three"]
+    assert names(num_parameters=f"min:{small / 1000 + 0.001}K") == ["one", "two"]
+    assert names(num_parameters="min:1B") == []
+
+
+def test_a_list_tells_of_each_model_what_is_asked(wire: Wire, varied: str) -> None:
+    api = wire.api(None)
+
+    def first(**options: object) -> ModelInfo:
+        return next(iter(api.list_models(author=varied, **options)))
+
+    brief, full = first(), first(full=True, cardData=True, fetch_config=True)
+    assert (brief.siblings, brief.card_data, brief.downloads_all_time) == (None, None, 1)
+    assert {"topics", "small", "license:apache-2.0"} <= set(brief.tags or ())
+    assert {each.rfilename for each in full.siblings or ()} == FILES
+    assert full.card_data is not None
+    assert full.card_data.license == "mit"
+    assert full.config == {"peft": {"base_model_name_or_path": BASE_NAME, "task_type": None}}
+    asked = first(expand=["downloads", "evalResults", "baseModels", "usedStorage", "likes"])
+    assert (asked.downloads, asked.likes, asked.sha) == (1, None, None)
+    assert asked.base_models == {"relation": "adapter", "models": [{"_id": BASE_NAME, "id": BASE_NAME}]}
+    assert set(api.model_info("vary/one").tags or ()) == set(brief.tags or ())
+
+
+@pytest.mark.usefixtures("varied")
+def test_a_list_in_full_goes_on_to_the_next_page(wire: Wire) -> None:
+    page = wire.hub.client.get("/api/models?author=vary&full=true&limit=2")
+    following = wire.hub.client.get(page.links["next"]["url"]).json()
+    assert [each["id"] for each in page.json() + following] == ["vary/one", "vary/three", "vary/two"]
+    assert [len(each["siblings"]) for each in following] == [4]
+    bracketed = wire.hub.client.get("/api/models?author=vary&expand[]=sha&limit=1").json()
+    assert [set(each) for each in bracketed] == [{"_id", "id", "sha"}]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "sort=likes",
+        "sort=trendingScore",
+        "direction=1",
+        "apps=ollama",
+        "inference=warm",
+        "num_parameters=6B",
+        "expand=x",
+    ],
+)
+def test_what_a_list_cannot_do_it_says(wire: Wire, asked: str) -> None:
+    refused = wire.hub.client.get(f"/api/models?{asked}")
+    assert (refused.status_code, refused.json()["code"]) == (400, "PARAMETER_INVALID")
+    assert refused.headers["x-error-message"]
+
+
+def test_the_results_of_a_version_are_their_entries(wire: Wire) -> None:
+    worker = wire.hub.worker()
+    while (job := worker.claim()) is not None:
+        worker.finish(job)
+    wire.hub.push(make_archive(seed=50), "scored", user="vary2")
+    worker.finish(worker.must_claim())
+    entries = wire.api(None).model_info("vary2/scored").eval_results
+    assert entries is not None
+    assert [(each.dataset_id, each.value) for each in entries] == [("demo/topics", 0.5)]
 
 
 def test_a_private_adapter_is_there_for_its_people_alone(wire: Wire, cache: Path) -> None:

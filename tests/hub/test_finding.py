@@ -404,3 +404,12 @@ def test_too_many_tags_are_left_out_with_a_warning() -> None:
 )
 def test_the_family_of_a_base_is_how_its_name_begins(base: str, family: str) -> None:
     assert finding.family_of(base) == family
+
+
+def test_adapters_are_narrowed_down_by_their_numbers(hub: Hub) -> None:
+    hub.register_base()
+    for seed, rank in enumerate((4, 8)):
+        assert hub.push(make_archive(seed=seed, rank=rank), f"rank-{rank}").status_code == 201
+    total = hub.client.get("/api/models/demo/rank-4").json()["safetensors"]["total"]
+    for asked, found in ((f"max:{total}", ["demo/rank-4"]), (f"min:{total + 1}", ["demo/rank-8"])):
+        assert [each["id"] for each in hub.client.get(f"/api/models?num_parameters={asked}").json()] == found

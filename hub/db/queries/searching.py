@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session, contains_eager
 
-from hub.db.models import Account, Adapter, Base, Listing, ListingScore, ListingTerm
+from hub.db.models import Account, Adapter, Base, Listing, ListingScore, ListingTerm, Version
 from hub.db.queries.visibility import Viewer, is_listed_for, is_visible
 
 # So many listings are sorted in a few milliseconds, and a condition that more of them meet is met by a
@@ -36,7 +36,8 @@ FEW = 2_000
 
 @dataclass(frozen=True)
 class Narrowing:
-    """What a listing must be. `words` are the beginnings of words; every one, and every tag, must be there."""
+    """What a listing must be. `words` are the beginnings of words; every one, and every tag, must be there, and so must
+    each of `marks`, which is a tag or the task."""
 
     words: tuple[str, ...] = ()
     account_id: int | None = None
@@ -52,6 +53,10 @@ class Narrowing:
     max_bytes: int | None = None
     suite_id: int | None = None
     min_score: float | None = None
+    marks: tuple[str, ...] = ()
+    is_gated: bool | None = None
+    min_parameters: int | None = None
+    max_parameters: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class Order:
 
 
 BY_CHANGE = Order(Listing.id)
+BY_CREATION = Order(Listing.adapter_id)
 BY_NAME = Order(Listing.name, is_falling=False)
 BY_DOWNLOADS = Order(Listing.downloads, Listing.id)
 BY_SCORE = Order(ListingScore.score, ListingScore.adapter_id)
@@ -187,6 +193,7 @@ def _conditions(session: Session, narrowing: Narrowing) -> list[_Condition]:
     found += [_equal(column, (value,)) for column, value in equal if value is not None]
     if narrowing.base_ids is not None:
         found.append(_equal(Listing.base_id, narrowing.base_ids))
+    found += [_marked(mark) for mark in narrowing.marks]
     return [*found, *(_Condition(each, each) for each in _bounds(narrowing))]
 
 
@@ -200,6 +207,10 @@ def _bounds(narrowing: Narrowing) -> list[ColumnElement[bool]]:
         bounds.append(Listing.size_bytes <= narrowing.max_bytes)
     if narrowing.min_score is not None:
         bounds.append(ListingScore.score >= narrowing.min_score)
+    if narrowing.is_gated is not None:
+        is_gated = Adapter.gate.is_not(None) if narrowing.is_gated else Adapter.gate.is_(None)
+        bounds.append(exists().where(Adapter.id == Listing.adapter_id, is_gated))
+    bounds += _sizes(narrowing)
     return bounds
 
 
@@ -213,6 +224,24 @@ def _with_term(kind: str, value: str) -> _Condition:
     having = select(ListingTerm.listing_id).where(*is_it)
     checked = exists().where(*is_it, ListingTerm.listing_id == Listing.id)
     return _Condition(Listing.id.in_(having), checked, having)
+
+
+def _sizes(narrowing: Narrowing) -> list[ColumnElement[bool]]:
+    """Vectors and head together, counted in numbers: a number takes as many bytes as a parameter does."""
+    count = (Version.vector_bytes + Version.head_bytes) // (Version.vector_bytes // Version.parameters)
+    wanted = []
+    if narrowing.min_parameters is not None:
+        wanted.append(count >= narrowing.min_parameters)
+    if narrowing.max_parameters is not None:
+        wanted.append(count <= narrowing.max_parameters)
+    return [exists().where(Version.id == Listing.version_id, *wanted)] if wanted else []
+
+
+def _marked(mark: str) -> _Condition:
+    """The mark is the task of the listing, or a tag of it."""
+    tagged = exists().where(ListingTerm.kind == "tag", ListingTerm.value == mark, ListingTerm.listing_id == Listing.id)
+    either = (Listing.task == mark) | tagged
+    return _Condition(either, either)
 
 
 def _with_words(session: Session, words: Sequence[str]) -> _Condition:
