@@ -5,12 +5,16 @@ with the database's stamp of before it was worked out, and given again as long a
 anybody commits, a revoked token among it, ends it at once. What changes with time alone (a token that expires, a
 worker that falls silent) is a second late at most.
 
+Of those who ask the same at the same time one is worked for, and the others wait for what comes of it: sixteen who
+work out one answer side by side take sixteen times as long, each of them.
+
 An answer is kept for whoever asked: by their token, and by where they come from, since a first request may leave a
 trace (a download is counted once for each). Only SQLite has a stamp that costs nothing; elsewhere nothing is kept.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import OrderedDict
@@ -45,6 +49,7 @@ class Answers:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._kept: OrderedDict[bytes, _Answer] = OrderedDict()
         self._size, self._clock = 0, clock
+        self._worked_out: dict[bytes, asyncio.Event] = {}
 
     def find(self, key: bytes, stamp: int) -> _Answer | None:
         """The answer that was kept under `key`, if it still holds."""
@@ -66,6 +71,23 @@ class Answers:
         self._size += len(body)
         while self._size > MAX_BYTES:
             self._drop(next(iter(self._kept)))
+
+    def work_out(self, key: bytes) -> Callable[[], None]:
+        """From now on those who `wait_for` this answer wait, until what this gives is called: with the answer kept,
+        or when there will be none to keep."""
+        done = self._worked_out.setdefault(key, asyncio.Event())
+
+        def finish() -> None:
+            if self._worked_out.get(key) is done:
+                del self._worked_out[key]
+            done.set()
+
+        return finish
+
+    async def wait_for(self, key: bytes) -> None:
+        """Waits while somebody works the answer out."""
+        if key in self._worked_out:
+            await self._worked_out[key].wait()
 
     def _drop(self, key: bytes) -> None:
         dropped = self._kept.pop(key, None)
@@ -91,15 +113,28 @@ class Again:
             return
         key, known = _key_of(scope), headers.get(b"if-none-match", b"")
         found = parts.answers.find(key, stamp)
+        if found is None:
+            await parts.answers.wait_for(key)
+            found = parts.answers.find(key, stamp)
         if found is not None:
             await _give(send, found.etag, found.headers, found.body, known)
             return
 
         async def keep_and_give(answered: Headers, body: bytes) -> None:
             parts.answers.keep(key, stamp, answered, body)
+            finish()
             await _give(send, dict(answered).get(b"etag", b""), answered, body, known)
 
-        await self._app(_asked_in_full(scope), receive, _whole(send, keep_and_give))
+        finish = parts.answers.work_out(key)
+
+        async def give_at_once(message: Message) -> None:
+            finish()  # before the client takes it: it may be slow
+            await send(message)
+
+        try:
+            await self._app(_asked_in_full(scope), receive, _whole(give_at_once, keep_and_give))
+        finally:
+            finish()
 
 
 def _key_of(scope: Scope) -> bytes:

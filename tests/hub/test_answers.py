@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 from sqlalchemy import event
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
 
-from hub.access.answers import HOLDS_S, MAX_BODY_BYTES, MAX_BYTES, Answers
+from hub.access.answers import HOLDS_S, MAX_BODY_BYTES, MAX_BYTES, Again, Answers
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
 from vera.manifest import WEIGHTS_FILE
@@ -112,6 +115,42 @@ def test_downloads_of_everybody_are_counted(sqlite_hub: Hub) -> None:
     sqlite_hub.app.state.services.downloads.flush()
 
     assert sqlite_hub.get("/adapters/demo/tiny/downloads").json()["total"] == 3
+
+
+@pytest.mark.parametrize(("status", "worked_out"), [(200, 1), (404, 5)])
+def test_who_asks_while_an_answer_is_worked_out_waits_for_that(sqlite_hub: Hub, status: int, worked_out: int) -> None:
+    asked = 0
+
+    async def answering(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal asked
+        asked += 1
+        await may_answer.wait()
+        await Response(b"tiny", status, {"ETag": '"x"'})(scope, receive, send)
+
+    async def ask() -> tuple[int, bytes]:
+        said: list[Message] = []
+
+        async def hear(message: Message) -> None:
+            said.append(message)
+
+        scope = {"type": "http", "method": "GET", "path": f"/api/v1{PATH}", "query_string": b"", "app": sqlite_hub.app}
+        await Again(answering)({**scope, "headers": [(b"authorization", b"demo")]}, _nothing, hear)
+        return said[0]["status"], said[1]["body"]
+
+    async def ask_five_times() -> list[tuple[int, bytes]]:
+        asking = [asyncio.create_task(ask()) for _ in range(5)]
+        await asyncio.sleep(0)  # each has run until it waits
+        assert asked == 1
+        may_answer.set()
+        return await asyncio.gather(*asking)
+
+    may_answer = asyncio.Event()
+    assert asyncio.run(ask_five_times()) == [(status, b"tiny")] * 5
+    assert asked == worked_out
+
+
+async def _nothing() -> Message:
+    raise AssertionError("no body is read")
 
 
 def test_an_answer_holds_for_a_second_and_they_take_bounded_memory() -> None:
