@@ -44,9 +44,15 @@ def record(session: Session, data: bytes, outside: Mapping[str, datetime]) -> st
     if sha256 not in outside:
         return TableBlobs(session).put(data)
     blobs.insert(session, sha256, len(data), None, at=db.now(session))
-    if blobs.was_removed_since(session, sha256, outside[sha256]):
-        raise Unavailable("The hub was just clearing that file away: send it again in a minute.", code="HUB_BUSY")
+    _require_not_removed(session, sha256, outside[sha256])
     return sha256
+
+
+def record_all(session: Session, found: Mapping[str, bytes], outside: Mapping[str, datetime]) -> None:
+    """`record` of several, by their hashes, which the caller has computed."""
+    blobs.insert_all(session, found, outside, at=db.now(session))
+    for sha256 in found.keys() & outside.keys():
+        _require_not_removed(session, sha256, outside[sha256])
 
 
 def locate(session: Session, sha256: str) -> StoredBlob:
@@ -64,3 +70,8 @@ def bytes_of(stored: StoredBlob, objects: BlobStore | None) -> bytes:
     if objects is None:
         raise missing(stored.sha256)
     return objects.get(stored.sha256)
+
+
+def _require_not_removed(session: Session, sha256: str, since: datetime) -> None:
+    if blobs.was_removed_since(session, sha256, since):
+        raise Unavailable("The hub was just clearing that file away: send it again in a minute.", code="HUB_BUSY")

@@ -14,13 +14,21 @@ from hub.db.queries import adapters, aliases, evaluations, listings, versions
 from hub.db.queries import blobs as blob_rows
 from hub.domain import projections
 from hub.domain.audit import Change, record
-from hub.domain.shaping import adapter_id, adapter_view, alias_view, evaluation_views, ref_of, version_summary
+from hub.domain.shaping import (
+    adapter_id,
+    adapter_view,
+    alias_view,
+    evaluation_views,
+    evaluations_of,
+    ref_of,
+    source_view,
+    version_summary,
+)
 from hub.domain.views import (
     AdapterDetail,
     AdapterView,
     EvaluationView,
     FileView,
-    SourceView,
     VersionDetail,
     VersionSummary,
 )
@@ -210,10 +218,10 @@ def version_detail(session: Session, reader: Principal | None, version: Version)
         files=tuple(FileView(file.path, file.sha256, file.size_bytes) for file in files),
         card_html=versions.card_of(session, version.id),
         stored_projection=projections.get_projection(session, reader, pair) if pair else None,
-        parent=_parent_ref(session, reader, version),
-        source=SourceView(**version.source) if version.source else None,
+        parent=parent_ref(session, reader, version, adapter_id(version.adapter)),
+        source=source_view(version),
         aliases=tuple(aliases.names_of(session, version.id)),
-        evaluations=evaluation_views(session, evaluations.of_version(session, version.id)),
+        evaluations=evaluations_of(session, version.id),
         warnings=tuple(version.warnings),
         provenance=version.provenance,
     )
@@ -247,13 +255,13 @@ def _no_such_version(adapter: Adapter, ref: AdapterRef) -> NotFound:
     return NotFound(sentence, code="VERSION_UNKNOWN", ref=str(ref))
 
 
-def _parent_ref(session: Session, reader: Principal | None, version: Version) -> str | None:
-    """What it was made from, unless that is hidden from `reader`."""
+def parent_ref(session: Session, reader: Principal | None, version: Version, adapter_id: str) -> str | None:
+    """What it was made from, unless that is hidden from `reader`. `adapter_id` is its own adapter."""
     if version.parent_id is None:
         return None
     home, number = versions.place_of(session, version.parent_id)
     if home == version.adapter_id:  # as nearly always: who sees the version sees this one
-        return f"{adapter_id(version.adapter)}@v{number}"
+        return f"{adapter_id}@v{number}"
     parent = versions.by_id(session, version.parent_id)
     assert parent is not None
     return ref_of(parent) if is_visible_to(session, reader, parent.adapter) else None

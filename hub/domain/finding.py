@@ -24,15 +24,11 @@ from hub.domain.evaluations import find_suite
 from hub.domain.shaping import adapter_view
 from hub.domain.views import FacetsView, FacetValue, FoundView, Page
 from hub.errors import Invalid
-from vera.archive import Archive
 from vera.manifest import CARD_FILE, MANIFEST_FILE
 
 Sort = Literal["updated", "downloads", "score", "bytes-per-point", "name"]
-# The last is for clients of the other wire.
-SortedBy = Sort | Literal["created"]
-_ORDERS: Mapping[SortedBy, tuple[Order, tuple[type, ...]]] = {
+_ORDERS: Mapping[Sort, tuple[Order, tuple[type, ...]]] = {
     "updated": (searching.BY_CHANGE, (int,)),
-    "created": (searching.BY_CREATION, (int,)),
     "downloads": (searching.BY_DOWNLOADS, (int, int)),
     "score": (searching.BY_SCORE, (float, int)),
     "bytes-per-point": (searching.BY_BYTES_PER_POINT, (float, int)),
@@ -51,7 +47,7 @@ _TAG_OF_HTML = re.compile(r"<[^>]*>")
 @dataclass(frozen=True)
 class Wanted:
     """What somebody looks for. `base` is a name or a fingerprint, `dataset` a name or a digest; `suite` says on
-    which one scores count. All of `tags` must be there, and each of `marks` as a tag or as the task."""
+    which one scores count. All of `tags` must be there."""
 
     search: str | None = None
     base: str | None = None
@@ -67,10 +63,6 @@ class Wanted:
     max_bytes: int | None = None
     suite: str | None = None
     min_score: float | None = None
-    marks: tuple[str, ...] = ()
-    is_gated: bool | None = None
-    min_parameters: int | None = None
-    max_parameters: int | None = None
 
 
 def search(
@@ -78,7 +70,7 @@ def search(
     reader: Principal | None,
     wanted: Wanted,
     *,
-    sort: SortedBy = "updated",
+    sort: Sort = "updated",
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[FoundView]:
@@ -134,31 +126,35 @@ def facets(session: Session, reader: Principal | None, wanted: Wanted) -> Facets
 # -- What adapters are listed by ------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Contents:
-    """What is listed of a version beside its row: its manifest as JSON, and its card, as text and as a page shows it."""
-
-    version_id: int
-    manifest: Mapping[str, Any]
-    card: str
-    card_html: str
-
-
-def contents_of(version: Version, pushed: Archive) -> Contents:
-    """Of a version that was just pushed, so that it need not be read again."""
-    return Contents(version.id, json.loads(pushed.files[MANIFEST_FILE]), pushed.card, version.card_html)
-
-
-def relist(session: Session, adapter: Adapter, *, is_change: bool = False, pushed: Contents | None = None) -> None:
+def relist(session: Session, adapter: Adapter, *, is_change: bool = False) -> None:
     """Lists the adapter as what its latest version is, or the newest that can be had while none is the latest; one
     without either is in no list. A change puts it first among the last updated; else it keeps its place."""
     shown = versions.newest_current(session, adapter.id) or versions.newest_served(session, adapter.id)
     if shown is not None:
-        is_pushed = pushed is not None and pushed.version_id == shown.id
-        contents = pushed if pushed is not None and is_pushed else _contents_of(session, shown)
-        _list_version(session, adapter, shown, contents, is_change=is_change)
+        _list_version(session, adapter, shown, is_change=is_change)
     elif (listing := listings.of_adapter(session, adapter.id)) is not None:
         listings.remove(session, listing)
+
+
+def list_new(
+    session: Session,
+    adapter: Adapter,
+    version: Version,
+    *,
+    name: str,
+    base_name: str,
+    manifest: Mapping[str, Any],
+    facts: CardFacts,
+) -> None:
+    """`relist` for a version that was just added and is the latest, from what its push has at hand: `name` is
+    owner/name, and `facts` are those of its card."""
+    listed, words, terms = _listing_of(
+        adapter, version, name, base_name, manifest=manifest, facts=facts, card_html=version.card_html
+    )
+    if version.number == 1:
+        listings.put_first(session, listed, words=words, terms=terms)
+    else:
+        listings.put(session, listed, words=words, terms=terms, is_change=True)
 
 
 def list_unlisted(
@@ -184,12 +180,30 @@ def family_of(base_name: str) -> str:
     return (words[0] if words else base_name.lower())[:64]
 
 
-def _list_version(session: Session, adapter: Adapter, version: Version, contents: Contents, *, is_change: bool) -> None:
-    manifest = contents.manifest
-    facts, training = read_facts(contents.card), manifest.get("training", {})
-    facts = _with_training(facts, training)
+def _list_version(session: Session, adapter: Adapter, version: Version, *, is_change: bool) -> None:
+    manifest, card = _files_of(session, version)
+    base_name, _ = bases.names_of(session, [version.base_id])[version.base_id]
+    name = f"{accounts.names_of(session, [adapter.account_id])[adapter.account_id]}/{adapter.name}"
+    card_html = versions.card_of(session, version.id)
+    listed, words, terms = _listing_of(
+        adapter, version, name, base_name, manifest=manifest, facts=read_facts(card), card_html=card_html
+    )
+    listings.put(session, listed, words=words, terms=terms, is_change=is_change)
+
+
+def _listing_of(
+    adapter: Adapter,
+    version: Version,
+    name: str,
+    base_name: str,
+    *,
+    manifest: Mapping[str, Any],
+    facts: CardFacts,
+    card_html: str,
+) -> tuple[dict[str, Any], list[str], dict[str, tuple[str, ...]]]:
+    """The row of a listing, the words it is found by, and its terms."""
+    facts = _with_training(facts, manifest.get("training", {}))
     task = manifest.get("task") or {}
-    base_name, name = version.base.name, f"{version.adapter.account.name}/{adapter.name}"
     license_name = (manifest.get("license") or facts.license or "").lower()[:64] or None
     listed = {
         "adapter_id": adapter.id,
@@ -207,7 +221,6 @@ def _list_version(session: Session, adapter: Adapter, version: Version, contents
         "size_bytes": version.size_bytes,
         "projection": manifest["projection"]["digest"],
     }
-    card_text = _TAG_OF_HTML.sub(" ", contents.card_html)
     said = [
         name,
         base_name,
@@ -216,14 +229,9 @@ def _list_version(session: Session, adapter: Adapter, version: Version, contents
         *task.get("labels", ()),
         *facts.tags,
         *facts.datasets,
+        _TAG_OF_HTML.sub(" ", card_html),
     ]
-    listings.put(
-        session,
-        listed,
-        words=words_of([*said, card_text]),
-        terms={"tag": facts.tags, "dataset": facts.datasets},
-        is_change=is_change,
-    )
+    return listed, words_of(said), {"tag": facts.tags, "dataset": facts.datasets}
 
 
 def _words(texts: Iterable[str]) -> Iterator[str]:
@@ -233,14 +241,14 @@ def _words(texts: Iterable[str]) -> Iterator[str]:
         yield from (word[:_MAX_WORD] for word in _WORD.findall(plain))
 
 
-def _contents_of(session: Session, version: Version) -> Contents:
-    """As it is stored: the manifest and the card are always in the database."""
+def _files_of(session: Session, version: Version) -> tuple[dict[str, Any], str]:
+    """The manifest and the card, which are always in the database."""
     hashes = {file.path: file.sha256 for file in versions.files_of(session, version.id)}
     manifest, card = (blobs.find(session, hashes[path]) for path in (MANIFEST_FILE, CARD_FILE))
     assert manifest is not None
     assert manifest.data is not None
     text = card.data.decode() if card is not None and card.data is not None else ""
-    return Contents(version.id, json.loads(manifest.data), text, versions.card_of(session, version.id))
+    return json.loads(manifest.data), text
 
 
 def _with_training(facts: CardFacts, training: Mapping[str, object]) -> CardFacts:
@@ -281,10 +289,6 @@ def _narrowed(session: Session, wanted: Wanted) -> Narrowing | None:
         max_bytes=wanted.max_bytes,
         suite_id=find_suite(session, wanted.suite).id if wanted.suite else None,
         min_score=wanted.min_score,
-        marks=tuple(mark.strip().lower() for mark in wanted.marks),
-        is_gated=wanted.is_gated,
-        min_parameters=wanted.min_parameters,
-        max_parameters=wanted.max_parameters,
     )
 
 

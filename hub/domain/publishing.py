@@ -7,10 +7,13 @@ The work has two halves. `check_upload` looks at bytes alone: it takes its time 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -25,14 +28,15 @@ from hub.db.queries.inserting import insert_new
 from hub.domain import blobs
 from hub.domain.audit import Change, record
 from hub.domain.bases import shapes_of
-from hub.domain.cards import MAX_RENDERED, read_facts, render_card
-from hub.domain.catalog import find_version, head_of, require_served, version_detail
+from hub.domain.cards import MAX_RENDERED, CardFacts, read_facts, render_card
+from hub.domain.catalog import find_version, head_of, parent_ref, require_served, version_detail
 from hub.domain.evaluations import enqueue_for_version, labels_key
-from hub.domain.finding import contents_of, relist
-from hub.domain.projections import require_projection
-from hub.domain.views import VersionDetail
+from hub.domain.finding import list_new, relist
+from hub.domain.projections import get_projection, require_projection
+from hub.domain.shaping import evaluations_of, source_view, summary_of
+from hub.domain.views import FileView, VersionDetail
 from hub.errors import Conflict, Forbidden, HubError, Invalid, PreconditionFailed, Unavailable
-from hub.storage.blobs import BlobStore
+from hub.storage.blobs import BlobStore, sha256_of
 from vera import archive
 from vera.archive import Archive
 from vera.errors import ArchiveError
@@ -89,6 +93,27 @@ class Upload:
     def manifest(self) -> Manifest:
         return self.archive.manifest
 
+    @cached_property
+    def hashes(self) -> Mapping[str, str]:
+        """The SHA-256 of each file."""
+        return {path: sha256_of(data) for path, data in sorted(self.archive.files.items())}
+
+    @cached_property
+    def spelled(self) -> Mapping[str, Any]:
+        """The manifest as `vera.json` spells it."""
+        found: dict[str, Any] = json.loads(self.archive.files[MANIFEST_FILE])
+        return found
+
+    @cached_property
+    def facts(self) -> CardFacts:
+        """What the card says to machines."""
+        return read_facts(self.archive.card)
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed and probably not meant, whatever base is registered here."""
+        return tuple(_warnings_of(self))
+
 
 @dataclass(frozen=True)
 class Quota:
@@ -124,7 +149,9 @@ def upload_of(checked: Archive, said: Said | None = None, *, notes: tuple[str, .
                 code="FILE_MISSING",
                 path=path,
             )
-    return Upload(checked, render_card(checked.card), said or Said(), notes)
+    upload = Upload(checked, render_card(checked.card), said or Said(), notes)
+    _ = upload.hashes, upload.spelled, upload.warnings  # looked at now, and not while everybody else waits to write
+    return upload
 
 
 def require_base(session: Session, manifest: Manifest) -> Base:
@@ -179,7 +206,8 @@ def publish_version(
     pair = require_projection(session, principal, upload.manifest)
     at = db.now(session)
     adapter = _claim_name(session, principal, Resource(namespace, name), base=base, upload=upload, at=at)
-    known = versions.by_digest(session, adapter.id, upload.manifest.digest) if adapter.last_number else None
+    is_first = adapter.last_number == 0
+    known = None if is_first else versions.by_digest(session, adapter.id, upload.manifest.digest)
     if known is not None:
         require_served(known)
         _require_same_release(known, upload)
@@ -191,12 +219,23 @@ def publish_version(
         session, adapter, base, upload, pair=pair, parent=parent, namespace=namespace, principal=principal, at=at
     )
     _keep_files(session, version, upload)
-    relist(session, adapter, is_change=True, pushed=contents_of(version, upload.archive))
+    if version.is_prerelease:
+        relist(session, adapter, is_change=True)
+    else:
+        list_new(
+            session,
+            adapter,
+            version,
+            name=f"{namespace}/{name}",
+            base_name=base.name,
+            manifest=upload.spelled,
+            facts=upload.facts,
+        )
     enqueue_for_version(session, version, base, adapter.account_id, at=at)
     record(
         session, principal, Change.VERSION_PUSHED, f"{namespace}/{name}@v{version.number}", facts_of(version, adapter)
     )
-    return Published(_reload(session, principal, version), is_new=True)
+    return Published(_view_of_new(session, principal, version, f"{namespace}/{name}", upload), is_new=True)
 
 
 def _check_message(message: str | None) -> None:
@@ -359,14 +398,12 @@ def _find_parent(
     session: Session, principal: Principal, wanted: AdapterRef, adapter: Adapter, said: str | None
 ) -> Version | None:
     """The version that the new one was made from: the one before it, unless the push says another one."""
+    if said is None and adapter.last_number == 0:
+        return None
     if said is None:
-        return _newest(session, adapter)
+        return versions.by_number(session, adapter.id, adapter.last_number)
     text = said if "/" in said else f"{wanted.adapter_id}@{said.removeprefix('@')}"
     return find_version(session, principal, AdapterRef.parse(text))
-
-
-def _newest(session: Session, adapter: Adapter) -> Version | None:
-    return versions.by_number(session, adapter.id, adapter.last_number) if adapter.last_number else None
 
 
 def _add_version(
@@ -382,7 +419,7 @@ def _add_version(
     at: datetime,
 ) -> Version:
     manifest, number = upload.manifest, adapter.last_number + 1
-    before = _newest(session, adapter)
+    before = versions.by_number(session, adapter.id, adapter.last_number) if adapter.last_number else None
     version = Version(
         adapter_id=adapter.id,
         base_id=base.id,
@@ -437,37 +474,52 @@ def commit_of(adapter_id: str, number: int, digest: str, parent: str | None) -> 
 
 def warnings_for(upload: Upload, registered_base: str) -> list[str]:
     """What is allowed and probably not meant."""
-    manifest, found = upload.manifest, list(upload.notes)
-    if manifest.base.name != registered_base:
-        found.append(f"The manifest calls its base {manifest.base.name}; it is registered here as {registered_base}.")
+    called, found = upload.manifest.base.name, list(upload.notes)
+    if called != registered_base:
+        found.append(f"The manifest calls its base {called}; it is registered here as {registered_base}.")
+    return [*found, *upload.warnings]
+
+
+def _warnings_of(upload: Upload) -> Iterator[str]:
+    manifest = upload.manifest
     lambda_b = archive.vectors_of(upload.archive).lambda_b.values()
     # DVoRA's magnitudes change the model without any λb.
     if not manifest.has_magnitude and not any(np.any(vector) for vector in lambda_b):
-        found.append("Every λb is zero: this adapter changes nothing. Was it trained?")
-    found += read_facts(upload.archive.card).warnings
+        yield "Every λb is zero: this adapter changes nothing. Was it trained?"
+    yield from upload.facts.warnings
     if len(upload.archive.card) > MAX_RENDERED:
-        found.append(f"The card is long: its page shows the first {MAX_RENDERED:,} characters.")
-    return found
+        yield f"The card is long: its page shows the first {MAX_RENDERED:,} characters."
 
 
 def _keep_files(session: Session, version: Version, upload: Upload) -> None:
     # In one order for everybody: two pushes that share files then cannot wait for each other.
-    files = [
-        {
-            "version_id": version.id,
-            "path": path,
-            "sha256": blobs.record(session, data, upload.outside),
-            "size_bytes": len(data),
-        }
-        for path, data in sorted(upload.archive.files.items())
-    ]
-    session.execute(insert(VersionFile), files)
+    files = upload.archive.files
+    blobs.record_all(session, {sha256: files[path] for path, sha256 in upload.hashes.items()}, upload.outside)
+    session.execute(
+        insert(VersionFile),
+        [
+            {"version_id": version.id, "path": path, "sha256": sha256, "size_bytes": len(files[path])}
+            for path, sha256 in upload.hashes.items()
+        ],
+    )
 
 
-def _reload(session: Session, principal: Principal, version: Version) -> VersionDetail:
-    """The view of a version that was just added, read back as anybody will read it."""
-    adapter_id, number = version.adapter_id, version.number
-    session.expire_all()
-    stored = versions.by_number(session, adapter_id, number)
-    assert stored is not None
-    return version_detail(session, principal, stored)
+def _view_of_new(
+    session: Session, principal: Principal, version: Version, adapter_id: str, upload: Upload
+) -> VersionDetail:
+    """The version that was just added as `version_detail` shows it, without reading it back."""
+    files, pair = upload.archive.files, version.stored_projection
+    return VersionDetail(
+        **vars(summary_of(version, adapter_id, created_by=principal.name)),
+        id=adapter_id,
+        manifest=upload.spelled,
+        files=tuple(FileView(path, sha256, len(files[path])) for path, sha256 in upload.hashes.items()),
+        card_html=version.card_html,
+        stored_projection=get_projection(session, principal, pair) if pair else None,
+        parent=parent_ref(session, principal, version, adapter_id),
+        source=source_view(version),
+        aliases=(),
+        evaluations=evaluations_of(session, version.id) if version.labels_sha256 else (),
+        warnings=tuple(version.warnings),
+        provenance=version.provenance,
+    )

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from hub.db import session as db
 from hub.db.models import Adapter, Evaluation, Suite, Version, Worker
-from hub.db.queries import workers
+from hub.db.queries import evaluations, workers
 from hub.db.queries.aliases import Pointing
 from hub.db.queries.bases import CountedBase
 from hub.db.queries.evaluations import Placed
@@ -20,6 +20,7 @@ from hub.domain.views import (
     BaseView,
     DeprecationView,
     EvaluationView,
+    SourceView,
     SuiteView,
     TaskView,
     VersionSummary,
@@ -60,9 +61,14 @@ def adapter_view(adapter: Adapter) -> AdapterView:
 
 
 def version_summary(version: Version) -> VersionSummary:
+    return summary_of(version, adapter_id(version.adapter), created_by=version.created_by.name)
+
+
+def summary_of(version: Version, adapter_id: str, *, created_by: str) -> VersionSummary:
+    """The summary of a version whose adapter and author are known by name."""
     return VersionSummary(
         version=version.number,
-        ref=ref_of(version),
+        ref=f"{adapter_id}@v{version.number}",
         digest=version.digest,
         weights_digest=version.weights_digest,
         commit=version.commit,
@@ -74,7 +80,7 @@ def version_summary(version: Version) -> VersionSummary:
         lora_bytes=version.lora_bytes,
         message=version.message,
         created_at=version.created_at,
-        created_by=version.created_by.name,
+        created_by=created_by,
         prerelease=version.is_prerelease,
         yanked=version.yank_reason,
         deprecated=DeprecationView(message=version.deprecation, replacement=version.replacement)
@@ -83,6 +89,10 @@ def version_summary(version: Version) -> VersionSummary:
         quarantined=version.quarantine_reason,
         deleted=version.delete_reason,
     )
+
+
+def source_view(version: Version) -> SourceView | None:
+    return SourceView(**version.source) if version.source else None
 
 
 def alias_view(adapter: Adapter, pointing: Pointing) -> AliasView:
@@ -120,6 +130,11 @@ def evaluation_views(session: Session, placed: Sequence[Placed]) -> tuple[Evalua
     at = db.now(session)
     there = workers.seen_since(session, at - WORKER_SILENCE)
     return tuple(_evaluation_view(each, at, there) for each in placed)
+
+
+def evaluations_of(session: Session, version_id: int) -> tuple[EvaluationView, ...]:
+    """Those of one version, the earliest first."""
+    return evaluation_views(session, evaluations.of_version(session, version_id))
 
 
 def adapter_id(adapter: Adapter) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import select, true
+from sqlalchemy import bindparam, select, true
 from sqlalchemy.orm import Session
 
 from hub.db.models import Account, Adapter, AuditChain, AuditEvent
@@ -12,16 +12,20 @@ from hub.db.queries.inserting import insert_new
 from hub.db.queries.visibility import Viewer, is_visible
 
 GENESIS = "0" * 64
+_HELD = (
+    select(AuditChain)
+    .where(AuditChain.name == bindparam("name"))
+    .with_for_update()
+    .execution_options(populate_existing=True)
+)
 
 
 def hold_chain(session: Session, name: str) -> AuditChain:
     """The head of a chain, begun now when it is new, and locked until the transaction ends."""
-    held = select(AuditChain).where(AuditChain.name == name).with_for_update()
-    held = held.execution_options(populate_existing=True)
-    chain = session.scalar(held)
+    chain = session.scalar(_HELD, {"name": name})
     if chain is None:
         insert_new(session, AuditChain, name=name, length=0, hash=GENESIS)
-        chain = session.scalars(held).one()
+        chain = session.scalars(_HELD, {"name": name}).one()
     return chain
 
 

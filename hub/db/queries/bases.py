@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import Select, bindparam, func, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from hub.db.models import Adapter, Base
 from hub.db.queries.visibility import Viewer, is_visible
+
+_FOUND = select(Base).where(Base.fingerprint == bindparam("fingerprint"))
 
 
 class CountedBase(NamedTuple):
@@ -23,7 +25,7 @@ def by_fingerprint(session: Session, viewer: Viewer, fingerprint: str) -> Counte
 
 
 def find(session: Session, fingerprint: str) -> Base | None:
-    return session.scalar(select(Base).where(Base.fingerprint == fingerprint))
+    return session.scalar(_FOUND, {"fingerprint": fingerprint})
 
 
 def ids_of(session: Session, name_or_fingerprint: str) -> list[int]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from hub.db.models import Blob, RemovedObject, Version, VersionFile
-from hub.db.queries.inserting import insert_new
+from hub.db.queries.inserting import insert_keys, insert_new
 from hub.db.queries.versions import is_served
 
 # Made once: that takes longer than running them.
@@ -26,11 +26,35 @@ class StoredBlob(NamedTuple):
     data: bytes | None
 
 
+def insert_all(session: Session, found: Mapping[str, bytes], outside: Container[str], *, at: datetime) -> None:
+    """`insert` of several by their hashes, in one statement; of those `outside` the bytes are kept elsewhere."""
+    rows = [
+        {
+            "sha256": sha256,
+            "size_bytes": len(data),
+            "data": None if sha256 in outside else data,
+            "created_at": at,
+        }
+        for sha256, data in found.items()
+    ]
+    new = insert_keys(session, Blob, rows)
+    for row in rows:
+        if row["sha256"] not in new:
+            _hold(session, row)
+
+
 def insert(session: Session, sha256: str, size_bytes: int, data: bytes | None, *, at: datetime) -> None:
     """Keeps the row of a blob; a second time changes nothing. From then on it stays until the transaction ends."""
-    while not insert_new(session, Blob, sha256=sha256, size_bytes=size_bytes, data=data, created_at=at):
-        if session.scalar(_HELD, {"sha256": sha256}) is not None:
-            return  # otherwise `delete_unreferenced` came between
+    row = {"sha256": sha256, "size_bytes": size_bytes, "data": data, "created_at": at}
+    if not insert_new(session, Blob, **row):
+        _hold(session, row)
+
+
+def _hold(session: Session, row: Mapping[str, Any]) -> None:
+    """Has the row, which was there a moment ago, stay until the transaction ends."""
+    while session.scalar(_HELD, {"sha256": row["sha256"]}) is None:
+        if insert_new(session, Blob, **row):  # `delete_unreferenced` came between
+            return
 
 
 def find(session: Session, sha256: str) -> StoredBlob | None:

@@ -3,49 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from types import ModuleType
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Select, literal
+from sqlalchemy import Row, Select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from hub.db.models import Table
 
-# SQLite takes 32,766 values in a statement, PostgreSQL 65,535.
-_ROWS_AT_ONCE = 1000
-
 
 def insert_new(session: Session, table: type[Table], **values: Any) -> bool:
     """Inserts a row unless a constraint says that there is one already. True when it was inserted."""
-    return session.execute(_insert_new(table, _dialect_of(session)), values).first() is not None
+    return session.execute(_inserting(session.get_bind().dialect.name, table), values).first() is not None
 
 
 def insert_rows(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> int:
     """Inserts those of `rows` that a constraint does not know already, and says how many that were."""
-    inserted = 0
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        statement = _insert(session, table).values(rows[start : start + _ROWS_AT_ONCE]).on_conflict_do_nothing()
-        inserted += len(session.execute(statement.returning(literal(1))).all())
-    return inserted
+    return len(_inserted(session, table, rows)) if rows else 0
+
+
+def insert_keys(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Inserts those of `rows`, of which there is one at least, that a constraint does not know already, and gives
+    the first column of those."""
+    return {row[0] for row in _inserted(session, table, rows)}
 
 
 def insert_from(session: Session, table: type[Table], columns: Sequence[str], rows: Select[*tuple[Any, ...]]) -> None:
     """Inserts what the SELECT `rows` gives, without those that a constraint says are there already."""
-    session.execute(_insert(session, table).from_select(list(columns), rows).on_conflict_do_nothing())
+    statement = _insert(session.get_bind().dialect.name, table).from_select(list(columns), rows)
+    session.execute(statement.on_conflict_do_nothing())
 
 
-@cache
-def _insert_new(table: type[Table], dialect: ModuleType) -> Any:
-    """Made once: that takes longer than running it."""
-    return dialect.insert(table.__table__).on_conflict_do_nothing().returning(literal(1))
+def _inserted(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> Sequence[Row[Any]]:
+    return session.execute(_inserting(session.get_bind().dialect.name, table), list(rows)).all()
 
 
-def _insert(session: Session, table: type[Table]) -> Any:
-    return _dialect_of(session).insert(table.__table__)
+@lru_cache
+def _inserting(dialect: str, table: type[Table]) -> Any:
+    """Made once for each table: making a statement takes longer than running it."""
+    first_column = next(iter(table.__table__.columns))
+    return _insert(dialect, table).on_conflict_do_nothing().returning(first_column)
 
 
-def _dialect_of(session: Session) -> ModuleType:
-    """Whose INSERT it is to be: the clause for conflicts is not the standard's."""
-    return sqlite if session.get_bind().dialect.name == "sqlite" else postgresql
+def _insert(dialect: str, table: type[Table]) -> Any:
+    """The dialect's INSERT: the clause for conflicts is not the standard's."""
+    return (sqlite if dialect == "sqlite" else postgresql).insert(table.__table__)

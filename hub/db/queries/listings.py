@@ -13,6 +13,7 @@ from hub.db.models import Adapter, Evaluation, Listing, ListingScore, ListingTer
 from hub.db.queries import downloads
 from hub.db.queries.inserting import insert_from
 
+_ADDED = insert(Listing.__table__).returning(Listing.__table__.c.id)  # type: ignore[arg-type]  # it is a Table
 _WORDS_OF_SQLITE = "INSERT INTO listing_words (rowid, words) VALUES (:id, :words)"
 _WORDS_OF_POSTGRES = (
     "INSERT INTO listing_words (listing_id, words) VALUES (:id, array_to_tsvector(CAST(:words AS text[])))"
@@ -38,11 +39,16 @@ def put(
     listing = Listing(**facts, **kept, downloads=counted)
     session.add(listing)
     session.flush()
-    rows = [{"kind": kind, "value": value, "listing_id": listing.id} for kind in terms for value in terms[kind]]
-    if rows:
-        session.execute(insert(ListingTerm), rows)
-    _keep_words(session, listing.id, list(words))
+    _keep_found_by(session, listing.id, words, terms)
     _keep_scores(session, listing)
+
+
+def put_first(
+    session: Session, facts: Mapping[str, Any], *, words: Iterable[str], terms: Mapping[str, Iterable[str]]
+) -> None:
+    """`put` for the first version of an adapter, which nobody has fetched or evaluated yet."""
+    listing_id = session.scalars(_ADDED, {**facts, "downloads": 0}).one()
+    _keep_found_by(session, listing_id, words, terms)
 
 
 def of_adapter(session: Session, adapter_id: int) -> Listing | None:
@@ -87,6 +93,13 @@ def unlisted(session: Session, limit: int, *, after: tuple[datetime, int] | None
     if after is not None:
         query = query.where(tuple_(Adapter.updated_at, Adapter.id) > tuple_(*after))
     return session.scalars(query.limit(limit)).all()
+
+
+def _keep_found_by(session: Session, listing_id: int, words: Iterable[str], terms: Mapping[str, Iterable[str]]) -> None:
+    rows = [{"kind": kind, "value": value, "listing_id": listing_id} for kind in terms for value in terms[kind]]
+    if rows:
+        session.execute(insert(ListingTerm), rows)
+    _keep_words(session, listing_id, list(words))
 
 
 def _keep_words(session: Session, listing_id: int, words: list[str]) -> None:
