@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from threading import Lock
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
@@ -39,6 +40,7 @@ class Database:
         # What sessions carry for those who use them, see `sign_with`.
         self._info: dict[str, object] = {}
         self._watch: sqlite3.Connection | None = None
+        self._turn = Lock() if self.is_sqlite else None
 
     def sign_with(self, key: bytes) -> None:
         """From now on `session.info["signing_key"]` is this key."""
@@ -53,8 +55,22 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session whose work is committed at the end, or leaves no trace when anything is raised."""
-        with _in_our_words(), Session(self._writers, info=self._info) as session, session.begin():
+        with self._in_turn(), _in_our_words(), Session(self._writers, info=self._info) as session, session.begin():
             yield session
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """SQLite lets one write at a time, and has the others look again after up to a tenth of a second: within
+        this process the next one begins as soon as the one before it has ended."""
+        if self._turn is None:
+            yield
+            return
+        if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
+            raise Unavailable(_BUSY, code="DB_BUSY")
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     def stamp(self) -> int | None:
         """A number that is another one as soon as anybody has committed anything; None where only a query could

@@ -63,6 +63,22 @@ def test_push_asks_for_an_evaluation_by_each_suite_with_the_same_labels(hub: Hub
     assert {each["state"] for each in version["evaluations"]} == {"waiting"}
 
 
+@pytest.mark.parametrize("said", [{}, {"visibility": "private"}, {"prerelease": "true", "source_commit": "a" * 40}])
+def test_what_a_push_answers_is_what_anybody_reads_afterwards(hub: Hub, said: dict[str, str]) -> None:
+    hub.register_base(name="demo/called-otherwise")
+    hub.worker()
+    demo = hub.headers()
+
+    for number in (1, 2):
+        pushed = hub.push(make_archive(seed=number, scale=0.0), headers=demo, message="said", **said).json()
+        assert pushed == hub.get(f"/adapters/demo/tiny/versions/v{number}", headers=demo).json()
+        found = hub.get("/adapters?search=tiny", headers=demo).json()["items"]
+        assert [(each["id"], each["size_bytes"]) for each in found] == [("demo/tiny", pushed["size_bytes"])]
+
+    assert len(pushed["warnings"]) == 2
+    assert len(pushed["evaluations"]) == 1
+
+
 def test_the_same_push_again_is_the_same_version(hub: Hub) -> None:
     hub.register_base()
     hub.worker()
