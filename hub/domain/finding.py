@@ -27,8 +27,11 @@ from hub.errors import Invalid
 from vera.manifest import CARD_FILE, MANIFEST_FILE
 
 Sort = Literal["updated", "downloads", "score", "bytes-per-point", "name"]
-_ORDERS: Mapping[Sort, tuple[Order, tuple[type, ...]]] = {
+# The last is for clients of the other wire.
+SortedBy = Sort | Literal["created"]
+_ORDERS: Mapping[SortedBy, tuple[Order, tuple[type, ...]]] = {
     "updated": (searching.BY_CHANGE, (int,)),
+    "created": (searching.BY_CREATION, (int,)),
     "downloads": (searching.BY_DOWNLOADS, (int, int)),
     "score": (searching.BY_SCORE, (float, int)),
     "bytes-per-point": (searching.BY_BYTES_PER_POINT, (float, int)),
@@ -47,7 +50,7 @@ _TAG_OF_HTML = re.compile(r"<[^>]*>")
 @dataclass(frozen=True)
 class Wanted:
     """What somebody looks for. `base` is a name or a fingerprint, `dataset` a name or a digest; `suite` says on
-    which one scores count. All of `tags` must be there."""
+    which one scores count. All of `tags` must be there, and each of `marks` as a tag or as the task."""
 
     search: str | None = None
     base: str | None = None
@@ -63,6 +66,10 @@ class Wanted:
     max_bytes: int | None = None
     suite: str | None = None
     min_score: float | None = None
+    marks: tuple[str, ...] = ()
+    is_gated: bool | None = None
+    min_parameters: int | None = None
+    max_parameters: int | None = None
 
 
 def search(
@@ -70,7 +77,7 @@ def search(
     reader: Principal | None,
     wanted: Wanted,
     *,
-    sort: Sort = "updated",
+    sort: SortedBy = "updated",
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[FoundView]:
@@ -289,6 +296,10 @@ def _narrowed(session: Session, wanted: Wanted) -> Narrowing | None:
         max_bytes=wanted.max_bytes,
         suite_id=find_suite(session, wanted.suite).id if wanted.suite else None,
         min_score=wanted.min_score,
+        marks=tuple(mark.strip().lower() for mark in wanted.marks),
+        is_gated=wanted.is_gated,
+        min_parameters=wanted.min_parameters,
+        max_parameters=wanted.max_parameters,
     )
 
 
