@@ -95,8 +95,9 @@ def _fix(needed: BaseIdentity, ref: str, hub: Hub) -> str:
     )
     at = f" at revision {needed.revision}" if needed.revision else ""
     if name or bases.is_hugging_face_id(needed.name):
-        return f'The adapter needs {needed.name}{at}: sdk.load("{name or needed.name}", "{ref}") opens it.'
+        base = name or needed.name
+        return f'The adapter needs {needed.name}{at}: sdk.load("{base}", "{ref}") opens it, and `--base {base}` names it to vera-hub.'
     return (
         f"The adapter needs {needed.name}{at}: run `vera-hub base add FOLDER --name {needed.name}` with its folder, and then "
-        f'sdk.load("{needed.name}", "{ref}").'
+        f'sdk.load("{needed.name}", "{ref}"), or `--base {needed.name}`.'
     )

@@ -251,7 +251,11 @@ def _no_such_version(adapter: Adapter, ref: AdapterRef) -> NotFound:
             "Name the one you want, @v1 or an alias: its page lists them."
         )
     else:
-        sentence = f"{ref.adapter_id} has no version {ref.selector or ref.digest}: its page lists those there are."
+        there = f"the newest is v{adapter.last_number}" if adapter.last_number else "it has none yet"
+        sentence = (
+            f"{ref.adapter_id} has no version {ref.selector or ref.digest} ({there}): "
+            f"`vera-hub info {ref.adapter_id}` and its page list those there are."
+        )
     return NotFound(sentence, code="VERSION_UNKNOWN", ref=str(ref))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -74,6 +74,28 @@ def short_digest(digest: str) -> str:
 
 def pretty_json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def flat(value: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Nested facts as lines, in the order of their names: `self reported, last, accuracy` and `0.8673`."""
+    lines = []
+    for key, part in sorted(value.items()):
+        name = key.replace("_", " ")
+        if isinstance(part, Mapping):
+            lines += [(f"{name}, {rest}", text) for rest, text in flat(part)]
+        else:
+            lines.append((name, _said(part)))
+    return lines
+
+
+def _said(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_said(each) for each in value) or "none"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value) if isinstance(value, str | int) else pretty_json(value)
 
 
 def _steps() -> Iterator[float]:

@@ -60,6 +60,7 @@ def _environment() -> Environment:
         day=figures.day,
         short_digest=figures.short_digest,
         pretty_json=figures.pretty_json,
+        flat=figures.flat,
         page_of=page_of,
     )
     return environment

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sdk.cli.terminal import App, Failure, clean, note
+from sdk.cli.terminal import INTERRUPTED, App, Failure, clean, note
 from sdk.errors import HubError, HubWarning
 from vera import __version__
 from vera.errors import VeraError
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 PLUGINS = "vera_hub.commands"
-INTERRUPTED = 130
 
 # section → command → (module, what it does)
 COMMANDS: dict[str, dict[str, tuple[str, str]]] = {

@@ -35,6 +35,9 @@ _PIPED_WIDTH = 240
 _LINE_EVERY_S = 30.0  # of progress, where there is no screen
 
 
+INTERRUPTED = 130  # the exit status after Ctrl-C, as shells have it
+
+
 class Failure(click.ClickException):
     """Ends the command with a sentence and an exit status."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -150,13 +151,19 @@ def train(
     from vera.nn.packaging import FOLDER_FILES
 
     check_replaceable(folder, FOLDER_FILES)  # before minutes of work, not after
+    _check_writable(folder)
     config = terminal.config_of(context)
     split = data.load(source, offline=config.offline, **{name: options.pop(name) for name in _OF_DATA})
     recipe = _recipe(recipe_name, split, options)
     _say_data(split)
     loaded = _load_base(base, split, recipe, _device(device), config)
     choices = Choices(_names(targets), pooling, licence, baselines=not no_baselines)
-    outcome = _train(loaded, split, recipe, choices, folder)
+    try:
+        outcome = _train(loaded, split, recipe, choices, folder)
+    except KeyboardInterrupt:
+        raise terminal.Failure(
+            "Stopped. The same command goes on from the last checkpoint.", terminal.INTERRUPTED
+        ) from None
     _write(outcome, folder)
     _say_outcome(outcome, split, recipe, folder)
 
@@ -172,6 +179,17 @@ def _prepare_environment() -> None:
 def _work_of(folder: Path) -> Path:
     """Where checkpoints are kept until the folder is written: beside it, hidden."""
     return folder.resolve().with_name(f".{folder.resolve().name}.training")
+
+
+def _check_writable(folder: Path) -> None:
+    """Raises Failure when nothing can be made where the folder is to be."""
+    place = folder.resolve().parent
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        terminal.fail(f"{folder} cannot be written ({error.strerror}): choose another place. Nothing was trained.")
 
 
 def _names(listed: str) -> list[str]:

@@ -118,6 +118,24 @@ def test_a_gpu_that_is_not_there_says_so(base: Path, animals: Path, tmp_path: Pa
     assert "finds no GPU" in done.stderr
 
 
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run(URL, *typed(base, tmp_path / "no such data", str(tmp_path / "file" / "made")))
+    assert done.exit_code == 1
+    assert "cannot be written" in done.stderr
+    assert "no such data" not in done.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(base: Path, animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vera.nn.experiment.run", interrupted)
+    done = run(URL, *typed(base, animals, str(tmp_path / "made")))
+    assert done.exit_code == 130
+    assert "The same command goes on" in done.stderr
+
+
 def test_a_training_that_was_killed_goes_on_and_ends_with_the_same_bytes(
     base: Path, animals: Path, tmp_path: Path
 ) -> None:

@@ -70,3 +70,19 @@ def test_an_axis_holds_every_score(values: list[float]) -> None:
 )
 def test_a_metric_says_which_way_it_is_better(name: str, words: str) -> None:
     assert figures.metric(name) == words
+
+
+def test_nested_facts_are_lines() -> None:
+    facts = {
+        "seed": 0,
+        "recipe": {"learning_rate": 0.02, "tries": [1, 2], "is_best": True},
+        "self_reported": {"last": {"accuracy": 0.86731}, "best": None},
+    }
+    assert figures.flat(facts) == [
+        ("recipe, is best", "yes"),
+        ("recipe, learning rate", "0.02"),
+        ("recipe, tries", "1, 2"),
+        ("seed", "0"),
+        ("self reported, best", "none"),
+        ("self reported, last, accuracy", "0.8673"),
+    ]
