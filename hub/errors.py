@@ -5,6 +5,7 @@ HubError
 ├── Unauthorized        no token, or not a valid one
 ├── Forbidden           a valid token that may not do this
 ├── NotFound            it is not there, or the caller may not see it
+│   └── Moved           it has another name now
 ├── TooSlow             the request stopped coming
 ├── TooMany             too often: try again later
 ├── Gone                it was there and was deleted for good
@@ -55,6 +56,12 @@ class Forbidden(HubError):
 
 class NotFound(HubError):
     code = "NOT_FOUND"
+
+
+class Moved(NotFound):
+    """`facts` are the `old` and the `new` name."""
+
+    code = "ADAPTER_MOVED"
 
 
 class TooSlow(HubError):

@@ -8,6 +8,7 @@ decoded strictly and refused by BadAnswer. Whether bytes are the promised ones i
 from __future__ import annotations
 
 import ssl
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 from urllib.parse import quote, urlsplit
 
 from sdk.config import Config, is_loopback
-from sdk.errors import BadAnswer, HubError, NotFound, Offline, Unavailable, of_problem
+from sdk.errors import BadAnswer, HubError, HubWarning, NotFound, Offline, Unavailable, of_problem
 from sdk.models import (
     Access,
     AccessRequest,
@@ -120,6 +121,7 @@ class Hub:
         self.config = config or Config.resolve()
         self._given_http = http
         self._retries = retries or Retries()
+        self._told: set[str] = set()
 
     def __repr__(self) -> str:
         return f"Hub({self.config.url!r})"
@@ -463,6 +465,10 @@ class Hub:
     def get_adapter(self, ref: AdapterRef) -> AdapterDetail:
         return AdapterDetail.from_json(self._get(f"/api/v1/adapters/{ref.adapter_id}").json())
 
+    def move(self, ref: AdapterRef, to: AdapterRef) -> Adapter:
+        """Gives the adapter another name, or another owner; the old name leads to it."""
+        return Adapter.from_json(self._post(f"/api/v1/adapters/{ref.adapter_id}/move", {"to": to.adapter_id}).json())
+
     def set_gate(self, ref: AdapterRef, gated: str | None) -> Adapter:
         """Gives the files of the adapter to everybody (None), to whoever asks ("auto"), or to whom you let in ("manual")."""
         return Adapter.from_json(self._write("PATCH", f"/api/v1/adapters/{ref.adapter_id}", {"gated": gated}).json())
@@ -751,7 +757,7 @@ class Hub:
 
         headers = {**self._headers(), **request.get("headers", {})}
         arguments = {
-            **request,
+            **{name: value for name, value in request.items() if name != "is_moved"},
             "headers": headers,
             "timeout": httpx2.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
         }
@@ -763,9 +769,21 @@ class Hub:
         except httpx2.HTTPError as error:
             raise _unreachable(error, self.config.url, is_idempotent) from error
         reply = _Reply(response.status_code, body, response.headers.get("date"))
+        moved_to = _moved_to(response.headers) if response.status_code == HTTPStatus.TEMPORARY_REDIRECT else None
+        if moved_to and method in ("GET", "HEAD") and not request.get("is_moved"):
+            self._tell_of_move(reply)
+            asked = {name: value for name, value in request.items() if name != "params"}  # they are in the address
+            return self._send_once(method, moved_to, is_idempotent, read, {**asked, "is_moved": True})
         if not response.is_success:
             raise _failure(reply, response.headers, self.config.url, is_idempotent)
         return reply
+
+    def _tell_of_move(self, reply: _Reply) -> None:
+        """Warns once for each name that an adapter had and has no more."""
+        said = str(of_problem(HTTPStatus.NOT_FOUND, _problem_in(reply), url=self.config.url))
+        if said not in self._told:
+            self._told.add(said)
+            warnings.warn(said, HubWarning, stacklevel=2)
 
     def _headers(self) -> dict[str, str]:
         # Identity: what is counted is what is sent, and no answer can unpack into more.
@@ -807,21 +825,32 @@ def _read(response: httpx2.Response, *, max_bytes: int = MAX_JSON_BYTES, into: B
 
 
 def _failure(reply: _Reply, headers: httpx2.Headers, url: str, is_idempotent: bool) -> HubError:
+    if 300 <= reply.status < 400 and _moved_to(headers):
+        return of_problem(HTTPStatus.NOT_FOUND, _problem_in(reply), url=url)
     if 300 <= reply.status < 400:
         return Unavailable(
             f"{url} redirects to {headers.get('location', 'another place')}: set VERA_HUB_URL to where the hub really is.",
             code="REDIRECTED",
             status=reply.status,
         )
-    try:
-        problem = reply.json()
-    except BadAnswer:
-        problem = None
-    error = of_problem(reply.status, problem, url=url)
+    error = of_problem(reply.status, _problem_in(reply), url=url)
     if isinstance(error, Unavailable):
         error.may_retry = reply.status in _NOT_DONE or (is_idempotent and reply.status in _MAYBE_DONE)
         error.retry_after_s = _retry_after_s(headers.get("retry-after"))
     return error
+
+
+def _problem_in(reply: _Reply) -> object:
+    try:
+        return reply.json()
+    except BadAnswer:
+        return None
+
+
+def _moved_to(headers: httpx2.Headers) -> str | None:
+    """The address at the same hub where an adapter is now that had another name."""
+    location = str(headers.get("location", ""))
+    return location if location.startswith("/api/v1/adapters/") else None
 
 
 def _webhooks(namespace: str) -> str:

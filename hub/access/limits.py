@@ -76,7 +76,7 @@ RATES: Mapping[Action, Rate] = {
 }
 ANONYMOUS = Rate("anonymous", 200, 3)
 # Of a program that waits to be let in: counted for each, whatever the settings.
-DEVICE_POLLS = Rate("device-polls", 5, 10)
+DEVICE_POLLS = Rate("polls", 5, 10)
 
 
 @dataclass(frozen=True)

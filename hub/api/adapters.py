@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from hub.access.fetching import note_fetch
 from hub.access.permission import Allowed, Reader
-from hub.access.publishing import publish
+from hub.access.publishing import publish, quota_of
 from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services, Writing
 from hub.api.bodies import JsonBody
@@ -18,9 +18,9 @@ from hub.api.multipart import boundary_of, read_parts
 from hub.api.parameters import Cursor, Limit, Looking
 from hub.api.push_parts import PART_LIMITS, PUSH_BODY, said_in
 from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known, linked
-from hub.api.schemas import AdapterChange
+from hub.api.schemas import AdapterChange, Move
 from hub.auth.policy import Action, Principal
-from hub.domain import access, blobs, catalog, downloads, finding, publishing
+from hub.domain import access, blobs, catalog, downloads, finding, moving, publishing
 from hub.domain.finding import Sort
 from hub.domain.publishing import Published
 from hub.domain.shaping import adapter_view
@@ -103,6 +103,23 @@ def change_adapter(
     if "gated" in body.model_fields_set:
         view = access.set_gate(session, principal, namespace, name, body.gated)
     return answer(request, view)
+
+
+@router.post("/{namespace}/{name}/move", response_model=AdapterView)
+def move_adapter(
+    request: Request,
+    *,
+    principal: Annotated[Principal, Depends(Allowed(Action.MANAGE_ADAPTER))],
+    namespace: str,
+    name: str,
+    body: Annotated[Move, Depends(JsonBody(Move))],
+    session: Writing,
+    parts: HubParts,
+) -> Response:
+    """Give an adapter another name, or another owner. The old name leads to it."""
+    to_namespace, _, to_name = body.to.partition("/")
+    moving.move(session, principal, namespace, name, to_namespace=to_namespace, to_name=to_name, quota=quota_of(parts))
+    return answer(request, adapter_view(catalog.find_adapter(session, principal, to_namespace, to_name)))
 
 
 @router.get("/{namespace}/{name}/versions/{selector}", response_model=VersionDetail)

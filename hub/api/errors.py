@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -76,6 +77,17 @@ def problem_of(error: HubError | VeraError) -> Problem:
     return Problem(status, error.code, str(error), error.is_retryable, error.facts, headers)
 
 
+def _address_now(request: Request, error: errors.Moved) -> str | None:
+    """What was asked for, at the new name of the adapter; None where the address does not hold the old one."""
+    old, new = str(error.facts["old"]), str(error.facts["new"])
+    asked = (request.scope.get("raw_path") or request.url.path.encode()).decode("latin-1")
+    found = re.search(rf"/{re.escape(old)}(?=[/@]|$)", asked)
+    if found is None:
+        return None
+    query = f"?{request.url.query}" if request.url.query else ""
+    return f"{asked[: found.start()]}/{new}{asked[found.end() :]}{query}"
+
+
 def unexpected() -> Problem:
     return Problem(
         500, "INTERNAL", "The hub has made a mistake, which is in its log under this request's id: report it."
@@ -107,7 +119,11 @@ def install(app: FastAPI, render: Renderer) -> None:
 
     def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, HubError | VeraError)
-        return show(request, problem_of(error))
+        problem = problem_of(error)
+        if isinstance(error, errors.Moved) and (address := _address_now(request, error)):
+            headers = {"Location": address, "Vary": "Authorization"}
+            return respond(replace(problem, status=307, headers=headers), request.state.request_id)
+        return show(request, problem)
 
     def framework(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

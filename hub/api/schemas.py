@@ -43,6 +43,12 @@ class AdapterChange(Body):
         return self
 
 
+class Move(Body):
+    """`to` is `acme/topics`."""
+
+    to: Named
+
+
 class AccessWish(Body):
     message: Annotated[str, Field(max_length=1000)] | None = None
 

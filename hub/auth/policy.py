@@ -57,6 +57,7 @@ class Action(StrEnum):
     PUSH = "push"
     CREATE_ADAPTER = "create-adapter"
     MANAGE_ADAPTER = "manage-adapter"
+    TRANSFER_ADAPTER = "transfer-adapter"
     YANK = "yank"
     DELETE_VERSION = "delete-version"
     QUARANTINE = "quarantine"
@@ -106,6 +107,7 @@ RULES: Mapping[Action, Rule] = {
     Action.PUSH: Rule(Scope.PUSH, Role.PUBLISHER, is_about_a_namespace=True),
     Action.CREATE_ADAPTER: Rule(Scope.PUSH, Role.MAINTAINER, is_about_a_namespace=True),
     Action.MANAGE_ADAPTER: Rule(Scope.MANAGE, Role.MAINTAINER),
+    Action.TRANSFER_ADAPTER: Rule(Scope.MANAGE, Role.OWNER),
     Action.YANK: Rule(Scope.YANK, Role.PUBLISHER),
     Action.DELETE_VERSION: Rule(Scope.MANAGE, Role.MAINTAINER),
     Action.QUARANTINE: Rule(Scope.ADMIN, is_for_admins=True),

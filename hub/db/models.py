@@ -278,6 +278,17 @@ class Adapter(Table):
     base: Mapped[Base] = relationship(lazy="raise")
 
 
+class MovedName(Table):
+    """A name that an adapter has had. It leads to the adapter, and nobody gets it again while that is there."""
+
+    __tablename__ = "moved_names"
+
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id", ondelete="CASCADE"), index=True)
+    at: Mapped[datetime]
+
+
 class AccessRequest(Table):
     """Somebody who has asked for the files of a gated adapter, or was let in without, and what became of it."""
 

@@ -41,6 +41,8 @@ class Change(StrEnum):
     ALIAS_REMOVED = "alias.removed"
     ADAPTER_OPENED = "adapter.opened"
     ADAPTER_TAKEN_BACK = "adapter.taken-back"
+    ADAPTER_MOVED = "adapter.moved"
+    ADAPTER_RECEIVED = "adapter.received"
     VISIBILITY_CHANGED = "adapter.visibility-changed"
     GATE_CHANGED = "adapter.gate-changed"
     ACCESS_REQUESTED = "access.requested"

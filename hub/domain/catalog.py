@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Action, Principal, Resource, Scope, authorize, unknown_adapter, viewer_of
 from hub.db import session as db
 from hub.db.models import Adapter, Evaluation, Version
-from hub.db.queries import adapters, aliases, evaluations, listings, versions
+from hub.db.queries import adapters, aliases, evaluations, listings, moves, versions
 from hub.db.queries import blobs as blob_rows
 from hub.domain import projections
 from hub.domain.audit import Change, record
@@ -32,7 +32,7 @@ from hub.domain.views import (
     VersionDetail,
     VersionSummary,
 )
-from hub.errors import Conflict, Gone, NotFound, Withheld
+from hub.errors import Conflict, Gone, Moved, NotFound, Withheld
 from hub.scoring import metrics
 from hub.storage.blobs import missing
 from hub.storage.table import TableBlobs
@@ -111,9 +111,22 @@ def find_adapter(
     """The adapter, which `principal` may see and may do `to` to. Raises NotFound and Forbidden."""
     adapter = adapters.find(session, viewer_of(principal), namespace, name)
     if adapter is None:
-        raise unknown_adapter(namespace, name)
+        raise _elsewhere(session, principal, namespace, name)
     authorize(principal, to, Resource(namespace, name, adapter.is_private))
     return adapter
+
+
+def _elsewhere(session: Session, principal: Principal | None, namespace: str, name: str) -> NotFound:
+    """Where the adapter is that has had this name, or has it in small letters; or that there is none."""
+    viewer, small = viewer_of(principal), (namespace.lower(), name.lower())
+    if small != (namespace, name) and adapters.exists(session, viewer, *small):
+        return moved(f"{namespace}/{name}", "/".join(small))
+    found = moves.adapter_of(session, viewer, *small)
+    return unknown_adapter(namespace, name) if found is None else moved(f"{namespace}/{name}", adapter_id(found))
+
+
+def moved(old: str, new: str) -> Moved:
+    return Moved(f"{old[:130]} is {new} now: use that name.", code="ADAPTER_MOVED", old=old[:130], new=new)
 
 
 def require_given(session: Session, reader: Principal | None, adapter: Adapter) -> None:

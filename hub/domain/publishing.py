@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.db import session as db
 from hub.db.models import Adapter, Base, Version, VersionFile
-from hub.db.queries import accounts, adapters, bases, versions
+from hub.db.queries import accounts, adapters, bases, moves, versions
 from hub.db.queries.inserting import insert_new
 from hub.domain import blobs
 from hub.domain.audit import Change, record
@@ -305,6 +305,7 @@ def _claim_name(
     )
     if is_new:
         authorize(principal, Action.CREATE_ADAPTER, wanted)
+        require_unmoved(session, owner_id, wanted)
     adapter = adapters.hold(session, owner_id, name)
     if adapter is not None:
         _require_same_visibility(adapter, wanted, upload)
@@ -324,6 +325,17 @@ def name_taken(session: Session, owner_id: int, wanted: Resource, folded: str) -
         name=wanted.adapter,
         similar=similar,
     )
+
+
+def require_unmoved(session: Session, owner_id: int, wanted: Resource, *, but_for: int | None = None) -> None:
+    """Raises Conflict for a name that leads to an adapter which has moved, unless that is the one `but_for`."""
+    holder = moves.holder(session, owner_id, wanted.adapter or "")
+    if holder not in (None, but_for):
+        raise Conflict(
+            f"{wanted.id} is the name of an adapter that has moved, and leads to it: push there, or choose another name.",
+            code="NAME_MOVED",
+            name=wanted.id,
+        )
 
 
 def head_changed(**facts: object) -> PreconditionFailed:

@@ -12,7 +12,7 @@ from hub.api.bodies import JsonBody
 from hub.api.errors import problem_of
 from hub.api.responses import answer, hub_url
 from hub.auth.policy import Action, Principal
-from hub.domain import access, aliases, catalog, openings
+from hub.domain import access, aliases, catalog, moving, openings
 from hub.domain.aliases import Expected
 from hub.domain.snapshots import MAIN, find_snapshot
 from hub.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
@@ -72,13 +72,26 @@ def delete(
 
 
 @router.post("/repos/move")
-def move(principal: Manager, body: Annotated[Renaming, Depends(JsonBody(Renaming))]) -> Response:
-    """Refused: the name is in every reference and in the commits."""
-    raise Invalid(
-        f"{principal.name} cannot rename {body.fromRepo}: a reference means one adapter for ever. Push to {body.toRepo}, "
-        "and deprecate the old versions in its favour.",
-        code="RENAMING_UNSUPPORTED",
-    )
+def move(
+    request: Request,
+    *,
+    principal: Manager,
+    body: Annotated[Renaming, Depends(JsonBody(Renaming))],
+    session: Writing,
+    parts: HubParts,
+) -> Response:
+    """Give an adapter another name, or another owner. The old name leads to it."""
+    _require_model(body.type)
+    (namespace, _, name), (to_namespace, _, to_name) = body.fromRepo.partition("/"), body.toRepo.partition("/")
+    quota = quota_of(parts)
+    try:
+        moving.move(session, principal, namespace, name, to_namespace=to_namespace, to_name=to_name, quota=quota)
+    except Conflict as error:
+        if error.code != "ADAPTER_EXISTS":
+            raise
+        said = f"A model repository called {body.toRepo} already exists: choose another name."  # as clients know it
+        raise Conflict(said, code=error.code) from error
+    return answer(request, {"url": f"{hub_url(request)}/{to_namespace}/{to_name}"})
 
 
 @router.put("/models/{namespace}/{name}/settings")

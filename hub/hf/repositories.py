@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from hub.access.services import HubParts, Reading, Services
 from hub.api.responses import answer
 from hub.auth.policy import Action, Principal
-from hub.domain import accounts, catalog, snapshots
+from hub.domain import accounts, catalog, openings, snapshots
 from hub.domain.snapshots import MAIN, Snapshot, find_snapshot
 from hub.hf import describing, shapes
 from hub.hf.addresses import whole
@@ -85,10 +85,10 @@ def list_commits(
 @router.get("/models/{namespace}/{name}/auth-check")
 def check_reading(request: Request, reader: Reader, namespace: str, name: str, session: Reading) -> Response:
     """Whether whoever asks gets the files of the adapter."""
-    found = find_snapshot(session, reader, namespace, name, MAIN)
-    if found.adapter is not None:
+    adapter = openings.find(session, reader, namespace, name)
+    if adapter is None:
         adapter = catalog.find_adapter(session, reader, namespace, name)
-        catalog.require_given(session, reader, adapter)
+    catalog.require_given(session, reader, adapter)
     return answer(request, {})
 
 

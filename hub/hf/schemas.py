@@ -41,6 +41,7 @@ class OldRepository(Sent):
 class Renaming(Sent):
     fromRepo: Text  # noqa: N815  # as they spell it
     toRepo: Text  # noqa: N815
+    type: Kind | None = None
 
 
 class RepositorySettings(Sent):

@@ -123,6 +123,23 @@ def list_adapters(
 
 @click.command()
 @click.argument("adapter", metavar="OWNER/NAME")
+@click.argument("to", metavar="OWNER/NEW_NAME")
+@pass_app
+def move(app: App, adapter: str, to: str) -> None:
+    """Give an adapter another name, or another owner.
+
+    The old name leads to it for ever, for whoever reads, and no other adapter gets it. Pushes name the new one, and
+    so do tokens that are for this adapter alone. To another owner, trusted publishers do not follow.
+    """
+    from vera.ref import AdapterRef
+
+    with app.hub() as hub:
+        moved = hub.move(AdapterRef.parse(adapter), AdapterRef.parse(to))
+    terminal.say(f"{clean(adapter)} is {clean(moved.id)} now; the old name leads there.")
+
+
+@click.command()
+@click.argument("adapter", metavar="OWNER/NAME")
 @click.argument("who", type=click.Choice(["public", "private"]))
 @pass_app
 def visibility(app: App, adapter: str, who: str) -> None:

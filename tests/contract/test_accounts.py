@@ -219,6 +219,25 @@ def test_a_webhook_is_added_watched_and_removed(town: Town) -> None:
     assert json.loads(town.must("olga", "webhook", "list", "acme", "--json")) == []
 
 
+def test_a_moved_adapter_is_found_by_its_old_name(town: Town) -> None:
+    hub = Hub(town.app, TestClient(town.app, base_url="http://127.0.0.1"))
+    hub.register_base()
+    archive = make_archive()
+    assert hub.push(archive, "topics", user="ann").status_code == 201
+    archives.write_folder(archive, town.folder / "next")
+
+    assert "ann/topics is ann/news now" in town.must("ann", "move", "ann/topics", "ann/news")
+
+    told = town.run(None, "info", "ann/topics")
+    assert (told.exit_code, told.stderr.count("ann/topics is ann/news now")) == (0, 1)
+    town.must(None, "pull", "ann/topics@v1", "--to", str(town.folder / "out"))
+    assert {path.name for path in (town.folder / "out").iterdir()} == set(archive.files)
+    refused = town.run("ann", "push", str(town.folder / "next"), "--name", "ann/topics")
+    assert refused.exit_code == 1
+    aliased = town.run("ann", "alias", "set", "ann/topics@v1", "prod")
+    assert (aliased.exit_code, "ann/topics is ann/news now" in aliased.stderr) == (1, True)
+
+
 def test_a_gated_adapter_is_asked_for_and_given(town: Town) -> None:
     hub = Hub(town.app, TestClient(town.app, base_url="http://127.0.0.1"))
     hub.register_base()

@@ -400,7 +400,6 @@ def test_there_is_one_branch(wire: Wire, published: str) -> None:
         lambda: api.super_squash_history(repo),
         lambda: api.upload_file(path_or_fileobj=b"# x\n", path_in_repo=CARD_FILE, repo_id=repo, revision="v1"),
         lambda: api.upload_file(path_or_fileobj=b"# x\n", path_in_repo=CARD_FILE, repo_id=repo, create_pr=True),
-        lambda: api.move_repo(repo, "demo/moved"),
     ):
         with pytest.raises(HfHubHTTPError) as error:
             refused()

@@ -85,6 +85,9 @@ def test_an_adapter_is_gated_before_its_first_version(wire: Wire) -> None:
     owner.create_repo("gil/soon")
     owner.update_repo_settings("gil/soon", gated="auto")
     assert owner.model_info("gil/soon").gated == "auto"
+    with pytest.raises(GatedRepoError):
+        wire.api("sam").auth_check("gil/soon")
+    owner.auth_check("gil/soon")
     assert wire.hub.push(make_archive(seed=5), "soon", user="gil").status_code == 201
     assert owner.model_info("gil/soon").gated == "auto"
     with pytest.raises(GatedRepoError):

@@ -35,6 +35,7 @@ BODIES: dict[str, dict[str, object]] = {
     "{alias}": {"version": "v1"},
     "{user}": {"state": "accepted"},
     "handle": {"user": "nobody-here", "status": "accepted"},
+    "move": {"to": "acme/open"},
     "grant": {"user": "nobody-here"},
     "{revision}": {"tag": "prod", "files": []},
 }
