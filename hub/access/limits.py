@@ -75,6 +75,10 @@ RATES: Mapping[Action, Rate] = {
     Action.CREATE_ORGANISATION: Rate("organisations", 20, 3600),
 }
 ANONYMOUS = Rate("anonymous", 200, 3)
+# Counted when they are made, and not when they are asked for: only the domain knows whether there was one before.
+NEW_ADAPTERS = Rate("adapters", 20, 3600)
+# Of one suite: whoever may have every try scored chooses among them by the answers they are scored on.
+EVALUATIONS = Rate("evaluations", 5, 24 * 3600)
 # Of a program that waits to be let in: counted for each, whatever the settings.
 DEVICE_POLLS = Rate("polls", 5, 10)
 
@@ -116,3 +120,15 @@ class Buckets:
             self._levels[rate.name, key] = level, now
         wanted = rate.burst - level if is_let_in else 1 - level
         return Allowance(rate, int(level), max(1, math.ceil(wanted / per_s))), is_let_in
+
+
+def count(request: Request, buckets: Buckets, rate: Rate, key: str) -> None:
+    """Takes one of what `key` has left of the rate, which the answer's headers then say. Raises TooMany when there is
+    none; inside a transaction, that undoes what was counted."""
+    allowance, is_let_in = buckets.take(rate, key)
+    request.state.allowance = allowance
+    if not is_let_in:
+        raise TooMany(
+            f"That is more {rate.name} than {rate.burst} in {rate.window_s} seconds: wait {allowance.full_in_s} s.",
+            retry_after_s=allowance.full_in_s,
+        )

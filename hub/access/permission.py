@@ -10,12 +10,12 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 
-from hub.access.limits import ANONYMOUS, RATES, address_of
+from hub.access.limits import ANONYMOUS, RATES, address_of, count
 from hub.access.services import Services, services
 from hub.auth.policy import Action, Principal, Resource, authorize, is_about_a_namespace
 from hub.db.session import Database
 from hub.domain import accounts
-from hub.errors import HubError, TooMany, Unauthorized
+from hub.errors import HubError, Unauthorized
 
 
 class Allowed:
@@ -49,13 +49,7 @@ class Allowed:
             rate, key = RATES[self.action], str(principal.account_id)
         else:
             return
-        allowance, is_let_in = parts.buckets.take(rate, key)
-        request.state.allowance = allowance
-        if not is_let_in:
-            raise TooMany(
-                f"That is more than {rate.burst} in {rate.window_s} seconds: wait {allowance.full_in_s} s.",
-                retry_after_s=allowance.full_in_s,
-            )
+        count(request, parts.buckets, rate, key)
 
     def _addressed(self, request: Request) -> Resource | None:
         namespace = request.path_params.get("namespace")

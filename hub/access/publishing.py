@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from fastapi import Request
+
+from hub.access.limits import NEW_ADAPTERS, count
 from hub.access.services import Services
 from hub.auth.policy import Principal
 from hub.domain import blobs, projections, publishing
@@ -10,6 +13,7 @@ from vera.projection import PairSource, bytes_of_pair
 
 
 def publish(
+    request: Request,
     parts: Services,
     principal: Principal,
     upload: Upload,
@@ -29,9 +33,18 @@ def publish(
     if upload.archive.projection is not None:
         _keep_pair(parts, principal, upload.manifest.projection_digest, upload.archive.projection)
     with parts.database.writing() as session:
-        return publishing.publish_version(
+        published = publishing.publish_version(
             session, principal, upload, namespace=namespace, name=name, quota=quota_of(parts), built_on=built_on
         )
+        if published.is_adapter_new:
+            count_new_adapter(request, parts, principal)
+        return published
+
+
+def count_new_adapter(request: Request, parts: Services, principal: Principal) -> None:
+    """Raises TooMany, and so takes back the adapter that was just made, for who makes too many."""
+    if parts.settings.has_rate_limits:
+        count(request, parts.buckets, NEW_ADAPTERS, str(principal.account_id))
 
 
 def quota_of(parts: Services) -> Quota:

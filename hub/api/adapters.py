@@ -51,7 +51,9 @@ async def push(
     async with parts.intake.place(principal.account_id):
         body = chunks(request, parts.settings.max_push_bytes, parts.intake)
         received = await read_parts(body, boundary, PART_LIMITS)
-        published = await run_in_threadpool(_publish, parts, principal, received, namespace=namespace, name=name)
+        published = await run_in_threadpool(
+            _publish, request, parts, principal, received, namespace=namespace, name=name
+        )
     return answer(request, published.version, status=201 if published.is_new else 200)
 
 
@@ -165,8 +167,8 @@ def count_downloads(
 
 
 def _publish(
-    parts: Services, principal: Principal, received: Mapping[str, bytes], *, namespace: str, name: str
+    request: Request, parts: Services, principal: Principal, received: Mapping[str, bytes], *, namespace: str, name: str
 ) -> Published:
     files = {path: data for path, data in received.items() if path in MAX_BYTES}
     upload = publishing.check_upload(files, said_in(received))
-    return publish(parts, principal, upload, namespace=namespace, name=name)
+    return publish(request, parts, principal, upload, namespace=namespace, name=name)

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from hub.access.limits import EVALUATIONS, count
 from hub.access.permission import Allowed, Reader, ReadOnly
-from hub.access.services import Reading, Writing
+from hub.access.services import HubParts, Reading, Writing
 from hub.api.bodies import JsonBody
 from hub.api.parameters import Search
 from hub.api.responses import answer
@@ -38,9 +39,12 @@ def request_evaluation(
     principal: Annotated[Principal, Depends(Allowed(Action.REQUEST_EVALUATION))],
     body: Annotated[EvaluationRequest, Depends(JsonBody(EvaluationRequest))],
     session: Writing,
+    parts: HubParts,
 ) -> Response:
     """Ask for a version to be evaluated. 200 when that was asked before; what failed is tried again."""
     view, is_queued = evaluations.request_evaluation(session, principal, AdapterRef.parse(body.ref), body.suite)
+    if is_queued and parts.settings.has_rate_limits:
+        count(request, parts.buckets, EVALUATIONS, f"{principal.account_id} {body.suite}")
     return answer(request, view, status=202 if is_queued else 200)
 
 

@@ -128,10 +128,11 @@ NO_QUOTA = Quota()
 
 @dataclass(frozen=True)
 class Published:
-    """The version, and whether this push made it."""
+    """The version, and whether this push made it, and its adapter."""
 
     version: VersionDetail
     is_new: bool
+    is_adapter_new: bool = False
 
 
 def check_upload(files: Mapping[str, bytes], said: Said | None = None) -> Upload:
@@ -205,7 +206,9 @@ def publish_version(
     base = require_base(session, upload.manifest)
     pair = require_projection(session, principal, upload.manifest)
     at = db.now(session)
-    adapter = _claim_name(session, principal, Resource(namespace, name), base=base, upload=upload, at=at)
+    adapter, is_adapter_new = _claim_name(
+        session, principal, Resource(namespace, name), base=base, upload=upload, at=at
+    )
     is_first = adapter.last_number == 0
     known = None if is_first else versions.by_digest(session, adapter.id, upload.manifest.digest)
     if known is not None:
@@ -235,7 +238,8 @@ def publish_version(
     record(
         session, principal, Change.VERSION_PUSHED, f"{namespace}/{name}@v{version.number}", facts_of(version, adapter)
     )
-    return Published(_view_of_new(session, principal, version, f"{namespace}/{name}", upload), is_new=True)
+    view = _view_of_new(session, principal, version, f"{namespace}/{name}", upload)
+    return Published(view, is_new=True, is_adapter_new=is_adapter_new)
 
 
 def _check_message(message: str | None) -> None:
@@ -286,8 +290,8 @@ def _check_target(module: AdaptedModule, shapes: Mapping[str, tuple[int, ...]], 
 
 def _claim_name(
     session: Session, principal: Principal, wanted: Resource, *, base: Base, upload: Upload, at: datetime
-) -> Adapter:
-    """The adapter of this name, made when it is new, and held until the transaction ends."""
+) -> tuple[Adapter, bool]:
+    """The adapter of this name, made when it is new, held until the transaction ends; and whether it is new."""
     authorize(principal, Action.PUSH, wanted)
     owner_id, name = principal.account_in(wanted.namespace), wanted.adapter or ""
     folded = fold_name(name)
@@ -309,7 +313,7 @@ def _claim_name(
     adapter = adapters.hold(session, owner_id, name)
     if adapter is not None:
         _require_same_visibility(adapter, wanted, upload)
-        return adapter
+        return adapter, is_new
     raise name_taken(session, owner_id, wanted, folded)
 
 

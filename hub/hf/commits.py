@@ -94,7 +94,7 @@ async def commit(
     async with parts.intake.place(principal.account_id):
         limit = parts.settings.max_push_bytes * 4 // 3 + _MORE_THAN_FILES
         changes = await CommitReader().read(chunks(request, limit, parts.intake))
-        made = await run_in_threadpool(_commit, parts, principal, changes, namespace=namespace, name=name)
+        made = await run_in_threadpool(_commit, request, parts, principal, changes, namespace=namespace, name=name)
     commit_id, prepared = made
     url = f"{hub_url(request)}/{namespace}/{name}/commit/{commit_id}"
     said = " ".join(prepared.said)
@@ -105,7 +105,7 @@ async def commit(
 
 
 def _commit(
-    parts: Services, principal: Principal, changes: Changes, *, namespace: str, name: str
+    request: Request, parts: Services, principal: Principal, changes: Changes, *, namespace: str, name: str
 ) -> tuple[str, Prepared]:
     """The commit of the version that the changes make, which is the newest one where they change nothing."""
     with parts.database.reading() as session:
@@ -119,7 +119,7 @@ def _commit(
     committing.require_parent(head, changes.parent)
     said = Said(message=changes.message or None, parent=f"v{head.number}" if head.number else None)
     upload = upload_of(prepared.archive, said, notes=prepared.notes)
-    published = publish(parts, principal, upload, namespace=namespace, name=name, built_on=head.number)
+    published = publish(request, parts, principal, upload, namespace=namespace, name=name, built_on=head.number)
     committing.require_not_earlier(head, published.version)
     return published.version.commit, prepared
 

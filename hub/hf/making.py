@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from hub.access.publishing import quota_of
+from hub.access.publishing import count_new_adapter, quota_of
 from hub.access.services import HubParts, Writing
 from hub.api.bodies import JsonBody
 from hub.api.errors import problem_of
@@ -54,6 +54,7 @@ def create(
         if error.code != "ADAPTER_EXISTS":  # 409 would mean that it is there, and clients would go on
             raise Invalid(str(error), code=error.code, **error.facts) from error
         return refuse(problem_of(error), shown)
+    count_new_adapter(request, parts, principal)
     return answer(request, shown)
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from hub.access.intake import Intake
-from hub.access.limits import ANONYMOUS, RATES, Buckets, Rate
+from hub.access.limits import ANONYMOUS, EVALUATIONS, NEW_ADAPTERS, RATES, Buckets, Rate
 from hub.auth.policy import Action
+from hub.db.queries import accounts
 from hub.errors import Unavailable
 from hub.settings import Settings
 from tests.builders import make_archive
@@ -40,19 +41,11 @@ def test_a_bucket_lets_a_burst_in_and_fills_with_time() -> None:
 def test_who_pushes_too_often_is_told_when_to_come_back(sqlite_hub: Hub) -> None:
     hub, headers = limited(sqlite_hub, rate_limits=True), sqlite_hub.headers("ann")
     hub.register_base()
+    hub.push(make_archive(seed=1), user="ann", headers=headers)
     first = hub.push(make_archive(), user="ann", headers=headers)
     assert first.headers["ratelimit-policy"] == '"push";q=60;w=60'
-    assert first.headers["ratelimit"].startswith('"push";r=59;t=')
-    buckets, account = hub.app.state.services.buckets, first.json()["created_by"]
-    assert account == "ann"
-    with hub.database.reading() as session:
-        from hub.db.queries import accounts
-
-        ann = accounts.find(session, "ann")
-        assert ann is not None
-        account_id = ann.id
-    while buckets.take(RATES[Action.PUSH], str(account_id))[1]:
-        pass
+    assert first.headers["ratelimit"].startswith('"push";r=58;t=')
+    exhaust(hub, RATES[Action.PUSH], "ann")
 
     refused = hub.push(make_archive(), user="ann", headers=headers)
 
@@ -60,6 +53,66 @@ def test_who_pushes_too_often_is_told_when_to_come_back(sqlite_hub: Hub) -> None
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.headers["ratelimit"].startswith('"push";r=0;')
     assert hub.push(make_archive(), user="bob").status_code == 201
+
+
+def exhaust(hub: Hub, rate: Rate, user: str, about: str = "") -> None:
+    """Takes all that the user has left of the rate."""
+    with hub.database.reading() as session:
+        account = accounts.find(session, user)
+    assert account is not None
+    while hub.app.state.services.buckets.take(rate, f"{account.id}{about}")[1]:
+        pass
+
+
+def test_who_makes_too_many_adapters_goes_on_pushing_to_those_there_are(hub: Hub) -> None:
+    limited(hub, rate_limits=True)
+    hub.register_base()
+    first = hub.push(make_archive(seed=1), "a", user="ann")
+    assert first.headers["ratelimit"].startswith('"adapters";r=19;')
+    exhaust(hub, NEW_ADAPTERS, "ann")
+    before = hub.contents
+
+    refused = hub.push(make_archive(seed=2), "b", user="ann")
+
+    assert code_of(refused) == (429, "RATE_LIMITED")
+    assert refused.headers["ratelimit-policy"] == '"adapters";q=20;w=3600'
+    assert int(refused.headers["retry-after"]) == 180
+    assert hub.contents == before
+    assert hub.push(make_archive(seed=2), "a", user="ann").status_code == 201
+    assert hub.push(make_archive(seed=1), "b", user="bob").status_code == 201
+
+
+def test_an_adapter_without_a_version_counts_when_it_is_made_and_not_again(sqlite_hub: Hub) -> None:
+    hub, headers = limited(sqlite_hub, rate_limits=True), sqlite_hub.headers("ann")
+    hub.register_base()
+    made = hub.client.post("/api/repos/create", json={"name": "a"}, headers=headers)
+    assert made.headers["ratelimit"].startswith('"adapters";r=19;')
+    exhaust(hub, NEW_ADAPTERS, "ann")
+
+    refused = hub.client.post("/api/repos/create", json={"name": "b"}, headers=headers)
+
+    assert refused.status_code == 429
+    assert hub.contents["adapters"] == 1
+    assert hub.push(make_archive(), "a", headers=headers, user="ann").status_code == 201
+
+
+def test_an_account_has_a_suite_score_five_a_day_and_asks_again_for_nothing(hub: Hub) -> None:
+    limited(hub, rate_limits=True)
+    hub.register_base()
+    headers, worker = hub.headers(), hub.worker()
+    hub.push(make_archive())
+    worker.fail(worker.must_claim(), retryable=False)
+    wanted = {"ref": "demo/tiny@v1", "suite": "demo/topics"}
+    assert hub.post("/evaluations", wanted, headers).headers["ratelimit"].startswith('"evaluations";r=4;')
+    assert hub.post("/evaluations", wanted, headers).status_code == 200  # asked for already
+    worker.fail(worker.must_claim(), retryable=False)
+    exhaust(hub, EVALUATIONS, "demo", " demo/topics")
+
+    refused = hub.post("/evaluations", wanted, headers)
+
+    assert code_of(refused) == (429, "RATE_LIMITED")
+    assert worker.claim() is None  # nothing was put in the queue
+    assert hub.post("/evaluations", wanted, hub.headers("ann")).status_code == 202
 
 
 def test_a_stranger_reads_as_often_as_people_do(sqlite_hub: Hub) -> None:
