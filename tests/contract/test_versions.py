@@ -178,6 +178,16 @@ def test_the_commands_take_versions_back_and_give_them_again(typed: Typed) -> No
     assert "may mean another version" in typed("yank", "demo/tiny", "--reason", "x").stderr
 
 
+def test_a_command_shows_where_a_version_comes_from(typed: Typed) -> None:
+    first, second = (typed("lineage", f"demo/tiny@v{number}") for number in (1, 2))
+
+    assert first.stdout.splitlines()[0] == second.stdout.splitlines()[0].replace("@v2", "@v1")
+    assert first.stdout.splitlines()[-1].split() == ["into", "demo/tiny@v2"]
+    assert second.stdout.splitlines()[-1].split() == ["from", "demo/tiny@v1"]
+    assert json.loads(typed("lineage", "demo/tiny@v2", "--json").stdout)["ancestors"] == ["demo/tiny@v1"]
+    assert typed("lineage", "demo/tiny@v9").exit_code == 1
+
+
 def test_the_alias_commands_set_show_and_remove(typed: Typed) -> None:
     assert typed("alias", "set", "demo/tiny@v1", "prod", "--new", "--protect").stdout == (
         "demo/tiny@prod → v1  (protected)\n"
