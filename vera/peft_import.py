@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,8 @@ from vera.streams import PEFT_MT19937, kaiming_bound
 
 # Matrices are compared in runs of this many values: the first run that differs ends it, and none is held twice.
 _RUN = 1 << 16
+# Recipes whose digests a process remembers: what people train with is a few ranks and seeds on a few bases.
+_MOST_RECIPES = 1024
 
 Array = NDArray[np.float32]
 
@@ -110,8 +113,9 @@ def import_checkpoint(
     labels: Sequence[str] | None = None,
     labels_of_base: Sequence[str] = (),
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
+    card: str | None = None,
 ) -> Imported:
-    """`import_folder` of a checkpoint that was read already."""
+    """`import_folder` of a checkpoint that was read already, with `card` in place of one that says where it is from."""
     modules = _find_modules(checkpoint, base)
     task = _find_task(checkpoint, labels, labels_of_base)
     found = _find_pair(checkpoint, modules, base, trained_in, budget_bytes)
@@ -124,16 +128,16 @@ def import_checkpoint(
     manifest = Manifest(
         base=BaseIdentity(base_name, base.value, base.dtype, base_revision),
         recipe=found.recipe,
-        projection_digest=digest_of(found.pair),
+        projection_digest=found.digest,
         modules=tuple(sorted(modules.values(), key=lambda module: module.name)),
         weights=weights,
         head=head,
         task=task,
         training={"imported": {"from": "peft", "projection": str(found.evidence)}},
     )
-    sealed = archives.seal(manifest, data, _card(manifest, found.evidence))
+    sealed = archives.seal(manifest, data, _card(manifest, found.evidence) if card is None else card)
     return Imported(
-        replace(sealed, projection=found.pair if found.recipe.is_stored else None),
+        replace(sealed, projection=found.stored),
         found.evidence,
         checkpoint.size_bytes,
         checkpoint.matrix_bytes,
@@ -233,11 +237,13 @@ def _find_task(checkpoint: PeftCheckpoint, labels: Sequence[str] | None, labels_
 
 @dataclass(frozen=True)
 class _Pair:
-    """The matrices of the adapter, and what says that they are those of training."""
+    """The matrices of the adapter, and what says that they are those of training; they themselves where no recipe
+    gives them."""
 
     recipe: ProjectionRecipe
-    pair: Projection
+    digest: str
     evidence: Evidence
+    stored: Projection | None = None
 
 
 def _find_pair(
@@ -256,15 +262,15 @@ def _find_pair(
     )
     check_budget(recipe, budget_bytes)
     if checkpoint.saved is None:
-        drawn = replace(recipe, rounding=trained_in or _rounding_of(checkpoint, modules.values(), base))
-        return _Pair(drawn, rebuild(drawn, budget_bytes=budget_bytes), Evidence.SEED)
+        rounding = trained_in or _rounding_of(checkpoint, modules.values(), base)
+        return _Pair(replace(recipe, rounding=rounding), _digests_of(recipe)[rounding], Evidence.SEED)
     used = _used_part(checkpoint.saved, recipe)
-    recognised = _recognise(used, recipe, budget_bytes)
+    recognised = _recognise(used, recipe)
     if recognised is None:
         for matrix in used:
             check_values(matrix)
         kept = replace(recipe, stream=STORED, seed=None)
-        return _Pair(kept, used, Evidence.STORED)
+        return _Pair(kept, digest_of(used), Evidence.STORED, used)
     if trained_in not in (None, recognised.recipe.rounding):
         raise ProjectionMismatch(
             f"The matrices saved in the checkpoint are rounded to {recognised.recipe.rounding}, so its base was not held in "
@@ -292,27 +298,35 @@ def _used_part(saved: Projection, recipe: ProjectionRecipe) -> Projection:
     return Projection(np.ascontiguousarray(A), np.ascontiguousarray(B))
 
 
-def _recognise(saved: Projection, recipe: ProjectionRecipe, budget_bytes: int) -> _Pair | None:
+def _recognise(saved: Projection, recipe: ProjectionRecipe) -> _Pair | None:
     """The saved matrices as `recipe` with the rounding that gives them; None when none does."""
-    drawn = rebuild(recipe, budget_bytes=budget_bytes)
-    for evidence in (Evidence.SAVED, Evidence.SAVED_UNFUSED):
-        for rounding in ROUNDINGS:
-            is_unfused = evidence is Evidence.SAVED_UNFUSED
-            if all(_agree(*pair, rounding, or_unfused=is_unfused) for pair in zip(saved, drawn, strict=True)):
-                rounded = replace(recipe, rounding=rounding)
-                return _Pair(rounded, rebuild(rounded, budget_bytes=budget_bytes), evidence)
+    digests, digest = _digests_of(recipe), digest_of(saved)
+    for rounding in ROUNDINGS:
+        if digests[rounding] == digest:
+            return _Pair(replace(recipe, rounding=rounding), digest, Evidence.SAVED)
+    drawn = rebuild(recipe, budget_bytes=recipe.size_bytes)
+    for rounding in ROUNDINGS:
+        if all(_agree_unfused(*pair, rounding) for pair in zip(saved, drawn, strict=True)):
+            return _Pair(replace(recipe, rounding=rounding), digests[rounding], Evidence.SAVED_UNFUSED)
     return None
 
 
-def _agree(saved: Array, drawn: Array, rounding: str, *, or_unfused: bool) -> bool:
+@lru_cache(maxsize=_MOST_RECIPES)
+def _digests_of(recipe: ProjectionRecipe) -> Mapping[str, str]:
+    """The digest of the pair of `recipe` in each rounding. It is drawn the first time in a process, and whoever asks
+    has checked its size; the digests alone are kept, so that those who train with one recipe wait for it once."""
+    drawn = rebuild(recipe, budget_bytes=recipe.size_bytes)
+    return {rounding: digest_of(drawn, rounding=rounding) for rounding in ROUNDINGS}
+
+
+def _agree_unfused(saved: Array, drawn: Array, rounding: str) -> bool:
     """Whether every saved value is the drawn one after `rounding`, bit for bit, or the one drawn without FMA."""
     bound = kaiming_bound(drawn.shape[1])
     theirs, ours = saved.reshape(-1), drawn.reshape(-1)
     for start in range(0, ours.size, _RUN):
         run, bits = ours[start : start + _RUN], _bits(theirs[start : start + _RUN])
         agrees = bits == _bits(round_to(run, rounding))
-        if or_unfused:
-            agrees |= bits == _bits(round_to(_without_fma(run, bound), rounding))
+        agrees |= bits == _bits(round_to(_without_fma(run, bound), rounding))
         if not agrees.all():
             return False
     return True

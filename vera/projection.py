@@ -162,20 +162,21 @@ def missing_pair(recipe: ProjectionRecipe, digest: str) -> ProjectionMissing:
     )
 
 
-def digest_of(pair: Projection) -> str:
-    """`sha256:…` over the little-endian float32 bytes of A, then B, row-major."""
+def digest_of(pair: Projection, *, rounding: str = "float32") -> str:
+    """`sha256:…` over the little-endian float32 bytes of A, then B, row-major, rounded to `rounding` on the way."""
     hasher = hashlib.sha256()
-    for run in canonical_bytes(pair):
+    for run in canonical_bytes(pair, rounding=rounding):
         hasher.update(run)
     return f"sha256:{hasher.hexdigest()}"
 
 
-def canonical_bytes(pair: Projection) -> Iterator[memoryview]:
+def canonical_bytes(pair: Projection, *, rounding: str = "float32") -> Iterator[memoryview]:
     """The little-endian float32 bytes of A, then B, row-major, in runs: the content of a stored pair's file."""
     for matrix in pair:
-        flat = np.ascontiguousarray(matrix, dtype="<f4").reshape(-1)
+        flat = np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1)
         for start in range(0, flat.size, _RUN):
-            yield flat[start : start + _RUN].data.cast("B")
+            run = round_to(flat[start : start + _RUN], rounding)
+            yield np.ascontiguousarray(run, dtype="<f4").data.cast("B")
 
 
 def bytes_of_pair(source: PairSource) -> Iterator[memoryview]:

@@ -12,7 +12,6 @@ from hub.db.queries import bases
 from hub.db.queries.visibility import ANYBODY
 from hub.domain.bases import fingerprint_of
 from hub.errors import Invalid
-from vera import archive as archives
 from vera.archive import Archive
 from vera.errors import ArchiveError, TargetError
 from vera.fingerprint import BaseFingerprint
@@ -62,7 +61,7 @@ def adopt(checkpoint: PeftCheckpoint, known: Sequence[KnownBase], card: bytes | 
 
     Raises what `vera.peft_import` does, and Invalid where several bases fit.
     """
-    base, imported = _import(checkpoint, known)
+    base, imported = _import(checkpoint, known, None if card is None else _text(card))
     is_stored = imported.evidence is Evidence.STORED
     notes = [
         f"Base not proven: PEFT's configuration names it {base.name}, without a hash, and {base.table.value} is what "
@@ -74,18 +73,20 @@ def adopt(checkpoint: PeftCheckpoint, known: Sequence[KnownBase], card: bytes | 
             f"with matrices in {imported.archive.manifest.recipe.rounding}."
         )
     return Adopted(
-        imported.archive if card is None else archives.relabel(imported.archive, _text(card)),
+        imported.archive,
         tuple(notes),
         0 if is_stored else imported.matrix_bytes,
     )
 
 
-def _import(checkpoint: PeftCheckpoint, known: Sequence[KnownBase]) -> tuple[KnownBase, Imported]:
+def _import(checkpoint: PeftCheckpoint, known: Sequence[KnownBase], card: str | None) -> tuple[KnownBase, Imported]:
     fitting: list[tuple[KnownBase, Imported]] = []
     refused: TargetError | None = None
     for base in known:
         try:
-            imported = import_checkpoint(checkpoint, base.table, base_name=base.name, base_revision=base.revision)
+            imported = import_checkpoint(
+                checkpoint, base.table, base_name=base.name, base_revision=base.revision, card=card
+            )
         except TargetError as error:
             refused = error
         else:

@@ -24,7 +24,7 @@ from tests.peft_folders import RANK, SEED, recipe_of, write_peft_folder
 from tests.tiny import load_tiny_bert, write_tiny_bert
 from tests.vera import torch_draw
 from vera import archive as archives
-from vera import fingerprint
+from vera import fingerprint, peft_import
 from vera.errors import VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule
@@ -233,6 +233,26 @@ def test_saved_matrices_prove_the_recipe_and_are_left_out(tmp_path: Path) -> Non
     assert imported.matrix_bytes == recipe_of().size_bytes
     assert imported.checkpoint_bytes - len(imported.archive.files[WEIGHTS_FILE]) >= imported.matrix_bytes
     assert {name.rpartition(".")[2] for name in parse(imported.archive.files[WEIGHTS_FILE])} == {LAMBDA_B, LAMBDA_D}
+
+
+@pytest.mark.parametrize("rounding", ROUNDINGS)
+def test_saved_matrices_tell_what_they_were_rounded_to(tmp_path: Path, rounding: str) -> None:
+    recipe = replace(recipe_of(), rounding=rounding)
+    A, B = rebuild(recipe)
+    imported = read(write_peft_folder(tmp_path, tensors={SAVED_A: A, SAVED_B: B}))
+    assert (imported.archive.manifest.recipe, imported.evidence) == (recipe, Evidence.SAVED)
+    assert imported.archive.manifest.projection_digest == digest_of(rebuild(recipe))
+
+
+def test_a_recipe_is_drawn_once_for_all_checkpoints_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[ProjectionRecipe] = []
+    monkeypatch.setattr(peft_import, "rebuild", lambda recipe, **rest: drawn.append(recipe) or rebuild(recipe, **rest))
+    other = replace(recipe_of(), seed=SEED + 100)  # a seed of this test alone
+    A, B = rebuild(other)
+    for name, saved in (("a", {SAVED_A: A, SAVED_B: B}), ("b", {SAVED_A: A, SAVED_B: B}), ("c", {})):
+        folder = write_peft_folder(tmp_path / name, saved=bool(saved), tensors=saved, projection_prng_key=other.seed)
+        assert read(folder).archive.manifest.projection_digest == digest_of(Projection(A, B))
+    assert drawn == [other]
 
 
 @pytest.fixture(scope="module")
