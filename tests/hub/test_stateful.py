@@ -2,7 +2,7 @@
 model does and as each other.
 
 A few runs at every test, the same ones: enough to notice when one of the rules is left out of the code.
-`VERA_STATEFUL_RUNS=1000 pytest tests/hub/test_stateful.py` makes 50,000 steps, others each time.
+`VERA_STATEFUL_RUNS=1000 pytest -n0 --timeout 0 tests/hub/test_stateful.py` makes 50,000 steps, others each time: hours.
 """
 
 from __future__ import annotations
