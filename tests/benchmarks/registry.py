@@ -1,7 +1,8 @@
 """`make bench-registry`: how fast a hub answers, and how it searches a hundred thousand adapters.
 
 The hub is a process of its own, as `vera-hub serve` starts it; the load comes from `wrk` (a package of Debian) over
-16 connections, on the same machine. `--only searching` or `--only serving` is a part, `--json` the numbers.
+16 connections, on the same machine. `--only serving`, `peers` or `searching` is a part (peers beside ours come with
+it), `--json` the numbers.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sqlite3
 import statistics
 import subprocess
@@ -17,19 +17,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import httpx2
 import numpy as np
 
 from hub.settings import DATABASE_FILE
-from tests.benchmarks import seeding
+from tests.benchmarks import peers, seeding, wrk
+from tests.benchmarks.peers import METADATA, PULL, PUSH, SEARCH, Artifact
+from tests.benchmarks.wrk import CONNECTIONS, Row
+from tests.benchmarks.wrk import load as _load
 from tests.builders import BASE_NAME, make_archive, make_base
 from tests.hub.processes import Server, serving
 from vera.archive import Archive
+from vera.manifest import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE
 
-CONNECTIONS, SECONDS = 16, 5
 ADAPTERS = 100_000
 SEARCHES = 200
 PAGES = 1_000
@@ -58,29 +61,20 @@ QUERIES = (
 )
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; times are milliseconds."""
-
-    what: str
-    per_second: float | None
-    p50_ms: float
-    p99_ms: float
-    goal: str = ""
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.registry")
     parser.add_argument("--only", choices=PARTS)
     parser.add_argument("--adapters", type=int, default=ADAPTERS)
     parser.add_argument("--seed", type=Path, help="keep the large database in this folder, and use it again")
+    parser.add_argument("--peers", type=Path, help="keep the installed peers in this folder, and use them again")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory(prefix="bench-registry-") as scratch:
         folder = Path(scratch)
+        wrk.provide(folder)
         for name, part in PARTS.items():
-            if arguments.only in (None, name):
+            if arguments.only in (None, name) or (arguments.only, name) == ("peers", "serving"):
                 for row in part(folder / name, arguments):
                     print(f"{row.what}: {row.per_second or 0:,.0f}/s, p99 {row.p99_ms:.1f} ms", file=sys.stderr)
                     rows.append(row)
@@ -112,7 +106,19 @@ def serving_row(folder: Path, _: argparse.Namespace) -> Iterator[Row]:
         yield from _under_load(folder, server)
 
 
-PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Row]]] = {"serving": serving_row, "searching": searching}
+def peers_beside(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
+    """The peers, given the same files."""
+    folder = (arguments.peers or folder).resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    files = make_archive(rank=256, modules=MODULES, labels=(), scale=0.01).files
+    yield from peers.beside(folder, Artifact(files[WEIGHTS_FILE], files[MANIFEST_FILE], files[CARD_FILE]))
+
+
+PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Row]]] = {
+    "serving": serving_row,
+    "peers": peers_beside,
+    "searching": searching,
+}
 
 
 def _under_load(folder: Path, server: Server) -> Iterator[Row]:
@@ -131,11 +137,11 @@ def _under_load(folder: Path, server: Server) -> Iterator[Row]:
         f"{server.url}/api/v1/adapters/{user}/measured/blobs/{weights['sha256']}",
     )
     print(f"idle: {_resident_mb(server):.0f} MB", file=sys.stderr)
-    yield _load("a version's metadata, with a token", metadata, token, "2,000/s, p99 25 ms")
+    yield _load("a version's metadata, with a token", metadata, token, "2,000/s, p99 25 ms", kind=METADATA)
     yield _load("the same, without", metadata, {})
     yield _load("asked again (304)", metadata, {**token, "If-None-Match": etag}, "3,000/s")
-    yield _load(f"pull of {weights['size_bytes'] // 1000} KB by digest", blob, {}, "2,500/s")
-    yield _load("a search", f"{server.url}/api/v1/adapters?search=measured", {})
+    yield _load(f"pull of {weights['size_bytes'] // 1000} KB by digest", blob, {}, "2,500/s", kind=PULL)
+    yield _load("a search", f"{server.url}/api/v1/adapters?search=measured", {}, kind=SEARCH)
     yield _load_pushes(server, folder, user, token)
     print(f"after it all: {_resident_mb(server):.0f} MB", file=sys.stderr)
 
@@ -242,25 +248,14 @@ def _load_pushes(server: Server, folder: Path, user: str, token: dict[str, str])
     syllables = ", ".join(f'"{each}"' for each in seeding.SYLLABLES)
     script.write_text(_PUSHES_LUA % (syllables, PUSHES, folder / "bodies", user))
     return _load(
-        "durable push", server.url, {**token, **_MULTIPART}, "300/s, 40% of commit and fsync", "-s", str(script)
+        "durable push",
+        server.url,
+        {**token, **_MULTIPART},
+        "300/s, 40% of commit and fsync",
+        "-s",
+        str(script),
+        kind=PUSH,
     )
-
-
-def _load(what: str, url: str, headers: dict[str, str], goal: str = "", *options: str) -> Row:
-    given = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
-    command = ["wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{SECONDS}s", "--latency", *given, *options, url]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in said and "If-None-Match" not in headers:
-        sys.exit(f"{what} was refused:\n{said}")
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    assert rate is not None, said
-    return Row(what, float(rate[1]), _percentile(said, 50), _percentile(said, 99), goal)
-
-
-def _percentile(said: str, which: int) -> float:
-    found = re.search(rf"\s{which}%\s+([\d.]+)(us|ms|s)", said)
-    assert found is not None, said
-    return float(found[1]) * {"us": 0.001, "ms": 1, "s": 1000}[found[2]]
 
 
 def _walk(client: httpx2.Client, query: str) -> Iterator[float]:
@@ -317,6 +312,11 @@ def _print(rows: list[Row], *, as_json: bool) -> None:
     print("| what | requests/s | p50 | p99 | goal |\n|---|---|---|---|---|")
     for row in rows:
         print(f"| {row.what} | {row.per_second or 0:,.0f} | {row.p50_ms:.1f} ms | {row.p99_ms:.1f} ms | {row.goal} |")
+    beside = peers.compared(rows)
+    if beside:
+        print("\n| what | peer | ours/s | peer/s | ratio | goal |\n|---|---|---|---|---|---|")
+    for what, peer, ours, theirs, goal in beside:
+        print(f"| {what} | {peer} | {ours:,.0f} | {theirs:,.0f} | {ours / theirs:,.1f} | {goal or ''} |")
 
 
 if __name__ == "__main__":
