@@ -50,7 +50,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "delete": ("sdk.cli.withdrawing", "Delete a version for good."),
         "quarantine": ("sdk.cli.withdrawing", "Keep a version from being given out, as an admin of the hub."),
         "alias": ("sdk.cli.aliases", "Names that move from version to version: prod, staging."),
-        "move": ("sdk.cli.adapters", "Give an adapter another name, or another owner; the old name leads to it."),
+        "move": ("sdk.cli.adapters", "Give an adapter another name, or another owner."),
         "visibility": ("sdk.cli.adapters", "Make an adapter private, or public."),
         "access": ("sdk.cli.access", "Gated adapters: whose files are given to whom their owners let in."),
         "base": ("sdk.cli.base", "The base models of this machine and of the hub."),
