@@ -4,8 +4,10 @@ It reads one JSON request per line and writes one JSON reply per line. A crash, 
 a memory blow-up ends this process and nothing else.
 
     request  {"base": {"path", "fingerprint", "tensors": [[name, dtype, shape, sha256], …]},
-              "adapter": folder, "batch_size": n, "asked": {"task", …}}
-    reply    {"outputs": [text, …], "environment": {…}}  or  {"error": {"code", "detail"}}
+              "adapters": [folder, …], "batch_size": n, "asked": {"task", …}}
+    reply    {"replies": [{"outputs": [text, …], "together": n}  or  {"error": {"code", "detail"}}, …], "environment": {…}}
+
+`together` is how many adapters shared the batches of an answer.
 
 task                  what is asked beside it                                   an output
 text-classification   "texts", "pairs" (or null)                                the label
@@ -20,6 +22,7 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -28,7 +31,13 @@ from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_GENERATION
 from vera.errors import VeraError
 
 if TYPE_CHECKING:
+    from vera.archive import Archive
     from vera.manifest import Manifest
+    from vera.nn.attach import Attached
+
+# Rows of a mixed batch, items times adapters: a GPU is idle with fewer, and a processor gains nothing from more.
+_ROWS_ON_GPU, _ROWS_ON_CPU = 2048, 256
+_SAMPLE = 32  # items that one adapter of a mixed batch answers again alone
 
 
 class Evaluator:
@@ -38,33 +47,131 @@ class Evaluator:
         self._loaded: tuple[tuple[object, ...], Any] | None = None
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        try:
-            outputs = self._run(request)
-        except VeraError as error:
-            return {"error": {"code": error.code, "detail": str(error)}}
-        return {"outputs": outputs, "environment": environment()}
+        return {"replies": self._replies(request), "environment": environment()}
 
-    def _run(self, request: dict[str, Any]) -> list[str]:
+    def _replies(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        """One for each adapter. Those that need the base opened alike are on it together."""
         from vera.archive import read_folder
-        from vera.fingerprint import BaseFingerprint
-        from vera.nn.attach import attach
 
-        archive = read_folder(Path(request["adapter"]))
-        base = BaseFingerprint.from_rows(request["base"]["tensors"])
-        model = attach(self._base(request["base"]["path"], archive.manifest), archive, base)
+        replies: dict[int, dict[str, Any]] = {}
+        alike: dict[tuple[object, ...], list[tuple[int, Archive]]] = {}
+        for number, folder in enumerate(request["adapters"]):
+            try:
+                archive = read_folder(Path(folder))
+            except VeraError as error:
+                replies[number] = _refusal(error)
+            else:
+                key = (_opening(request["base"]["path"], archive.manifest), _max_length(archive.manifest))
+                alike.setdefault(key, []).append((number, archive))
+        for members in alike.values():
+            replies |= self._together(members, request)
+        return [replies[number] for number in range(len(request["adapters"]))]
+
+    def _together(self, members: Sequence[tuple[int, Archive]], request: dict[str, Any]) -> dict[int, dict[str, Any]]:
+        from vera.fingerprint import BaseFingerprint
+        from vera.nn.attach import attach, find_bank
+
+        base, replies, models = BaseFingerprint.from_rows(request["base"]["tensors"]), {}, {}
         try:
-            return answers(model, request["asked"], request["batch_size"])
+            model = self._base(request["base"]["path"], members[0][1].manifest)
+        except VeraError as error:
+            return dict.fromkeys((number for number, _ in members), _refusal(error))
+        try:
+            for number, archive in members:
+                try:
+                    adapted = attach(model, archive, base)
+                except VeraError as error:
+                    replies[number] = _refusal(error)
+                else:
+                    models[number] = adapted, adapted.vera
+            return replies | answered(models, request["asked"], request["batch_size"])
         finally:
-            model.vera.bank.detach()
+            if (bank := find_bank(model)) is not None:
+                bank.detach()
 
     def _base(self, path: str, manifest: Manifest) -> Any:
-        from vera.nn.opening import open_base, outputs_of_own_head
+        from vera.nn.opening import open_base
 
-        task = manifest.task
-        key = (path, outputs_of_own_head(manifest), task and task.pooling, task and task.kind)
+        key = _opening(path, manifest)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = (key, open_base(Path(path), manifest))
         return self._loaded[1]
+
+
+def _opening(path: str, manifest: Manifest) -> tuple[object, ...]:
+    """What decides how the base is opened."""
+    from vera.nn.opening import outputs_of_own_head
+
+    task = manifest.task
+    return (path, outputs_of_own_head(manifest), task and task.pooling, task and task.kind)
+
+
+def _max_length(manifest: Manifest) -> int | None:
+    return manifest.task.max_length if manifest.task else None
+
+
+def _refusal(error: VeraError) -> dict[str, Any]:
+    return {"error": {"code": error.code, "detail": str(error)}}
+
+
+def answered(
+    attached: Mapping[int, tuple[Any, Attached]], asked: dict[str, Any], batch_size: int
+) -> dict[int, dict[str, Any]]:
+    """The reply of each adapted model, by its number. Models with heads of one kind answer in one mixed batch, unless that
+    needs more memory than there is, or gives a sample of them other answers than each gives alone."""
+    replies: dict[int, dict[str, Any]] = {}
+    models = {number: model for number, (model, _) in attached.items()}
+    if len(models) > 1 and all(_is_pooled(model, asked["task"]) for model in models.values()):
+        numbers = list(models)
+        for at in range(0, len(numbers), _most_together(batch_size)):
+            some = numbers[at : at + _most_together(batch_size)]
+            outputs = _mixed([models[number] for number in some], asked, batch_size)
+            if outputs is not None:
+                replies |= {n: {"outputs": o, "together": len(some)} for n, o in zip(some, outputs, strict=True)}
+    for number in models.keys() - replies.keys():
+        adapter = attached[number][1]
+        adapter.bank.ensure_active(adapter.name)
+        try:
+            replies[number] = {"outputs": answers(models[number], asked, batch_size), "together": 1}
+        except VeraError as error:
+            replies[number] = _refusal(error)
+    return replies
+
+
+def _most_together(batch_size: int) -> int:
+    import torch
+
+    return max(1, (_ROWS_ON_GPU if torch.cuda.is_available() else _ROWS_ON_CPU) // batch_size)
+
+
+def _is_pooled(model: Any, task: str) -> bool:
+    from vera.nn.heads import PooledHead
+
+    return isinstance(model, PooledHead) and _kind_of(model) == task
+
+
+def _mixed(models: Sequence[Any], asked: dict[str, Any], batch_size: int) -> list[list[str]] | None:
+    """The outputs of each model; None where they cannot be had together."""
+    import torch
+
+    from vera.nn.heads import outputs_of_many
+
+    inputs = [asked["images"]] if asked["task"] == IMAGE_CLASSIFICATION else [asked["texts"], asked["pairs"]]
+    items = models[0].encode(*inputs)
+    try:
+        many = outputs_of_many(models, items, batch_size=batch_size)
+    except (MemoryError, torch.OutOfMemoryError):
+        return None
+    outputs = [_said(model, values, asked["task"]) for model, values in zip(models, many, strict=True)]
+    sample = models[-1].outputs(items[:_SAMPLE], batch_size=batch_size)
+    return outputs if _said(models[-1], sample, asked["task"]) == outputs[-1][:_SAMPLE] else None
+
+
+def _said(model: Any, values: Any, task: str) -> list[str]:
+    """What a head's `values` (items, outputs) are as answers."""
+    if task == TEXT_REGRESSION:
+        return [repr(float(value)) for value in values[:, 0]]
+    return [model.labels[int(place)] for place in values.argmax(-1)]
 
 
 def answers(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:

@@ -34,6 +34,8 @@ from vera.errors import VeraError
 from vera.ref import AdapterRef
 
 HEARTBEAT_S = 15.0
+# Jobs that are taken along with one of their suite. Another worker finds the rest.
+MOST_TOGETHER = 16
 # No adapter of these suites takes a tenth of this: what does is stuck, and stuck for ever.
 JOB_LIMIT_S = 3600.0
 IDLE_S = 1.0
@@ -41,6 +43,9 @@ IDLE_S = 1.0
 AWAY_S = 5.0
 
 _log = structlog.get_logger("worker")
+
+# What the child said of one adapter, or why it said nothing.
+Reply = dict[str, Any] | JobRefused | ChildDied | HubError | VeraError
 
 
 @dataclass
@@ -54,6 +59,7 @@ class Worker:
     stopping: threading.Event = field(default_factory=threading.Event)
     heartbeat_s: float = HEARTBEAT_S
     job_limit_s: float = JOB_LIMIT_S
+    most_together: int = MOST_TOGETHER
 
     def run(self) -> None:
         try:
@@ -88,49 +94,101 @@ class Worker:
         if job is None:
             self.stopping.wait(IDLE_S)
             return
-        try:
-            self._work(job)
-        except LeaseLost:
-            _log.warning("lease_lost", job=job.id)
-        except HubError as error:
-            _log.warning("report_failed", job=job.id, code=error.code, detail=str(error))
+        self._work([job, *self._alike(worker_id, job)])
 
-    def _work(self, job: Job) -> None:
-        _log.info("job_started", job=job.id, ref=job.ref, suite=job.suite)
+    def _alike(self, worker_id: str, job: Job) -> Iterator[Job]:
+        """Further jobs on the suite of `job` that wait now: they can be answered together."""
+        for _ in range(self.most_together - 1):
+            try:
+                more = self.hub.claim_job(worker_id, [job.suite], bases=bases.fingerprints_here(self.hub.config))
+            except HubError:
+                return
+            if more is None:
+                return
+            yield more
+
+    def _work(self, jobs: Sequence[Job]) -> None:
+        """Evaluate `jobs`, all of one suite, and report each."""
+        for job in jobs:
+            _log.info("job_started", job=job.id, ref=job.ref, suite=job.suite)
         started = time.monotonic()
-        try:
-            with self._heartbeat(job):
-                reply = self._evaluate(job)
-            outcomes = self.suites[job.suite].grade(reply["outputs"])
-        except JobRefused as error:
-            self.hub.report_failure(job, code=error.code, detail=str(error), may_retry=False)
-        except VeraError as error:
-            self.hub.report_failure(job, code=error.code, detail=str(error), may_retry=False)
-        except ChildDied as error:
-            self.hub.report_failure(job, code="WORKER_CRASHED", detail=str(error), may_retry=True)
-        else:
-            seconds = time.monotonic() - started
-            self.hub.submit_result(
-                job, outcomes=outcomes, outputs=reply["outputs"], environment=reply["environment"], seconds=seconds
-            )
-            _log.info("job_done", job=job.id, seconds=round(seconds, 2))
+        with self._heartbeat(jobs) as lost:
+            found = self._evaluate(jobs)
+        seconds = (time.monotonic() - started) / len(jobs)
+        for job, reply in zip(jobs, found, strict=True):
+            if job.id in lost:
+                _log.warning("lease_lost", job=job.id)
+                continue
+            try:
+                self._report(job, reply, seconds)
+            except LeaseLost:
+                _log.warning("lease_lost", job=job.id)
+            except HubError as error:
+                _log.warning("report_failed", job=job.id, code=error.code, detail=str(error))
 
-    def _evaluate(self, job: Job) -> dict[str, Any]:
-        suite, ref = self.suites[job.suite], AdapterRef.parse(job.ref)
-        version = AdapterRef(ref.namespace, ref.name, digest=job.version_digest)
-        fetched = with_pair(fetch(version, hub=self.hub), hub=self.hub)
+    def _report(self, job: Job, reply: Reply, seconds: float) -> None:
+        if isinstance(reply, HubError):  # its files were not to be had: the lease runs out, and somebody tries again
+            raise reply
+        if isinstance(reply, ChildDied):
+            self.hub.report_failure(job, code="WORKER_CRASHED", detail=str(reply), may_retry=True)
+            return
+        try:
+            if isinstance(reply, Exception):
+                raise reply
+            outcomes = self.suites[job.suite].grade(reply["outputs"])
+        except (JobRefused, VeraError) as error:
+            self.hub.report_failure(job, code=error.code, detail=str(error), may_retry=False)
+            return
+        self.hub.submit_result(
+            job, outcomes=outcomes, outputs=reply["outputs"], environment=reply["environment"], seconds=seconds
+        )
+        _log.info("job_done", job=job.id, seconds=round(seconds, 2))
+
+    def _evaluate(self, jobs: Sequence[Job]) -> list[Reply]:
+        """What became of each. A group that the child did not survive is tried again one by one: one of it may be why."""
+        groups: dict[str, list[int]] = {}
+        for number, job in enumerate(jobs):
+            groups.setdefault(job.base.fingerprint, []).append(number)
+        found: dict[int, Reply] = {}
+        for numbers in groups.values():
+            replies = self._answers([jobs[number] for number in numbers])
+            if len(numbers) > 1 and any(isinstance(reply, ChildDied) for reply in replies):
+                replies = [self._answers([jobs[number]])[0] for number in numbers]
+            found |= zip(numbers, replies, strict=True)
+        return [found[number] for number in range(len(jobs))]
+
+    def _answers(self, jobs: Sequence[Job]) -> list[Reply]:
+        """Of jobs on one base and one suite."""
         with tempfile.TemporaryDirectory(prefix="vera-eval-") as folder:
-            adapter, images = Path(folder) / "adapter", Path(folder) / "images"
+            there = [self._fetched(job, Path(folder) / str(number)) for number, job in enumerate(jobs)]
+            images = Path(folder) / "images"
             images.mkdir()
-            archive.write_folder(fetched.archive, adapter)
-            return self.runner.run(
-                {
-                    "base": self._base(fetched.archive.manifest.base.fingerprint),
-                    "adapter": str(adapter),
-                    "asked": suite.request(images),
-                    "batch_size": int(job.spec.get("batch_size", BATCH_SIZE)),
-                }
-            )
+            adapters = [str(path) for path in there if isinstance(path, Path)]
+            try:
+                replies = iter(self._asked(jobs[0], adapters, images) if adapters else [])
+            except (ChildDied, HubError, VeraError) as error:
+                return [error if isinstance(path, Path) else path for path in there]
+        return [next(replies) if isinstance(path, Path) else path for path in there]
+
+    def _asked(self, job: Job, adapters: Sequence[str], images: Path) -> list[dict[str, Any] | JobRefused]:
+        return self.runner.run(
+            {
+                "base": self._base(job.base.fingerprint),
+                "adapters": adapters,
+                "asked": self.suites[job.suite].request(images),
+                "batch_size": int(job.spec.get("batch_size", BATCH_SIZE)),
+            }
+        )
+
+    def _fetched(self, job: Job, folder: Path) -> Path | HubError | VeraError:
+        """The adapter of `job` as `folder`."""
+        ref = AdapterRef.parse(job.ref)
+        version = AdapterRef(ref.namespace, ref.name, digest=job.version_digest)
+        try:
+            archive.write_folder(with_pair(fetch(version, hub=self.hub), hub=self.hub).archive, folder)
+        except (HubError, VeraError) as error:
+            return error
+        return folder
 
     def _base(self, fingerprint: str) -> dict[str, Any]:
         table = bases.table_of(fingerprint, hub=self.hub)
@@ -138,37 +196,40 @@ class Worker:
         return {"path": str(path), "fingerprint": fingerprint, "tensors": table.to_rows()}
 
     @contextmanager
-    def _heartbeat(self, job: Job) -> Iterator[None]:
-        """Keep the lease of `job`. When it is lost the child is stopped, with LeaseLost at the end; when
-        the job goes on beyond its limit the child is stopped as well, with ChildDied."""
-        over, lost = threading.Event(), threading.Event()
+    def _heartbeat(self, jobs: Sequence[Job]) -> Iterator[set[str]]:
+        """Keep the leases of `jobs`. Gives the ids of those that are lost; the child is stopped when all of them are, or when
+        they go on beyond their limit."""
+        over, lost = threading.Event(), set[str]()
         ends_at = time.monotonic() + self.job_limit_s
 
         def beat() -> None:
             while not over.wait(self.heartbeat_s):
                 if time.monotonic() > ends_at:
-                    _log.warning("job_stuck", job=job.id, limit_s=self.job_limit_s)
+                    _log.warning("job_stuck", jobs=[job.id for job in jobs], limit_s=self.job_limit_s)
                     self.runner.stop()  # and again at the next beat: the child may be about to start
                     continue
-                try:
-                    self.hub.heartbeat(job)
-                except LeaseLost:
-                    lost.set()
+                for job in jobs:
+                    self._beat(job, lost)
+                if len(lost) == len(jobs):
                     self.runner.stop()
-                except HubError as error:  # away for a moment: the lease outlasts several beats
-                    _log.warning("heartbeat_failed", job=job.id, code=error.code)
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
         try:
-            yield
-        except ChildDied:
-            if lost.is_set():
-                raise LeaseLost(f"The lease of {job.id} ended while it ran.") from None
-            raise
+            yield lost
         finally:
             over.set()
             thread.join()
+
+    def _beat(self, job: Job, lost: set[str]) -> None:
+        if job.id in lost:
+            return
+        try:
+            self.hub.heartbeat(job)
+        except LeaseLost:
+            lost.add(job.id)
+        except HubError as error:  # away for a moment: the lease outlasts several beats
+            _log.warning("heartbeat_failed", job=job.id, code=error.code)
 
 
 def main(

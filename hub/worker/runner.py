@@ -43,8 +43,8 @@ class Runner:
         self._child: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
 
-    def run(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The child's reply to `request`. Raises JobRefused or ChildDied."""
+    def run(self, request: dict[str, Any]) -> list[dict[str, Any] | JobRefused]:
+        """The child's reply for each adapter of `request`, with the environment it was made in. Raises ChildDied."""
         child = self._started()
         assert child.stdin is not None
         assert child.stdout is not None
@@ -57,9 +57,7 @@ class Runner:
         if not line:
             raise self._died(child)
         reply: dict[str, Any] = json.loads(line)
-        if "error" in reply:
-            raise JobRefused(reply["error"]["code"], reply["error"]["detail"])
-        return reply
+        return [_of_one(each, reply["environment"]) for each in reply["replies"]]
 
     def stop(self) -> None:
         """End the child at once, from whichever thread. Whoever waits for its answer gets ChildDied."""
@@ -87,6 +85,12 @@ class Runner:
     def _died(self, child: subprocess.Popen[str]) -> ChildDied:
         self.stop()
         return ChildDied(f"The evaluation process ended with status {child.poll()} and gave no answer.")
+
+
+def _of_one(reply: dict[str, Any], environment: dict[str, Any]) -> dict[str, Any] | JobRefused:
+    if "error" in reply:
+        return JobRefused(reply["error"]["code"], reply["error"]["detail"])
+    return {"outputs": reply["outputs"], "environment": {**environment, "adapters_in_batch": reply["together"]}}
 
 
 def _child_environment() -> dict[str, str]:

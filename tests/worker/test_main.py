@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -17,6 +18,7 @@ from hub.auth.tokens import TokenKind
 from hub.domain import accounts
 from hub.settings import Settings
 from hub.worker.main import Worker
+from hub.worker.runner import ChildDied
 from hub.worker.suites import Suite
 from sdk import bases
 from sdk.bases import KnownBase
@@ -226,3 +228,62 @@ def test_a_base_this_worker_does_not_have_is_not_claimed(lab: Lab) -> None:
 
     assert waiting.state == "waiting"
     assert "base" in str(waiting.reason)
+
+
+def test_what_waits_together_is_answered_together(lab: Lab) -> None:
+    ids = [lab.ask(f"tiny-{word}", seed) for seed, word in enumerate(("one", "two", "three"))]
+    lab.start_worker()
+
+    done = [lab.wait(evaluation_id, is_over) for evaluation_id in ids]
+
+    assert [each.state for each in done] == ["done"] * 3, [each.reason for each in done]
+    assert [each.attempts for each in done] == [1] * 3
+    assert {(each.environment or {})["adapters_in_batch"] for each in done} == {3}
+
+
+def test_together_each_scores_what_it_scores_alone(lab: Lab) -> None:
+    lab.worker.most_together = 1
+    alone = [lab.ask(f"alone-{word}", seed) for seed, word in enumerate(("one", "two", "three"))]
+    lab.start_worker()
+    scores = [lab.wait(evaluation_id, is_over).score for evaluation_id in alone]
+    lab.worker.most_together = 16
+    together = [lab.ask(f"again-{word}", seed) for seed, word in enumerate(("one", "two", "three"))]
+
+    assert [lab.wait(evaluation_id, is_over).score for evaluation_id in together] == scores
+
+
+def test_of_several_the_lost_one_is_left_to_others_and_the_rest_are_handed_in(lab: Lab) -> None:
+    first, second = lab.ask("first"), lab.ask("second", 1)
+    worker_id = lab.worker.hub.register_worker("w", [lab.worker.suites[NAME].declaration()])
+    jobs = [job for _ in range(2) if (job := lab.worker.hub.claim_job(worker_id, [NAME])) is not None]
+    lab.hub.let_leases_run_out()
+    other = lab.worker.hub.register_worker("other", [lab.worker.suites[NAME].declaration()])
+    taken = lab.worker.hub.claim_job(other, [NAME])
+    assert taken is not None
+    kept = next(job for job in jobs if job.id != taken.id)
+    again = lab.worker.hub.claim_job(worker_id, [NAME])
+    assert again is not None
+    assert again.id == kept.id
+    gone = next(job for job in jobs if job.id == taken.id)
+
+    lab.worker._work([gone, again])
+
+    states = {each: lab.user.get_evaluation(each).state for each in (first, second)}
+    assert states == {taken.id: "running", kept.id: "done"}
+
+
+def test_a_group_that_kills_the_child_is_tried_again_one_by_one(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = lab.worker.runner.run
+
+    def deadly_together(request: dict[str, Any]) -> Any:
+        if len(request["adapters"]) > 1:
+            raise ChildDied("it took all memory")
+        return answer(request)
+
+    monkeypatch.setattr(lab.worker.runner, "run", deadly_together)
+    ids = [lab.ask("first"), lab.ask("second", 1)]
+    lab.start_worker()
+
+    done = [lab.wait(evaluation_id, is_over) for evaluation_id in ids]
+
+    assert [(each.state, each.attempts) for each in done] == [("done", 1)] * 2

@@ -45,7 +45,7 @@ def asking(adapter: Archive, base_folder: Path, folder: Path, asked: dict[str, A
     base = fingerprint.of_files(base_folder)
     return {
         "base": {"path": str(base_folder), "fingerprint": base.value, "tensors": base.to_rows()},
-        "adapter": str(folder / "adapter"),
+        "adapters": [str(folder / "adapter")],
         "asked": asked,
         "batch_size": 2,
     }
@@ -56,26 +56,34 @@ def request_of(base_folder: Path, adapter_folder: Path, *, named_base: Path | No
     archive.write_folder(make_tiny(base, head=True), adapter_folder)
     return {
         "base": {"path": str(base_folder), "fingerprint": base.value, "tensors": base.to_rows()},
-        "adapter": str(adapter_folder),
+        "adapters": [str(adapter_folder)],
         "asked": {"task": "text-classification", "texts": TEXTS, "pairs": None},
         "batch_size": 2,
     }
 
 
+def ask(runner: Runner, request: dict[str, Any]) -> dict[str, Any]:
+    """The reply for the one adapter of `request`."""
+    (reply,) = runner.run(request)
+    if isinstance(reply, JobRefused):
+        raise reply
+    return reply
+
+
 def test_the_child_answers_what_the_adapter_answers_here(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:
     request = request_of(tiny_folder, tmp_path / "adapter")
-    reply = runner.run(request)
+    reply = ask(runner, request)
     base = fingerprint.of_files(tiny_folder)
     here = attach(load_tiny_bert(tiny_folder), archive.read_folder(tmp_path / "adapter"), base)
     assert reply["outputs"] == here.classify(TEXTS, batch_size=2)
     assert reply["environment"]["torch"]
-    assert runner.run(request)["outputs"] == reply["outputs"]
+    assert ask(runner, request)["outputs"] == reply["outputs"]
 
 
 def test_the_child_predicts_values_of_pairs(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:
     adapter = make_tiny(fingerprint.of_files(tiny_folder), head=True, task=Task("text-regression", (), "mean", 32))
     asked = {"task": "text-regression", "texts": TEXTS, "pairs": TEXTS[::-1]}
-    outputs = runner.run(asking(adapter, tiny_folder, tmp_path, asked))["outputs"]
+    outputs = ask(runner, asking(adapter, tiny_folder, tmp_path, asked))["outputs"]
     here = attach(load_tiny_bert(tiny_folder), adapter, fingerprint.of_files(tiny_folder))
     assert [float(each) for each in outputs] == here.predict(TEXTS, TEXTS[::-1], batch_size=2)
 
@@ -92,7 +100,7 @@ def test_the_child_labels_images(runner: Runner, tmp_path: Path) -> None:
         task=Task("image-classification", ("cat", "dog"), "cls"),
     )
     asked = {"task": "image-classification", "images": [str(path) for path in images]}
-    assert set(runner.run(asking(adapter, base_folder, tmp_path, asked))["outputs"]) <= {"cat", "dog"}
+    assert set(ask(runner, asking(adapter, base_folder, tmp_path, asked))["outputs"]) <= {"cat", "dog"}
 
 
 def test_the_likelihoods_of_a_generator_are_its_training_loss(runner: Runner, tmp_path: Path) -> None:
@@ -100,7 +108,7 @@ def test_the_likelihoods_of_a_generator_are_its_training_loss(runner: Runner, tm
     adapter = make_tiny(fingerprint.of_files(base_folder), modules=(AdaptedModule(LLAMA_QUERY, 32, 32),))
     texts, completions = ["the cat", "", "old"], ["runs far", "sleeps", "and new and blue fish"]
     asked = {"texts": texts, "completions": completions, "max_length": 16, "separator": " "}
-    outputs = runner.run(asking(adapter, base_folder, tmp_path, {"task": "text-generation", **asked}))["outputs"]
+    outputs = ask(runner, asking(adapter, base_folder, tmp_path, {"task": "text-generation", **asked}))["outputs"]
     pairs = [tuple(map(float, output.split())) for output in outputs]
 
     base = fingerprint.of_files(base_folder)
@@ -113,20 +121,87 @@ def test_the_likelihoods_of_a_generator_are_its_training_loss(runner: Runner, tm
     assert metrics.score("perplexity", pairs) == pytest.approx(expected["perplexity"], rel=1e-5)
 
 
+SEVERAL = {
+    "text-classification": ({"texts": TEXTS, "pairs": None}, None),
+    "text-regression": ({"texts": TEXTS, "pairs": TEXTS[::-1]}, Task("text-regression", (), "mean", 32)),
+}
+
+
+@pytest.mark.parametrize("task", SEVERAL)
+def test_several_adapters_answer_together_what_each_answers_alone(
+    runner: Runner, tiny_folder: Path, tmp_path: Path, task: str
+) -> None:
+    (asked, heads), base = SEVERAL[task], fingerprint.of_files(tiny_folder)
+    requests = []
+    for seed in range(4):  # of two pairs of matrices
+        (tmp_path / str(seed)).mkdir()
+        adapter = make_tiny(base, seed=seed, pair_seed=seed % 2, head=True, task=heads)
+        requests.append(asking(adapter, tiny_folder, tmp_path / str(seed), {"task": task, **asked}))
+    alone = [ask(runner, request) for request in requests]
+
+    together = runner.run({**requests[0], "adapters": [folder for each in requests for folder in each["adapters"]]})
+
+    assert [reply["outputs"] for reply in together] == [reply["outputs"] for reply in alone]
+    assert len({str(reply["outputs"]) for reply in alone}) > 1
+    assert [reply["environment"]["adapters_in_batch"] for reply in together] == [4] * 4
+    assert alone[0]["environment"]["adapters_in_batch"] == 1
+
+
+def test_one_that_is_refused_does_not_keep_the_others(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:
+    request = request_of(tiny_folder, tmp_path / "adapter")
+    wrong = request_of(tiny_folder, tmp_path / "wrong", named_base=write_tiny_bert(tmp_path / "other", seed=1))
+    (tmp_path / "damaged").mkdir()
+    expected = ask(runner, request)["outputs"]
+
+    first, second, third, fourth = runner.run(
+        {
+            **request,
+            "adapters": [*wrong["adapters"], *request["adapters"], str(tmp_path / "damaged"), *request["adapters"]],
+        }
+    )
+
+    assert isinstance(first, JobRefused)
+    assert first.code == "BASE_MISMATCH"
+    assert isinstance(third, JobRefused)
+    assert not isinstance(second, JobRefused)
+    assert not isinstance(fourth, JobRefused)
+    assert second["outputs"] == fourth["outputs"] == expected
+
+
+def test_generators_answer_one_after_the_other(runner: Runner, tmp_path: Path) -> None:
+    base_folder = write_tiny_llama(tmp_path / "llama")
+    asked = {
+        "task": "text-generation", "texts": ["the cat", "old"], "completions": ["runs far", "and new"],
+        "max_length": 16, "separator": " ",
+    }  # fmt: skip
+    requests = []
+    for seed in range(2):
+        (tmp_path / str(seed)).mkdir()
+        modules = (AdaptedModule(LLAMA_QUERY, 32, 32),)
+        adapter = make_tiny(fingerprint.of_files(base_folder), seed=seed, modules=modules)
+        requests.append(asking(adapter, base_folder, tmp_path / str(seed), asked))
+    alone = [ask(runner, request)["outputs"] for request in requests]
+
+    together = runner.run({**requests[0], "adapters": [each["adapters"][0] for each in requests]})
+
+    assert [reply["outputs"] for reply in together] == alone
+    assert alone[0] != alone[1]
+
+
 def test_a_suite_of_another_task_is_refused(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:
     adapter = make_tiny(fingerprint.of_files(tiny_folder), head=True)
     asked = {"task": "text-regression", "texts": TEXTS, "pairs": None}
     with pytest.raises(JobRefused, match="for text-classification") as caught:
-        runner.run(asking(adapter, tiny_folder, tmp_path, asked))
+        ask(runner, asking(adapter, tiny_folder, tmp_path, asked))
     assert caught.value.code == "TASK_MISMATCH"
 
 
 def test_a_wrong_base_is_refused_and_the_child_lives_on(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:
     other = write_tiny_bert(tmp_path / "other", seed=1)
     with pytest.raises(JobRefused, match="is not the base") as caught:
-        runner.run(request_of(tiny_folder, tmp_path / "wrong", named_base=other))
+        ask(runner, request_of(tiny_folder, tmp_path / "wrong", named_base=other))
     assert caught.value.code == "BASE_MISMATCH"
-    assert runner.run(request_of(tiny_folder, tmp_path / "right"))["outputs"]
+    assert ask(runner, request_of(tiny_folder, tmp_path / "right"))["outputs"]
 
 
 def test_a_killed_child_is_an_error_and_the_next_job_runs(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:
@@ -140,16 +215,16 @@ def test_a_killed_child_is_an_error_and_the_next_job_runs(runner: Runner, tiny_f
     killer = threading.Thread(target=kill_when_started)
     killer.start()
     with pytest.raises(ChildDied, match="no answer"):
-        runner.run(request)
+        ask(runner, request)
     killer.join()
-    assert runner.run(request)["outputs"]
+    assert ask(runner, request)["outputs"]
 
 
 def test_stopping_from_another_thread_ends_the_wait(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:
     timer = threading.Timer(0.2, runner.stop)
     timer.start()
     with pytest.raises(ChildDied):
-        runner.run(request_of(tiny_folder, tmp_path / "adapter"))
+        ask(runner, request_of(tiny_folder, tmp_path / "adapter"))
     timer.join()
 
 
@@ -157,7 +232,7 @@ def test_the_child_has_no_token(
     runner: Runner, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("VERA_HUB_TOKEN", "vhw_secret")
-    runner.run(request_of(tiny_folder, tmp_path / "adapter"))
+    ask(runner, request_of(tiny_folder, tmp_path / "adapter"))
     assert runner._child is not None
     environment = Path(f"/proc/{runner._child.pid}/environ").read_bytes()
     assert b"vhw_secret" not in environment

@@ -215,6 +215,32 @@ def width_of(backbone: nn.Module) -> int:
     return width
 
 
+def outputs_of_many(
+    heads: Sequence[PooledHead], items: Sequence[Any], *, batch_size: int = 32
+) -> list[NDArray[np.float32]]:
+    """What each of `heads` gives for each of `items` (items, outputs), in evaluation mode: every batch of items goes through
+    the base once, repeated for each head, and each repetition through its own adapter.
+
+    The heads take the same items (`encode` of any of them) and pool alike. A batch of items is what it is for one
+    head alone, so that nothing but the number of rows is another. Raises VeraError (BANK_NOT_SHARED).
+    """
+    bank, names = _one_bank(heads)
+    answers: list[list[NDArray[np.float32] | None]] = [[None] * len(items) for _ in heads]
+    for head in heads:
+        head.eval()
+    with torch.inference_mode():
+        for rows, chunk in inputs.batches_by_length(items, batch_size):
+            batch = heads[0].batch(chunk)
+            repeated = {name: part.repeat(len(heads), *[1] * (part.dim() - 1)) for name, part in batch.items()}
+            with bank.rows([name for name in names for _ in rows]):
+                hidden: Tensor = heads[0].backbone(**repeated).last_hidden_state
+            for head, states, mine in zip(heads, torch.split(hidden, len(rows)), answers, strict=True):
+                outputs = head.classify_pooled(head.pooled(states, batch.get("attention_mask")))
+                for row, values in zip(rows, outputs.float().cpu().numpy(), strict=True):
+                    mine[row] = values
+    return [np.stack([values for values in mine if values is not None]) for mine in answers]
+
+
 def logits_per_row(classifiers: Sequence[PooledHead], input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
     """Logits of each row from the classifier of that row: one pass of the backbone, each row through its own
     adapter and head. Row i has as many logits as `classifiers[i]` has labels.
