@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 T ?= tests
 
-.PHONY: help demo dev test test-hf lint fix check serve worker migrate bench-load bench-registry bench-vera results screenshots clean
+.PHONY: help demo dev test test-hf lint fix check serve worker migrate bench-eval bench-load bench-registry bench-vera results screenshots clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ migrate: $(STAMP) ## bring the database of VERA_HUB_DATABASE_URL to this release
 
 bench-load: $(STAMP) ## getting an adapter onto a live model, beside PEFT
 	@$(BIN)/python -m tests.benchmarks.load
+
+bench-eval: $(STAMP) ## many adapters scored on one task, together and one by one, beside PEFT
+	@$(BIN)/python -m tests.benchmarks.evaluating
 
 bench-registry: $(STAMP) ## a hub under load, and searches of 100,000 adapters (needs wrk)
 	@$(BIN)/python -m tests.benchmarks.registry
