@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from vera.nn.attach import Attached
 
 # Rows of a mixed batch, items times adapters: a GPU is idle with fewer, and a processor gains nothing from more.
-_ROWS_ON_GPU, _ROWS_ON_CPU = 2048, 256
+_ROWS_ON_GPU, _ROWS_ON_CPU = 2048, 64
 _SAMPLE = 32  # items that one adapter of a mixed batch answers again alone
 
 
@@ -94,7 +94,7 @@ class Evaluator:
 
         key = _opening(path, manifest)
         if self._loaded is None or self._loaded[0] != key:
-            self._loaded = (key, open_base(Path(path), manifest))
+            self._loaded = (key, open_base(Path(path), manifest).to(device()))
         return self._loaded[1]
 
 
@@ -139,9 +139,7 @@ def answered(
 
 
 def _most_together(batch_size: int) -> int:
-    import torch
-
-    return max(1, (_ROWS_ON_GPU if torch.cuda.is_available() else _ROWS_ON_CPU) // batch_size)
+    return max(1, (_ROWS_ON_GPU if device() == "cuda" else _ROWS_ON_CPU) // batch_size)
 
 
 def _is_pooled(model: Any, task: str) -> bool:
@@ -215,18 +213,26 @@ def _likelihoods(model: Any, asked: dict[str, Any], batch_size: int) -> list[str
     return [f"{nats!r} {tokens}" for nats, tokens in Generation(model, recipe).likelihoods(examples)]
 
 
+def device() -> str:
+    """Where adapters are run: on a GPU, where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def environment() -> dict[str, Any]:
     """What a score was computed with."""
     import torch
     import transformers
 
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor() or platform.machine()
+    is_on_gpu = device() == "cuda"
+    name = torch.cuda.get_device_name() if is_on_gpu else platform.processor() or platform.machine()
     return {
         "vera-hub": __version__,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "python": platform.python_version(),
-        "device": device,
+        "device": name,
         "threads": torch.get_num_threads(),
         "dtype": "float32",
     }

@@ -266,7 +266,10 @@ def test_of_several_the_lost_one_is_left_to_others_and_the_rest_are_handed_in(la
     assert again.id == kept.id
     gone = next(job for job in jobs if job.id == taken.id)
 
-    lab.worker._work([gone, again])
+    try:
+        lab.worker._work([gone, again])
+    finally:
+        lab.worker.runner.stop()
 
     states = {each: lab.user.get_evaluation(each).state for each in (first, second)}
     assert states == {taken.id: "running", kept.id: "done"}

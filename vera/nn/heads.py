@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -229,16 +230,26 @@ def outputs_of_many(
     for head in heads:
         head.eval()
     with torch.inference_mode():
-        for rows, chunk in inputs.batches_by_length(items, batch_size):
-            batch = heads[0].batch(chunk)
-            repeated = {name: part.repeat(len(heads), *[1] * (part.dim() - 1)) for name, part in batch.items()}
-            with bank.rows([name for name in names for _ in rows]):
-                hidden: Tensor = heads[0].backbone(**repeated).last_hidden_state
-            for head, states, mine in zip(heads, torch.split(hidden, len(rows)), answers, strict=True):
-                outputs = head.classify_pooled(head.pooled(states, batch.get("attention_mask")))
-                for row, values in zip(rows, outputs.float().cpu().numpy(), strict=True):
-                    mine[row] = values
+        for size, batches in groupby(inputs.batches_by_length(items, batch_size), lambda batch: len(batch[0])):
+            with bank.rows([name for name in names for _ in range(size)]):  # only the last batch may be smaller
+                for rows, chunk in batches:
+                    for mine, outputs in zip(answers, _outputs_of_batch(heads, chunk), strict=True):
+                        for row, values in zip(rows, outputs, strict=True):
+                            mine[row] = values
     return [np.stack([values for values in mine if values is not None]) for mine in answers]
+
+
+def _outputs_of_batch(heads: Sequence[PooledHead], items: Sequence[Any]) -> NDArray[np.float32]:
+    """Of each of `heads` for each of `items` (heads, items, outputs): its adapter is set for its rows."""
+    batch = heads[0].batch(items)
+    repeated = {name: part.repeat(len(heads), *[1] * (part.dim() - 1)) for name, part in batch.items()}
+    hidden: Tensor = heads[0].backbone(**repeated).last_hidden_state
+    outputs = [
+        head.classify_pooled(head.pooled(states, batch.get("attention_mask"))).float()
+        for head, states in zip(heads, torch.split(hidden, len(items)), strict=True)
+    ]
+    found: NDArray[np.float32] = torch.stack(outputs).cpu().numpy()  # one copy for all: each would be waited for
+    return found
 
 
 def logits_per_row(classifiers: Sequence[PooledHead], input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:

@@ -27,14 +27,16 @@ class WeightedSum:
 
 @dataclass(frozen=True, eq=False)
 class VeraRows:
-    """Deltas of one projection, one per row: two dense products for all of them, and two vectors for each."""
+    """Deltas of one projection: two dense products for all rows, and two vectors for each. Row i goes through
+    `deltas[places[i]]`, or through `deltas[i]` without places."""
 
     deltas: Sequence[VeraDelta]
+    places: Tensor | None = None
 
     def __call__(self, x_BTI: Tensor, plain_BTO: Tensor) -> Tensor:
         # Stacked at every pass, so that a step of an optimiser between two passes is seen.
-        lambda_d_BR = _beside_tokens([delta.lambda_d for delta in self.deltas], plain_BTO)
-        lambda_b_BO = _beside_tokens([delta.lambda_b for delta in self.deltas], plain_BTO)
+        lambda_d_BR = _beside_tokens([delta.lambda_d for delta in self.deltas], self.places, plain_BTO)
+        lambda_b_BO = _beside_tokens([delta.lambda_b for delta in self.deltas], self.places, plain_BTO)
         return scaled_projection(self.deltas[0].shared, x_BTI, lambda_d_BR, lambda_b_BO)
 
 
@@ -43,15 +45,16 @@ class DvoraRows:
     """The same of DVoRA, with a gain for each."""
 
     deltas: Sequence[DvoraDelta]
+    places: Tensor | None = None
 
     def __call__(self, x_BTI: Tensor, plain_BTO: Tensor) -> Tensor:
         gains = [delta.gain() for delta in self.deltas]
-        lambda_d_BR = _beside_tokens([delta.lambda_d for delta in self.deltas], plain_BTO)
+        lambda_d_BR = _beside_tokens([delta.lambda_d for delta in self.deltas], self.places, plain_BTO)
         lambda_b_BO = _beside_tokens(
-            [gain * delta.lambda_b for gain, delta in zip(gains, self.deltas, strict=True)], plain_BTO
+            [gain * delta.lambda_b for gain, delta in zip(gains, self.deltas, strict=True)], self.places, plain_BTO
         )
         direction_BTO = scaled_projection(self.deltas[0].shared, x_BTI, lambda_d_BR, lambda_b_BO)
-        return direction_BTO + rescaled(self.deltas[0].module, plain_BTO, _beside_tokens(gains, plain_BTO))
+        return direction_BTO + rescaled(self.deltas[0].module, plain_BTO, _beside_tokens(gains, self.places, plain_BTO))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +99,10 @@ def per_row(module: str, deltas: Sequence[Delta | None], device: torch.device) -
     laid_out = [row for members in grouped for row in members] + bare
     return PerRow(
         module,
-        [(torch.tensor(list(members), device=device), _together(list(members.values()))) for members in grouped],
+        [
+            (torch.tensor(list(members), device=device), _together(list(members.values()), device))
+            for members in grouped
+        ],
         len(bare),
         torch.tensor(laid_out, device=device).argsort(),
     )
@@ -112,13 +118,21 @@ def _by_projection(deltas: Sequence[Delta | None]) -> Sequence[Mapping[int, Delt
     return list(grouped.values())
 
 
-def _together(deltas: Sequence[Delta]) -> Added:
-    if dvora := [delta for delta in deltas if isinstance(delta, DvoraDelta)]:
-        return DvoraRows(dvora)
-    vera = [delta for delta in deltas if isinstance(delta, VeraDelta)]
-    return VeraRows(vera) if vera else deltas[0]
+def _together(deltas: Sequence[Delta], device: torch.device) -> Added:
+    """The deltas of rows as one; what several rows go through stands in it once."""
+    once = list({id(delta): delta for delta in deltas}.values())
+    places = None
+    if len(once) < len(deltas):
+        place_of = {id(delta): place for place, delta in enumerate(once)}
+        places = torch.tensor([place_of[id(delta)] for delta in deltas], device=device)
+    if dvora := [delta for delta in once if isinstance(delta, DvoraDelta)]:
+        return DvoraRows(dvora, places)
+    vera = [delta for delta in once if isinstance(delta, VeraDelta)]
+    return VeraRows(vera, places) if vera else deltas[0]
 
 
-def _beside_tokens(vectors: Sequence[Tensor], plain_BTO: Tensor) -> Tensor:
+def _beside_tokens(vectors: Sequence[Tensor], places: Tensor | None, plain_BTO: Tensor) -> Tensor:
     """One vector (N,) per row as (B, 1, N), with as many ones as `plain_BTO` has dimensions between."""
-    return torch.stack(list(vectors)).view(len(vectors), *[1] * (plain_BTO.dim() - 2), -1)
+    stacked = torch.stack(list(vectors))
+    rows = stacked if places is None else stacked[places]
+    return rows.view(len(rows), *[1] * (plain_BTO.dim() - 2), -1)
