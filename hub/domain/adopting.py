@@ -72,6 +72,12 @@ def adopt(checkpoint: PeftCheckpoint, known: Sequence[KnownBase], card: bytes | 
             "Matrices not proven: the checkpoint held none, and the seed in PEFT's configuration is taken at its word, "
             f"with matrices in {imported.archive.manifest.recipe.rounding}."
         )
+    if renamed := _renamed(checkpoint, imported.archive):
+        theirs, ours = renamed
+        notes.append(
+            f"Renamed: the checkpoint says {theirs} where the base's files say {ours}. On a model that says it too, PEFT finds "
+            "nothing of this version and answers as the base does: load it with PEFT on the bare model (AutoModel), or with sdk.load."
+        )
     return Adopted(
         imported.archive,
         tuple(notes),
@@ -103,6 +109,17 @@ def _import(checkpoint: PeftCheckpoint, known: Sequence[KnownBase], card: str | 
             name=known[0].name,
         )
     return fitting[0]
+
+
+def _renamed(checkpoint: PeftCheckpoint, adopted: Archive) -> tuple[str, str] | None:
+    """A module that the checkpoint calls otherwise than the adapter does, by both names."""
+    ours = {module.name for module in adopted.manifest.modules}
+    for theirs in sorted(checkpoint.lambda_b.keys() - ours):
+        if meant := next(
+            (name for name in sorted(ours) if theirs.endswith(f".{name}") or name.endswith(f".{theirs}")), None
+        ):
+            return theirs, meant
+    return None
 
 
 def _known(session: Session, base: Base) -> KnownBase:

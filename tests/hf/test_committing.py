@@ -17,7 +17,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from tests.builders import BASE_NAME, make_archive, make_base
+from tests.builders import BASE_NAME, MODULES, make_archive, make_base
 from tests.hf.conftest import Wire
 from tests.hub.harness import Hub
 from tests.peft_folders import write_peft_folder
@@ -321,6 +321,18 @@ def test_a_seed_that_nothing_proves_is_a_warning(wire: Wire, tmp_path: Path) -> 
     api.upload_folder(repo_id="demo/seed", folder_path=write_peft_folder(tmp_path / "peft", saved=False))
     warnings = [warning.partition(":")[0] for warning in version_of(wire, "seed")["warnings"]]
     assert warnings == ["Base not proven", "Matrices not proven"]
+
+
+def test_names_of_a_model_with_a_part_in_front_are_a_warning_of_what_peft_does(wire: Wire, tmp_path: Path) -> None:
+    modules = tuple((f"bert.{name}", *size) for name, *size in MODULES)
+    api = wire.api()
+    api.create_repo("demo/prefixed")
+    api.upload_folder(repo_id="demo/prefixed", folder_path=write_peft_folder(tmp_path / "peft", modules=modules))
+    version = version_of(wire, "prefixed")
+    assert {module["name"] for module in version["manifest"]["modules"]} == {name for name, *_ in MODULES}
+    (said,) = [warning for warning in version["warnings"] if warning.startswith("Renamed")]
+    assert f"bert.{MODULES[0][0]}" in said
+    assert "AutoModel" in said
 
 
 @pytest.mark.parametrize("name", ["/home/me/models/bert", "nobody/knows", None])
