@@ -22,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 from hub.app import create_app, is_loopback
 from hub.auth.tokens import TokenKind
 from hub.cli import profile
+from hub.cli.deadlines import PromptProtocol
 from hub.cli.logs import configure_logs
 from hub.cli.supervising import SupervisedWorker
 from hub.db.folder import prepare_folder, sole_use_of, write_secret
@@ -140,6 +141,7 @@ def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
         access_log=False,  # the gate writes a line per request
         server_header=False,
         proxy_headers=False,  # nobody's word about who is calling is taken
+        http=PromptProtocol,
         ws="none",
         timeout_graceful_shutdown=DRAIN_S,
     )
