@@ -151,7 +151,7 @@ def test_info_lists_the_versions_of_the_adapter(fake: FakeHub, url: str) -> None
     assert [version["version"] for version in json.loads(as_json.stdout)["versions"]] == [2, 1]
 
 
-def test_info_shows_a_yanked_version_with_a_warning(fake: FakeHub, url: str) -> None:
+def test_info_shows_a_yanked_version_with_a_warning(fake: FakeHub, url: str, tmp_path: Path) -> None:
     yanked = {**version_json("demo/a", 1, BEFORE), "yanked": "it is wrong"}
     fake.canned["GET /api/v1/adapters/demo/a/versions/v1"] = [yanked]
 
@@ -159,7 +159,7 @@ def test_info_shows_a_yanked_version_with_a_warning(fake: FakeHub, url: str) -> 
 
     assert done.exit_code == 0, done.output
     assert "demo/a@v1 was yanked (it is wrong)" in done.stderr
-    assert "it is wrong" in run(url, "pull", "demo/a@v1").stderr
+    assert "it is wrong" in run(url, "pull", "demo/a@v1", "--to", str(tmp_path / "a")).stderr
 
 
 def test_base_info_and_diff_look_at_folders_names_and_what_the_hub_knows(
