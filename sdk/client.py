@@ -594,6 +594,34 @@ class Hub:
         )
         return Alias.from_json(reply.json())
 
+    def promote(
+        self,
+        ref: AdapterRef,
+        alias: str,
+        evaluation_id: str,
+        *,
+        minimum: str | None = None,
+        against_id: str | None = None,
+        margin: float = 0.0,
+        revision: int | None = None,
+        must_be_new: bool = False,
+    ) -> Alias:
+        """Lets `alias` mean the version that was evaluated, if the hub finds that it passes the gates: Conflict otherwise.
+
+        `revision` and `must_be_new` as in `set_alias`.
+        """
+        body = {"evaluation": evaluation_id, "minimum": minimum, "against": against_id, "margin": margin}
+        conditions = {"If-Match": revision and f'"{revision}"', "If-None-Match": "*" if must_be_new else None}
+        headers = {name: value for name, value in conditions.items() if value}
+        reply = self._send(
+            "POST",
+            f"{_alias_path(ref, alias)}/promotions",
+            is_idempotent=not headers,
+            content=strict_json.dumps(body),
+            headers={"Content-Type": "application/json", **headers},
+        )
+        return Alias.from_json(reply.json())
+
     def remove_alias(self, ref: AdapterRef, alias: str, *, revision: int | None = None) -> None:
         """Removes the alias; its history stays."""
         headers = {"If-Match": f'"{revision}"'} if revision else {}

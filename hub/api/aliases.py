@@ -13,10 +13,11 @@ from hub.access.services import Reading, Writing
 from hub.api.bodies import JsonBody
 from hub.api.parameters import Cursor, Limit
 from hub.api.responses import answer
-from hub.api.schemas import AliasChange
+from hub.api.schemas import AliasChange, Promotion
 from hub.auth.policy import Action, Principal
-from hub.domain import aliases
+from hub.domain import aliases, promoting
 from hub.domain.aliases import Expected
+from hub.domain.promoting import Gates
 from hub.domain.views import AliasMoveView, AliasView, Page
 from hub.errors import Malformed
 from vera.ref import AdapterRef
@@ -98,6 +99,31 @@ def set_alias(
         alias,
         expected=expected_of(if_match, if_none_match, version=number),
         is_protected=body.protected,
+    )
+    return answer(request, view, status=201 if is_new else 200, etag=etag_of(view))
+
+
+@router.post("/{alias}/promotions", response_model=AliasView, responses={201: {"model": AliasView}})
+def promote(
+    request: Request,
+    *,
+    principal: Mover,
+    namespace: str,
+    name: str,
+    alias: str,
+    body: Annotated[Promotion, Depends(JsonBody(Promotion))],
+    session: Writing,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Let an alias mean the version that was evaluated, if it passes every gate. 409 when one fails or is inconclusive."""
+    view, is_new = promoting.promote(
+        session,
+        principal,
+        AdapterRef(namespace, name),
+        alias,
+        Gates(body.evaluation, body.minimum, body.against, body.margin),
+        expected=expected_of(if_match, if_none_match),
     )
     return answer(request, view, status=201 if is_new else 200, etag=etag_of(view))
 

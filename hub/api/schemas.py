@@ -73,6 +73,13 @@ class AliasChange(Body):
     protected: bool | None = None
 
 
+class Promotion(Body):
+    evaluation: Text
+    minimum: Text | None = None
+    against: Text | None = None
+    margin: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
 class NewOrganisation(Body):
     name: Text
 

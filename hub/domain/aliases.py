@@ -6,6 +6,7 @@ back: neither is it moved there, nor is a version yanked or deleted while an ali
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -89,10 +90,11 @@ def set_alias(
     *,
     expected: Expected = ANYTHING,
     is_protected: bool | None = None,
+    because: Mapping[str, Any] | None = None,
 ) -> tuple[AliasView, bool]:
     """Lets `alias` mean the version that `ref` names exactly, and says whether the alias is new.
 
-    `is_protected` None leaves that as it is. The same again is no move. Raises Invalid for a word that can be no
+    `is_protected` None leaves that as it is; `because` are facts for the record. The same again is no move. Raises Invalid for a word that can be no
     alias, PreconditionFailed when it is not what was `expected`, and what `find_version` raises.
     """
     _check_name(alias)
@@ -102,7 +104,7 @@ def set_alias(
     _require_may_change(principal, adapter, current, is_protected=is_protected)
     version = _choose_version(session, adapter, ref)
     if not _is_so(current, version, is_protected):
-        _place(session, principal, adapter, alias, current, version=version, is_protected=is_protected)
+        _place(session, principal, adapter, alias, current, version=version, is_protected=is_protected, because=because)
     return alias_view(adapter, _find(session, adapter, alias)), current is None
 
 
@@ -148,6 +150,7 @@ def _place(
     *,
     version: Version,
     is_protected: bool | None,
+    because: Mapping[str, Any] | None,
 ) -> None:
     """Makes the alias mean `version`, with a move in its history when that is new, and the change in the record."""
     if current is None:
@@ -161,7 +164,7 @@ def _place(
         row.is_protected = is_protected
     session.add(row)
     session.flush()
-    _record(session, principal, adapter, alias, row, before=before, after=version.number)
+    _record(session, principal, adapter, alias, row, before=before, after=version.number, **(because or {}))
 
 
 def _find(session: Session, adapter: Adapter, alias: str) -> Pointing:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +20,14 @@ import click
 from sdk.cli import reports, terminal
 from sdk.cli.terminal import App, Failure, clean, pass_app
 from sdk.errors import DigestMismatch, Forbidden, HubError, Misconfigured, NotFound, Refused, Unauthorized, Unavailable
-from sdk.gating import Finding, Minimum, Verdict, judge_minimum, judge_regression, overall
 from vera.errors import VeraError
+from vera.gating import Finding, Minimum, Verdict, check_margin, judge_minimum, judge_regression, overall
 from vera.ref import AdapterRef
 
 if TYPE_CHECKING:
     from sdk.cli.reports import Outcome
     from sdk.client import Hub
-    from sdk.models import Comparison, Evaluation
+    from sdk.models import Alias, Comparison, Evaluation
 
 GATE_FAILED, INCONCLUSIVE, INFRASTRUCTURE, USAGE = 1, 2, 3, 4
 DEFAULT_TIMEOUT_S = 1800.0
@@ -91,7 +91,10 @@ class Gates:
 @click.option(
     "--no-regression-vs", "against", metavar="REF", help="Gate: not worse than REF; @v1 is of the same adapter."
 )
-@click.option("--margin", type=float, help="The loss that --no-regression-vs allows. Default: 0.")
+@click.option(
+    "--margin", type=float, help="The loss that --no-regression-vs allows, in the units of the metric. Default: 0."
+)
+@click.option("--promote", metavar="ALIAS", help="When every gate passes, let ALIAS (prod) mean this version.")
 @click.option("--strict", is_flag=True, help="Inconclusive is exit status 2 and not 0.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here.")
 @click.option("--summary", type=click.Path(path_type=Path, dir_okay=False), help="Write a Markdown summary here.")
@@ -100,7 +103,7 @@ class Gates:
 def evaluate(
     app: App, /, ref: str, *,
     suite: str, wait: bool, timeout_s: float, minimum: str | None, against: str | None, margin: float | None,
-    strict: bool, junit: Path | None, summary: Path | None, as_json: bool,
+    promote: str | None, strict: bool, junit: Path | None, summary: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate an adapter on a suite and, if asked, gate on the result.
 
@@ -112,12 +115,17 @@ def evaluate(
     3 infrastructure or timeout, 4 usage.
     """
     candidate, gates = AdapterRef.parse(ref), _parse_gates(ref, minimum, against, margin)
+    if promote is not None and not gates.are_set:
+        raise _usage("--promote moves an alias when a gate passes: add --min or --no-regression-vs.")
     if not math.isfinite(timeout_s):
         raise _usage("--timeout is a number of seconds.")
     files = reports.Files(junit, summary, _path(os.environ.get("GITHUB_STEP_SUMMARY")))
     _check_folders(junit, summary)
     with files.reporting_errors(f"{candidate} on {suite}"), app.hub() as hub:
+        target = _Target.of(hub, candidate, promote) if promote is not None else None
         outcome = _run(hub, candidate, suite, gates, timeout_s=timeout_s if wait or gates.are_set else None)
+        if target is not None:
+            outcome = replace(outcome, promotion=_promote(hub, target, outcome, gates))
     status = _exit_status(outcome.verdict, strict=strict)
     files.write(outcome, strict=strict)
     if as_json:
@@ -136,8 +144,8 @@ def _check_folders(*reports_to_write: Path | None) -> None:
 
 
 def _parse_gates(ref: str, minimum: str | None, against: str | None, margin: float | None) -> Gates:
-    if margin is not None and not 0 <= margin <= 1:
-        raise _usage(f"--margin is a share of the score, from 0 to 1 (0.02 is two points), and not {margin:g}.")
+    if margin is not None and not 0 <= margin < math.inf:
+        raise _usage(f"--margin is a difference of the metric, 0 or more (0.02 is two points), and not {margin:g}.")
     if margin is not None and against is None:
         raise _usage("--margin says how much worse than the incumbent is allowed: add --no-regression-vs.")
     incumbent = None
@@ -156,6 +164,7 @@ def _run(hub: Hub, candidate: AdapterRef, suite: str, gates: Gates, *, timeout_s
     incumbent = _request(hub, gates.against, suite) if gates.against else None
     if gates.minimum and gates.minimum.metric != evaluation.metric:
         raise _usage(f"{suite} measures {clean(evaluation.metric)}, not {gates.minimum.metric}.")
+    _check_margin(evaluation.metric, gates)
     if timeout_s is None:
         return reports.Outcome(evaluation)
     deadline = time.monotonic() + timeout_s
@@ -164,6 +173,45 @@ def _run(hub: Hub, candidate: AdapterRef, suite: str, gates: Gates, *, timeout_s
         return _judge(evaluation, None, None, gates)
     incumbent = _wait(hub, incumbent, deadline)
     return _judge(evaluation, incumbent, hub.compare_evaluations(evaluation.id, incumbent.id), gates)
+
+
+def _check_margin(metric: str, gates: Gates) -> None:
+    try:
+        check_margin(metric, gates.margin)
+    except ValueError as error:
+        raise _usage(f"{clean(error)}.") from error
+
+
+@dataclass(frozen=True)
+class _Target:
+    """The alias that a green gate moves, and what it meant before anything was asked: nobody's move since is undone."""
+
+    ref: AdapterRef
+    name: str
+    before: Alias | None
+
+    @classmethod
+    def of(cls, hub: Hub, candidate: AdapterRef, name: str) -> _Target:
+        ref = AdapterRef(candidate.namespace, candidate.name)
+        return cls(ref, name, next((each for each in hub.list_aliases(ref) if each.name == name), None))
+
+
+def _promote(hub: Hub, target: _Target, outcome: Outcome, gates: Gates) -> reports.Promotion:
+    """What became of the alias: moved by a green gate, and by nothing else. The hub judges the gates once more."""
+    before = target.before.version if target.before else None
+    if outcome.verdict is not Verdict.PASS:
+        return reports.Promotion(target.name, before, before)
+    now = hub.promote(
+        target.ref,
+        target.name,
+        outcome.evaluation.id,
+        minimum=str(gates.minimum) if gates.minimum else None,
+        against_id=outcome.incumbent.id if outcome.incumbent else None,
+        margin=gates.margin,
+        revision=target.before.revision if target.before else None,
+        must_be_new=target.before is None,
+    )
+    return reports.Promotion(target.name, before, now.version)
 
 
 def _request(hub: Hub, ref: AdapterRef, suite: str) -> Evaluation:

@@ -10,10 +10,25 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from sdk.cli.terminal import clean, interval
-from sdk.gating import Finding, Verdict
 from sdk.models import Comparison, Evaluation
+from vera.gating import Finding, Verdict
 
 _MARKS = {Verdict.PASS: "✅", Verdict.INCONCLUSIVE: "⚠️", Verdict.FAIL: "❌"}
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What an alias meant before and means after the gates, by number; None is "not set"."""
+
+    alias: str
+    before: int | None
+    after: int | None
+
+    @property
+    def sentence(self) -> str:
+        if self.before == self.after:
+            return f"{clean(self.alias)} {'stays ' + f'v{self.after}' if self.after else 'stays unset'}"
+        return f"{clean(self.alias)}: {f'v{self.before}' if self.before else 'unset'} → v{self.after}"
 
 
 @dataclass(frozen=True)
@@ -25,6 +40,7 @@ class Outcome:
     comparison: Comparison | None = None
     findings: tuple[Finding, ...] = ()
     verdict: Verdict = Verdict.PASS
+    promotion: Promotion | None = None
 
     @property
     def title(self) -> str:
@@ -68,6 +84,8 @@ def as_text(outcome: Outcome, *, strict: bool) -> str:
     lines += [f"  {finding.verdict.upper():<12} {finding.gate}: {finding.sentence}" for finding in outcome.findings]
     if outcome.findings:
         lines.append(f"Verdict: {_verdict_line(outcome.verdict, strict=strict)}")
+    if outcome.promotion:
+        lines.append(f"Alias {outcome.promotion.sentence}")
     return "\n".join(lines)
 
 
@@ -81,6 +99,7 @@ def as_json(outcome: Outcome, exit_status: int) -> dict[str, Any]:
         "evaluation": asdict(outcome.evaluation),
         "incumbent": outcome.incumbent and asdict(outcome.incumbent),
         "comparison": outcome.comparison and asdict(outcome.comparison),
+        "promotion": outcome.promotion and asdict(outcome.promotion),
     }
 
 
@@ -93,6 +112,8 @@ def as_markdown(outcome: Outcome, *, strict: bool) -> str:
     lines += ["", *(f"- {_MARKS[f.verdict]} **{_md(f.gate)}**: {_md(f.sentence)}" for f in outcome.findings)]
     if outcome.findings:
         lines += ["", f"Verdict: **{_verdict_line(outcome.verdict, strict=strict)}**"]
+    if outcome.promotion:
+        lines += ["", f"Alias {_md(outcome.promotion.sentence)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -72,6 +72,30 @@ def test_a_gate_waits_for_a_worker_and_decides(
     assert "0.7500" in machine.run("leaderboard", SUITE).out
 
 
+def test_only_a_green_gate_moves_the_alias(machine: Machine, adapter: Callable[..., Path], worker: Worker) -> None:
+    for seed in (1, 2, 3, 4):
+        machine.run("push", adapter("promoted", seed=seed, labels=LABELS), "--name", "promoted")
+    first, better, slightly, clearly = (f"demo/promoted@v{number}" for number in (1, 2, 3, 4))
+    worker.work({first: 150, better: 160, slightly: 157, clearly: 100})
+    machine.run("alias", "set", first, "prod")
+    gate = ("--suite", SUITE, "--no-regression-vs", "@prod", "--promote", "prod")
+
+    moved = machine.run("eval", better, *gate)
+    unclear = machine.run("eval", slightly, *gate, "--json")
+    worse = machine.run("eval", clearly, *gate)
+
+    assert (moved.status, "Alias prod: v1 → v2" in moved.out) == (0, True), moved.err
+    assert unclear.status == 0
+    assert json.loads(unclear.out)["promotion"] == {"alias": "prod", "before": 2, "after": 2}
+    assert (worse.status, "Alias prod stays v2" in worse.out) == (1, True)
+    assert machine.run("eval", better, "--suite", SUITE, "--promote", "prod").status == 4
+    assert machine.run("eval", better, "--suite", SUITE, "--min", "accuracy>=0.5", "--promote", "first").status == 0
+    means = {
+        row["name"]: row["version"] for row in json.loads(machine.run("alias", "list", "demo/promoted", "--json").out)
+    }
+    assert means == {"first": 2, "prod": 2}
+
+
 def test_without_a_worker_a_timeout_is_infrastructure(
     machine: Machine, adapter: Callable[..., Path], worker: Worker
 ) -> None:

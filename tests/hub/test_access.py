@@ -33,6 +33,7 @@ BODIES: dict[str, dict[str, object]] = {
     "quarantine": {"reason": "worse"},
     "deprecation": {"message": "old"},
     "{alias}": {"version": "v1"},
+    "promotions": {"evaluation": "1", "minimum": "accuracy>=0"},
     "{user}": {"state": "accepted"},
     "handle": {"user": "nobody-here", "status": "accepted"},
     "move": {"to": "acme/open"},

@@ -7,9 +7,9 @@ import pytest
 
 from sdk.cli import reports
 from sdk.cli.reports import Files, Outcome
-from sdk.gating import Finding, Verdict
 from sdk.models import Evaluation
 from tests.sdk.fakes import evaluation_json
+from vera.gating import Finding, Verdict
 
 EVALUATION = Evaluation.from_json(evaluation_json())
 

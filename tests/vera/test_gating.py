@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from sdk.gating import Finding, Minimum, Verdict, judge_minimum, judge_regression, overall
 from sdk.models import Comparison, Evaluation
 from tests.sdk.fakes import evaluation_json
+from vera.gating import Finding, Minimum, Verdict, judge_minimum, judge_regression, overall
 
 PASS, INCONCLUSIVE, FAIL = Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL
 
@@ -108,6 +108,21 @@ def test_more_perplexity_is_a_regression_and_less_is_none() -> None:
 
 
 @pytest.mark.parametrize("margin", [float("nan"), float("inf"), -0.1, 5.0])
-def test_a_margin_that_is_no_share_never_opens_the_gate(margin: float) -> None:
-    with pytest.raises(ValueError, match="share of the score"):
+def test_a_margin_that_no_score_can_lose_never_opens_the_gate(margin: float) -> None:
+    with pytest.raises(ValueError, match="a difference of accuracy, from 0 to 1"):
         judge_regression(comparison(-0.85, -0.9, -0.8, 1e-30), margin, against="demo/a@v1")
+
+
+@pytest.mark.parametrize(
+    ("metric", "margin", "verdict"),
+    [("perplexity", 3.0, PASS), ("perplexity", 2.0, INCONCLUSIVE), ("perplexity", 1.0, FAIL)],
+)
+def test_a_margin_is_in_the_units_of_its_metric(metric: str, margin: float, verdict: Verdict) -> None:
+    more = replace(comparison(2.0, 1.5, 2.5, 1e-9), metric=metric)
+    assert judge_regression(more, margin, against="demo/a@v1").verdict is verdict
+
+
+@pytest.mark.parametrize(("metric", "margin"), [("pearson", 2.1), ("perplexity", float("inf")), ("perplexity", -1.0)])
+def test_every_metric_has_its_widest_margin(metric: str, margin: float) -> None:
+    with pytest.raises(ValueError, match=f"a difference of {metric}"):
+        judge_regression(replace(comparison(0, 0, 0, 1), metric=metric), margin, against="demo/a@v1")

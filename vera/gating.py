@@ -1,14 +1,16 @@
-"""When an evaluation passes a gate. Pure rules over what the hub computed; the statistics are the hub's."""
+"""When an evaluation passes a gate. Pure rules over scores and comparisons: the client asks them, and the hub once more
+before a gate moves an alias."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
-from sdk.models import Comparison, Evaluation
-from vera.metrics import BY_DEGREES, LOWER_IS_BETTER
+from vera.metrics import BY_DEGREES, LOWER_IS_BETTER, SPANS
 
 SIGNIFICANCE = 0.05
 
@@ -17,6 +19,40 @@ class Verdict(StrEnum):
     PASS = "pass"  # noqa: S105  # a verdict, no password
     INCONCLUSIVE = "inconclusive"
     FAIL = "fail"
+
+
+class Scored(Protocol):
+    """An evaluation, as the client and the hub both have it."""
+
+    @property
+    def ref(self) -> str: ...
+    @property
+    def suite(self) -> str: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def score(self) -> float | None: ...
+
+
+class Paired(Protocol):
+    """A comparison of two evaluations, item by item."""
+
+    @property
+    def metric(self) -> str: ...
+    @property
+    def score(self) -> float: ...
+    @property
+    def against_score(self) -> float: ...
+    @property
+    def delta(self) -> float: ...
+    @property
+    def interval(self) -> tuple[float, float]: ...
+    @property
+    def p_value(self) -> float: ...
+    @property
+    def only_better(self) -> int: ...
+    @property
+    def only_worse(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -54,10 +90,10 @@ class Minimum:
         return minimum
 
     def __str__(self) -> str:
-        return f"{self.metric}{self.sign}{self.value:g}"
+        return f"{self.metric}{self.sign}{self.value!r}".removesuffix(".0")
 
 
-def judge_minimum(evaluation: Evaluation, minimum: Minimum) -> Finding:
+def judge_minimum(evaluation: Scored, minimum: Minimum) -> Finding:
     """Passes when the score itself reaches the floor. Raises ValueError when the suite has another metric."""
     if evaluation.metric != minimum.metric:
         raise ValueError(f"{evaluation.suite} measures {evaluation.metric}, not {minimum.metric}")
@@ -73,15 +109,14 @@ def judge_minimum(evaluation: Evaluation, minimum: Minimum) -> Finding:
     )
 
 
-def judge_regression(comparison: Comparison, margin: float, *, against: str) -> Finding:
+def judge_regression(comparison: Paired, margin: float, *, against: str) -> Finding:
     """Whether this one is worse than `against` by more than `margin`, as far as the items can tell.
 
     Fails on a proven regression: the paired interval of the difference lies wholly below -margin or,
     with no margin, the loss is significant. Inconclusive when the interval reaches below -margin.
-    Raises ValueError for a margin that is no share.
+    Raises ValueError for a margin that says nothing of the metric.
     """
-    if not 0 <= margin <= 1:
-        raise ValueError(f"the margin is a share of the score, from 0 to 1, and not {margin:g}")
+    check_margin(comparison.metric, margin)
     gain, (low, high) = comparison.delta, comparison.interval
     if comparison.metric in LOWER_IS_BETTER:
         gain, low, high = -gain, -high, -low
@@ -99,6 +134,14 @@ def judge_regression(comparison: Comparison, margin: float, *, against: str) -> 
         f"difference {comparison.delta:+.4f}, 95% interval {_signed(comparison.interval)}, p = {comparison.p_value:.3g} "
         f"({comparison.only_better} items {_better(comparison.metric)}, {comparison.only_worse} {'' if comparison.metric in BY_DEGREES else 'only '}the other).",
     )
+
+
+def check_margin(metric: str, margin: float) -> None:
+    """Raises ValueError for a margin that no score of `metric` can lose: such a gate is always open."""
+    span = SPANS.get(metric)
+    if not (0 <= margin < math.inf) or (span is not None and margin > span):
+        most = f"from 0 to {span:g}" if span is not None else "0 or more"
+        raise ValueError(f"the margin is a difference of {metric}, {most}, and not {margin:g}")
 
 
 def _signed(interval: tuple[float, float]) -> str:
