@@ -113,6 +113,21 @@ def check(*, files: tuple[str, ...], datasets: Path | None, show: int) -> None:
         click.echo("\n".join(suite_lines(file, datasets=datasets, shown=show)))
 
 
+@suite.command(hidden=True)
+@click.option("--folder", "folders", multiple=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--suite", "name", required=True)
+@click.option("--base")
+@datasets_option
+@click.pass_context
+def run(
+    context: click.Context, /, *, folders: tuple[Path, ...], name: str, base: str | None, datasets: Path | None
+) -> dict[str, Any]:
+    """Evaluate folders on this machine: what `eval --local` asks, and shows."""
+    from hub.cli.working import evaluate_folders
+
+    return evaluate_folders(folders, context.obj.config, suite=name, base=base, datasets=datasets)
+
+
 def _settings(**chosen: Any) -> Settings:
     """The settings, where an option goes before the environment."""
     from pydantic import ValidationError

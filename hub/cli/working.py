@@ -37,6 +37,20 @@ def work(
     return main(name, client, suite_names=suites, datasets=datasets)
 
 
+def evaluate_folders(
+    folders: Sequence[Path], client: Any, *, suite: str, base: str | None, datasets: Path | None
+) -> dict[str, Any]:
+    """What `hub.worker.local.evaluate` gives. `suite` is a file or the name of a built-in suite. Raises SuiteError."""
+    from hub.worker import local, suites
+    from hub.worker.suite_files import SuiteError
+
+    known = suites.named([suite], datasets=datasets)
+    if len(known) != 1:
+        raise SuiteError(f"{suite} holds {len(known)} suites ({', '.join(known)}): give the file of one.")
+    (only,) = known.values()
+    return local.evaluate(only, folders, base=base, config=client)
+
+
 def suite_lines(name: str, *, datasets: Path | None, shown: int) -> list[str]:
     """What the suites of a file, of a folder or of a name are, with their first items, as lines. Raises SuiteError and DataError."""
     from hub.worker import suites

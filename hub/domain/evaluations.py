@@ -23,7 +23,7 @@ from hub.domain.shaping import evaluation_views, ref_of, suite_view
 from hub.domain.views import Comparison, EvaluationView, SuiteView
 from hub.errors import Conflict, Invalid, NotFound
 from hub.scoring.metrics import Outcome
-from hub.scoring.statistics import compare
+from hub.scoring.statistics import compare, method_of
 from vera.ref import AdapterRef
 
 _ID = re.compile(r"[1-9][0-9]{0,17}")
@@ -94,7 +94,7 @@ def compare_evaluations(session: Session, reader: Principal | None, evaluation_i
         p_value=paired.p_value,
         only_better=paired.only_better,
         only_worse=paired.only_worse,
-        method="exact McNemar; paired bootstrap" if suite.metric == "accuracy" else "paired bootstrap",
+        method=method_of(suite.metric),
     )
 
 

@@ -88,6 +88,11 @@ def compare(outcomes: Sequence[Outcome], against: Sequence[Outcome], metric: str
     )
 
 
+def method_of(metric: str) -> str:
+    """The tests that `compare` makes."""
+    return "exact McNemar; paired bootstrap" if metrics.known(metric).form is Form.CREDIT else "paired bootstrap"
+
+
 def is_different(outcomes: Sequence[Outcome], against: Sequence[Outcome], metric: str) -> bool:
     """Whether the paired test of `compare` tells the two apart; of a bootstrap, a short one."""
     known = metrics.known(metric)

@@ -63,10 +63,10 @@ class EvalCommand(click.Command):
 
 @dataclass(frozen=True)
 class Gates:
-    """What is asked of the result. `against` is the incumbent as it was typed."""
+    """What is asked of the result. `against` is the incumbent: a reference, or with --local a folder."""
 
     minimum: Minimum | None
-    against: AdapterRef | None
+    against: str | None
     margin: float
 
     @property
@@ -75,8 +75,21 @@ class Gates:
 
 
 @click.command(name="eval", cls=EvalCommand)
-@click.argument("ref")
-@click.option("--suite", required=True, metavar="FAMILY/TASK", help="`vera-hub suites` lists them.")
+@click.argument("ref", required=False)
+@click.option(
+    "--suite",
+    required=True,
+    metavar="FAMILY/TASK",
+    help="`vera-hub suites` lists them. With --local also a suite file.",
+)
+@click.option("--local", type=click.Path(exists=True, file_okay=False, path_type=Path), metavar="FOLDER",
+    help="Evaluate the adapter in FOLDER on this machine, without a hub; the incumbent is a folder too.",
+)  # fmt: skip
+@click.option("--base", help="With --local: the base, a folder or a name. The one that the adapter names, otherwise.")
+@click.option(
+    "--datasets", type=click.Path(exists=True, file_okay=False, path_type=Path), envvar="VERA_HUB_DATASETS",
+    help="With --local: folder with copies of data sets, as for `vera-hub worker`.",
+)  # fmt: skip
 @click.option("--wait", is_flag=True, help="Wait for the result. A gate waits by itself.")
 @click.option(
     "--timeout", "timeout_s", type=click.FloatRange(min=0), default=DEFAULT_TIMEOUT_S, show_default=True,
@@ -100,10 +113,12 @@ class Gates:
 @click.option("--summary", type=click.Path(path_type=Path, dir_okay=False), help="Write a Markdown summary here.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_app
+@click.pass_context
 def evaluate(
-    app: App, /, ref: str, *,
-    suite: str, wait: bool, timeout_s: float, minimum: str | None, against: str | None, margin: float | None,
-    promote: str | None, strict: bool, junit: Path | None, summary: Path | None, as_json: bool,
+    context: click.Context, app: App, /, ref: str | None, *,
+    suite: str, local: Path | None, base: str | None, datasets: Path | None, wait: bool, timeout_s: float,
+    minimum: str | None, against: str | None, margin: float | None, promote: str | None, strict: bool,
+    junit: Path | None, summary: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate an adapter on a suite and, if asked, gate on the result.
 
@@ -114,18 +129,27 @@ def evaluate(
     Exit status: 0 pass, 1 a gate failed, 2 inconclusive under --strict,
     3 infrastructure or timeout, 4 usage.
     """
-    candidate, gates = AdapterRef.parse(ref), _parse_gates(ref, minimum, against, margin)
+    gates = _parse_gates(minimum, against, margin)
+    if (ref is None) == (local is None):
+        raise _usage("Give the reference of one adapter, or with --local its folder.")
     if promote is not None and not gates.are_set:
         raise _usage("--promote moves an alias when a gate passes: add --min or --no-regression-vs.")
     if not math.isfinite(timeout_s):
         raise _usage("--timeout is a number of seconds.")
     files = reports.Files(junit, summary, _path(os.environ.get("GITHUB_STEP_SUMMARY")))
     _check_folders(junit, summary)
-    with files.reporting_errors(f"{candidate} on {suite}"), app.hub() as hub:
-        target = _Target.of(hub, candidate, promote) if promote is not None else None
-        outcome = _run(hub, candidate, suite, gates, timeout_s=timeout_s if wait or gates.are_set else None)
-        if target is not None:
-            outcome = replace(outcome, promotion=_promote(hub, target, outcome, gates))
+    with files.reporting_errors(f"{local or ref} on {suite}"):
+        if local is not None:
+            if promote is not None:
+                raise _usage("--promote moves an alias at the hub, to what the hub has evaluated: push first.")
+            outcome = _run_here(context, local, suite, gates, base=base, datasets=datasets)
+        else:
+            if base is not None:
+                raise _usage("--base is for --local: at the hub, an adapter is evaluated on the base that it names.")
+            assert ref is not None
+            within_s = timeout_s if wait or gates.are_set else None
+            with app.hub() as hub:
+                outcome = _run_at_hub(hub, AdapterRef.parse(ref), suite, gates, promote=promote, timeout_s=within_s)
     status = _exit_status(outcome.verdict, strict=strict)
     files.write(outcome, strict=strict)
     if as_json:
@@ -143,28 +167,46 @@ def _check_folders(*reports_to_write: Path | None) -> None:
             raise _usage(f"{path} cannot be written: there is no folder {path.absolute().parent}.")
 
 
-def _parse_gates(ref: str, minimum: str | None, against: str | None, margin: float | None) -> Gates:
+def _parse_gates(minimum: str | None, against: str | None, margin: float | None) -> Gates:
     if margin is not None and not 0 <= margin < math.inf:
         raise _usage(f"--margin is a difference of the metric, 0 or more (0.02 is two points), and not {margin:g}.")
     if margin is not None and against is None:
         raise _usage("--margin says how much worse than the incumbent is allowed: add --no-regression-vs.")
-    incumbent = None
-    if against is not None:
-        parsed = AdapterRef.parse(ref)
-        incumbent = AdapterRef.parse(f"{parsed.adapter_id}{against}" if against.startswith("@") else against)
     try:
-        return Gates(Minimum.parse(minimum) if minimum is not None else None, incumbent, margin or 0.0)
+        return Gates(Minimum.parse(minimum) if minimum is not None else None, against, margin or 0.0)
     except ValueError as error:
         raise _usage(f"{error}.") from error
+
+
+def _run_here(
+    context: click.Context, folder: Path, suite: str, gates: Gates, *, base: str | None, datasets: Path | None
+) -> Outcome:
+    """What the gates find of a folder, and of the incumbent's, on this machine."""
+    from sdk.cli.evaluating_here import evaluate_here
+
+    if gates.against is not None and not Path(gates.against).is_dir():
+        raise _usage(
+            f"With --local the incumbent is a folder, and there is none at {clean(gates.against)}: `vera-hub pull` makes one."
+        )
+    folders = [folder, *([Path(gates.against)] if gates.against is not None else [])]
+    (evaluation, *others), comparison = evaluate_here(context, folders, suite=suite, base=base, datasets=datasets)
+    _check_metric(evaluation, gates)
+    return _judge(evaluation, others[0] if others else None, comparison, gates)
+
+
+def _run_at_hub(
+    hub: Hub, candidate: AdapterRef, suite: str, gates: Gates, *, promote: str | None, timeout_s: float | None
+) -> Outcome:
+    target = _Target.of(hub, candidate, promote) if promote is not None else None
+    outcome = _run(hub, candidate, suite, gates, timeout_s=timeout_s)
+    return outcome if target is None else replace(outcome, promotion=_promote(hub, target, outcome, gates))
 
 
 def _run(hub: Hub, candidate: AdapterRef, suite: str, gates: Gates, *, timeout_s: float | None) -> Outcome:
     """Asks for everything first, so that it runs at the same time; then waits, unless `timeout_s` is None."""
     evaluation = _request(hub, candidate, suite)
-    incumbent = _request(hub, gates.against, suite) if gates.against else None
-    if gates.minimum and gates.minimum.metric != evaluation.metric:
-        raise _usage(f"{suite} measures {clean(evaluation.metric)}, not {gates.minimum.metric}.")
-    _check_margin(evaluation.metric, gates)
+    incumbent = _request(hub, _incumbent(candidate, gates.against), suite) if gates.against is not None else None
+    _check_metric(evaluation, gates)
     if timeout_s is None:
         return reports.Outcome(evaluation)
     deadline = time.monotonic() + timeout_s
@@ -175,9 +217,16 @@ def _run(hub: Hub, candidate: AdapterRef, suite: str, gates: Gates, *, timeout_s
     return _judge(evaluation, incumbent, hub.compare_evaluations(evaluation.id, incumbent.id), gates)
 
 
-def _check_margin(metric: str, gates: Gates) -> None:
+def _incumbent(candidate: AdapterRef, typed: str) -> AdapterRef:
+    return AdapterRef.parse(f"{candidate.adapter_id}{typed}" if typed.startswith("@") else typed)
+
+
+def _check_metric(evaluation: Evaluation, gates: Gates) -> None:
+    """Before anything is waited for: the gates must be about what the suite measures."""
+    if gates.minimum and gates.minimum.metric != evaluation.metric:
+        raise _usage(f"{clean(evaluation.suite)} measures {clean(evaluation.metric)}, not {gates.minimum.metric}.")
     try:
-        check_margin(metric, gates.margin)
+        check_margin(evaluation.metric, gates.margin)
     except ValueError as error:
         raise _usage(f"{clean(error)}.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,6 +70,26 @@ def test_the_whole_job(lab: Machine) -> None:
     assert gate.status in (0, 1), gate.err
     assert "demo/topics@v1" in gate.out
     assert {"demo/topics@v1", "demo/topics@v2"} <= set(board.out.split())
+
+
+def test_a_folder_evaluated_here_gets_the_numbers_of_the_hub(lab: Machine) -> None:
+    for seed in ("3", "4"):
+        lab.run("train", f"here{seed}/here", "--base", BASE, "--data", SUITE, "--seed", seed, *QUICK)
+        lab.run("push", f"here{seed}/here")
+
+    gate = ("--suite", SUITE, "--min", "accuracy>=0", "--json")
+    hub = lab.run("eval", "demo/here@v2", "--no-regression-vs", "@v1", *gate)
+    here = lab.run(
+        "eval", "--local", "here4/here", "--no-regression-vs", "here3/here", *gate, VERA_HUB_URL="http://127.0.0.1:9"
+    )
+
+    assert here.status == hub.status, here.err
+    there, local = json.loads(hub.out), json.loads(here.out)
+    assert local["comparison"] == there["comparison"]
+    for which in ("evaluation", "incumbent"):
+        same = ("score", "interval", "items", "metric", "version_digest", "suite")
+        assert [local[which][name] for name in same] == [there[which][name] for name in same]
+    assert [gate["verdict"] for gate in local["gates"]] == [gate["verdict"] for gate in there["gates"]]
 
 
 def test_a_loaded_adapter_says_what_was_proven_and_another_base_is_refused(lab: Machine) -> None:

@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import undefer
 from starlette.testclient import TestClient
 
 from hub.app import create_app
 from hub.auth.tokens import TokenKind
+from hub.db import models as db
 from hub.domain import accounts
+from hub.domain.evaluations import unpack
 from hub.settings import Settings
+from hub.worker import local
 from hub.worker.main import Worker
 from hub.worker.runner import ChildDied
 from hub.worker.suites import Suite
@@ -24,12 +29,12 @@ from sdk import bases
 from sdk.bases import KnownBase
 from sdk.client import Hub
 from sdk.config import Config
-from sdk.models import Evaluation
+from sdk.models import Comparison, Evaluation
 from sdk.pushing import push_archive
 from tests.hub.harness import Hub as HubInProcess
 from tests.tiny_adapters import make_tiny, with_stored_pair
 from tests.worker.suite_files import write_suite
-from vera import fingerprint
+from vera import archive, fingerprint
 from vera.ref import AdapterRef
 
 URL = "http://127.0.0.1:8000"
@@ -141,6 +146,28 @@ def test_a_suite_whose_metric_is_no_mean_is_scored_from_what_each_item_was_answe
     assert done.score in [0.0, *(pytest.approx(2 * n / (4 + 2 * n)) for n in (1, 2, 3, 4))]
     assert done.interval is not None
     assert done.interval[0] <= done.score <= done.interval[1]
+
+
+def test_a_folder_evaluated_without_a_hub_earns_for_each_item_what_the_hub_has_stored(lab: Lab, tmp_path: Path) -> None:
+    ids, folders = [lab.ask(f"tiny{seed}", seed) for seed in (1, 2)], [tmp_path / f"tiny{seed}" for seed in (1, 2)]
+    for seed, folder in enumerate(folders, 1):
+        archive.write_folder(make_tiny(lab.base, seed=seed, head=True), folder)
+    lab.start_worker()
+    done = [lab.wait(evaluation_id, is_over) for evaluation_id in ids]
+    suite, config = lab.worker.suites[NAME], lab.worker.hub.config
+
+    here = local.evaluate(suite, folders, base=None, config=config)
+
+    assert [(each["score"], tuple(each["interval"])) for each in here["evaluations"]] == [
+        (each.score, each.interval) for each in done
+    ]
+    assert Comparison.from_json(here["comparison"]) == lab.user.compare_evaluations(*ids)
+    with lab.hub.database.reading() as session:
+        rows = {
+            str(row.id): row for row in session.scalars(select(db.Evaluation).options(undefer(db.Evaluation.outcomes)))
+        }
+        stored = [unpack(rows[each].outcomes) for each in ids]
+    assert [each.outcomes for each in local.answers(suite, folders, base=None, config=config)] == stored
 
 
 def test_an_adapter_whose_pair_is_stored_is_scored_like_the_same_one_with_a_drawn_pair(lab: Lab) -> None:

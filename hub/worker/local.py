@@ -1,0 +1,112 @@
+"""Folders evaluated on this machine, without a hub: what the worker asks, grades and is scored by, and no lease."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hub.scoring import metrics, statistics
+from hub.scoring.metrics import Outcome
+from hub.worker.runner import JobRefused, Runner
+from hub.worker.suites import BATCH_SIZE, Suite
+from sdk import bases
+from sdk.config import Config
+from sdk.errors import Refused
+from vera import archive
+from vera.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What an adapter answered to a suite, and what each answer is worth."""
+
+    folder: Path
+    manifest: Manifest
+    outputs: list[str]
+    outcomes: list[Outcome]
+    environment: dict[str, Any]
+    started_at: datetime
+    finished_at: datetime
+
+
+def evaluate(suite: Suite, folders: Sequence[Path], *, base: str | None, config: Config) -> dict[str, Any]:
+    """The evaluation of each folder, and of two the comparison of the first with the second, as a hub answers them.
+
+    The base is `base` (a name or a path), otherwise the one that the adapter names. Raises VeraError, Refused
+    and ChildDied.
+    """
+    answered = answers(suite, folders, base=base, config=config)
+    evaluations = [_evaluation(suite, each) for each in answered]
+    return {"evaluations": evaluations, "comparison": _comparison(suite, answered) if len(answered) == 2 else None}
+
+
+def answers(suite: Suite, folders: Sequence[Path], *, base: str | None, config: Config) -> list[Answered]:
+    """What the adapter in each folder answers, one after the other in one child. Raises as `evaluate`."""
+    runner = Runner()
+    try:
+        return [_answer(runner, suite, folder, base, config) for folder in folders]
+    finally:
+        runner.stop()
+
+
+def _answer(runner: Runner, suite: Suite, folder: Path, base: str | None, config: Config) -> Answered:
+    started_at, manifest = datetime.now(UTC), archive.read_folder(folder).manifest
+    path = _base_of(manifest, base, config)
+    table = bases.fingerprint_of(path, config=config)
+    with tempfile.TemporaryDirectory(prefix="vera-eval-") as images:
+        (reply,) = runner.run(
+            {
+                "base": {"path": str(path), "fingerprint": table.value, "tensors": table.to_rows()},
+                "adapters": [str(folder.absolute())],
+                "asked": suite.request(Path(images)),
+                "batch_size": int(suite.declaration()["definition"].get("batch_size", BATCH_SIZE)),
+            }
+        )
+    if isinstance(reply, JobRefused):
+        raise Refused(f"{folder}: {reply}", code=reply.code)
+    outcomes = suite.grade(reply["outputs"])
+    return Answered(
+        folder, manifest, reply["outputs"], outcomes, reply["environment"], started_at, datetime.now(UTC)
+    )  # fmt: skip
+
+
+def _base_of(manifest: Manifest, wanted: str | None, config: Config) -> Path:
+    """Where the base lies: the one that is wanted, or the adapter's own, which is the same wherever it is known."""
+    own = manifest.base
+    if wanted is None and own.fingerprint in bases.fingerprints_here(config):
+        return bases.locate(own.fingerprint, config=config)
+    base = wanted or own.name
+    return bases.locate(base, config=config, revision=own.revision if base == own.name else None)
+
+
+def _evaluation(suite: Suite, answered: Answered) -> dict[str, Any]:
+    metric = suite.stated.metric
+    times = {"created_at": answered.started_at, "started_at": answered.started_at, "finished_at": answered.finished_at}
+    return {
+        "id": "",
+        "ref": str(answered.folder),
+        "version_digest": answered.manifest.digest,
+        "suite": suite.name,
+        "spec_digest": "",
+        "state": "done",
+        "score": metrics.score(metric, answered.outcomes),
+        "interval": list(statistics.interval(metric, answered.outcomes)),
+        "metric": metric,
+        "items": len(answered.outcomes),
+        "attempts": 1,
+        "position": None,
+        "reason": None,
+        "worker": None,
+        "environment": answered.environment,
+        **{name: time.isoformat() for name, time in times.items()},
+    }
+
+
+def _comparison(suite: Suite, answered: Sequence[Answered]) -> dict[str, Any]:
+    metric, (ours, theirs) = suite.stated.metric, answered
+    paired = asdict(statistics.compare(ours.outcomes, theirs.outcomes, metric))
+    return {"metric": metric, "method": statistics.method_of(metric), **paired, "interval": list(paired["interval"])}
