@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--prerelease/--release", default=None, help="A pre-release is never `latest`. Default: a release.")
 @click.option("--parent", metavar="REF", help="The version it was made from. Default: the one before it.")
 @click.option("--source/--no-source", "says_source", default=True, help="Say which git commit and CI run made it.")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_app
 def push(
     app: App,
@@ -38,6 +39,7 @@ def push(
     prerelease: bool | None,
     parent: str | None,
     says_source: bool,
+    as_json: bool,
 ) -> None:
     """Publish the adapter in the folder PATH as a new version.
 
@@ -60,6 +62,9 @@ def push(
     version = pushed.version
     for warning in version.warnings:
         terminal.note(f"Warning: {clean(warning)}")
+    if as_json:
+        terminal.say_json({"ref": version.ref, "digest": version.digest, "is_new": pushed.is_new})
+        return
     kind = "  (pre-release)" if version.prerelease else ""
     terminal.say(f"{clean(version.ref)}{kind}{'' if pushed.is_new else '  (was there already: nothing changed)'}")
     terminal.say(f"  {version.digest}")

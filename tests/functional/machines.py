@@ -49,7 +49,7 @@ class Machine:
         """`vera-hub` with `arguments`, while it runs; it does not outlive the block."""
         with subprocess.Popen(
             [COMMAND, *map(str, arguments)],
-            env={**_environment(self.folder), **self.environment, **environment},
+            env={**environment_of(self.folder), **self.environment, **environment},
             cwd=self.folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -87,7 +87,7 @@ def running_hub(folder: Path, *, with_worker: bool = False) -> Iterator[RunningH
     worker = [] if with_worker else ["--no-worker"]
     process = subprocess.Popen(
         [COMMAND, "serve", "--data", str(folder / "data"), "--port", "0", "--user", "demo", *worker],
-        env=_environment(folder),
+        env=environment_of(folder),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -154,7 +154,7 @@ class StallingLine:
         thread.start()
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def environment_of(folder: Path) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if not name.startswith("VERA_HUB_")}
     return {**own, "VERA_HUB_CONFIG": str(folder / "config"), "VERA_HUB_CACHE": str(folder / "cache")}
 
