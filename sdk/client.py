@@ -702,19 +702,23 @@ class Hub:
         outputs: Sequence[str],
         environment: Mapping[str, object],
         seconds: float,
+        beside: Mapping[str, Sequence[float | Sequence[float]]] | None = None,
     ) -> None:
-        """Hands in the outcome (`docs/evaluation.md`) and the output of every item.
+        """Hands in the outcome (`docs/evaluation.md`) and the output of every item. `beside` are the outcomes of the
+        metrics that stand beside the one that ranks.
 
         Raises LeaseLost when the job is no longer this worker's, or is done already: it may be by
         an answer of ours that got lost.
         """
-        body = {
+        body: dict[str, object] = {
             "fence": job.fence,
             "outcomes": list(outcomes),
             "outputs": list(outputs),
             "environment": dict(environment),
             "seconds": seconds,
         }
+        if beside:
+            body["beside"] = dict(beside)
         self._post(f"/api/v1/worker/jobs/{_segment(job.id)}/result", body, is_idempotent=True)
 
     def report_failure(self, job: Job, *, code: str, detail: str, may_retry: bool) -> None:

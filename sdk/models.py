@@ -310,8 +310,17 @@ class File(Answer):
 
 
 @dataclass(frozen=True)
+class ScoreBeside(Answer):
+    """The score of a metric that stands beside the one that ranks, with its 95% interval."""
+
+    score: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Evaluation(Answer):
-    """One version on one suite. `state` is waiting, running, done or failed."""
+    """One version on one suite. `state` is waiting, running, done or failed. `beside` has the scores of the suite's other
+    metrics, None for one that the worker could not compute."""
 
     id: str
     ref: str
@@ -331,6 +340,7 @@ class Evaluation(Answer):
     started_at: str | None
     finished_at: str | None
     environment: Mapping[str, Any] | None
+    beside: Mapping[str, ScoreBeside | None] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
@@ -664,6 +674,7 @@ class LeaderboardRow(Answer):
     created_by: str
     evaluation_id: str
     finished_at: str
+    beside: Mapping[str, ScoreBeside | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,9 @@ Labels = Sequence[int] | NDArray[np.int64]
 Values = Sequence[float] | NDArray[np.float64]
 
 # Of these, an answer is more or less right; of the others, right or wrong.
-BY_DEGREES = frozenset({"pearson", "spearman", "mean_squared_error", "perplexity"})
+BY_DEGREES = frozenset(
+    {"pearson", "spearman", "mean_squared_error", "perplexity", "bleu", "nist", "meteor", "rouge_l", "cider"}
+)
 LOWER_IS_BETTER = frozenset({"mean_squared_error", "perplexity"})
 # How far the worst score is from the best; what is not here has no end.
 SPANS = {"accuracy": 1.0, "f1": 1.0, "f1_macro": 1.0, "matthews": 2.0, "pearson": 2.0, "spearman": 2.0}

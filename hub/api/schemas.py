@@ -181,13 +181,17 @@ class Heartbeat(Body):
     fence: Fence
 
 
+Outcomes = Annotated[
+    list[Number | Annotated[list[Number], Field(min_length=2, max_length=64)]],
+    Field(min_length=1, max_length=1_000_000),
+]
+
+
 class ResultReport(Body):
     fence: Fence
-    # A credit, or two numbers: which is for the suite's metric to say.
-    outcomes: Annotated[
-        list[Number | Annotated[list[Number], Field(min_length=2, max_length=2)]],
-        Field(min_length=1, max_length=1_000_000),
-    ]
+    # A number, or several: how many is for the metric to say.
+    outcomes: Outcomes
+    beside: Annotated[dict[Text, Outcomes], Field(max_length=20)] = {}
     outputs: list[str]
     environment: dict[str, Any] = {}
     seconds: Annotated[float, Field(ge=0, le=1e9, strict=False)] = 0.0

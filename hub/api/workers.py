@@ -74,8 +74,10 @@ def result(
 ) -> None:
     """Hand in what each item earned and what was answered to it."""
     with parts.database.reading() as session:
-        metric = jobs.metric_of(session, job_id)
-    checked = jobs.check_result(metric, body.outcomes, body.outputs, body.environment, body.seconds)
+        measured = jobs.measured_by(session, job_id)
+    checked = jobs.check_result(
+        measured, body.outcomes, body.outputs, body.environment, body.seconds, beside=body.beside
+    )
     kept = jobs.put_large_outputs(parts.objects, checked)
     with parts.database.writing() as session:
         jobs.finish_job(session, principal, job_id, body.fence, kept)

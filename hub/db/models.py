@@ -566,6 +566,9 @@ class Evaluation(Table):
     high: Mapped[float | None]
     outcomes: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     outputs_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
+    # The same of each metric beside the one that ranks: {metric: outcomes}, {metric: [score, low, high]}.
+    beside_outcomes: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    beside: Mapped[dict[str, list[float]] | None] = mapped_column(JsonText)
     environment: Mapped[dict[str, Any]] = mapped_column(JsonText)
     seconds: Mapped[float | None]
     created_at: Mapped[datetime]

@@ -155,8 +155,8 @@ def labels_key(labels: Sequence[str]) -> str | None:
     return hashlib.sha256(json.dumps(list(labels)).encode()).hexdigest() if labels else None
 
 
-def pack(values: Sequence[object]) -> bytes:
-    """A list as compressed JSON."""
+def pack(values: Sequence[object] | Mapping[str, object]) -> bytes:
+    """A list or an object as compressed JSON."""
     return zlib.compress(json.dumps(values, separators=(",", ":")).encode(), 6)
 
 

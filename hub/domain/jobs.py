@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -21,7 +21,7 @@ from hub.db.queries import evaluations, listings, suites, workers
 from hub.db.queries.inserting import insert_new
 from hub.domain import blobs
 from hub.domain.evaluations import canonical, canonical_digest, enqueue_for_suite, labels_key, pack, parse_id
-from hub.domain.shaping import ref_of
+from hub.domain.shaping import metrics_beside, ref_of
 from hub.domain.views import Job, JobBase
 from hub.errors import Conflict, HubError, Invalid, NotFound
 from hub.scoring import metrics, statistics
@@ -75,9 +75,17 @@ class SuiteDefinition:
         )
 
 
+class Measured(NamedTuple):
+    """The metric that ranks, and those that stand beside it."""
+
+    metric: str
+    beside: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Result:
-    """What a worker found. `outcomes[i]` is what item i was worth, as the suite's metric needs it; `outside` as for an upload."""
+    """What a worker found. `outcomes[i]` is what item i was worth, as the suite's metric needs it; `beside` has outcomes,
+    score and interval of each metric beside it; `outside` as for an upload."""
 
     outcomes: tuple[Outcome, ...]
     score: float
@@ -85,6 +93,7 @@ class Result:
     outputs: bytes
     environment: Mapping[str, Any]
     seconds: float
+    beside: Mapping[str, tuple[tuple[Outcome, ...], float, tuple[float, float]]] = field(default_factory=dict)
     outside: Mapping[str, datetime] = field(default_factory=dict)
 
 
@@ -144,24 +153,33 @@ def extend_lease(session: Session, principal: Principal, job_id: str, fence: int
         workers.note_seen(session, job.worker_id, at=at, at_most_every=_NOTE_SEEN_EVERY)
 
 
-def metric_of(session: Session, job_id: str) -> str:
+def measured_by(session: Session, job_id: str) -> Measured:
     """What the job's suite measures. Raises NotFound."""
-    return _find(session, job_id).suite.metric
+    suite = _find(session, job_id).suite
+    return Measured(suite.metric, metrics_beside(suite))
 
 
 def check_result(
-    metric: str, outcomes: Sequence[Outcome], outputs: Sequence[str], environment: Mapping[str, Any], seconds: float
+    measured: Measured,
+    outcomes: Sequence[Outcome],
+    outputs: Sequence[str],
+    environment: Mapping[str, Any],
+    seconds: float,
+    *,
+    beside: Mapping[str, Sequence[Outcome]] | None = None,
 ) -> Result:
-    """The result that these are, with its score. It may take a second: no transaction should be open. Raises Invalid."""
-    if not outcomes or len(outcomes) != len(outputs):
-        raise _bad_result(f"it has {len(outcomes)} outcomes and {len(outputs)} outputs")
-    try:
-        score, interval = metrics.score(metric, outcomes), statistics.interval(metric, outcomes)
-    except ValueError as error:
-        raise _bad_result(f"of {metric}: {error}".removesuffix(".")) from error
+    """The result that these are, with its scores. It may take a second: no transaction should be open. `beside` are the
+    outcomes of the metrics beside the one that ranks, as far as they were computed. Raises Invalid."""
+    if unknown := sorted(set(beside or {}) - set(measured.beside)):
+        raise _bad_result(f"its suite does not measure {', '.join(unknown)[:200]}")
+    for each in (outcomes, *(beside or {}).values()):
+        if not each or len(each) != len(outputs):
+            raise _bad_result(f"it has {len(each)} outcomes and {len(outputs)} outputs")
     if len(canonical(environment)) > _MAX_ENVIRONMENT:
         raise _bad_result(f"its environment takes more than {_MAX_ENVIRONMENT:,} bytes")
-    return Result(tuple(outcomes), score, interval, pack(list(outputs)), environment, seconds)
+    score, interval = _scored(measured.metric, outcomes)
+    found = {metric: (tuple(each), *_scored(metric, each)) for metric, each in (beside or {}).items()}
+    return Result(tuple(outcomes), score, interval, pack(list(outputs)), environment, seconds, found)
 
 
 def put_large_outputs(objects: BlobStore | None, result: Result) -> Result:
@@ -186,6 +204,8 @@ def finish_job(session: Session, principal: Principal, job_id: str, fence: int, 
         low=low,
         high=high,
         outcomes=pack(list(result.outcomes)),
+        beside_outcomes=pack({metric: list(each) for metric, (each, _, _) in result.beside.items()}),
+        beside={metric: [score, *interval] for metric, (_, score, interval) in result.beside.items()},
         outputs_sha256=blobs.record(session, result.outputs, result.outside),
         environment=dict(result.environment),
         seconds=result.seconds,
@@ -209,6 +229,13 @@ def report_failure(
         _write(session, principal, job, fence, at, state="waiting", reason=reason, lease_expires_at=None)
     else:
         _write(session, principal, job, fence, at, state="failed", reason=reason, lease_expires_at=None, finished_at=at)
+
+
+def _scored(metric: str, outcomes: Sequence[Outcome]) -> tuple[float, tuple[float, float]]:
+    try:
+        return metrics.score(metric, outcomes), statistics.interval(metric, outcomes)
+    except ValueError as error:
+        raise _bad_result(f"of {metric}: {error}".removesuffix(".")) from error
 
 
 def _define_suite(session: Session, suite: SuiteDefinition, at: datetime) -> Suite:

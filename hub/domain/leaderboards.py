@@ -11,7 +11,7 @@ from hub.auth.policy import Principal, viewer_of
 from hub.db.queries import evaluations
 from hub.db.queries.evaluations import Scored
 from hub.domain.evaluations import find_suite, unpack
-from hub.domain.shaping import ref_of, suite_view
+from hub.domain.shaping import ref_of, scores_beside, suite_view
 from hub.domain.views import BaseName, Leaderboard, LeaderboardRow
 from hub.scoring import metrics
 from hub.scoring.statistics import is_different
@@ -55,6 +55,7 @@ def _row(scored: Scored, *, rank: int, best: Scored) -> LeaderboardRow:
         created_by=version.created_by.name,
         evaluation_id=str(evaluation.id),
         finished_at=evaluation.finished_at,
+        beside=scores_beside(evaluation),
     )
 
 

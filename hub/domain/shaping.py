@@ -20,6 +20,7 @@ from hub.domain.views import (
     BaseView,
     DeprecationView,
     EvaluationView,
+    ScoreBeside,
     SourceView,
     SuiteView,
     TaskView,
@@ -172,7 +173,24 @@ def _evaluation_view(placed: Placed, at: datetime, there: Sequence[Worker]) -> E
         started_at=evaluation.started_at,
         finished_at=evaluation.finished_at,
         environment=evaluation.environment,
+        beside=scores_beside(evaluation),
     )
+
+
+def metrics_beside(suite: Suite) -> tuple[str, ...]:
+    """Those that stand beside the one that ranks, as the suite's definition says."""
+    stated = suite.definition.get("also")
+    return tuple(each for each in stated if isinstance(each, str)) if isinstance(stated, list) else ()
+
+
+def scores_beside(evaluation: Evaluation) -> dict[str, ScoreBeside | None]:
+    """Of each metric beside the one that ranks; None of one that was not computed. Empty before there is a score."""
+    if evaluation.score is None:
+        return {}
+    found = {
+        metric: ScoreBeside(score, (low, high)) for metric, (score, low, high) in (evaluation.beside or {}).items()
+    }
+    return {metric: found.get(metric) for metric in metrics_beside(evaluation.suite)}
 
 
 def _why_nobody_comes(evaluation: Evaluation, there: Sequence[Worker]) -> str | None:

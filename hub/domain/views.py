@@ -203,9 +203,18 @@ class FileView:
     size_bytes: int
 
 
+@dataclass(frozen=True)
+class ScoreBeside:
+    """The score of a metric that stands beside the one that ranks, with its 95% interval."""
+
+    score: float
+    interval: tuple[float, float]
+
+
 @dataclass(frozen=True, kw_only=True)
 class EvaluationView:
-    """One suite on one version. `position` counts from 1 while it waits; `reason` says why it waits or failed."""
+    """One suite on one version. `position` counts from 1 while it waits; `reason` says why it waits or failed.
+    `beside` has the scores of the suite's other metrics, null for one that the worker could not compute."""
 
     id: str
     ref: str
@@ -225,6 +234,7 @@ class EvaluationView:
     started_at: datetime | None
     finished_at: datetime | None
     environment: Mapping[str, Any]
+    beside: Mapping[str, ScoreBeside | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -344,6 +354,7 @@ class LeaderboardRow:
     created_by: str
     evaluation_id: str
     finished_at: datetime
+    beside: Mapping[str, ScoreBeside | None]
 
 
 @dataclass(frozen=True)

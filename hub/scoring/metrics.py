@@ -8,6 +8,8 @@ CREDIT       what the item earned, in 0..1                  accuracy
 CLASSES      (right class, answered class)                  f1 (1 is the positive class), f1_macro, matthews
 VALUES       (right value, answered value)                  pearson, spearman, mean_squared_error
 LIKELIHOOD   (negative log-likelihood in nats, its tokens)  perplexity
+GAIN         what the item earned, from 0                   rouge_l, cider
+COUNTS       counts that are summed over the items          bleu, nist, meteor: see `hub.scoring.overlaps`
 """
 
 # R resamples, C distinct outcomes, K classes
@@ -21,6 +23,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from hub.scoring import overlaps
 from vera.metrics import LOWER_IS_BETTER
 
 Outcome = float | Sequence[float]
@@ -35,15 +38,20 @@ class Form(Enum):
     CLASSES = "classes"
     VALUES = "values"
     LIKELIHOOD = "likelihood"
+    GAIN = "gain"
+    COUNTS = "counts"
 
 
 @dataclass(frozen=True)
 class Metric:
-    """`values(outcomes (C, columns), counts (R, C))` gives (R,)."""
+    """`values(outcomes (C, columns), counts (R, C))` gives (R,); `of_sums`, where the form is COUNTS, is the same of summed
+    outcomes (R, columns)."""
 
     name: str
     form: Form
     values: Callable[[Array, Array], Array]
+    columns: int = 2
+    of_sums: Callable[[Array], Array] | None = None
 
     @property
     def is_lower_better(self) -> bool:
@@ -59,10 +67,9 @@ class Metric:
         """The outcomes as (items, columns), checked to be of this metric's form. Raises ValueError."""
         if not len(outcomes):
             raise ValueError("A score needs at least one item.")
-        columns = 1 if self.form is Form.CREDIT else 2
-        if any((len(each) if isinstance(each, list | tuple) else 1) != columns for each in outcomes):
-            raise ValueError(f"An outcome of {self.name} has {columns} numbers, and another one has not.")
-        table = np.asarray(outcomes, dtype=np.float64).reshape(len(outcomes), columns)
+        if any((len(each) if isinstance(each, list | tuple) else 1) != self.columns for each in outcomes):
+            raise ValueError(f"An outcome of {self.name} has {self.columns} numbers, and another one has not.")
+        table = np.asarray(outcomes, dtype=np.float64).reshape(len(outcomes), self.columns)
         wrong = _WRONG[self.form](table)
         if wrong or not np.isfinite(table).all():
             raise ValueError(wrong or "An outcome is no finite number.")
@@ -77,6 +84,10 @@ class Metric:
         if self.form is Form.VALUES:
             distance: Array = np.abs(table[:, 0] - table[:, 1])
             return distance
+        if self.form is Form.GAIN:
+            return -table[:, 0]
+        if self.of_sums is not None:
+            return -self.of_sums(table)
         per_token: Array = table[:, 0] / table[:, 1]
         return per_token
 
@@ -93,9 +104,13 @@ def known(metric: str) -> Metric:
     return METRICS[metric]
 
 
-def _accuracy(outcomes: Array, counts_RC: Array) -> Array:
+def _mean(outcomes: Array, counts_RC: Array) -> Array:
     mean: Array = counts_RC @ outcomes[:, 0] / counts_RC.sum(1)
     return mean
+
+
+def _summed(name: str, columns: int, of_sums: Callable[[Array], Array]) -> Metric:
+    return Metric(name, Form.COUNTS, lambda outcomes, counts_RC: of_sums(counts_RC @ outcomes), columns, of_sums)
 
 
 def _f1(outcomes: Array, counts_RC: Array) -> Array:
@@ -145,7 +160,7 @@ def _perplexity(outcomes: Array, counts_RC: Array) -> Array:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("accuracy", Form.CREDIT, _accuracy),
+        Metric("accuracy", Form.CREDIT, _mean, columns=1),
         Metric("f1", Form.CLASSES, _f1),
         Metric("f1_macro", Form.CLASSES, _f1_macro),
         Metric("matthews", Form.CLASSES, _matthews),
@@ -153,6 +168,11 @@ METRICS = {
         Metric("spearman", Form.VALUES, _spearman),
         Metric("mean_squared_error", Form.VALUES, _mean_squared_error),
         Metric("perplexity", Form.LIKELIHOOD, _perplexity),
+        _summed("bleu", overlaps.BLEU_COLUMNS, overlaps.bleu),
+        _summed("nist", overlaps.NIST_COLUMNS, overlaps.nist),
+        _summed("meteor", overlaps.METEOR_COLUMNS, overlaps.meteor),
+        Metric("rouge_l", Form.GAIN, _mean, columns=1),
+        Metric("cider", Form.GAIN, _mean, columns=1),
     )
 }
 
@@ -165,6 +185,10 @@ def _wrong_classes(table: Array) -> str | None:
     return None if ((table >= 0) & (table == np.floor(table))).all() else "A class is a whole number from 0."
 
 
+def _wrong_gain(table: Array) -> str | None:
+    return None if (table >= 0).all() else "An outcome lies below 0."
+
+
 def _wrong_likelihood(table: Array) -> str | None:
     is_good = (table[:, 0] >= 0) & (table[:, 1] >= 1)
     return None if is_good.all() else "A likelihood is 0 nats or more over one token or more."
@@ -175,6 +199,8 @@ _WRONG: dict[Form, Callable[[Array], str | None]] = {
     Form.CLASSES: _wrong_classes,
     Form.VALUES: lambda _table: None,
     Form.LIKELIHOOD: _wrong_likelihood,
+    Form.GAIN: _wrong_gain,
+    Form.COUNTS: _wrong_gain,
 }
 
 

@@ -16,6 +16,11 @@ MIB = 1024 * 1024
 _TICK_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)  # of a share; beyond it 1, 2, 5, 10, 20 …
 
 _METRICS = {
+    "bleu": "BLEU",
+    "nist": "NIST",
+    "meteor": "METEOR",
+    "rouge_l": "ROUGE-L",
+    "cider": "CIDEr",
     "f1_macro": "F1, mean over the labels",
     "matthews": "Matthews correlation",
     "pearson": "Pearson correlation",

@@ -14,6 +14,7 @@ text-classification   "texts", "pairs" (or null)                                
 text-regression       "texts", "pairs" (or null)                                the number
 image-classification  "images": [path, …]                                       the label
 text-generation       "texts", "completions", "max_length", "separator"         the completion's nats and tokens, "12.5 7"
+                      "texts", "writing", "max_length", "separator"             the text that is written
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ def answers(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:
             f"The suite is {task}, and this adapter on its base is for {kind}: it cannot answer.", code="TASK_MISMATCH"
         )
     if task == TEXT_GENERATION:
-        return _likelihoods(model, asked, batch_size)
+        return _written(model, asked, batch_size) if "writing" in asked else _likelihoods(model, asked, batch_size)
     if task == TEXT_REGRESSION:
         return [repr(value) for value in model.predict(asked["texts"], asked["pairs"], batch_size=batch_size)]
     inputs = [asked["images"]] if task == IMAGE_CLASSIFICATION else [asked["texts"], asked["pairs"]]
@@ -211,6 +212,15 @@ def _likelihoods(model: Any, asked: dict[str, Any], batch_size: int) -> list[str
     recipe = Recipe(batch_size=batch_size, max_length=asked["max_length"], separator=asked["separator"])
     examples = Examples(tuple(asked["texts"]), tuple(asked["completions"]))
     return [f"{nats!r} {tokens}" for nats, tokens in Generation(model, recipe).likelihoods(examples)]
+
+
+def _written(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:
+    from vera.nn.writing import Writing, written
+
+    return written(
+        model, asked["texts"], Writing(**asked["writing"]),
+        batch_size=batch_size, max_length=asked["max_length"], separator=asked["separator"],
+    )  # fmt: skip
 
 
 def device() -> str:

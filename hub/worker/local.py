@@ -12,7 +12,7 @@ from typing import Any
 from hub.scoring import metrics, statistics
 from hub.scoring.metrics import Outcome
 from hub.worker.runner import JobRefused, Runner
-from hub.worker.suites import BATCH_SIZE, Suite
+from hub.worker.suites import BATCH_SIZE, Results, Suite
 from sdk import bases
 from sdk.config import Config
 from sdk.errors import Refused
@@ -26,9 +26,7 @@ class Answered:
 
     folder: Path
     manifest: Manifest
-    outputs: list[str]
-    outcomes: list[Outcome]
-    environment: dict[str, Any]
+    results: Results
     started_at: datetime
     finished_at: datetime
 
@@ -68,10 +66,7 @@ def _answer(runner: Runner, suite: Suite, folder: Path, base: str | None, config
         )
     if isinstance(reply, JobRefused):
         raise Refused(f"{folder}: {reply}", code=reply.code)
-    outcomes = suite.grade(reply["outputs"])
-    return Answered(
-        folder, manifest, reply["outputs"], outcomes, reply["environment"], started_at, datetime.now(UTC)
-    )  # fmt: skip
+    return Answered(folder, manifest, suite.results(reply), started_at, datetime.now(UTC))
 
 
 def _base_of(manifest: Manifest, wanted: str | None, config: Config) -> Path:
@@ -93,20 +88,27 @@ def _evaluation(suite: Suite, answered: Answered) -> dict[str, Any]:
         "suite": suite.name,
         "spec_digest": "",
         "state": "done",
-        "score": metrics.score(metric, answered.outcomes),
-        "interval": list(statistics.interval(metric, answered.outcomes)),
+        "score": metrics.score(metric, answered.results.outcomes),
+        "interval": list(statistics.interval(metric, answered.results.outcomes)),
         "metric": metric,
-        "items": len(answered.outcomes),
+        "items": len(answered.results.outcomes),
         "attempts": 1,
         "position": None,
         "reason": None,
         "worker": None,
-        "environment": answered.environment,
+        "environment": answered.results.environment,
+        "beside": {metric: _beside(metric, answered.results.beside.get(metric)) for metric in suite.stated.also},
         **{name: time.isoformat() for name, time in times.items()},
     }
 
 
+def _beside(metric: str, outcomes: Sequence[Outcome] | None) -> dict[str, Any] | None:
+    if outcomes is None:
+        return None
+    return {"score": metrics.score(metric, outcomes), "interval": list(statistics.interval(metric, outcomes))}
+
+
 def _comparison(suite: Suite, answered: Sequence[Answered]) -> dict[str, Any]:
     metric, (ours, theirs) = suite.stated.metric, answered
-    paired = asdict(statistics.compare(ours.outcomes, theirs.outcomes, metric))
+    paired = asdict(statistics.compare(ours.results.outcomes, theirs.results.outcomes, metric))
     return {"metric": metric, "method": statistics.method_of(metric), **paired, "interval": list(paired["interval"])}

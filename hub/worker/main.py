@@ -22,7 +22,7 @@ import structlog
 
 from hub.worker import suites
 from hub.worker.runner import ChildDied, JobRefused, Runner
-from hub.worker.suites import BATCH_SIZE, Suite
+from hub.worker.suites import BATCH_SIZE, Results, Suite
 from sdk import bases
 from sdk.client import Hub
 from sdk.config import Config
@@ -45,7 +45,8 @@ AWAY_S = 5.0
 _log = structlog.get_logger("worker")
 
 # What the child said of one adapter, or why it said nothing.
-Reply = dict[str, Any] | JobRefused | ChildDied | HubError | VeraError
+Unanswered = JobRefused | ChildDied | HubError | VeraError
+Reply = dict[str, Any] | Unanswered
 
 
 @dataclass
@@ -113,7 +114,7 @@ class Worker:
             _log.info("job_started", job=job.id, ref=job.ref, suite=job.suite)
         started = time.monotonic()
         with self._heartbeat(jobs) as lost:
-            found = self._evaluate(jobs)
+            found = [self._graded(job, reply) for job, reply in zip(jobs, self._evaluate(jobs), strict=True)]
         seconds = (time.monotonic() - started) / len(jobs)
         for job, reply in zip(jobs, found, strict=True):
             if job.id in lost:
@@ -126,22 +127,28 @@ class Worker:
             except HubError as error:
                 _log.warning("report_failed", job=job.id, code=error.code, detail=str(error))
 
-    def _report(self, job: Job, reply: Reply, seconds: float) -> None:
+    def _graded(self, job: Job, reply: Reply) -> Results | Unanswered:
+        """Within the lease: some metrics take a minute."""
+        if isinstance(reply, Exception):
+            return reply
+        try:
+            return self.suites[job.suite].results(reply)
+        except VeraError as error:
+            return error
+
+    def _report(self, job: Job, reply: Results | Unanswered, seconds: float) -> None:
         if isinstance(reply, HubError):  # its files were not to be had: the lease runs out, and somebody tries again
             raise reply
         if isinstance(reply, ChildDied):
             self.hub.report_failure(job, code="WORKER_CRASHED", detail=str(reply), may_retry=True)
             return
-        try:
-            if isinstance(reply, Exception):
-                raise reply
-            outcomes = self.suites[job.suite].grade(reply["outputs"])
-        except (JobRefused, VeraError) as error:
-            self.hub.report_failure(job, code=error.code, detail=str(error), may_retry=False)
+        if isinstance(reply, JobRefused | VeraError):
+            self.hub.report_failure(job, code=reply.code, detail=str(reply), may_retry=False)
             return
         self.hub.submit_result(
-            job, outcomes=outcomes, outputs=reply["outputs"], environment=reply["environment"], seconds=seconds
-        )
+            job, outcomes=reply.outcomes, beside=reply.beside, outputs=reply.outputs, environment=reply.environment,
+            seconds=seconds,
+        )  # fmt: skip
         _log.info("job_done", job=job.id, seconds=round(seconds, 2))
 
     def _evaluate(self, jobs: Sequence[Job]) -> list[Reply]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from hub.worker import texts
 from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
 from vera.data.questions import is_pinned
 from vera.errors import VeraError
@@ -17,8 +19,10 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     TEXT_CLASSIFICATION: ("accuracy", "f1", "f1_macro", "matthews"),
     IMAGE_CLASSIFICATION: ("accuracy", "f1", "f1_macro", "matthews"),
     TEXT_REGRESSION: ("pearson", "spearman", "mean_squared_error"),
-    TEXT_GENERATION: ("perplexity",),
+    TEXT_GENERATION: ("perplexity", *texts.METRICS),
 }
+# What a suite has that lets texts be written, and the value when it says none.
+WRITING: Mapping[str, Any] = {"max_new_tokens": 64, "beams": 1, "length_penalty": 1.0, "no_repeat_ngram": 0}
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?/[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _SUFFIXES = (".yaml", ".yml")
@@ -34,7 +38,8 @@ class SuiteError(VeraError):
 class SuiteFile:
     """What a suite file says. `data` is a file or folder (relative to the suite file once it is read), or
     `org/name@commit[:config]` of Hugging Face; `folder` is where a copy of such a set may lie, below the worker's
-    folder of data sets. `positive` is the label that an f1 is of. Raises SuiteError.
+    folder of data sets. `positive` is the label that an f1 is of; `also` are metrics that stand beside the one that
+    ranks. The keys of WRITING say how texts are written. Raises SuiteError.
     """
 
     name: str
@@ -48,11 +53,16 @@ class SuiteFile:
     image: str | None = None
     labels: tuple[str, ...] = ()
     metric: str = ""
+    also: tuple[str, ...] = ()
     positive: str | None = None
     limit: int | None = None
     batch_size: int = 32
     max_length: int = 256
     separator: str = "\n"
+    max_new_tokens: int = WRITING["max_new_tokens"]
+    beams: int = WRITING["beams"]
+    length_penalty: float = WRITING["length_penalty"]
+    no_repeat_ngram: int = WRITING["no_repeat_ngram"]
     folder: str | None = None
 
     def __post_init__(self) -> None:
@@ -62,17 +72,33 @@ class SuiteFile:
         if not self.metric:
             object.__setattr__(self, "metric", METRICS[self.task][0])
         known = METRICS[self.task]
-        _require(self.metric in known, f"its metric is {self.metric!r}; {self.task} is measured by {', '.join(known)}")
+        for metric in (self.metric, *self.also):
+            _require(metric in known, f"its metric is {metric!r}; {self.task} is measured by {', '.join(known)}")
+        measured = {self.metric, *self.also}
+        _require(len(measured) == 1 + len(self.also), "a metric stands in `metric` and `also` more than once")
+        _require(
+            "perplexity" not in measured or not measured & {*texts.METRICS},
+            "perplexity is of given texts, the other metrics are of texts that are written: make two suites of it",
+        )
         _require(len(set(self.labels)) == len(self.labels), "its labels must be different")
         _require(self.is_labelled or not self.labels, f"{self.task} has no labels: leave them out")
         _require(
-            (self.metric == "f1") == (self.positive is not None),
+            ("f1" in measured) == (self.positive is not None),
             "the metric f1 is of one label, which `positive` names (and no other metric has one)",
         )
         _require(self.sha256 is None or _SHA256.fullmatch(self.sha256), "its sha256 must be sha256: and 64 digits")
-        for key in ("limit", "batch_size", "max_length"):
+        for key in ("limit", "batch_size", "max_length", "max_new_tokens", "beams"):
             value = getattr(self, key)
             _require(value is None or value >= 1, f"its {key} must be 1 or more")
+        _require(self.no_repeat_ngram >= 0, "its no_repeat_ngram must be 0 (which is off) or more")
+        is_odd = next(
+            (key for key, value in WRITING.items() if getattr(self, key) != value and not self.is_written), None
+        )
+        _require(is_odd is None, f"{is_odd} is for texts that are written, which {self.metric} does not measure")
+        _require(
+            not self.is_written or self.max_new_tokens < self.max_length,
+            f"max_new_tokens ({self.max_new_tokens}) are of the max_length ({self.max_length}) and must leave room for the prompt",
+        )
         _require(
             is_pinned(self.data) is not False,
             f"{self.data} must be pinned to a commit, so that its items stay what they are: write "
@@ -82,6 +108,11 @@ class SuiteFile:
     @property
     def is_labelled(self) -> bool:
         return self.task in (TEXT_CLASSIFICATION, IMAGE_CLASSIFICATION)
+
+    @property
+    def is_written(self) -> bool:
+        """Whether texts are written, and measured beside references."""
+        return self.metric in texts.METRICS
 
     @property
     def is_local(self) -> bool:
@@ -126,13 +157,18 @@ def _parse(stated: object, beside: Path) -> SuiteFile:
     for key in ("name", "title", "task", "data"):
         _require(key in stated, f"the key {key} is missing")
     values: dict[str, Any] = dict(stated)
-    if "labels" in values:
-        values["labels"] = tuple(values["labels"])
+    for key in values.keys() & {"labels", "also"}:
+        values[key] = tuple(values[key])
     near = beside / Path(values["data"]).expanduser()
     return SuiteFile(**values | ({"data": str(near)} if near.exists() else {}))
 
 
-_WORDS = {"str": "text (put it in quotes)", "int": "a whole number", "tuple[str, ...]": "a list of texts"}
+_WORDS = {
+    "str": "text (put it in quotes)",
+    "int": "a whole number",
+    "float": "a number",
+    "tuple[str, ...]": "a list of texts",
+}
 
 
 def _fits(value: object, annotation: str) -> bool:
@@ -140,6 +176,8 @@ def _fits(value: object, annotation: str) -> bool:
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
     if annotation.startswith("int"):
         return isinstance(value, int) and not isinstance(value, bool)
+    if annotation == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, str)
 
 

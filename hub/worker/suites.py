@@ -6,14 +6,15 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from hub.scoring import metrics
 from hub.scoring.metrics import Outcome
+from hub.worker import texts
 from hub.worker.glue import GLUE
-from hub.worker.suite_files import SuiteError, SuiteFile, read_suite, suite_paths
+from hub.worker.suite_files import WRITING, SuiteError, SuiteFile, read_suite, suite_paths
 from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, EncodedImage, Questions, load_questions
 from vera.data.sources import BUILT_IN
 from vera.errors import DataError
@@ -29,6 +30,16 @@ BUILT_IN_SUITES = (
 
 
 @dataclass(frozen=True)
+class Results:
+    """What an adapter answered, and what that is worth by the metric that ranks and by those beside it."""
+
+    outcomes: list[Outcome]
+    beside: dict[str, list[Outcome]]
+    outputs: list[str]
+    environment: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class Suite:
     """What a suite file says, with the items it means."""
 
@@ -40,29 +51,70 @@ class Suite:
     def name(self) -> str:
         return self.stated.name
 
+    @property
+    def items(self) -> int:
+        return len(self._references) if self.stated.is_written else len(self.questions)
+
+    @cached_property
+    def _references(self) -> dict[str, list[str]]:
+        """The completions of each prompt: where several are the same, each is a reference of one item."""
+        found: dict[str, list[str]] = {}
+        examples = self.questions.examples
+        for prompt, completion in zip(examples.texts, examples.completions, strict=True):
+            found.setdefault(prompt, []).append(completion)
+        return found
+
     def request(self, folder: Path) -> dict[str, Any]:
         """What the child is asked, without an answer in it. (Of a text to generate, every token is asked.) Images
         are written into `folder`."""
         examples = self.questions.examples
         asked: dict[str, Any] = {"task": self.stated.task}
         if self.stated.task == TEXT_GENERATION:
-            options = {"max_length": self.stated.max_length, "separator": self.stated.separator}
+            options: dict[str, Any] = {"max_length": self.stated.max_length, "separator": self.stated.separator}
+            if self.stated.is_written:
+                return asked | options | {"texts": list(self._references), "writing": self._writing()}
             return asked | options | {"texts": list(examples.texts), "completions": list(examples.completions)}
         if examples.images is not None:
             return asked | {"images": [str(path) for path in _image_files(examples.images, folder)]}
         return asked | {"texts": list(examples.texts), "pairs": list(examples.pairs) if examples.pairs else None}
 
+    def results(self, reply: Mapping[str, Any]) -> Results:
+        """What the child's `reply` of one adapter is worth. Raises SuiteError and NotComputed."""
+        outputs = reply["outputs"]
+        outcomes = self.grade(outputs)
+        beside, missing = self.grade_beside(outputs)
+        stated = {"scorers": texts.versions() if self.stated.is_written else {}, "not_computed": missing}
+        environment = reply["environment"] | {key: value for key, value in stated.items() if value}
+        return Results(outcomes, beside, outputs, environment)
+
     def grade(self, outputs: Sequence[str]) -> list[Outcome]:
         """The outcome of each item, as its metric needs it. Raises SuiteError for outputs that are no answers."""
-        if len(outputs) != len(self.questions):
-            raise SuiteError(f"{self.name} has {len(self.questions)} items, and {len(outputs)} answers were given.")
+        if len(outputs) != self.items:
+            raise SuiteError(f"{self.name} has {self.items} items, and {len(outputs)} answers were given.")
+        return self._graded(outputs, self.stated.metric)
+
+    def grade_beside(self, outputs: Sequence[str]) -> tuple[dict[str, list[Outcome]], dict[str, str]]:
+        """The outcomes of each metric beside the one that ranks; and why there are none of those that this machine
+        cannot compute. Raises SuiteError."""
+        computed, missing = {}, {}
+        written = texts.Texts(outputs, list(self._references.values())) if self.stated.is_written else None
+        for metric in self.stated.also:
+            try:
+                computed[metric] = written.outcomes(metric) if written else self._graded(outputs, metric)
+            except texts.NotComputed as error:
+                missing[metric] = str(error)
+        return computed, missing
+
+    def _graded(self, outputs: Sequence[str], metric: str) -> list[Outcome]:
+        if self.stated.is_written:
+            return texts.Texts(outputs, list(self._references.values())).outcomes(metric)
         if self.stated.task == TEXT_GENERATION:
             return [_pair(output) for output in outputs]
         truth = self.questions.examples.targets
         if not self.stated.is_labelled:
             return [(float(value), _number(output)) for value, output in zip(truth, outputs, strict=True)]
         places = {label: place for place, label in enumerate(self.questions.labels)}
-        return [self._outcome(int(t), places.get(output)) for t, output in zip(truth, outputs, strict=True)]
+        return [self._outcome(int(t), places.get(output), metric) for t, output in zip(truth, outputs, strict=True)]
 
     def declaration(self) -> dict[str, Any]:
         """What the hub is told: the definition decides the column a score stands in."""
@@ -70,18 +122,21 @@ class Suite:
             "name": self.name,
             "title": self.stated.title,
             "metric": self.stated.metric,
-            "items": len(self.questions),
+            "items": self.items,
             "labels": list(self.questions.labels),
             "baselines": self._baselines(),
             "definition": self._definition(),
         }
 
-    def _outcome(self, truth: int, answer: int | None) -> Outcome:
+    def _writing(self) -> dict[str, Any]:
+        return {key: getattr(self.stated, key) for key in WRITING}
+
+    def _outcome(self, truth: int, answer: int | None, metric: str) -> Outcome:
         if answer is None:
             raise SuiteError(f"{self.name} was given an answer that is none of its labels.")
-        if self.stated.metric == "accuracy":
+        if metric == "accuracy":
             return int(truth == answer)
-        if self.stated.positive is None:
+        if metric != "f1" or self.stated.positive is None:
             return truth, answer
         positive = self.questions.labels.index(self.stated.positive)
         return int(truth == positive), int(answer == positive)
@@ -93,6 +148,8 @@ class Suite:
             "positive": stated.positive,
             "max_length": stated.max_length if generates else None,
             "separator": stated.separator if generates else None,
+            "writing": self._writing() if stated.is_written else None,
+            "also": list(stated.also),
         }
         return {
             "task": stated.task,
@@ -124,15 +181,22 @@ class Suite:
             return {}
         truth = self.questions.examples.classes
         common = Counter(truth).most_common(1)[0][0]
-        return {"majority": metrics.score(self.stated.metric, [self._outcome(each, common) for each in truth])}
+        return {
+            "majority": metrics.score(
+                self.stated.metric, [self._outcome(each, common, self.stated.metric) for each in truth]
+            )
+        }
 
 
 def load_suite(stated: SuiteFile, *, datasets: Path | None = None, offline: bool = False) -> Suite:
     """The suite with its items. A copy of its data below the folder `datasets` goes before Hugging Face, which is
     asked, unless `offline`, for what is not in its cache.
 
-    Raises DataError when the data is not to be had, and SuiteError when it is not what the suite says.
+    Raises DataError when the data is not to be had, SuiteError when it is not what the suite says, and NotComputed when
+    this machine cannot compute the metric that ranks.
     """
+    if stated.is_written:
+        texts.require(stated.metric)
     questions = _questions(stated, datasets=datasets, offline=offline)
     if stated.is_local:
         _check_files(stated, questions)

@@ -12,6 +12,7 @@ from sdk.cli.terminal import App, clean, interval, pass_app, size
 if TYPE_CHECKING:
     from sdk.models import Leaderboard, LeaderboardRow
 
+_BESIDE_AT = 4  # the column that the metrics beside the ranking one come before
 _COLUMNS = ("#", "adapter", "score", "95% interval", "vectors", "head", "LoRA r=8", "× smaller", "base")
 _NUMBERS = ("#", "score", "vectors", "head", "LoRA r=8", "× smaller")
 
@@ -59,17 +60,20 @@ def _say_board(board: Leaderboard) -> None:
     if not board.rows:
         terminal.say(f"Nothing is ranked yet: `vera-hub eval OWNER/NAME --suite {clean(suite.name)}` asks for it.")
         return
-    terminal.say_table(_COLUMNS, [_row(row) for row in board.rows], right=_NUMBERS)
+    beside = tuple(board.rows[0].beside)
+    columns = (*_COLUMNS[:_BESIDE_AT], *map(clean, beside), *_COLUMNS[_BESIDE_AT:])
+    terminal.say_table(columns, [_row(row, beside) for row in board.rows], right=(*_NUMBERS, *beside))
     if sum(row.tied_with_best for row in board.rows) > 1:
         terminal.say("= not significantly different from the best (paired by item)")
 
 
-def _row(row: LeaderboardRow) -> tuple[object, ...]:
+def _row(row: LeaderboardRow, beside: tuple[str, ...]) -> tuple[object, ...]:
     return (
         f"{'=' if row.tied_with_best and row.rank > 1 else ''}{row.rank}",
         row.ref,
         f"{row.score:.4f}",
         interval(row.interval),
+        *(terminal.score_beside(row.beside.get(metric)) for metric in beside),
         size(row.vector_bytes),
         size(row.head_bytes),
         size(row.lora_bytes),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
 
-from sdk.cli.terminal import clean, interval
+from sdk.cli.terminal import clean, interval, score_beside
 from sdk.models import Comparison, Evaluation
 from vera.gating import Finding, Verdict
 
@@ -153,7 +153,11 @@ def _xml(suite: ET.Element) -> bytes:
 def _score_line(evaluation: Evaluation) -> str:
     if evaluation.score is None:
         return f"{clean(evaluation.state)}; `vera-hub eval {clean(evaluation.ref)} --suite {clean(evaluation.suite)} --wait` waits for it"
-    return f"{clean(evaluation.metric)} {evaluation.score:.4f}, 95% interval {interval(evaluation.interval)}, {evaluation.items:,} items"
+    return f"{clean(evaluation.metric)} {evaluation.score:.4f}, 95% interval {interval(evaluation.interval)}, {evaluation.items:,} items{_beside(evaluation)}"
+
+
+def _beside(evaluation: Evaluation) -> str:
+    return "".join(f"; {clean(metric)} {score_beside(found)}" for metric, found in evaluation.beside.items())
 
 
 def _verdict_line(verdict: Verdict, *, strict: bool) -> str:

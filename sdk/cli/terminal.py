@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.config import Config
     from sdk.errors import Unavailable
+    from sdk.models import ScoreBeside
 
 # C0 but tab and line feed, DEL, C1, and what turns the direction of text or hides in it.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
@@ -125,6 +126,11 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right
         table.add_row(*(Text(clean(cell)) for cell in row))
     is_screen = sys.stdout.isatty()
     Console(width=None if is_screen else _PIPED_WIDTH, highlight=False).print(table)
+
+
+def score_beside(found: ScoreBeside | None) -> str:
+    """The score of a metric that does not rank: `7.7889`, or that the worker could not compute it."""
+    return "not computed" if found is None else f"{found.score:.4f}"
 
 
 def interval(bounds: tuple[float, float] | None) -> str:

@@ -144,7 +144,9 @@ class Worker:
     def heartbeat(self, job: Mapping[str, Any]) -> Response:
         return self._report(job, "heartbeat")
 
-    def finish(self, job: Mapping[str, Any], outcomes: Sequence[object] = (1, 1, 1, 1, 0, 0, 0, 0)) -> Response:
+    def finish(
+        self, job: Mapping[str, Any], outcomes: Sequence[object] = (1, 1, 1, 1, 0, 0, 0, 0), **also: object
+    ) -> Response:
         return self._report(
             job,
             "result",
@@ -152,6 +154,7 @@ class Worker:
             outputs=["a" if outcome else "b" for outcome in outcomes],
             environment={"device": "cpu"},
             seconds=0.5,
+            **also,
         )
 
     def fail(self, job: Mapping[str, Any], *, retryable: bool) -> Response:

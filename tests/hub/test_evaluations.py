@@ -404,9 +404,29 @@ def test_results_that_do_not_fit_the_suite_are_refused(sqlite_hub: Hub) -> None:
     assert code_of(worker.finish(job, [1] * 7)) == (422, "RESULT_INVALID")
     assert code_of(worker.finish(job, [2] * 8)) == (422, "RESULT_INVALID")
     assert code_of(worker.finish(job, [[1, 1]] * 8)) == (422, "RESULT_INVALID")
-    assert code_of(worker.finish(job, [[1, 1, 1]] * 8)) == (422, "BODY_INVALID")
+    assert code_of(worker.finish(job, [[1, 1, 1]] * 8)) == (422, "RESULT_INVALID")
+    assert code_of(worker.finish(job, [[1] * 65] * 8)) == (422, "BODY_INVALID")
     assert _state(sqlite_hub, job["id"]) == "running"
     assert worker.finish(job).status_code == 204
+
+
+def test_scores_beside_the_one_that_ranks_are_those_the_suite_measures(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker(make_suite(also=["matthews", "f1"]))
+    _push(sqlite_hub)
+    job = worker.must_claim()
+    pairs = [[1, 1]] * 6 + [[0, 0], [0, 1]]
+
+    for wrong in ({"vibes": pairs}, {"pearson": pairs}, {"f1": pairs[1:]}, {"f1": [1] * 8}):
+        assert code_of(worker.finish(job, beside=wrong)) == (422, "RESULT_INVALID"), wrong
+    assert worker.finish(job, beside={"f1": pairs}).status_code == 204
+
+    done = sqlite_hub.get(f"/evaluations/{job['id']}").json()
+    assert round(done["beside"]["f1"]["score"], 9) == round(12 / 13, 9)
+    assert done["beside"]["f1"]["interval"][0] < 12 / 13
+    assert done["beside"]["matthews"] is None
+    (row,) = sqlite_hub.get("/leaderboards/demo/topics").json()["rows"]
+    assert row["beside"] == done["beside"]
 
 
 def test_suites_that_make_no_sense_are_refused(sqlite_hub: Hub) -> None:

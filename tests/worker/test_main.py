@@ -167,7 +167,7 @@ def test_a_folder_evaluated_without_a_hub_earns_for_each_item_what_the_hub_has_s
             str(row.id): row for row in session.scalars(select(db.Evaluation).options(undefer(db.Evaluation.outcomes)))
         }
         stored = [unpack(rows[each].outcomes) for each in ids]
-    assert [each.outcomes for each in local.answers(suite, folders, base=None, config=config)] == stored
+    assert [each.results.outcomes for each in local.answers(suite, folders, base=None, config=config)] == stored
 
 
 def test_an_adapter_whose_pair_is_stored_is_scored_like_the_same_one_with_a_drawn_pair(lab: Lab) -> None:

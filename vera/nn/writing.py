@@ -1,0 +1,75 @@
+"""A decoder writes: the texts that follow prompts, the same every time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vera.errors import DataError
+from vera.nn import inputs
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a text is written: the likeliest token at each step, or of several `beams` the likeliest text, whose
+    log-likelihood counts by its length to the power of `length_penalty`. No n-gram of `no_repeat_ngram` tokens comes
+    twice (0: any may)."""
+
+    max_new_tokens: int
+    beams: int = 1
+    length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+
+
+def written(
+    model: nn.Module, prompts: Sequence[str], writing: Writing, *, batch_size: int, max_length: int, separator: str
+) -> list[str]:
+    """What the decoder writes after each prompt and `separator`, up to the token that ends a text and without white space
+    around it. A prompt is cut at its beginning to what `max_length` leaves beside the new tokens. Raises DataError for a
+    tokenizer with no token that ends a text."""
+    tokenizer: Any = inputs.tokenizer_of(model)
+    if tokenizer.eos_token_id is None:
+        raise DataError("The base's tokenizer has no token that ends a text, so no text would end.")
+    items = _prompts(tokenizer, prompts, separator, max_length - writing.max_new_tokens)
+    was_training, found = model.training, dict[int, str]()
+    model.eval()
+    with torch.inference_mode():
+        for rows, chunk in inputs.batches_by_length(items, batch_size):
+            for row, ids in zip(rows, _continued(model, tokenizer, chunk, writing), strict=True):
+                found[row] = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
+    model.train(was_training)
+    return [found[row] for row in range(len(items))]
+
+
+def _prompts(tokenizer: Any, prompts: Sequence[str], separator: str, most: int) -> list[list[int]]:
+    """As training has them (`vera.nn.training.generation`)."""
+    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    ids: list[list[int]] = tokenizer([text and text + separator for text in prompts])["input_ids"]
+    return [(each or [start])[-most:] for each in ids]
+
+
+def _continued(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:
+    """The new tokens of each prompt. Prompts are padded at their beginning, so that what follows stands right behind them."""
+    from transformers import GenerationConfig
+
+    device, longest, end = next(model.parameters()).device, max(map(len, prompts)), tokenizer.eos_token_id
+    padding = [longest - len(ids) for ids in prompts]
+    ids = [[end] * pad + list(ids) for pad, ids in zip(padding, prompts, strict=True)]
+    mask = [[0] * pad + [1] * (longest - pad) for pad in padding]
+    config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        do_sample=False, num_beams=writing.beams, max_new_tokens=writing.max_new_tokens, eos_token_id=end, pad_token_id=end,
+        length_penalty=writing.length_penalty, no_repeat_ngram_size=writing.no_repeat_ngram, early_stopping=False,
+    )  # fmt: skip
+    # What a configuration leaves open is taken from the base's own, which is no part of a suite.
+    own, model.generation_config = model.generation_config, config
+    try:
+        tokens: Tensor = model.generate(
+            input_ids=torch.tensor(ids, device=device), attention_mask=torch.tensor(mask, device=device)
+        )
+    finally:
+        model.generation_config = own
+    return [row[longest:] for row in tokens.tolist()]
