@@ -95,6 +95,29 @@ def gc(*, data_dir: Path | None, grace_hours: int, is_rehearsal: bool) -> None:
     click.echo(f"{cleared.blobs} files, {cleared.size_bytes:,} bytes, {verb}.")
 
 
+@admin.command()
+@data_option
+@click.option("--suite", metavar="SUITE", help="Only what this suite has scored.")
+@click.option("--dry-run", "is_rehearsal", is_flag=True, help="Only say what would change.")
+@click.pass_context
+def rescore(context: click.Context, /, *, data_dir: Path | None, suite: str | None, is_rehearsal: bool) -> None:
+    """Compute every score anew from the outcomes that are stored. No adapter is run.
+
+    Exit status 1 when there are outcomes that give no score.
+    """
+    from hub.care.rescoring import rescore as rescored
+
+    changed = wrong = 0
+    with _parts(data_dir) as (database, _):
+        for each in rescored(database, suite=suite, is_rehearsal=is_rehearsal):
+            changed, wrong = changed + (each.after is not None), wrong + (each.after is None)
+            numbers = [f"{one[0]:.6f} [{one[1]:.6f}, {one[2]:.6f}]" for one in (each.before, each.after) if one]
+            click.echo(f"{each.ref} on {each.suite}, {each.metric}: {each.detail or ' → '.join(numbers)}")
+    verb = "would change" if is_rehearsal else "have changed"
+    click.echo(f"{changed} scores {verb}, {wrong} cannot be computed.", err=True)
+    context.exit(1 if wrong else 0)
+
+
 @admin.command(name="export")
 @folder_argument
 @data_option

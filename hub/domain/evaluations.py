@@ -166,6 +166,12 @@ def unpack(data: bytes) -> list[Outcome]:
     return outcomes
 
 
+def unpack_beside(data: bytes) -> dict[str, list[Outcome]]:
+    """The outcomes of each metric beside the one that ranks."""
+    outcomes: dict[str, list[Outcome]] = json.loads(zlib.decompress(data))
+    return outcomes
+
+
 def find_suite(session: Session, name: str) -> Suite:
     """Raises NotFound."""
     suite = suites.current(session, name)

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, bindparam, case, func, literal, select, update
-from sqlalchemy.orm import Session, aliased, joinedload
+from sqlalchemy.orm import Session, aliased, joinedload, undefer
 
 from hub.db.models import Account, Adapter, Base, Evaluation, Suite, Version, Worker
 from hub.db.queries.inserting import insert_from, insert_new
@@ -54,6 +54,27 @@ def scored(session: Session, evaluation_id: int) -> Scored | None:
     """A finished evaluation, or None when it is not finished."""
     row = session.execute(_scored().where(Evaluation.id == evaluation_id)).first()
     return Scored(*row) if row else None
+
+
+def done_after(session: Session, evaluation_id: int, suite: str | None, *, limit: int) -> Sequence[Evaluation]:
+    """Finished evaluations beyond an id, with all that was found, those by a suite of this name or by any."""
+    query = _with_names().options(undefer(Evaluation.outcomes), undefer(Evaluation.beside_outcomes))
+    query = query.where(Evaluation.state == "done", Evaluation.id > evaluation_id)
+    if suite is not None:
+        query = query.where(Evaluation.suite_id.in_(select(Suite.id).where(Suite.name == suite)))
+    return session.scalars(query.order_by(Evaluation.id).limit(limit)).all()
+
+
+def rewrite_scores(
+    session: Session, evaluation_id: int, ranked: Sequence[float | None], beside: dict[str, list[float]]
+) -> None:
+    """Gives a finished evaluation other numbers: score, low and high, and those of the metrics beside."""
+    score, low, high = ranked
+    session.execute(
+        update(Evaluation)
+        .where(Evaluation.id == evaluation_id, Evaluation.state == "done")
+        .values(score=score, low=low, high=high, beside=beside)
+    )
 
 
 def board(
