@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fastapi import Request
+from sqlalchemy.orm import Session
 
 from hub.access.limits import NEW_ADAPTERS, count
 from hub.access.services import Services
@@ -21,9 +24,10 @@ def publish(
     namespace: str,
     name: str,
     built_on: int | None = None,
+    then: Callable[[Session, Published], None] | None = None,
 ) -> Published:
     """Keeps what is large, the stored pair among it where the push brings one, and then publishes in one short
-    transaction. Raises what `publish_version` does."""
+    transaction, of which `then` is the end. Raises what `publish_version` does."""
     if parts.objects is not None:
         with parts.database.reading() as session:
             publishing.require_base(session, upload.manifest)
@@ -38,6 +42,8 @@ def publish(
         )
         if published.is_adapter_new:
             count_new_adapter(request, parts, principal)
+        if then is not None:
+            then(session, published)
         return published
 
 

@@ -375,6 +375,48 @@ class VersionFile(Table):
     size_bytes: Mapped[int]
 
 
+class Draft(Table):
+    """A commit over the Hugging Face Hub's wire that is no version: what it has beside the files of the version
+    beneath it, or all there is while there is none. `is_main` says that it was made on `main`."""
+
+    __tablename__ = "drafts"
+    __table_args__ = (Index("ix_drafts_adapter_id_beneath_id", "adapter_id", "beneath_id", "id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id", ondelete="CASCADE"))
+    beneath_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"), index=True)
+    commit: Mapped[str] = mapped_column(String(40), unique=True)
+    # The commit before it, a draft's or a version's; NULL for the first.
+    parent: Mapped[str | None] = mapped_column(String(40))
+    is_main: Mapped[bool]
+    message: Mapped[str] = mapped_column(Text)
+    created_by_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    created_at: Mapped[datetime]
+
+    created_by: Mapped[Account] = relationship(lazy="raise")
+
+
+class DraftFile(Table):
+    __tablename__ = "draft_files"
+
+    draft_id: Mapped[int] = mapped_column(ForeignKey("drafts.id", ondelete="CASCADE"), primary_key=True)
+    path: Mapped[str] = mapped_column(String(255), primary_key=True)
+    sha256: Mapped[str] = mapped_column(ForeignKey("blobs.sha256"), index=True)
+    size_bytes: Mapped[int]
+
+
+class DraftName(Table):
+    """A branch beside `main`, or a tag of a draft: a name of a commit."""
+
+    __tablename__ = "draft_names"
+    __table_args__ = (CheckConstraint("kind IN ('branch', 'tag')", name="kind"),)
+
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(6), primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    commit: Mapped[str] = mapped_column(String(40))
+
+
 class Alias(Table):
     """A name that a version has for now. `move_id` is the move that made it so."""
 

@@ -1,25 +1,31 @@
-"""Commits: changes to the files of an adapter's newest version, which make the next one.
+"""Commits: changes to the files of an adapter, which make its next version, or a draft.
 
-A commit is a push. What it leaves unsaid stands as it is in the version before; what it says is checked, sealed and
-published like any other push. It names what it builds on, so that nobody's work is undone by who has not seen it.
+A commit that leaves `main` with another whole adapter is a push: what it leaves unsaid stands as it is in the version
+before; what it says is checked, sealed and published like any other push. Everything else that it holds is kept as a
+draft. It names what it builds on, so that nobody's work is undone by who has not seen it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize
-from hub.db.queries import versions
-from hub.domain import adopting, blobs, openings
+from hub.db.models import Adapter, Draft
+from hub.db.queries import adapters, drafts, versions
+from hub.domain import adopting, blobs, drafting, openings, snapshots
 from hub.domain.adopting import KnownBase
 from hub.domain.catalog import find_adapter, head_of
-from hub.domain.publishing import head_changed
-from hub.domain.views import VersionSummary
+from hub.domain.drafting import ATTRIBUTES_FILE, Loose
+from hub.domain.openings import EMPTY_COMMIT
+from hub.domain.publishing import Quota, head_changed
+from hub.domain.snapshots import MAIN
+from hub.domain.views import FileView, VersionSummary
 from hub.errors import Conflict, Invalid, NotFound
-from hub.storage.blobs import BlobStore
+from hub.storage.blobs import BlobStore, sha256_of
 from vera import archive as archives
 from vera.archive import MAX_BYTES, Archive
 from vera.errors import RecipeError
@@ -39,12 +45,42 @@ class Changes:
 
 @dataclass(frozen=True)
 class Head:
-    """What the next commit builds on: the newest version and its files; number 0 is an adapter without one."""
+    """What the next commit builds on: a version and its files, and what a draft has beside them, or while `number` is 0,
+    at all. `loose` are the bytes of those files of a draft that an adapter may be made of."""
 
     number: int
     commit: str
     digest: str | None = None
     files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    version_id: int | None = None
+    kept: Mapping[str, FileView] = field(default_factory=dict)
+    loose: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    branch: str = MAIN
+    is_draft: bool = False
+    # There are versions, and none of them can be had.
+    is_withheld: bool = False
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The files as a commit leaves them: those that an adapter may be made of, and those beside them."""
+
+    files: Mapping[str, bytes] = field(repr=False)
+    beside: Loose
+
+    @property
+    def missing(self) -> str:
+        """What it has not that an adapter has, in words."""
+        return snapshots.missing_of(self.files)
+
+    @property
+    def is_whole(self) -> bool:
+        return not self.missing
+
+    def as_draft(self, head: Head) -> Loose:
+        """All of it that is no file of the version which the head is."""
+        new = {path: data for path, data in self.files.items() if head.files.get(path) != data}
+        return Loose(self.beside.kept, {**new, **self.beside.new})
 
 
 @dataclass(frozen=True)
@@ -66,46 +102,98 @@ class Prepared:
         return *self.notes, saved
 
 
-def find_head(session: Session, principal: Principal, objects: BlobStore | None, *, namespace: str, name: str) -> Head:
-    """Raises NotFound and Forbidden."""
+def find_head(
+    session: Session, principal: Principal, objects: BlobStore | None, *, namespace: str, name: str, branch: str = MAIN
+) -> Head:
+    """The last commit of the branch. Raises NotFound and Forbidden."""
     opening = openings.find(session, principal, namespace, name)
-    if opening is not None:
-        authorize(principal, Action.PUSH, Resource(namespace, name, opening.is_private))
-        return Head(0, openings.EMPTY_COMMIT)
-    version = head_of(session, find_adapter(session, principal, namespace, name, to=Action.PUSH))
+    adapter = opening or find_adapter(session, principal, namespace, name, to=Action.PUSH)
+    authorize(principal, Action.PUSH, Resource(namespace, name, adapter.is_private))
+    if branch != MAIN:
+        return _head_of_branch(session, adapter, objects, branch)
+    version = None if opening else head_of(session, adapter)
+    if version is None and opening is None:
+        return Head(0, EMPTY_COMMIT, is_withheld=True)
+    draft = drafts.newest_on_main(session, adapter.id, version.id if version else None)
+    return _head(session, objects, version_id=version.id if version else None, draft=draft, branch=MAIN)
+
+
+def _head_of_branch(session: Session, adapter: Adapter, objects: BlobStore | None, branch: str) -> Head:
+    named = drafts.find_name(session, adapter.id, "branch", branch[:100])
+    if named is None:
+        raise NotFound(
+            f"{branch[:100]} is no branch: commit to {MAIN}, or make the branch first (`create_branch`).",
+            code="VERSION_UNKNOWN",
+        )
+    version = versions.by_commit(session, adapter.id, named.commit)
+    if version is not None:
+        return _head(session, objects, version_id=version.id, draft=None, branch=branch)
+    draft = next(iter(drafts.by_commit_prefix(session, adapter.id, named.commit)), None)
+    return _head(session, objects, version_id=draft.beneath_id if draft else None, draft=draft, branch=branch)
+
+
+def _head(
+    session: Session, objects: BlobStore | None, *, version_id: int | None, draft: Draft | None, branch: str
+) -> Head:
+    def read(sha256: str) -> bytes:
+        return blobs.bytes_of(blobs.locate(session, sha256), objects)
+
+    version = versions.by_id(session, version_id) if version_id is not None else None
+    kept = {file.path: file for file in snapshots.files_at(session, None, draft).values()}
+    loose = {path: read(kept[path].sha256) for path in kept.keys() & MAX_BYTES.keys()}
+    commit = draft.commit if draft else version.commit if version else EMPTY_COMMIT
     if version is None:
-        return Head(0, openings.EMPTY_COMMIT)
-    files = {
-        file.path: blobs.bytes_of(blobs.locate(session, file.sha256), objects)
-        for file in versions.files_of(session, version.id)
-    }
-    return Head(version.number, version.commit, version.digest, files)
+        return Head(0, commit, kept=kept, loose=loose, branch=branch, is_draft=draft is not None)
+    files = {file.path: read(file.sha256) for file in versions.files_of(session, version.id)}
+    return Head(version.number, commit, version.digest, files, version.id, kept, loose, branch, draft is not None)
 
 
-def files_after(head: Head, changes: Changes) -> Mapping[str, bytes]:
-    """The files as the commit leaves them. Raises Invalid for what is no file of an adapter, and NotFound for the
-    removal of what is not there."""
+def tree_after(head: Head, changes: Changes) -> Tree:
+    """The files as the commit leaves them. Raises Invalid for what can be no file, and NotFound for the removal of what
+    is not there."""
     for path in changes.added:
-        require_known_path(path)
-    files = dict(head.files)
-    for path in changes.removed:
-        if path not in files:
-            raise NotFound(
-                f"A file with this name doesn't exist: {path[:200]}. The adapter has {', '.join(files) or 'no files'}.",
-                code="FILE_UNKNOWN",
-                commit=head.commit,
-            )
-        if path == CARD_FILE:
-            files[path] = b""
-        elif WEIGHTS_FILE in changes.added:
-            del files[path]
-        else:
-            raise Invalid(
-                f"{path} cannot be taken out: an adapter is whole or it is none. Push another one in its place.",
-                code="FILE_MISSING",
-                path=path,
-            )
-    return {**files, **changes.added}
+        drafting.check_path(path)
+    files = {**head.files, **head.loose}
+    kept = {path: file for path, file in head.kept.items() if path not in files}
+    for wanted in changes.removed:
+        gone = [path for path in (*files, *kept) if path == wanted or path.startswith(f"{wanted}/")]
+        if not gone:
+            raise _not_there(head, wanted, [*files, *kept])
+        for path in gone:
+            if path in head.files:
+                _take_out(files, path, changes)
+            else:
+                files.pop(path, None)
+                kept.pop(path, None)
+    new = {path: data for path, data in changes.added.items() if path not in MAX_BYTES}
+    beside = Loose({path: file for path, file in kept.items() if path not in new}, new)
+    return Tree({**files, **{path: data for path, data in changes.added.items() if path in MAX_BYTES}}, beside)
+
+
+def _take_out(files: dict[str, bytes], path: str, changes: Changes) -> None:
+    """Takes a file of a version out, where what stays is an adapter."""
+    if path == CARD_FILE:
+        files[path] = b""
+    elif WEIGHTS_FILE in changes.added:
+        files.pop(path)
+    else:
+        raise Invalid(
+            f"{path} cannot be taken out: an adapter is whole or it is none. Push another one in its place.",
+            code="FILE_MISSING",
+            path=path,
+        )
+
+
+def is_unchanged(head: Head, tree: Tree) -> bool:
+    """True for a commit that changes nothing."""
+    return tree.files == {**head.files, **head.loose} and is_unchanged_beside(head, tree)
+
+
+def is_unchanged_beside(head: Head, tree: Tree) -> bool:
+    """True for a commit that changes nothing beside the adapter."""
+    had = {path: file.sha256 for path, file in head.kept.items() if path not in MAX_BYTES}
+    has = {path: file.sha256 for path, file in tree.beside.kept.items()}
+    return had == {**has, **{path: sha256_of(data) for path, data in tree.beside.new.items()}}
 
 
 def checkpoint_in(head: Head, files: Mapping[str, bytes]) -> PeftCheckpoint | None:
@@ -157,16 +245,124 @@ def require_not_earlier(head: Head, version: VersionSummary) -> None:
         )
 
 
-def is_known_path(path: str) -> bool:
-    return path in MAX_BYTES
-
-
-def require_known_path(path: str) -> None:
-    """Raises Invalid."""
-    if not is_known_path(path):
+def require_place_for_draft(head: Head, tree: Tree) -> None:
+    """Raises Invalid for what makes no version and can be no draft either."""
+    if head.branch != MAIN and (tree.is_whole if head.number == 0 else tree.files != head.files):
         raise Invalid(
-            f"{path[:200]!r} is no file of an adapter, which has {', '.join(MAX_BYTES)} and nothing else: leave it out "
-            "(`hf upload --exclude`, `ignore_patterns`).",
-            code="FILE_UNKNOWN_HERE",
-            path=path[:200],
+            f"An adapter is committed to {MAIN}, where it is checked and becomes a version: a branch holds what lies beside "
+            f"it. Commit it to {MAIN}, and let an alias mean the version that it makes (`create_tag`, `vera-hub alias set`).",
+            code="BRANCH_UNSUPPORTED",
         )
+    if head.is_withheld:
+        raise Invalid(
+            "None of its versions can be had, so nothing can be put beside one: push a whole adapter first.",
+            code="VERSION_UNKNOWN",
+        )
+    for path, data in tree.files.items():
+        if len(data) > MAX_BYTES[path]:
+            raise Invalid(f"{path} has {len(data):,} bytes, and may have {MAX_BYTES[path]:,}.", code="FILE_TOO_LARGE")
+
+
+def beside_version(tree: Tree) -> Loose:
+    """What goes on beside a new version."""
+    kept = {path: file for path, file in tree.beside.kept.items() if path != ATTRIBUTES_FILE}
+    return replace(tree.beside, kept=kept)
+
+
+def keep_draft(
+    session: Session,
+    principal: Principal,
+    head: Head,
+    loose: Loose,
+    *,
+    namespace: str,
+    name: str,
+    message: str,
+    quota: Quota,
+    outside: Mapping[str, datetime],
+) -> str:
+    """Keeps `loose` as the next draft of the head's branch, and gives its commit. Raises PreconditionFailed when the
+    head is another by now, and what `drafting.add` does."""
+    adapter = hold(session, principal, namespace, name)
+    _require_head(session, adapter, head)
+    draft = drafting.add(
+        session,
+        principal,
+        adapter,
+        loose,
+        message=message,
+        parent=None if head.commit == EMPTY_COMMIT else head.commit,
+        beneath_id=head.version_id,
+        is_main=head.branch == MAIN,
+        quota=quota,
+        outside=outside,
+    )
+    if head.branch != MAIN:
+        drafts.set_name(session, adapter.id, "branch", head.branch, draft.commit)
+    return draft.commit
+
+
+def keep_beside(
+    session: Session,
+    principal: Principal,
+    head: Head,
+    version: VersionSummary,
+    loose: Loose,
+    *,
+    namespace: str,
+    name: str,
+    message: str,
+    quota: Quota,
+    outside: Mapping[str, datetime],
+) -> str:
+    """Keeps `loose` beside the version that was just made of the head, and gives the commit that `main` is then."""
+    adapter = hold(session, principal, namespace, name)
+    before = drafts.newest_on_main(session, adapter.id, head.version_id)
+    if (before.commit if before else None) != (head.commit if head.is_draft else None):
+        raise head_changed(expected=head.commit, got=before.commit if before else None)
+    if not loose.kept and not loose.new:
+        return version.commit
+    row = versions.by_commit(session, adapter.id, version.commit)
+    assert row is not None, "it was published in this transaction"
+    return drafting.add(
+        session,
+        principal,
+        adapter,
+        loose,
+        message=message,
+        parent=version.commit,
+        beneath_id=row.id,
+        quota=quota,
+        outside=outside,
+    ).commit
+
+
+def hold(session: Session, principal: Principal, namespace: str, name: str) -> Adapter:
+    """The adapter, which `principal` may push to, locked until the transaction ends. Raises NotFound and Forbidden."""
+    found = openings.find(session, principal, namespace, name) or find_adapter(session, principal, namespace, name)
+    authorize(principal, Action.PUSH, Resource(namespace, name, found.is_private))
+    adapter = adapters.hold(session, found.account_id, found.name)
+    assert adapter is not None, "it was found in this transaction"
+    return adapter
+
+
+def _require_head(session: Session, adapter: Adapter, head: Head) -> None:
+    """Raises PreconditionFailed when the head is not the last commit of its branch any more."""
+    if head.branch != MAIN:
+        named = drafts.find_name(session, adapter.id, "branch", head.branch)
+        now = named.commit if named else None
+    else:
+        version = head_of(session, adapter) if adapter.last_number else None
+        draft = drafts.newest_on_main(session, adapter.id, version.id if version else None)
+        now = draft.commit if draft else version.commit if version else EMPTY_COMMIT
+    if now != head.commit:
+        raise head_changed(expected=head.commit, got=now)
+
+
+def _not_there(head: Head, path: str, files: Sequence[str]) -> NotFound:
+    shown = ", ".join(files[:20]) or "no files"
+    return NotFound(
+        f"A file with this name doesn't exist: {path[:200]}. The adapter has {shown}.",
+        code="FILE_UNKNOWN",
+        commit=head.commit,
+    )

@@ -23,7 +23,7 @@ EMPTY_COMMIT = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 def open_adapter(
     session: Session, principal: Principal, namespace: str, name: str, *, is_private: bool, quota: Quota = NO_QUOTA
-) -> None:
+) -> Adapter:
     """Makes `namespace/name`, without a version.
 
     Raises RefError for an impossible name, Conflict for one that is there or looks like one that is, and Forbidden.
@@ -53,6 +53,9 @@ def open_adapter(
     require_unmoved(session, owner_id, wanted)
     _require_place(session, owner_id, quota)
     record(session, principal, Change.ADAPTER_OPENED, wanted.id, {"visibility": "private" if is_private else "public"})
+    made = adapters.hold(session, owner_id, name)
+    assert made is not None, "it was made in this transaction"
+    return made
 
 
 def find(session: Session, reader: Principal | None, namespace: str, name: str) -> Adapter | None:

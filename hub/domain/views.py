@@ -163,6 +163,16 @@ class VersionSummary:
     deleted: str | None
 
 
+@dataclass(frozen=True)
+class CommitView:
+    """A commit as a git-like hub has it: a version's, or a draft's."""
+
+    commit: str
+    message: str
+    created_at: datetime
+    created_by: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class AliasView:
     """What an alias means. `revision` grows with every move; `protected` says that moving it takes a maintainer."""

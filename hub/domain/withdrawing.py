@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Action, Principal, Scope
 from hub.db import session as db
 from hub.db.models import Adapter, Version
-from hub.db.queries import aliases, evaluations, versions
+from hub.db.queries import aliases, drafts, evaluations, versions
 from hub.domain.audit import Change, record
 from hub.domain.catalog import hold_adapter, require_served, select_version, version_detail
 from hub.domain.evaluations import enqueue_for_version
@@ -221,6 +221,7 @@ def _remove_aliases(
 def _bury(session: Session, version: Version, reason: str) -> None:
     at = db.now(session)
     versions.drop_files(session, version.id)
+    drafts.remove_on(session, version.id)
     evaluations.fail_open(session, version.id, at=at, reason="The version was deleted.")
     version.deleted_at, version.delete_reason = at, reason
     version.card_html, version.message, version.source, version.stored_projection = "", None, None, None

@@ -9,7 +9,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
-from hub.domain.committing import Changes, require_known_path
+from hub.domain.committing import Changes
+from hub.domain.drafting import check_path
 from hub.errors import Invalid, Malformed
 from hub.hf.schemas import CommitHeader, CommittedFile, FileLine, RemovedPath
 
@@ -62,7 +63,7 @@ class CommitReader:
                 raise _malformed(f"it does {key[:40]!r}, which is not done here")
 
     def _add(self, file: CommittedFile) -> None:
-        require_known_path(file.path)  # before its bytes are kept
+        check_path(file.path)  # before its bytes are kept
         if file.path in self.added:
             raise _malformed(f"it sends {file.path} twice")
         self.added[file.path] = file.content

@@ -58,15 +58,15 @@ def whole(
     request: Request, session: Session, parts: Services, found: Snapshot, *, with_git_names: bool = False
 ) -> shapes.Json:
     """Everything there is to say of a model at a version. `with_git_names` says what git calls its files, too."""
-    if found.version is None:
-        return shapes.opening(found)
-    reader: Principal | None = request.state.principal
-    namespace, _, name = found.id.partition("/")
-    ref = AdapterRef(namespace, name, found.commit)
-    detail = catalog.resolve_version(session, reader, ref)
     names = None
     if with_git_names:
         names = snapshots.git_names(session, parts.git_names, parts.objects, list(found.files.values()))
+    if found.version is None:
+        return shapes.opening(found, names)
+    reader: Principal | None = request.state.principal
+    namespace, _, name = found.id.partition("/")
+    ref = AdapterRef(namespace, name, found.version.commit)
+    detail = catalog.resolve_version(session, reader, ref)
     card = blobs.bytes_of(blobs.locate(session, found.file(CARD_FILE).sha256), parts.objects).decode()
     fetched = downloads.of_adapter(session, reader, ref.namespace, ref.name, days=_RECENT_DAYS)
     card_data, here = front_matter_or_nothing(card), hub_url(request)

@@ -31,7 +31,9 @@ def as_refusal(request: Request, problem: Problem) -> Response | None:
 def refuse(problem: Problem, more: Mapping[str, object] | None = None) -> Response:
     """The problem, and what `more` clients read from such a refusal."""
     body = {"error": problem.detail, "code": problem.code, "facts": problem.facts, **(more or {})}
-    headers = {"Cache-Control": "no-store", "X-Error-Message": header_line(problem.detail), **problem.headers}
+    if problem.code == "ADAPTER_UNKNOWN":  # clients add what to do, in the sentence that their users look for
+        body["error"] = "Repository not found"
+    headers = {"Cache-Control": "no-store", "X-Error-Message": header_line(str(body["error"])), **problem.headers}
     if problem.code in _THEIR_CODES:
         headers["X-Error-Code"] = _THEIR_CODES[problem.code]
     if "commit" in problem.facts:  # "this commit has no such file" is remembered, "there is no such file" is not

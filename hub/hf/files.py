@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy.orm import Session
@@ -14,9 +15,10 @@ from hub.access.fetching import note_fetch
 from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services
 from hub.api.responses import ALWAYS_ASK, FOR_EVER, TO_NOBODY_ELSE, answer, is_known
-from hub.domain import blobs, catalog, snapshots
+from hub.auth.policy import Principal
+from hub.domain import blobs, catalog, histories, snapshots
 from hub.domain.snapshots import Snapshot, find_snapshot
-from hub.domain.views import FileView, VersionSummary
+from hub.domain.views import CommitView, FileView
 from hub.errors import Malformed, NotFound
 from hub.hf import shapes
 from hub.hf.addresses import whole
@@ -41,21 +43,33 @@ def list_tree(
     session: Reading,
     parts: HubParts,
     expand: bool = False,
+    recursive: bool = False,
 ) -> Response:
-    """The files of a revision. There are no folders in an adapter."""
+    """The files and folders of a revision."""
     found = find_snapshot(session, reader, namespace, name, whole(revision))
-    return answer(request, _entries(session, parts, found, list(found.files.values()), expand=expand))
+    return answer(request, _tree(session, parts, reader, found, "", expand=expand, recursive=recursive))
 
 
 @router.get("/api/models/{namespace}/{name}/tree/{revision}/{path:path}")
-def list_folder(reader: Reader, *, namespace: str, name: str, revision: str, path: str, session: Reading) -> Response:
-    """Nothing: there are no folders in an adapter."""
-    found = find_snapshot(session, reader, namespace, name, whole(revision))
-    raise NotFound(
-        f"{found.ref} has no folder {path[:200]}: its files lie side by side.",
-        code="FILE_UNKNOWN",
-        commit=found.commit,
-    )
+def list_folder(
+    request: Request,
+    reader: Reader,
+    *,
+    namespace: str,
+    name: str,
+    revision: str,
+    path: str,
+    session: Reading,
+    parts: HubParts,
+    expand: bool = False,
+    recursive: bool = False,
+) -> Response:
+    """The files and folders of a folder."""
+    found, folder = find_snapshot(session, reader, namespace, name, whole(revision)), whole(path).strip("/")
+    shown = _tree(session, parts, reader, found, f"{folder}/", expand=expand, recursive=recursive)
+    if not shown:
+        raise NotFound(f"{found.ref} has no folder {folder[:200]}.", code="FILE_UNKNOWN", commit=found.commit)
+    return answer(request, shown)
 
 
 async def paths_of(request: Request, _: Reader, parts: HubParts) -> Mapping[str, list[str]]:
@@ -85,7 +99,7 @@ def describe_paths(
     found = find_snapshot(session, reader, namespace, name, whole(revision))
     files = [found.files[path] for path in form.get("paths", []) if path in found.files]
     expand = form.get("expand", [""])[-1].lower() == "true"
-    return answer(request, _entries(session, parts, found, files, expand=expand))
+    return answer(request, _entries(session, parts, reader, found, files, expand=expand))
 
 
 @router.api_route("/{namespace}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
@@ -96,7 +110,11 @@ def resolve(
     with parts.database.reading() as session:
         found = find_snapshot(session, reader, namespace, name, whole(revision))
         file = found.file(whole(path))
-        adapter, first_fetched = catalog.require_file(session, reader, AdapterRef(namespace, name), file.sha256)
+        is_loose = found.is_loose(file)
+        if is_loose:
+            snapshots.require_loose_given(session, reader, namespace, name, file.path)
+        else:
+            adapter, first_fetched = catalog.require_file(session, reader, AdapterRef(namespace, name), file.sha256)
         headers = _headers(found, file, whole(revision))
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
@@ -104,7 +122,8 @@ def resolve(
             headers["Content-Length"] = str(file.size_bytes)
             return Response(b"", 200, headers, "application/octet-stream")
         stored = blobs.locate(session, file.sha256)
-    note_fetch(request, parts, reader, adapter=adapter, sha256=file.sha256, first_fetched=first_fetched)
+    if not is_loose:
+        note_fetch(request, parts, reader, adapter=adapter, sha256=file.sha256, first_fetched=first_fetched)
     return _part_of(blobs.bytes_of(stored, parts.objects), request.headers.get("range"), headers)
 
 
@@ -118,7 +137,7 @@ def _headers(found: Snapshot, file: FileView, revision: str) -> dict[str, str]:
         "Cache-Control": TO_NOBODY_ELSE if found.is_private or found.gate else for_anybody,
         "Vary": "Authorization",
         "Accept-Ranges": "bytes",
-        "Content-Disposition": f'attachment; filename="{file.path}"',
+        "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.path.rpartition('/')[2])}",
     }
 
 
@@ -138,8 +157,41 @@ def _part_of(data: bytes, wanted: str | None, headers: dict[str, str]) -> Respon
 
 
 def _entries(
-    session: Session, parts: Services, found: Snapshot, files: list[FileView], *, expand: bool
+    session: Session,
+    parts: Services,
+    reader: Principal | None,
+    found: Snapshot,
+    files: Sequence[FileView],
+    *,
+    expand: bool,
 ) -> list[shapes.Json]:
     names = snapshots.git_names(session, parts.git_names, parts.objects, files)
-    changed: Mapping[str, VersionSummary] = snapshots.last_changes(session, found) if expand else {}
+    changed: Mapping[str, CommitView] = histories.last_changes(session, reader, found) if expand else {}
     return [shapes.entry(file, names[file.path], changed.get(file.path)) for file in files]
+
+
+def _tree(
+    session: Session,
+    parts: Services,
+    reader: Principal | None,
+    found: Snapshot,
+    prefix: str,
+    *,
+    expand: bool,
+    recursive: bool,
+) -> list[shapes.Json]:
+    """What lies below `prefix`, folders first; all of it, or what lies there directly."""
+    below = [file for path, file in found.files.items() if path.startswith(prefix)]
+    paths = [file.path.removeprefix(prefix) for file in below]
+    folders = {"/".join(path.split("/")[: depth + 1]) for path in paths for depth in range(path.count("/"))}
+    if not recursive:
+        below = [file for file, path in zip(below, paths, strict=True) if "/" not in path]
+        folders = {folder for folder in folders if "/" not in folder}
+    shown = [shapes.folder(f"{prefix}{folder}", _name_of(found, f"{prefix}{folder}/")) for folder in sorted(folders)]
+    return shown + _entries(session, parts, reader, found, below, expand=expand)
+
+
+def _name_of(found: Snapshot, prefix: str) -> str:
+    """40 hex digits that are others when anything in the folder is."""
+    below = [(path, file.sha256) for path, file in found.files.items() if path.startswith(prefix)]
+    return hashlib.sha256(repr(below).encode()).hexdigest()[:40]

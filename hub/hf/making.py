@@ -12,7 +12,7 @@ from hub.api.bodies import JsonBody
 from hub.api.errors import problem_of
 from hub.api.responses import answer, hub_url
 from hub.auth.policy import Action, Principal
-from hub.domain import access, aliases, catalog, moving, openings
+from hub.domain import access, aliases, catalog, drafting, moving, naming, openings
 from hub.domain.aliases import Expected
 from hub.domain.snapshots import MAIN, find_snapshot
 from hub.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFailed
@@ -20,7 +20,15 @@ from hub.hf import shapes
 from hub.hf.addresses import whole
 from hub.hf.errors import refuse
 from hub.hf.permission import Wired
-from hub.hf.schemas import NewRepository, NewTag, OldRepository, Renaming, RepositorySettings
+from hub.hf.schemas import (
+    NewBranch,
+    NewRepository,
+    NewTag,
+    OldRepository,
+    Renaming,
+    RepositorySettings,
+    Squashing,
+)
 from vera.ref import AdapterRef
 
 router = APIRouter(prefix="/api", include_in_schema=False)
@@ -28,6 +36,7 @@ router = APIRouter(prefix="/api", include_in_schema=False)
 # The address does not say in which namespace: the domain asks for the role there.
 Maker = Annotated[Principal, Depends(Wired(Action.PUSH))]
 Manager = Annotated[Principal, Depends(Wired(Action.MANAGE_ADAPTER))]
+Pusher = Annotated[Principal, Depends(Wired(Action.PUSH))]
 Tagger = Annotated[Principal, Depends(Wired(Action.SET_ALIAS))]
 
 
@@ -42,14 +51,17 @@ def create(
 ) -> Response:
     """Make an adapter that waits for its first version. 409 with its address when it is there."""
     _require_model(body.type)
-    namespace, name = _namespace(principal, body), body.name.rpartition("/")[2]
+    namespace, name = _namespace(principal, body), body.name.rpartition("/")[2].lower()  # as all names are here
     shown = {
         "url": f"{hub_url(request)}/{namespace}/{name}",
         "name": f"{namespace}/{name}",
         "id": f"{namespace}/{name}",
     }
     try:
-        openings.open_adapter(session, principal, namespace, name, is_private=body.is_private, quota=quota_of(parts))
+        made = openings.open_adapter(
+            session, principal, namespace, name, is_private=body.is_private, quota=quota_of(parts)
+        )
+        drafting.begin(session, principal, made)
     except Conflict as error:
         if error.code != "ADAPTER_EXISTS":  # 409 would mean that it is there, and clients would go on
             raise Invalid(str(error), code=error.code, **error.facts) from error
@@ -130,10 +142,12 @@ def create_tag(
     body: Annotated[NewTag, Depends(JsonBody(NewTag))],
     session: Writing,
 ) -> Response:
-    """Let a new alias mean a version. One that is there is moved with `vera-hub alias set`, on purpose."""
+    """Let a new alias mean a version, or name a draft. An alias that is there is moved with `vera-hub alias set`, on
+    purpose."""
     found = find_snapshot(session, principal, namespace, name, whole(revision))
     if found.version is None:
-        raise NotFound(f"{found.id} has no version that a tag could mean: push one first.", code="VERSION_UNKNOWN")
+        naming.create_tag(session, principal, found, body.tag)
+        return answer(request, shapes.tag(body.tag, found.commit))
     ref = AdapterRef(namespace, name, f"v{found.version.version}")
     try:
         view, _ = aliases.set_alias(session, principal, ref, body.tag, expected=Expected(is_set=False))
@@ -142,7 +156,7 @@ def create_tag(
             f"{found.id} has the tag {body.tag[:64]} already: move it with `vera-hub alias set`, or delete it first.",
             code="ALIAS_EXISTS",
         ) from error
-    return answer(request, shapes.tag(view, found.commit))
+    return answer(request, shapes.tag(view.name, found.version.commit))
 
 
 @router.delete("/models/{namespace}/{name}/tag/{tag}")
@@ -151,6 +165,8 @@ def delete_tag(
 ) -> Response:
     """Remove an alias. The tags of versions stay."""
     alias = whole(tag)
+    if naming.delete_tag(session, principal, f"{namespace}/{name}", alias):
+        return answer(request, {})
     if find_snapshot(session, principal, namespace, name, MAIN).version is None:
         raise NotFound(f"{namespace}/{name} has no tags: it waits for its first version.", code="ALIAS_UNKNOWN")
     if alias in {f"v{each.version}" for each in catalog.get_adapter(session, principal, namespace, name).versions}:
@@ -160,17 +176,48 @@ def delete_tag(
 
 
 @router.post("/models/{namespace}/{name}/branch/{branch}")
-@router.delete("/models/{namespace}/{name}/branch/{branch}")
-@router.post("/models/{namespace}/{name}/super-squash/{branch}")
-def change_branches(
-    principal: Annotated[Principal, Depends(Wired(Action.PUSH))], namespace: str, name: str, branch: str
+def create_branch(
+    request: Request,
+    *,
+    principal: Pusher,
+    namespace: str,
+    name: str,
+    branch: str,
+    body: Annotated[NewBranch, Depends(JsonBody(NewBranch))],
+    session: Writing,
 ) -> Response:
-    """Refused: there is `main`, and its history is the versions."""
-    raise Invalid(
-        f"{namespace}/{name} has the branch main and no other, whose commits are versions that stay: {principal.name} can "
-        f"commit to main and give what that makes a name with create_tag, {whole(branch)[:64]} perhaps.",
-        code="BRANCH_UNSUPPORTED",
-    )
+    """Make a branch beside `main`, which makes no versions."""
+    found = find_snapshot(session, principal, namespace, name, body.startingPoint or MAIN)
+    naming.create_branch(session, principal, found, whole(branch))
+    return answer(request, {})
+
+
+@router.delete("/models/{namespace}/{name}/branch/{branch}")
+def delete_branch(
+    request: Request, *, principal: Pusher, namespace: str, name: str, branch: str, session: Writing
+) -> Response:
+    """Remove a branch and what only it leads to."""
+    naming.delete_branch(session, principal, f"{namespace}/{name}", whole(branch))
+    return answer(request, {})
+
+
+@router.post("/models/{namespace}/{name}/super-squash/{branch}")
+def squash(
+    request: Request,
+    *,
+    principal: Pusher,
+    namespace: str,
+    name: str,
+    branch: str,
+    body: Annotated[Squashing, Depends(JsonBody(Squashing))],
+    session: Writing,
+) -> Response:
+    """Make one draft of a branch. Versions stay."""
+    named = whole(branch)
+    found = find_snapshot(session, principal, namespace, name, MAIN if named == MAIN else f"refs/heads/{named}")
+    message = body.message or f"Super-squash branch '{named}'"
+    naming.squash(session, principal, found, named, message)
+    return answer(request, {})
 
 
 @router.post("/models/{namespace}/{name}/discussions")
@@ -185,7 +232,7 @@ def open_discussion(
 
 
 def _namespace(principal: Principal, body: NewRepository | OldRepository) -> str:
-    return body.organization or body.name.rpartition("/")[0] or principal.name
+    return (body.organization or body.name.rpartition("/")[0] or principal.name).lower()
 
 
 def _require_model(kind: str | None) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from hub.access.services import HubParts, Reading, Services
 from hub.api.responses import answer
 from hub.auth.policy import Action, Principal
-from hub.domain import accounts, catalog, openings, snapshots
+from hub.domain import accounts, catalog, histories, naming, openings
 from hub.domain.snapshots import MAIN, Snapshot, find_snapshot
 from hub.hf import describing, shapes
 from hub.hf.addresses import whole
@@ -64,22 +64,23 @@ def get_model_at(
 
 @router.get("/models/{namespace}/{name}/refs")
 def list_refs(request: Request, reader: Reader, namespace: str, name: str, session: Reading) -> Response:
-    """The one branch there is, and a tag for each version and each alias."""
+    """The branches, and a tag for each version, each alias and what somebody has tagged."""
     head = find_snapshot(session, reader, namespace, name, MAIN)
+    names = naming.list_names(session, reader, namespace, name)
     if head.version is None:
-        return answer(request, shapes.refs(head, (), ()))
+        return answer(request, shapes.refs(head, (), (), names))
     adapter = catalog.get_adapter(session, reader, namespace, name)
     there = [version for version in adapter.versions if version.deleted is None and version.quarantined is None]
-    return answer(request, shapes.refs(head, there, adapter.aliases))
+    return answer(request, shapes.refs(head, there, adapter.aliases, names))
 
 
 @router.get("/models/{namespace}/{name}/commits/{revision}")
 def list_commits(
     request: Request, reader: Reader, *, namespace: str, name: str, revision: str, session: Reading
 ) -> Response:
-    """The version and all before it, newest first."""
+    """The commit and all before it, newest first."""
     found = find_snapshot(session, reader, namespace, name, whole(revision))
-    return answer(request, [shapes.commit(each) for each in snapshots.history(session, reader, found)])
+    return answer(request, [shapes.commit(each) for each in histories.history(session, reader, found)])
 
 
 @router.get("/models/{namespace}/{name}/auth-check")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from hub.domain.ignoring import MAX_RULES
 from hub.domain.views import AccessState
 
 Text = Annotated[str, Field(max_length=200)]
@@ -55,12 +57,23 @@ class RepositorySettings(Sent):
 
 
 class FileToCome(Sent):
+    """`sample` is base64 of the first 512 bytes."""
+
     path: Path
     size: Annotated[int, Field(ge=0)]
+    sample: Annotated[str, Field(max_length=1024)] = ""
+
+    @property
+    def beginning(self) -> bytes:
+        try:
+            return b64decode(self.sample)
+        except ValueError:
+            return b""
 
 
 class FilesToCome(Sent):
     files: Annotated[list[FileToCome], Field(max_length=1000)]
+    gitIgnore: Annotated[str, Field(max_length=MAX_RULES)] | None = None  # noqa: N815  # as they spell it
 
 
 class Card(Sent):
@@ -69,6 +82,14 @@ class Card(Sent):
 
 class NewTag(Sent):
     tag: Text
+
+
+class NewBranch(Sent):
+    startingPoint: Text | None = None  # noqa: N815  # as they spell it
+
+
+class Squashing(Sent):
+    message: Annotated[str, Field(max_length=1000)] | None = None
 
 
 class AccessGrant(Sent):

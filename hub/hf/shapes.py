@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from hub.domain.cards import facts_of
+from hub.domain.naming import NamedCommit
 from hub.domain.snapshots import MAIN, Snapshot
 from hub.domain.views import (
     AdapterView,
     AliasView,
+    CommitView,
     DownloadsView,
     EvaluationView,
     FileView,
@@ -61,21 +63,21 @@ def listed(found: FoundView, version: VersionSummary) -> Json:
     return {**shown, "downloadsAllTime": found.downloads}
 
 
-def opening(found: Snapshot) -> Json:
-    """An adapter that has no version yet."""
+def opening(found: Snapshot, names: Mapping[str, str] | None) -> Json:
+    """An adapter that has no version yet. `names` are git's of its files, where the client asked for them."""
     return {
         "_id": found.id,
         "id": found.id,
         "modelId": found.id,
         "author": found.id.partition("/")[0],
         "sha": found.commit,
-        "lastModified": moment(found.created_at),
+        "lastModified": moment(found.draft.created_at if found.draft else found.created_at),
         "createdAt": moment(found.created_at),
         "private": found.is_private,
         "gated": found.gate or False,
         "disabled": False,
         "tags": [],
-        "siblings": [],
+        "siblings": [_sibling(file, names) for file in found.files.values()],
     }
 
 
@@ -97,6 +99,7 @@ def model_at(
     shown["tags"] += [*said.tags, *([f"license:{license_name.lower()}"] if license_name else [])]
     return {
         **shown,
+        "sha": snapshot.commit,
         "downloads": sum(day.count for day in fetched.days),
         "downloadsAllTime": fetched.total,
         "siblings": [_sibling(file, names) for file in files],
@@ -115,8 +118,8 @@ def model_at(
     }
 
 
-def entry(file: FileView, git_name: str, changed_in: VersionSummary | None = None) -> Json:
-    """A file of a tree. `changed_in` is the version that gave it this content, where the client asked for that."""
+def entry(file: FileView, git_name: str, changed_in: CommitView | None = None) -> Json:
+    """A file of a tree. `changed_in` is the commit that gave it this content, where the client asked for that."""
     shown: Json = {"type": "file", "path": file.path, "oid": git_name, "size": file.size_bytes}
     if changed_in is not None:
         shown["lastCommit"] = {
@@ -127,32 +130,40 @@ def entry(file: FileView, git_name: str, changed_in: VersionSummary | None = Non
     return shown
 
 
-def commit(version: VersionSummary) -> Json:
-    message = (version.message or "").partition("\n")[2].strip()
+def folder(path: str, git_name: str) -> Json:
+    return {"type": "directory", "path": path, "oid": git_name, "size": 0}
+
+
+def commit(found: CommitView) -> Json:
+    title, message = _title(found), found.message.partition("\n")[2].strip()
     return {
-        "id": version.commit,
-        "title": _title(version),
+        "id": found.commit,
+        "title": title,
         "message": message,
-        "date": moment(version.created_at),
-        "authors": [{"user": version.created_by}],
-        "formatted": {"title": _title(version), "message": message},
+        "date": moment(found.created_at),
+        "authors": [{"user": found.created_by}],
+        "formatted": {"title": title, "message": message},
     }
 
 
-def refs(head: Snapshot, versions: Sequence[VersionSummary], aliases: Sequence[AliasView]) -> Json:
-    """`main`, and a tag for each version and each alias."""
+def refs(
+    head: Snapshot, versions: Sequence[VersionSummary], aliases: Sequence[AliasView], names: Sequence[NamedCommit]
+) -> Json:
+    """`main`, a tag for each version and each alias, and the branches and tags of drafts."""
     commits = {each.version: each.commit for each in versions}
     tags = {f"v{each.version}": each.commit for each in versions}
     tags |= {each.name: commits[each.version] for each in aliases if each.version in commits}
+    branches = {MAIN: head.commit, **{each.name: each.commit for each in names if each.kind == "branch"}}
+    tags = {**{each.name: each.commit for each in names if each.kind == "tag"}, **tags}
     return {
-        "branches": [_ref(MAIN, f"refs/heads/{MAIN}", head.commit)],
+        "branches": [_ref(name, f"refs/heads/{name}", commit) for name, commit in branches.items()],
         "tags": [_ref(name, f"refs/tags/{name}", commit) for name, commit in tags.items()],
         "converts": [],
     }
 
 
-def tag(alias: AliasView, commit: str) -> Json:
-    return _ref(alias.name, f"refs/tags/{alias.name}", commit)
+def tag(name: str, commit: str) -> Json:
+    return _ref(name, f"refs/tags/{name}", commit)
 
 
 def account(principal: PrincipalView, token_id: int) -> Json:
@@ -193,8 +204,8 @@ def _result(evaluation: EvaluationView, hub: str) -> Json:
     }
 
 
-def _title(version: VersionSummary) -> str:
-    return (version.message or f"v{version.version}").partition("\n")[0]
+def _title(found: CommitView) -> str:
+    return found.message.partition("\n")[0]
 
 
 def _ref(name: str, ref: str, commit: str) -> Json:

@@ -15,8 +15,20 @@ from starlette.concurrency import run_in_threadpool
 from hub.access.services import HubParts, Services
 from hub.auth.policy import Principal
 from hub.db.session import Database
-from hub.domain import aliases, bases, catalog, differences, downloads, evaluations, finding, leaderboards, lineage
+from hub.domain import (
+    aliases,
+    bases,
+    catalog,
+    differences,
+    downloads,
+    evaluations,
+    finding,
+    leaderboards,
+    lineage,
+    openings,
+)
 from hub.domain.finding import Wanted
+from hub.domain.snapshots import MAIN, Snapshot, find_snapshot
 from hub.domain.views import EvaluationView, FoundView, Leaderboard, TensorRow, VersionDetail, VersionSummary
 from hub.web.assets import all_assets
 from hub.web.figures import ScoreAxis
@@ -199,7 +211,10 @@ def _is_wanted(row: TensorRow, search: str) -> bool:
 
 @page("/{namespace}/{name}")
 def adapter_page(request: Request, session: Reading, reader: Visitor, namespace: str, name: str) -> Response:
-    """An adapter at its latest version, or at the one that is pinned in the name as in a reference."""
+    """An adapter at its latest version, or at the one that is pinned in the name as in a reference; or its draft, while
+    it has none."""
+    if openings.find(session, reader, namespace, name) is not None:
+        return draft_page(request, find_snapshot(session, reader, namespace, name, MAIN))
     return version_page(request, session, reader, f"{namespace}/{name}")
 
 
@@ -215,7 +230,9 @@ def adapter_version_page(
 def adapter_commit_page(
     request: Request, session: Reading, reader: Visitor, *, namespace: str, name: str, commit: str
 ) -> Response:
-    """An adapter at the version of a commit, where clients of the Hugging Face Hub's wire send people to."""
+    """An adapter at the version or the draft of a commit, where clients of the Hugging Face Hub's wire send people to."""
+    if (found := find_snapshot(session, reader, namespace, name, commit)).draft is not None:
+        return draft_page(request, found)
     return version_page(request, session, reader, f"{namespace}/{name}@{commit}")
 
 
@@ -269,6 +286,13 @@ def version_page(request: Request, session: Session, reader: Principal | None, r
         lineage=lineage.lineage(session, reader, AdapterRef(ref.namespace, ref.name, f"v{version.version}")),
         downloads=downloads.of_adapter(session, reader, ref.namespace, ref.name, days=30),
         axis_for=axis_for,
+    )
+
+
+def draft_page(request: Request, found: Snapshot) -> Response:
+    """The page of a commit that is no version."""
+    return render(
+        request, "draft.html", found=found, loose=[file for file in found.files.values() if found.is_loose(file)]
     )
 
 

@@ -11,6 +11,9 @@ from tests.builders import make_archive
 from tests.hf.conftest import Wire
 from vera.manifest import CARD_FILE, WEIGHTS_FILE
 
+# Of cards that say nothing to machines.
+pytestmark = pytest.mark.filterwarnings("ignore:Warnings while validating metadata")
+
 
 def test_a_moved_adapter_is_read_and_written_by_its_old_name(wire: Wire, cache: Path) -> None:
     archive = make_archive(seed=60)
@@ -66,7 +69,6 @@ def test_names_are_found_in_whatever_letters_and_made_in_small_ones(wire: Wire, 
     api.hf_hub_download("Mo/Small", CARD_FILE, cache_dir=cache)
     api.upload_file(path_or_fileobj=b"# Small\n", path_in_repo=CARD_FILE, repo_id="mo/Small")
     assert wire.hub.get("/adapters/mo/small").json()["latest"] == 2
-    with pytest.raises(HfHubHTTPError, match="'Small'"):
-        api.create_repo("mo/Small", exist_ok=True)
-    api.create_repo("mo/vacant")
+    assert api.create_repo("mo/Small", exist_ok=True).repo_id == "mo/small"
+    assert api.create_repo("mo/Vacant").repo_id == "mo/vacant"
     assert api.model_info("Mo/Vacant").id == "mo/vacant"

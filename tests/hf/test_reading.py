@@ -197,7 +197,7 @@ def test_only_a_commit_is_cached_for_ever(wire: Wire, pushed: list[Archive]) -> 
 @pytest.mark.usefixtures("pushed")
 def test_what_is_not_there_is_their_exception(wire: Wire, cache: Path) -> None:
     api = wire.api(None)
-    with pytest.raises(RepositoryNotFoundError, match="no adapter demo/nothing"):
+    with pytest.raises(RepositoryNotFoundError, match="Repository Not Found for url"):
         api.model_info("demo/nothing")
     with pytest.raises(RevisionNotFoundError, match="no revision"):
         api.model_info("demo/read", revision="Not A Name")

@@ -31,7 +31,7 @@ def publish(api: HfApi, folder: Path, repo: str) -> None:
     assert made.oid == api.model_info(repo).sha
     api.upload_file(path_or_fileobj=b"# A better card\n", path_in_repo=CARD, repo_id=repo)
     assert api.model_info(repo).sha != made.oid
-    assert [each.title for each in api.list_repo_commits(repo)][-1] == "First"
+    assert [each.title for each in api.list_repo_commits(repo)][-2:] == ["First", "initial commit"]
     assert [ref.name for ref in api.list_repo_refs(repo).tags] == ["v2", "v1"]
 
 
@@ -60,8 +60,8 @@ def stumble(api: HfApi, repo: str, cache: Path) -> None:
         (lambda: api.hf_hub_download(repo, "none.bin", cache_dir=cache), EntryNotFoundError),
         (lambda: api.delete_file("none.bin", repo), EntryNotFoundError),
         (lambda: api.create_tag(repo, tag="v7"), HfHubHTTPError),
-        (lambda: api.create_branch(repo, branch="dev"), HfHubHTTPError),
-        (lambda: api.upload_file(path_or_fileobj=b"1", path_in_repo="x.txt", repo_id=repo), HfHubHTTPError),
+        (lambda: api.create_branch(repo, branch="v7"), HfHubHTTPError),
+        (lambda: api.delete_file("adapter_model.safetensors", repo), HfHubHTTPError),
     ):
         try:
             wrong()
@@ -70,6 +70,19 @@ def stumble(api: HfApi, repo: str, cache: Path) -> None:
         raise AssertionError(f"{error.__name__} was expected")
     assert not api.file_exists(repo, "none.bin")
     assert not api.repo_exists(repo + "-not")
+
+
+def lay_beside(api: HfApi, repo: str) -> None:
+    """Put a file beside the adapter, which is no other version for it, and take it away; on `main`, and on a branch."""
+    api.create_branch(repo, branch="dev")
+    for branch in ("main", "dev"):
+        api.upload_file(path_or_fileobj=b"1", path_in_repo="notes/x.txt", repo_id=repo, revision=branch)
+        assert api.file_exists(repo, "notes/x.txt", revision=branch)
+        assert not api.file_exists(repo, "notes/x.txt", revision="v2")
+    api.delete_folder("notes", repo)
+    assert not api.file_exists(repo, "notes/x.txt")
+    api.delete_branch(repo, branch="dev")
+    assert [ref.name for ref in api.list_repo_refs(repo).tags] == ["v2", "v1"]
 
 
 def tag(api: HfApi, repo: str) -> None:
@@ -85,6 +98,7 @@ def main(folder: str, repo: str) -> None:
         publish(api, Path(folder), repo)
         read(api, Path(folder), repo, Path(cache))
         stumble(api, repo, Path(cache))
+        lay_beside(api, repo)
         tag(api, repo)
     print(f"huggingface_hub {huggingface_hub.__version__}: all steps")
 

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from hub.db.models import Account, Adapter, Invitation, Membership, Version
+from hub.db.queries import drafts
 from hub.db.queries.inserting import insert_new
 
 
@@ -79,11 +80,12 @@ def has_adapters(session: Session, account_id: int) -> bool:
 
 
 def usage(session: Session, account_id: int) -> tuple[int, int]:
-    """How many adapters the account has, and the bytes of all their versions but the deleted ones."""
+    """How many adapters the account has, and the bytes of their drafts and of all their versions but the deleted ones."""
     mine = select(func.count()).where(Adapter.account_id == account_id)
     there = Adapter.account_id == account_id, Version.deleted_at.is_(None)
     size = select(func.sum(Version.size_bytes)).join(Version.adapter).where(*there)
-    return session.scalar(mine) or 0, int(session.scalar(size) or 0)
+    size_bytes = int(session.scalar(size) or 0) + drafts.used_bytes(session, account_id)
+    return session.scalar(mine) or 0, size_bytes
 
 
 # -- Members --------------------------------------------------------------------------------------
