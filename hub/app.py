@@ -66,6 +66,7 @@ from hub.settings import Settings
 from hub.storage.objects import ObjectBlobs
 from hub.web import access as access_pages
 from hub.web import devices as device_pages
+from hub.web import evaluations as evaluation_pages
 from hub.web import routes as pages
 from hub.web import settings as settings_pages
 from hub.web.assets import asset_url
@@ -117,7 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
     for wire in (hf_listing, hf_repositories, hf_files, hf_making, hf_commits, hf_gates):
         app.include_router(wire.router)
     _add_reference(app)
-    for account_pages in (settings_pages, device_pages, access_pages):
+    for account_pages in (settings_pages, device_pages, access_pages, evaluation_pages):
         app.include_router(account_pages.router)
     app.include_router(
         pages.router, dependencies=[Depends(Visiting(Action.READ))]

@@ -664,6 +664,11 @@ class Hub:
     def get_evaluation(self, evaluation_id: str) -> Evaluation:
         return Evaluation.from_json(self._get(f"/api/v1/evaluations/{_segment(evaluation_id)}").json())
 
+    def cancel_evaluation(self, evaluation_id: str) -> Evaluation:
+        """Ends an evaluation that waits or runs; twice is once. Raises Conflict when it has its score already."""
+        path = f"/api/v1/evaluations/{_segment(evaluation_id)}/cancel"
+        return Evaluation.from_json(self._post(path, {}, is_idempotent=True).json())
+
     def compare_evaluations(self, evaluation_id: str, against_id: str) -> Comparison:
         path = f"/api/v1/evaluations/{_segment(evaluation_id)}/comparison"
         return Comparison.from_json(self._get(path, {"against": against_id}).json())

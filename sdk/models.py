@@ -319,8 +319,9 @@ class ScoreBeside(Answer):
 
 @dataclass(frozen=True)
 class Evaluation(Answer):
-    """One version on one suite. `state` is waiting, running, done or failed. `beside` has the scores of the suite's other
-    metrics, None for one that the worker could not compute."""
+    """One version on one suite. `state` is waiting, running, done or failed; `estimate_seconds` says in how long it may
+    be done, where that can be known. `beside` has the scores of the suite's other metrics, None for one that the worker
+    could not compute."""
 
     id: str
     ref: str
@@ -341,6 +342,9 @@ class Evaluation(Answer):
     finished_at: str | None
     environment: Mapping[str, Any] | None
     beside: Mapping[str, ScoreBeside | None] = field(default_factory=dict)
+    seconds: float | None = None
+    estimate_seconds: float | None = None
+    worker_seen_at: str | None = None
 
     @property
     def is_over(self) -> bool:

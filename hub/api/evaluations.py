@@ -54,6 +54,17 @@ def get_evaluation(request: Request, reader: Reader, evaluation_id: str, session
     return answer(request, evaluations.get_evaluation(session, reader, evaluation_id))
 
 
+@router.post("/evaluations/{evaluation_id}/cancel", response_model=EvaluationView)
+def cancel_evaluation(
+    request: Request,
+    principal: Annotated[Principal, Depends(Allowed(Action.CANCEL_EVALUATION))],
+    evaluation_id: str,
+    session: Writing,
+) -> Response:
+    """End an evaluation that waits or runs. Asking for it again puts it back in the queue."""
+    return answer(request, evaluations.cancel_evaluation(session, principal, evaluation_id))
+
+
 @router.get("/evaluations/{evaluation_id}/comparison", response_model=Comparison)
 def compare_evaluations(
     request: Request,

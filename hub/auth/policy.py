@@ -64,6 +64,7 @@ class Action(StrEnum):
     SET_ALIAS = "set-alias"
     SET_PROTECTED_ALIAS = "set-protected-alias"
     REQUEST_EVALUATION = "request-evaluation"
+    CANCEL_EVALUATION = "cancel-evaluation"
     EVALUATE = "evaluate"
     READ_ORGANISATION = "read-organisation"
     CREATE_ORGANISATION = "create-organisation"
@@ -114,6 +115,7 @@ RULES: Mapping[Action, Rule] = {
     Action.SET_ALIAS: Rule(Scope.PUSH, Role.PUBLISHER),
     Action.SET_PROTECTED_ALIAS: Rule(Scope.MANAGE, Role.MAINTAINER),
     Action.REQUEST_EVALUATION: Rule(Scope.SUBMIT),
+    Action.CANCEL_EVALUATION: Rule(Scope.SUBMIT, Role.PUBLISHER, is_also_for_admins=True),
     Action.EVALUATE: Rule(Scope.LEASE),
     Action.READ_ORGANISATION: Rule(Scope.READ_ORGANISATION, Role.READER, is_about_a_namespace=True),
     Action.CREATE_ORGANISATION: Rule(Scope.MANAGE_ORGANISATION),
@@ -225,6 +227,15 @@ def authorize(principal: Principal | None, action: Action, resource: Resource | 
     _require_scope(principal, rule)
     if resource is not None and rule.role is not None and not (rule.is_also_for_admins and principal.is_admin):
         _require_role(principal, rule.role, action, resource)
+
+
+def is_permitted(principal: Principal | None, action: Action, resource: Resource | None = None) -> bool:
+    """Whether `authorize` would return: for what is shown, and never in its place."""
+    try:
+        authorize(principal, action, resource)
+    except (NotFound, Unauthorized, Forbidden):
+        return False
+    return True
 
 
 def is_about_a_namespace(action: Action) -> bool:

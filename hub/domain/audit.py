@@ -39,6 +39,7 @@ class Change(StrEnum):
     VERSION_DELETED = "version.deleted"
     ALIAS_SET = "alias.set"
     ALIAS_REMOVED = "alias.removed"
+    EVALUATION_CANCELLED = "evaluation.cancelled"
     ADAPTER_OPENED = "adapter.opened"
     ADAPTER_TAKEN_BACK = "adapter.taken-back"
     ADAPTER_MOVED = "adapter.moved"

@@ -13,11 +13,12 @@ from typing import Any
 import rfc8785
 from sqlalchemy.orm import Session
 
-from hub.auth.policy import Principal, viewer_of
+from hub.auth.policy import Action, Principal, Resource, authorize, viewer_of
 from hub.db import session as db
 from hub.db.models import Base, Suite, Version
 from hub.db.queries import evaluations, suites
 from hub.db.queries.evaluations import Scored
+from hub.domain.audit import Change, record
 from hub.domain.catalog import find_version
 from hub.domain.shaping import evaluation_views, ref_of, suite_view
 from hub.domain.views import Comparison, EvaluationView, SuiteView
@@ -26,6 +27,7 @@ from hub.scoring.metrics import Outcome
 from hub.scoring.statistics import compare, method_of
 from vera.ref import AdapterRef
 
+CANCELLED = "CANCELLED"
 _ID = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -71,6 +73,31 @@ def get_evaluation(session: Session, reader: Principal | None, evaluation_id: st
     if placed is None:
         raise _unknown(evaluation_id)
     return evaluation_views(session, [placed])[0]
+
+
+def cancel_evaluation(session: Session, principal: Principal, evaluation_id: str) -> EvaluationView:
+    """Ends an evaluation that waits or runs, and tells its worker with the next heartbeat; twice is once.
+
+    Asking for it again puts it back in the queue. Raises NotFound, Forbidden, and Conflict where there is a score.
+    """
+    placed = evaluations.visible_by_id(session, viewer_of(principal), parse_id(evaluation_id))
+    if placed is None:
+        raise _unknown(evaluation_id)
+    evaluation, adapter = placed.evaluation, placed.evaluation.version.adapter
+    authorize(
+        principal, Action.CANCEL_EVALUATION, Resource(adapter.account.name, adapter.name, adapter.is_private)
+    )  # fmt: skip
+    reason = f"{CANCELLED}: {principal.name} cancelled it. Asking for it again puts it back in the queue."
+    if evaluations.cancel(session, evaluation.id, at=db.now(session), reason=reason):
+        session.expire(evaluation)
+        facts = {"evaluation": str(evaluation.id), "suite": evaluation.suite.name}
+        record(session, principal, Change.EVALUATION_CANCELLED, ref_of(evaluation.version), facts)
+    view = get_evaluation(session, principal, evaluation_id)
+    if view.state == "done":
+        raise Conflict(
+            f"The evaluation {view.id} of {view.ref} is done: there is nothing to cancel.", code="EVALUATION_DONE"
+        )
+    return view
 
 
 def compare_evaluations(session: Session, reader: Principal | None, evaluation_id: str, against_id: str) -> Comparison:

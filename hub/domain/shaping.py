@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
@@ -29,6 +30,7 @@ from hub.domain.views import (
 
 # A worker polls every few seconds; one that was silent for this long is not there.
 WORKER_SILENCE = timedelta(seconds=60)
+_OPEN = ("waiting", "running")
 
 
 def base_view(counted: CountedBase) -> BaseView:
@@ -130,7 +132,9 @@ def evaluation_views(session: Session, placed: Sequence[Placed]) -> tuple[Evalua
         return ()
     at = db.now(session)
     there = workers.seen_since(session, at - WORKER_SILENCE)
-    return tuple(_evaluation_view(each, at, there) for each in placed)
+    open_suites = {each.evaluation.suite_id for each in placed if each.evaluation.state in _OPEN}
+    paces = evaluations.seconds_each(session, open_suites)
+    return tuple(_evaluation_view(each, at, there, paces) for each in placed)
 
 
 def evaluations_of(session: Session, version_id: int) -> tuple[EvaluationView, ...]:
@@ -146,13 +150,16 @@ def ref_of(version: Version) -> str:
     return f"{adapter_id(version.adapter)}@v{version.number}"
 
 
-def _evaluation_view(placed: Placed, at: datetime, there: Sequence[Worker]) -> EvaluationView:
+def _evaluation_view(
+    placed: Placed, at: datetime, there: Sequence[Worker], paces: Mapping[int, float]
+) -> EvaluationView:
     evaluation, position = placed
     state, reason = evaluation.state, evaluation.reason
     if is_abandoned(evaluation, at):
         state, position, reason = "waiting", 1, "Its worker stopped answering: another one will take it."
-    if state == "waiting":
-        reason = _why_nobody_comes(evaluation, there) or reason
+    why_nobody_comes = _why_nobody_comes(evaluation, there) if state == "waiting" else None
+    reason = why_nobody_comes or reason
+    pace = None if why_nobody_comes or state not in _OPEN else paces.get(evaluation.suite_id)
     interval = (evaluation.low, evaluation.high)
     return EvaluationView(
         id=str(evaluation.id),
@@ -174,6 +181,9 @@ def _evaluation_view(placed: Placed, at: datetime, there: Sequence[Worker]) -> E
         finished_at=evaluation.finished_at,
         environment=evaluation.environment,
         beside=scores_beside(evaluation),
+        seconds=evaluation.seconds,
+        estimate_seconds=None if pace is None else _estimate(evaluation, at, there, pace, position),
+        worker_seen_at=evaluation.worker.last_seen_at if evaluation.worker else None,
     )
 
 
@@ -191,6 +201,17 @@ def scores_beside(evaluation: Evaluation) -> dict[str, ScoreBeside | None]:
         metric: ScoreBeside(score, (low, high)) for metric, (score, low, high) in (evaluation.beside or {}).items()
     }
     return {metric: found.get(metric) for metric in metrics_beside(evaluation.suite)}
+
+
+def _estimate(
+    evaluation: Evaluation, at: datetime, there: Sequence[Worker], pace: float, position: int | None
+) -> float:
+    """In how many seconds it may be done: those before it take as long as itself, and share the workers that can."""
+    if position is None:
+        elapsed = (at - evaluation.started_at).total_seconds() if evaluation.started_at else 0.0
+        return max(0.0, pace - elapsed)
+    able = sum(evaluation.suite_id in worker.suite_ids for worker in there)
+    return pace * math.ceil(position / max(1, able))
 
 
 def _why_nobody_comes(evaluation: Evaluation, there: Sequence[Worker]) -> str | None:

@@ -223,7 +223,8 @@ class ScoreBeside:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationView:
-    """One suite on one version. `position` counts from 1 while it waits; `reason` says why it waits or failed.
+    """One suite on one version. `position` counts from 1 while it waits; `reason` says why it waits or failed, and
+    `estimate_seconds` in how long it may be done, by how long this suite has lately taken; null when nobody can know.
     `beside` has the scores of the suite's other metrics, null for one that the worker could not compute."""
 
     id: str
@@ -245,6 +246,9 @@ class EvaluationView:
     finished_at: datetime | None
     environment: Mapping[str, Any]
     beside: Mapping[str, ScoreBeside | None]
+    seconds: float | None
+    estimate_seconds: float | None
+    worker_seen_at: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)

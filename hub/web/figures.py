@@ -44,6 +44,13 @@ def thousands(number: int) -> str:
     return f"{number:,}"
 
 
+def duration(seconds: float) -> str:
+    """A time to wait: `40 s`, `3 min`, `2 h`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{round(seconds / 3600)} h"
+
+
 def times(small: int, large: int) -> str:
     """How many times `small` goes into `large`: `11.6×`."""
     return f"{_short(large / small)}×" if small else "–"

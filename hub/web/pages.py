@@ -55,6 +55,7 @@ def _environment() -> Environment:
         size=figures.size,
         thousands=figures.thousands,
         score=figures.score,
+        duration=figures.duration,
         metric=figures.metric,
         when=figures.when,
         day=figures.day,

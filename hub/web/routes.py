@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from hub.access.services import HubParts, Services
-from hub.auth.policy import Principal
+from hub.auth.policy import Action, Principal, Resource, is_permitted
 from hub.db.session import Database
 from hub.domain import (
     aliases,
@@ -286,6 +286,8 @@ def version_page(request: Request, session: Session, reader: Principal | None, r
         lineage=lineage.lineage(session, reader, AdapterRef(ref.namespace, ref.name, f"v{version.version}")),
         downloads=downloads.of_adapter(session, reader, ref.namespace, ref.name, days=30),
         axis_for=axis_for,
+        may_cancel=reader is not None
+        and is_permitted(reader, Action.CANCEL_EVALUATION, Resource(ref.namespace, ref.name)),
     )
 
 

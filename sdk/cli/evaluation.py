@@ -108,6 +108,7 @@ class Gates:
     "--margin", type=float, help="The loss that --no-regression-vs allows, in the units of the metric. Default: 0."
 )
 @click.option("--promote", metavar="ALIAS", help="When every gate passes, let ALIAS (prod) mean this version.")
+@click.option("--cancel", is_flag=True, help="End the evaluation, which waits or runs, instead of asking for it.")
 @click.option("--strict", is_flag=True, help="Inconclusive is exit status 2 and not 0.")
 @click.option("--junit", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML here.")
 @click.option("--summary", type=click.Path(path_type=Path, dir_okay=False), help="Write a Markdown summary here.")
@@ -117,7 +118,7 @@ class Gates:
 def evaluate(
     context: click.Context, app: App, /, ref: str | None, *,
     suite: str, local: Path | None, base: str | None, datasets: Path | None, wait: bool, timeout_s: float,
-    minimum: str | None, against: str | None, margin: float | None, promote: str | None, strict: bool,
+    minimum: str | None, against: str | None, margin: float | None, promote: str | None, cancel: bool, strict: bool,
     junit: Path | None, summary: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Evaluate an adapter on a suite and, if asked, gate on the result.
@@ -132,6 +133,13 @@ def evaluate(
     gates = _parse_gates(minimum, against, margin)
     if (ref is None) == (local is None):
         raise _usage("Give the reference of one adapter, or with --local its folder.")
+    if cancel:
+        if ref is None or gates.are_set:
+            raise _usage(
+                "--cancel ends the evaluation of a reference, and decides nothing: leave --local and the gates out."
+            )
+        _cancel(app, AdapterRef.parse(ref), suite)
+        return
     if promote is not None and not gates.are_set:
         raise _usage("--promote moves an alias when a gate passes: add --min or --no-regression-vs.")
     if not math.isfinite(timeout_s):
@@ -158,6 +166,17 @@ def evaluate(
         terminal.say(reports.as_text(outcome, strict=strict))
     if status:
         raise click.exceptions.Exit(status)
+
+
+def _cancel(app: App, ref: AdapterRef, suite: str) -> None:
+    with app.hub() as hub:
+        version = hub.resolve_version(ref)
+        found = [each for each in version.evaluations if each.suite == suite and not each.is_over]
+        if not found:
+            raise _usage(f"No evaluation of {clean(version.ref)} on {clean(suite)} waits or runs: none was cancelled.")
+        for each in found:
+            hub.cancel_evaluation(each.id)
+    terminal.say(f"The evaluation of {clean(version.ref)} on {clean(suite)} is cancelled.")
 
 
 def _check_folders(*reports_to_write: Path | None) -> None:
@@ -321,10 +340,20 @@ def _ask_again(hub: Hub, evaluation: Evaluation) -> Evaluation:
 
 
 def _state_line(evaluation: Evaluation) -> str:
-    if evaluation.state != "waiting":
+    """Without an age that changes by itself: a log has a line for each change."""
+    if evaluation.state not in ("waiting", "running"):
         return clean(evaluation.state)
+    where = f" on {clean(evaluation.worker)}" if evaluation.state == "running" and evaluation.worker else ""
     place = f", number {evaluation.position} in the queue" if evaluation.position else ""
-    return f"waiting{place}" + (f" ({clean(evaluation.reason)})" if evaluation.reason else "")
+    left_s = evaluation.estimate_seconds if evaluation.position else None
+    estimate = "" if left_s is None else f", about {_duration(left_s)} to go"
+    return f"{evaluation.state}{where}{place}{estimate}" + (
+        f" ({clean(evaluation.reason)})" if evaluation.reason else ""
+    )
+
+
+def _duration(seconds: float) -> str:
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
 
 
 @contextmanager

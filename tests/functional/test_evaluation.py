@@ -131,6 +131,24 @@ def test_a_failed_evaluation_is_infrastructure_and_asking_again_tries_again(
     assert again.returncode == 0
 
 
+def test_what_is_cancelled_ends_for_who_waits_for_it(
+    machine: Machine, adapter: Callable[..., Path], worker: Worker
+) -> None:
+    machine.run("push", adapter("unwanted", labels=LABELS))
+
+    with machine.running("eval", "demo/unwanted@v1", "--suite", SUITE, "--wait") as waiting:
+        assert waiting.stderr is not None
+        assert "waiting" in waiting.stderr.readline()
+        cancelled = machine.run("eval", "demo/unwanted", "--suite", SUITE, "--cancel")
+        _, said = waiting.communicate(timeout=COMMAND_TIMEOUT_S)
+
+    assert (cancelled.status, cancelled.out) == (0, f"The evaluation of demo/unwanted@v1 on {SUITE} is cancelled.\n")
+    assert waiting.returncode == 3
+    assert "demo cancelled it" in said
+    again = machine.run("eval", "demo/unwanted", "--suite", SUITE, "--cancel")
+    assert (again.status, "none was cancelled" in again.err) == (4, True)
+
+
 def test_a_suite_nobody_knows_is_usage(machine: Machine, adapter: Callable[..., Path]) -> None:
     machine.run("push", adapter("lost", labels=LABELS))
 

@@ -582,3 +582,81 @@ def test_a_worker_that_was_never_registered_gets_no_job(sqlite_hub: Hub) -> None
     mallory = sqlite_hub.worker(name="mallory")
     body = {"worker_id": worker.id, "suites": []}
     assert code_of(sqlite_hub.post("/worker/claims", body, mallory.headers)) == (404, "WORKER_UNKNOWN")
+
+
+# -- What is going on, and ending it --------------------------------------------------------------
+
+
+def _cancel(hub: Hub, evaluation_id: str, user: str = "demo") -> tuple[int, object]:
+    answer = hub.post(f"/evaluations/{evaluation_id}/cancel", {}, hub.headers(user))
+    return answer.status_code, answer.json().get("state") or answer.json()["code"]
+
+
+def test_a_waiting_evaluation_is_cancelled_and_asked_for_again(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker()
+    ref = _push(hub)
+    waiting = hub.get("/adapters/demo/tiny/versions/v1").json()["evaluations"][0]["id"]
+
+    assert _cancel(hub, waiting) == (200, "failed")
+    assert _cancel(hub, waiting) == (200, "failed")
+
+    ended = hub.get(f"/evaluations/{waiting}").json()
+    assert ended["reason"].startswith("CANCELLED: demo cancelled it.")
+    assert worker.claim() is None
+    events = hub.get("/namespaces/demo/audit", headers=hub.headers()).json()["items"]
+    assert [event["subject"] for event in events if event["action"] == "evaluation.cancelled"] == [ref]
+    again = hub.post("/evaluations", {"ref": ref, "suite": "demo/topics"}, hub.headers())
+    assert (again.status_code, again.json()["state"], again.json()["reason"]) == (202, "waiting", None)
+    assert worker.finish(worker.must_claim()).status_code == 204
+
+
+def test_a_running_evaluation_that_is_cancelled_is_its_workers_no_longer(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker()
+    ref = _push(hub)
+    job = worker.must_claim()
+
+    assert _cancel(hub, str(job["id"])) == (200, "failed")
+
+    assert code_of(worker.heartbeat(job)) == (409, "LEASE_EXPIRED")
+    assert code_of(worker.finish(job)) == (409, "LEASE_EXPIRED")
+    hub.post("/evaluations", {"ref": ref, "suite": "demo/topics"}, hub.headers())
+    assert code_of(worker.finish(job)) == (409, "LEASE_EXPIRED")
+    assert _state(hub, str(job["id"])) == "waiting"
+
+
+def test_only_who_publishes_there_cancels_and_nobody_what_is_done(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker()
+    _push(hub)
+    job = worker.must_claim()
+
+    assert _cancel(hub, str(job["id"]), user="eve") == (403, "FORBIDDEN")
+    assert _cancel(hub, "999") == (404, "EVALUATION_UNKNOWN")
+    worker.finish(job)
+    assert _cancel(hub, str(job["id"])) == (409, "EVALUATION_DONE")
+    assert _state(hub, str(job["id"])) == "done"
+
+
+def test_how_long_it_may_take_is_told_from_what_its_suite_has_taken(sqlite_hub: Hub) -> None:
+    hub = sqlite_hub
+    hub.register_base()
+    worker = hub.worker()
+    for seed in range(4):
+        _push(hub, seed)
+
+    def estimates() -> list[float | None]:
+        views = (hub.get(f"/adapters/demo/tiny/versions/v{n}").json()["evaluations"][0] for n in (1, 2, 3, 4))
+        return [view["estimate_seconds"] for view in views]
+
+    assert estimates() == [None] * 4
+    worker.finish(worker.must_claim())
+    took = hub.get("/adapters/demo/tiny/versions/v1").json()["evaluations"][0]["seconds"]
+    assert took > 0
+    assert estimates() == [None, took, 2 * took, 3 * took]
+    hub.worker(name="another")
+    assert estimates() == [None, took, took, 2 * took]
+    running = hub.get(f"/evaluations/{worker.must_claim()['id']}").json()
+    assert running["worker_seen_at"] is not None
+    assert 0 <= running["estimate_seconds"] <= took

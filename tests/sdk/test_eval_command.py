@@ -100,7 +100,7 @@ def test_with_wait_it_tells_what_is_going_on_and_shows_the_score(hub: FakeHub, u
     assert "accuracy 0.8200, 95% interval [0.7500, 0.8400], 400 items" in done.stdout
     assert done.stderr.splitlines() == [
         "demo/a@v2 on demo/topics: waiting, number 2 in the queue",
-        "demo/a@v2 on demo/topics: running",
+        "demo/a@v2 on demo/topics: running on w",
     ]
 
 

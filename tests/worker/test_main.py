@@ -225,6 +225,23 @@ def test_a_lost_lease_stops_the_child_and_a_late_result_changes_nothing(lab: Lab
     assert not Path(f"/proc/{child}").exists()
 
 
+def test_who_cancels_stops_the_child_and_who_asks_again_gets_a_score(lab: Lab) -> None:
+    evaluation_id = lab.ask()
+    lab.start_worker()
+    child = lab.wait_for_child()
+
+    cancelled = lab.user.cancel_evaluation(evaluation_id)
+
+    assert (cancelled.state, cancelled.score) == ("failed", None)
+    ends_at = time.monotonic() + 30
+    while Path(f"/proc/{child}").exists() and time.monotonic() < ends_at:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{child}").exists()
+    assert lab.user.get_evaluation(evaluation_id) == cancelled
+    lab.user.request_evaluation(cancelled.ref, NAME)
+    assert lab.wait(evaluation_id, is_over).state == "done"
+
+
 def test_a_job_that_goes_on_for_ever_is_ended(lab: Lab) -> None:
     lab.worker.job_limit_s = 0.0
     evaluation_id = lab.ask()

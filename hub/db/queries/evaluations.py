@@ -5,7 +5,7 @@ A lease that has run out makes a job free again: `_is_free` is the one place tha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,6 +17,8 @@ from hub.db.models import Account, Adapter, Base, Evaluation, Suite, Version, Wo
 from hub.db.queries.inserting import insert_from, insert_new
 from hub.db.queries.versions import is_ranked
 from hub.db.queries.visibility import Viewer, is_of_visible_adapter
+
+_LATELY = 20
 
 
 class Placed(NamedTuple):
@@ -163,6 +165,33 @@ def fail_open(session: Session, version_id: int, *, at: datetime, reason: str) -
     is_open = Evaluation.version_id == version_id, Evaluation.state.in_(("waiting", "running"))
     ended = {"state": "failed", "reason": reason, "finished_at": at, "lease_expires_at": None}
     session.execute(update(Evaluation).where(*is_open).values(**ended))
+
+
+def cancel(session: Session, evaluation_id: int, *, at: datetime, reason: str) -> bool:
+    """Ends a job that nobody has finished: its worker, if it has one, loses its lease. True when it was open."""
+    is_open = Evaluation.id == evaluation_id, Evaluation.state.in_(("waiting", "running"))
+    ended = {"state": "failed", "reason": reason, "finished_at": at, "lease_expires_at": None}
+    changed = session.execute(
+        update(Evaluation).where(*is_open).values(**ended).execution_options(synchronize_session=False)
+    )
+    return bool(changed.rowcount)  # type: ignore[attr-defined]  # a CursorResult: it is an UPDATE
+
+
+def seconds_each(session: Session, suite_ids: Collection[int]) -> dict[int, float]:
+    """How long a job of each of these suites has lately taken, of those that have done any."""
+    found = {}
+    for suite_id in suite_ids:
+        lately = (
+            select(Evaluation.seconds)
+            .where(Evaluation.suite_id == suite_id, Evaluation.state == "done", Evaluation.seconds.is_not(None))
+            .order_by(Evaluation.id.desc())
+            .limit(_LATELY)
+            .subquery()
+        )
+        mean = session.scalar(select(func.avg(lately.c.seconds)))
+        if mean is not None:
+            found[suite_id] = float(mean)
+    return found
 
 
 def next_free(

@@ -215,6 +215,24 @@ def test_a_private_adapter_is_a_page_for_who_has_signed_in(sqlite_hub: Hub, visi
     assert "ann/</span>closed" in visitor.get("/").text
 
 
+def test_an_evaluation_is_cancelled_from_the_page_of_its_adapter(sqlite_hub: Hub, visitor: Browser) -> None:
+    sqlite_hub.register_base()
+    sqlite_hub.worker()
+    sqlite_hub.push(make_archive(), user="ann")
+    form = re.compile(r'action="(/ann/tiny/evaluations/[0-9]+/cancel)"')
+    assert not form.search(visitor.get("/ann/tiny").text)
+    assert not form.search(Browser(sqlite_hub).sign_in(sqlite_hub, "eve").get("/ann/tiny").text)
+
+    button = form.search(visitor.sign_in(sqlite_hub, "ann").get("/ann/tiny").text)
+    assert button is not None
+    sent = visitor.send(button[1])
+
+    assert (sent.status_code, sent.headers["location"]) == (303, "/ann/tiny/v1")
+    after = visitor.get("/ann/tiny/v1").text
+    assert "ann cancelled it" in after
+    assert not form.search(after)
+
+
 def test_a_form_has_a_largest_size(sqlite_hub: Hub, visitor: Browser) -> None:
     visitor.sign_in(sqlite_hub, "ann")
     assert visitor.send("/settings/organisations", name="a" * 20_000).status_code == 413
