@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+from sqlalchemy import insert, inspect, select
+
+from hub.db.models import Evaluation
 from hub.domain.jobs import MAX_ATTEMPTS
 from hub.scoring.statistics import wilson_interval
 from tests.builders import make_archive, make_base, make_suite
@@ -300,6 +303,30 @@ def test_the_owner_with_the_fewest_running_comes_first(hub: Hub) -> None:
 
     assert [job["ref"].partition("/")[0] for job in running] == ["flood", "flood"]
     assert worker.must_claim()["ref"] == "ann/tiny@v1"
+
+
+def test_ten_thousand_jobs_of_one_owner_do_not_keep_another_waiting(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker()
+    _push(hub, user="flood")
+    with hub.database.writing() as session:
+        first = session.scalars(select(Evaluation)).one()
+        like = {column.key: getattr(first, column.key) for column in inspect(Evaluation).columns if column.key != "id"}
+        rows = [like | {"spec_digest": f"sha256:{number:064x}"} for number in range(10_000)]
+        session.execute(insert(Evaluation), rows)
+    running = [worker.must_claim(), worker.must_claim()]
+    for seed, user in enumerate(("ann", "ann", "bob")):
+        _push(hub, seed, user=user)
+
+    order = []
+    for _ in range(6):
+        job = worker.must_claim()
+        order.append(job["ref"].partition("/")[0])
+        worker.finish(job)
+
+    assert {job["ref"] for job in running} == {"flood/tiny@v1"}
+    # whoever has nothing running comes before the flood, which has two
+    assert order == ["ann", "bob", "ann", "flood", "flood", "flood"]
 
 
 def test_many_workers_at_once_take_each_job_once(hub: Hub) -> None:
