@@ -61,9 +61,10 @@ def suite_lines(name: str, *, datasets: Path | None, shown: int) -> list[str]:
 def _described(suite: Any, shown: int) -> list[str]:
     declared, examples = suite.declaration(), suite.questions.examples
     definition = declared["definition"]
+    beside = "".join(f", {metric}" for metric in definition.get("also", []))
     lines = [
         f"{suite.name}: {declared['title']}",
-        f"  task      {definition['task']}, by {declared['metric']}",
+        f"  task      {definition['task']}, by {declared['metric']}{beside}",
         f"  data      {definition['data']['source']}, {declared['items']:,} items ({definition['data']['digest'][:19]}…)",
     ]
     labels = declared["labels"]

@@ -150,6 +150,8 @@ def test_glue_is_ten_suites_that_a_folder_of_copies_gives(tmp_path: Path) -> Non
     matched, other = (suites.named([name], datasets=tmp_path)[name] for name in ("glue/mnli", "glue/mnli-mm"))
 
     assert len(GLUE) == 10
+    beside = {stated.name: stated.also for stated in GLUE if stated.also}
+    assert beside == {"glue/mrpc": ("accuracy",), "glue/qqp": ("accuracy",), "glue/stsb": ("spearman",)}
     assert all(stated.metric in METRICS[stated.task] for stated in GLUE)
     assert matched.questions.labels == ("entailment", "neutral", "contradiction")
     assert matched.request(tmp_path)["texts"] == ["It rains."] * 2
@@ -165,9 +167,9 @@ def test_two_suites_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_suite_check_shows_what_would_be_asked(tmp_path: Path) -> None:
-    path = write_file(tmp_path, ANIMALS)
+    path = write_file(tmp_path, ANIMALS, also=["f1_macro"])
     shown = CliRunner().invoke(suite_command, ["check", str(path), "--show", "1"], catch_exceptions=False)
     assert shown.exit_code == 0
-    assert "text-classification, by accuracy" in shown.output
+    assert "text-classification, by accuracy, f1_macro" in shown.output
     assert "it purrs → cat" in shown.output
     assert "it barks" not in shown.output
