@@ -72,6 +72,7 @@ def _steps_of(case: Case, batches: Sequence[int], model: Any) -> Iterator[Row]:
         with many:
             times = in_turns(base=base, ours=graphs[batch])
         yield _beside(f"graph step, {case.name}, batch {batch}", times, _floor_ms(case, batch, model))
+    many.unstack()
 
 
 def sizes(layers: int) -> Iterator[Row]:
@@ -80,7 +81,7 @@ def sizes(layers: int) -> Iterator[Row]:
     graphs, banks = {}, []
     for adapters in (1, 1024, 4096):
         case = Case(ATTENTION, 256, adapters)
-        many = made(case, model)
+        many = made(case, model, stack=False)  # only one bank at a time can have the weights
         banks.append(many)
         with many:
             many.use(_rows(case, 64))
@@ -99,6 +100,7 @@ def eager(layers: int) -> Iterator[Row]:
             many.use(_rows(case, 64))
             run()
             ours = median_ms(run)
+        many.unstack()
         yield _beside(f"eager step, {case.name}, batch 64", {"base": base, "ours": ours})
 
 
@@ -113,6 +115,7 @@ def prefill(layers: int) -> Iterator[Row]:
             many.use(_rows(case, 8))
             run()
             ours = median_ms(run)
+        many.unstack()
         yield _beside(f"prefill 8 x 512, {case.name}", {"base": base, "ours": ours})
 
 
@@ -192,7 +195,7 @@ def llama(layers: int) -> Any:
         torch.set_default_dtype(default)
 
 
-def made(case: Case, model: Any) -> PackedBank:
+def made(case: Case, model: Any, *, stack: bool = True) -> PackedBank:
     """A packed bank full of random adapters."""
     bank = Bank(find_targets(model, case.targets), model)
     modules = [AdaptedModule(name, *linear_size(module)) for name, module in bank.targets.items()]
@@ -201,7 +204,7 @@ def made(case: Case, model: Any) -> PackedBank:
     )
     pair = rebuild(recipe)
     bank.add_vera("0", modules, digest_of(pair), lambda: pair)
-    many = PackedBank(bank, "0", capacity=case.adapters, run=partial(step, model, 2))
+    many = PackedBank(bank, "0", capacity=case.adapters, run=partial(step, model, 2), stack=stack)
     many.packing.rows_SV[1:].normal_(0, 0.02)
     some = vectors_of(many, 0)
     for number in range(1, case.adapters):  # as many names; their vectors are there already

@@ -167,6 +167,21 @@ def test_adapters_added_to_products_that_are_there(problem: Problem, first: Tile
 
 @settings(QUICK)
 @given(problems, tiles)
+def test_adapters_added_to_products_with_those_of_A_beside_them(problem: Problem, cut: Tiles) -> None:
+    x, A = problem.made["x"], problem.made["A"]
+    Ax = torch.nn.functional.linear(x, torch.cat([A, A]))[:, len(A) :]  # with a stride that is not its size
+    y = [torch.nn.functional.linear(x, m.weight, m.bias) for m in problem.modules]
+
+    mixed.add_adapted(
+        [part for part, is_adapted in zip(y, problem.adapted, strict=True) if is_adapted], Ax, problem.made["B"],
+        problem.packed, problem.places_b, cut, places_d=problem.places_d,
+    )  # fmt: skip
+
+    problem.check(y)
+
+
+@settings(QUICK)
+@given(problems, tiles)
 def test_products_that_are_there_are_scaled_as_project_scales_its_own(problem: Problem, first: Tiles) -> None:
     x, A = problem.made["x"], problem.made["A"]
     expected = mixed.project(x, A, problem.packed, problem.places_d, _of_rank(first)).double()

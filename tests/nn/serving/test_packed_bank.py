@@ -17,6 +17,9 @@ from vera.manifest import DVORA
 from vera.nn.bank import Bank, read
 from vera.nn.serving.bank import PackedBank
 
+if torch.cuda.is_available():
+    from vera.nn.serving import forms
+
 NAMES = ("a", "b", "c")
 IDS = torch.arange(1, 13).view(4, 3)
 ROWS = ["c", None, "a", "c"]
@@ -235,3 +238,76 @@ def test_a_compiled_model_follows_the_rows() -> None:
         changed = answers(compiled)
         assert torch.equal(changed, answers(model))
         assert not torch.equal(changed, expected)
+
+
+# Stacked weights
+
+
+@pytest.fixture
+def stacked() -> tuple[Any, Bank, PackedBank]:
+    model = tiny_llama()
+    bank = adapted(model, "q_proj", "v_proj", "down_proj", names=NAMES)
+    return model, bank, packed(model, bank, stack=True)
+
+
+def test_a_model_with_stacked_weights_is_the_same_model(stacked: tuple[Any, Bank, PackedBank]) -> None:
+    model, bank, many = stacked
+    fresh = tiny_llama()
+    attention = model.model.layers[0].self_attn
+
+    assert all(torch.equal(tensor, fresh.state_dict()[name]) for name, tensor in model.state_dict().items())
+    assert torch.equal(answers(model), answers(fresh))
+    with bank.rows(ROWS):
+        expected = answers(model)
+    with many:
+        many.use(ROWS)
+        assert torch.equal(answers(model), expected)
+    storages = {m.weight.untyped_storage().data_ptr() for m in (attention.q_proj, attention.k_proj, attention.v_proj)}
+    assert len(storages) == 1
+    rank, layers = many.packing.rank, len(model.model.layers)
+    assert many.stacked_bytes >= 4 * rank * layers * (attention.q_proj.in_features + model.config.intermediate_size)
+
+
+def test_unstacking_gives_every_module_its_own_weight_again(stacked: tuple[Any, Bank, PackedBank]) -> None:
+    model, _, many = stacked
+    bits = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    many.unstack()
+
+    attention = model.model.layers[0].self_attn
+    for module in (attention.q_proj, attention.k_proj, attention.v_proj):
+        assert module.weight.untyped_storage().nbytes() == module.weight.numel() * module.weight.itemsize
+    assert all(torch.equal(tensor, bits[name]) for name, tensor in model.state_dict().items())
+    assert many.stacked_bytes == 0
+
+
+def test_a_stack_notices_that_a_weight_has_been_given_another_tensor(stacked: tuple[Any, Bank, PackedBank]) -> None:
+    model, _, many = stacked
+    stack = many.groups[0].product.stack
+    assert stack is not None
+    assert stack.is_whole()
+
+    weight = model.model.layers[0].self_attn.k_proj.weight
+    weight.data = weight.data + 1
+
+    assert not stack.is_whole()
+    many.unstack()
+    assert torch.equal(model.model.layers[0].self_attn.k_proj.weight, weight)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the stacked form is for GPUs")
+@pytest.mark.parametrize("batch", [1, 4, 70])
+def test_the_stacked_form_answers_within_rounding(batch: int) -> None:
+    model = tiny_llama().to("cuda", torch.bfloat16)
+    bank = adapted(model, "q_proj", "v_proj", "down_proj", names=NAMES)
+    many = packed(model, bank, stack=True, max_rows=128)
+    names = [(*NAMES, None)[i % 4] for i in range(batch)]
+    for group in many.groups:
+        product = group.product
+        x = torch.randn(batch, 3, product.members[0].module.in_features, device="cuda", dtype=torch.bfloat16)
+        many.use(names)
+        for tiles in forms.tiles_stacked(batch * 3):
+            with torch.no_grad():
+                got, expected = forms.stacked(product, tiles, x), product.plain(x)
+            for one, other in zip(got, expected, strict=True):
+                assert (one.double() - other.double()).abs().max() <= 3e-2 * other.double().abs().max()

@@ -4,7 +4,7 @@
 
 A and B are shared by every module and every adapter, so they stay in the cache, and of an adapter a row
 reads two vectors. `project` makes h for the whole group; then `multiply_adapted` makes the base's own products and adds
-the adapters' to them in the same registers, or `add_adapted` adds to products that are there.
+the adapters' to them in the same registers, or `add_adapted` adds to products that are there, x Aᵀ perhaps among them.
 
 Sums over the inputs are split over programs, and what they make is added in one order: equal inputs give equal bits.
 """
@@ -23,6 +23,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from vera.nn.kernels.launching import launch
 
 MAX_MODULES = 3  # of one group: the kernels take as many pointers
 RANK_STEP = 32  # ranks are multiples of it
@@ -69,13 +71,14 @@ def project(
     if split > 1:
         _fits(blocks * split * tiles.tokens * tiles.outputs, blocks)
     first, step = _evenly(places_d)
-    with torch.cuda.device_of(x_NI):  # Triton launches on the current device
-        _project[(blocks * split,)](
-            x_NI, A_RI, packed.rows, packed.index, partials, counters, h_NGR,
-            N, packed.tokens, I, x_NI.stride(0), A_RI.stride(0), packed.rows.stride(0), first, step,
-            G=G, R=R, BN=tiles.tokens, BR=tiles.outputs, BI=tiles.inputs, SPLIT=split, EVEN=I % (split * tiles.inputs) == 0,
-            PDL=_has_gdc(), num_warps=tiles.warps, num_stages=tiles.stages, launch_pdl=_has_gdc(),
-        )  # fmt: skip
+    launch(
+        _project, (blocks * split,),
+        (x_NI, A_RI, packed.rows, packed.index, partials, counters, h_NGR,
+         N, packed.tokens, I, x_NI.stride(0), A_RI.stride(0), packed.rows.stride(0), first, step),
+        {"G": G, "R": R, "BN": tiles.tokens, "BR": tiles.outputs, "BI": tiles.inputs, "SPLIT": split,
+         "EVEN": I % (split * tiles.inputs) == 0, "PDL": _has_gdc()},
+        warps=tiles.warps, stages=tiles.stages, overlaps=_has_gdc(),
+    )  # fmt: skip
     return h_NGR
 
 
@@ -103,32 +106,37 @@ def multiply_adapted(
         _fits(blocks * split * tiles.tokens * tiles.outputs, blocks)
     at_h, at_b = _places(modules, R)
     weights, biases = _three([m.weight for m in modules]), _three([_or(m.bias, x_NI) for m in modules])
-    with torch.cuda.device_of(x_NI):
-        _multiply[(blocks * split,)](
-            x_NI, *weights, *biases, h_NGR, B_OR, packed.rows, packed.index, *_three(y), partials, counters[_COUNTERS // 2 :],
-            N, packed.tokens, I, *outputs, x_NI.stride(0), h_NGR.stride(0), B_OR.stride(0), packed.rows.stride(0), *at_h, *at_b,
-            R=R, BIAS=any(m.bias is not None for m in modules), BN=tiles.tokens, BO=tiles.outputs, BI=tiles.inputs,
-BR=math.gcd(R // split, 64), SPLIT=split,
-            EVEN=I % (split * tiles.inputs) == 0, PDL=_has_gdc(), num_warps=tiles.warps, num_stages=tiles.stages, launch_pdl=_has_gdc(),
-        )  # fmt: skip
+    launch(
+        _multiply, (blocks * split,),
+        (x_NI, *weights, *biases, h_NGR, B_OR, packed.rows, packed.index, *_three(y), partials, counters[_COUNTERS // 2 :],
+         N, packed.tokens, I, *outputs, x_NI.stride(0), h_NGR.stride(0), B_OR.stride(0), packed.rows.stride(0), *at_h, *at_b),
+        {"R": R, "BIAS": any(m.bias is not None for m in modules), "BN": tiles.tokens, "BO": tiles.outputs, "BI": tiles.inputs,
+         "BR": math.gcd(R // split, 64), "SPLIT": split, "EVEN": I % (split * tiles.inputs) == 0, "PDL": _has_gdc()},
+        warps=tiles.warps, stages=tiles.stages, overlaps=_has_gdc(),
+    )  # fmt: skip
     return y
 
 
 def add_adapted(
-    y: Sequence[Tensor], h_NGR: Tensor, B_OR: Tensor, packed: Packed, places_b: Sequence[int], tiles: Tiles
-) -> None:
-    """Add λb ⊙ (B h) to each of `y`, (N, O) with outputs side by side, in place; h is theirs, in order."""
-    N, R = len(h_NGR), B_OR.shape[1]
+    y: Sequence[Tensor], h: Tensor, B_OR: Tensor, packed: Packed, places_b: Sequence[int], tiles: Tiles, *,
+    places_d: Sequence[int] | None = None,
+) -> None:  # fmt: skip
+    """Add λb ⊙ (B h) to each of `y`, (N, O) with outputs side by side, in place.
+
+    h is that of each of them, in order, (N, G·R); with `places_d` it is x Aᵀ, (N, R), and is scaled by λd here.
+    """
+    N, R = len(h), B_OR.shape[1]
     outputs = [part.shape[1] for part in y] + [0] * (MAX_MODULES - len(y))
     strides = [part.stride(0) for part in y] + [0] * (MAX_MODULES - len(y))
     blocks = sum(triton.cdiv(O, tiles.outputs) for O in outputs) * triton.cdiv(N, tiles.tokens)
-    with torch.cuda.device_of(h_NGR):
-        _add[(blocks,)](
-            h_NGR, B_OR, packed.rows, packed.index, *_three(y), N, packed.tokens, *outputs, *strides,
-            h_NGR.stride(0), B_OR.stride(0), packed.rows.stride(0), *_padded(places_b),
-            R=R, BN=tiles.tokens, BO=tiles.outputs, BR=math.gcd(R, tiles.inputs),
-            PDL=_has_gdc(), num_warps=tiles.warps, num_stages=tiles.stages, launch_pdl=_has_gdc(),
-        )  # fmt: skip
+    launch(
+        _add, (blocks,),
+        (h, B_OR, packed.rows, packed.index, *_three(y), N, packed.tokens, *outputs, *strides,
+         h.stride(0), B_OR.stride(0), packed.rows.stride(0), *_padded(places_b), *_padded(places_d or [])),
+        {"SCALES": places_d is not None, "R": R, "BN": tiles.tokens, "BO": tiles.outputs, "BR": math.gcd(R, tiles.inputs),
+         "PDL": _has_gdc()},
+        warps=tiles.warps, stages=tiles.stages, overlaps=_has_gdc(),
+    )  # fmt: skip
 
 
 def scale(h_NR: Tensor, packed: Packed, places_d: Sequence[int], *, out: Tensor | None = None) -> Tensor:
@@ -136,11 +144,11 @@ def scale(h_NR: Tensor, packed: Packed, places_d: Sequence[int], *, out: Tensor 
     (N, R), G = h_NR.shape, len(places_d)
     h_NGR = h_NR.new_empty(N, G * R) if out is None else out
     first, step = _evenly(places_d)
-    with torch.cuda.device_of(h_NR):
-        _scale[(triton.cdiv(N, 16), R // RANK_STEP)](
-            h_NR, packed.rows, packed.index, h_NGR, N, packed.tokens, h_NR.stride(0), packed.rows.stride(0), first, step,
-            G=G, R=R, BN=16, BR=RANK_STEP, num_warps=2,
-        )  # fmt: skip
+    launch(
+        _scale, (triton.cdiv(N, 16), R // RANK_STEP),
+        (h_NR, packed.rows, packed.index, h_NGR, N, packed.tokens, h_NR.stride(0), packed.rows.stride(0), first, step),
+        {"G": G, "R": R, "BN": 16, "BR": RANK_STEP}, warps=2, stages=3,
+    )  # fmt: skip
     return h_NGR
 
 
@@ -248,22 +256,25 @@ def _multiply(
 
 @triton.jit(do_not_specialize=["N", "tokens"])
 def _add(
-    h_NGR, B_OR, rows_SV, index, y0, y1, y2, N, tokens, O0, O1, O2, s0, s1, s2, h_stride, B_stride, V, b0, b1, b2,
-    R: tl.constexpr, BN: tl.constexpr, BO: tl.constexpr, BR: tl.constexpr, PDL: tl.constexpr,
+    h_NX, B_OR, rows_SV, index, y0, y1, y2, N, tokens, O0, O1, O2, s0, s1, s2, h_stride, B_stride, V, b0, b1, b2, d0, d1, d2,
+    SCALES: tl.constexpr, R: tl.constexpr, BN: tl.constexpr, BO: tl.constexpr, BR: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     across_n = tl.cdiv(N, BN)
     which, n = tl.program_id(0) // across_n, ((tl.program_id(0) % across_n) * BN + tl.arange(0, BN)).to(tl.int64)
     blocks0, blocks1 = tl.cdiv(O0, BO), tl.cdiv(O1, BO)
-    y, O, y_stride, g, b_at, first = y0, O0, s0, 0, b0, 0
+    y, O, y_stride, g, b_at, d_at, first = y0, O0, s0, 0, b0, d0, 0
     if which >= blocks0:
-        y, O, y_stride, g, b_at, first = y1, O1, s1, 1, b1, blocks0
+        y, O, y_stride, g, b_at, d_at, first = y1, O1, s1, 1, b1, d1, blocks0
     if which >= blocks0 + blocks1:
-        y, O, y_stride, g, b_at, first = y2, O2, s2, 2, b2, blocks0 + blocks1
+        y, O, y_stride, g, b_at, d_at, first = y2, O2, s2, 2, b2, d2, blocks0 + blocks1
     o, r = (which - first) * BO + tl.arange(0, BO), tl.arange(0, BR)
     is_token, is_output = (n < N)[:, None], (o < O)[None, :]
     adapter = tl.load(index + n // tokens, mask=n < N, other=0).to(tl.int64)
+    first_adapter = tl.min(tl.where(n < N, adapter, 1 << 30), 0)
+    # As in most programs of a long prompt; λ is read once then, and not once for each token.
+    is_one = tl.max(tl.where(n < N, adapter, 0), 0) == first_adapter
     h_from, B_from = (
-        h_NGR + n[:, None] * h_stride + (g * R + r)[None, :],
+        h_NX + n[:, None] * h_stride + ((0 if SCALES else g * R) + r)[None, :],
         B_OR + (o % O)[:, None] * B_stride + r[None, :],
     )
     y_at = y + n[:, None] * y_stride + o[None, :]
@@ -272,9 +283,16 @@ def _add(
     added_NO = tl.zeros([BN, BO], tl.float32)
     for k in range(0, R, BR):
         h = tl.load(h_from + k, mask=is_token, other=0.0)
+        if SCALES:
+            if is_one:
+                d_one = tl.load(rows_SV + first_adapter * V + d_at + k + r).to(tl.float32)
+                h = (h.to(tl.float32) * d_one[None, :]).to(h_NX.dtype.element_ty)
+            else:
+                d_from = rows_SV + adapter[:, None] * V + (d_at + k + r)[None, :]
+                d_each = tl.load(d_from, mask=is_token, other=0.0).to(tl.float32)
+                h = (h.to(tl.float32) * d_each).to(h_NX.dtype.element_ty)
         added_NO = tl.dot(h, tl.trans(tl.load(B_from + k)), added_NO, input_precision="ieee")
-    first_adapter = tl.min(tl.where(n < N, adapter, 1 << 30), 0)
-    if tl.max(tl.where(n < N, adapter, 0), 0) == first_adapter:  # as most programs of a long prompt
+    if is_one:
         added_NO *= tl.load(rows_SV + first_adapter * V + b_at + o, mask=o < O, other=0.0).to(tl.float32)[None, :]
     else:
         b_from = rows_SV + adapter[:, None] * V + (b_at + o)[None, :]

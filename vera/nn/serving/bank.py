@@ -38,12 +38,13 @@ class PackedBank:
 
     def __init__(
         self, bank: Bank, name: str, *, capacity: int, run: Callable[[], object], max_rows: int = 1024,
-        dtype: torch.dtype | None = None,
+        dtype: torch.dtype | None = None, stack: bool = False,
     ) -> None:  # fmt: skip
         """A bank for adapters like `name`, which is in `bank` and is the first one here too.
 
         `run` is one pass of the model, of any batch: it shows which modules have the same input. The vectors
-        are held in `dtype`, that of the base by default. Raises TargetError (TARGET_UNSUPPORTED) for DVoRA, embeddings,
+        are held in `dtype`, that of the base by default. With `stack` the weights of the groups' modules are moved to stand
+        above A in memory (`vera.nn.serving.stacking`), which is quicker from some 64 rows on; `unstack` undoes it. Raises TargetError (TARGET_UNSUPPORTED) for DVoRA, embeddings,
         modules on several devices and heads.
         """
         deltas = _deltas_of(bank, name)
@@ -67,6 +68,9 @@ class PackedBank:
             for group, some in zip(groups, adapted, strict=True)
             if some
         ]
+        if stack:
+            for group in self.groups:
+                group.product.stack_up()
         self.names: tuple[str | None, ...] = ()
         self._bank = bank
         self._hung: list[Hung] = []
@@ -103,6 +107,16 @@ class PackedBank:
         staged = rows.pin_memory() if self.index.is_cuda else rows
         self.index[: len(names)].copy_(staged, non_blocking=True)
         self.names = tuple(names)
+
+    @property
+    def stacked_bytes(self) -> int:
+        """What the stacks take beyond the weights that are in them: an A for each group of modules."""
+        return sum(group.product.stack.more_bytes for group in self.groups if group.product.stack)
+
+    def unstack(self) -> None:
+        """Give every module of the base a weight of its own again, bit for bit."""
+        for group in self.groups:
+            group.product.unstack()
 
     def __enter__(self) -> Self:
         self._bank.check_free()

@@ -44,6 +44,12 @@ def tiles_joined(tokens: int) -> list[Tiles]:
     return [replace(tiles, tokens=_block(tokens)) for tiles in (_FEW_JOINED if tokens <= 16 else _SOME_JOINED)]
 
 
+def tiles_stacked(tokens: int) -> list[Tiles]:
+    block = _block(tokens)
+    narrow = [Tiles(min(block, 32), 64, 128, 1, 4, 3), Tiles(block, 32, 128, 1, 4, 3), Tiles(block, 128, 64, 1, 4, 3)]
+    return [*tiles_beside(tokens), *(narrow if tokens <= 512 else [Tiles(128, 256, 64, 1, 8, 3)])]
+
+
 def beside(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
     """Every member's own product, and the adapters' added to it. What few tokens need for that is made meanwhile."""
     x_NI, packed = _rows(x_BTI), _packed(product, x_BTI)
@@ -56,7 +62,7 @@ def beside(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
     here.wait_stream(side)
     there = [_rows(part) for part, member in zip(y, product.members, strict=True) if member.places]
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
-    mixed.add_adapted(there, h_NGR, B_OR, packed, [m.places.lambda_b for m in product.adapted if m.places], tiles)
+    mixed.add_adapted(there, h_NGR, B_OR, packed, product.places_b, tiles)
     return y
 
 
@@ -74,15 +80,32 @@ def joined(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
     return [part.view(*x_BTI.shape[:-1], -1) for part in y]
 
 
+def stacked(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
+    """All members' products and A x in one product of torch's, and the adapters' added to it."""
+    if product.stack is None or not product.stack.is_whole():
+        return product.plain(x_BTI)
+    x_NI = _rows(x_BTI)
+    y_NS = functional.linear(x_NI, product.stack.W_SI, product.stack.bias_S)
+    *y, Ax_NR = torch.split(y_NS, product.stack.sizes, 1)
+    there = [part for part, member in zip(y, product.members, strict=True) if member.places]
+    _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
+    mixed.add_adapted(there, Ax_NR, B_OR, _packed(product, x_BTI), product.places_b, tiles, places_d=product.places_d)
+    return [part.view(*x_BTI.shape[:-1], -1) for part in y]
+
+
 def _project(product: GroupProduct, x_NI: Tensor, packed: Packed, h_NGR: Tensor) -> None:
     """λd ⊙ (A x) of every adapted member, side by side, into h."""
     A_RI, _ = product.pair(x_NI.dtype, x_NI.shape[1])
-    places = [member.places.lambda_d for member in product.adapted if member.places]
     if len(x_NI) >= _MANY:
-        mixed.scale(functional.linear(x_NI, A_RI), packed, places, out=h_NGR)
+        mixed.scale(functional.linear(x_NI, A_RI), packed, product.places_d, out=h_NGR)
     else:
         mixed.project(
-            x_NI, A_RI, packed, places, _PROJECTING if len(x_NI) <= 16 else replace(_PROJECTING, tokens=32), out=h_NGR
+            x_NI,
+            A_RI,
+            packed,
+            product.places_d,
+            _PROJECTING if len(x_NI) <= 16 else replace(_PROJECTING, tokens=32),
+            out=h_NGR,
         )
 
 

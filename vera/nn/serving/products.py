@@ -5,6 +5,8 @@
 - beside: each module's own product, whatever it is (a quantised one, say); one kernel for h of the whole group and one
   that adds to all outputs.
 - joined: one kernel makes the base's products too and adds to them in the same registers. Weights are read where they lie.
+- stacked: one product of torch's makes those of the base and A x, and one kernel adds to them; where weights may be moved
+  (`stacking`), which is the caller's to say.
 
 Which one, and how it cuts its work, is measured once per device and shape, outside of captured graphs, and kept.
 """
@@ -27,6 +29,7 @@ from vera.nn.layer import SharedProjection
 from vera.nn.product import Factors, scaled
 from vera.nn.serving.choosing import Choices
 from vera.nn.serving.packing import Packing, Places
+from vera.nn.serving.stacking import Stack
 
 Forward = Callable[..., Tensor]
 Compute = Callable[[Tensor], list[Tensor]]
@@ -54,7 +57,10 @@ class GroupProduct:
     def __init__(self, members: Sequence[Member], shared: SharedProjection, packing: Packing, index: Tensor) -> None:
         self.members, self.shared, self.packing, self.index = members, shared, packing, index
         self.adapted = [member for member in members if member.places]
-        self._pairs: dict[torch.dtype, tuple[Tensor, Tensor]] = {}
+        self.places_d = [member.places.lambda_d for member in self.adapted if member.places]
+        self.places_b = [member.places.lambda_b for member in self.adapted if member.places]
+        self.stack: Stack | None = None
+        self._pairs: dict[tuple[torch.dtype, int], tuple[Tensor, Tensor]] = {}
         self._chosen: dict[Hashable, Compute] = {}
 
     @property
@@ -75,6 +81,21 @@ class GroupProduct:
             chosen = choices.best(self._shape(x_NI), self._forms(x_NI), run=lambda form: form(x_BTI))
             self._chosen[key] = chosen
         return chosen(x_BTI)
+
+    def stack_up(self) -> None:
+        """Move the members' weights to stand above A, where the base's products are nothing but products."""
+        modules = [member.module for member in self.members]
+        weight = modules[0].weight
+        if isinstance(weight, Tensor) and self._are_plain(weight.dtype) and self.stack is None:
+            A_RI, _ = self.pair(weight.dtype, weight.shape[1])
+            self.stack = Stack(modules, A_RI)  # type: ignore[arg-type]  # of nn.Linear
+            self._chosen.clear()
+
+    def unstack(self) -> None:
+        if self.stack is not None:
+            self.stack.undo()
+            self.stack = None
+            self._chosen.clear()
 
     def plain(self, x_BTI: Tensor) -> list[Tensor]:
         """In torch operations: to the bit what `vera.nn.mixing` answers, when the vectors are packed in float32."""
@@ -124,6 +145,7 @@ class GroupProduct:
             (len(x_NI) - 1).bit_length(),
             joinable,
             kinds,
+            self.stack is not None,
         )
 
     def _forms(self, x_NI: Tensor) -> list[Compute]:
@@ -133,21 +155,27 @@ class GroupProduct:
         found += [partial(forms.beside, self, tiles) for tiles in forms.tiles_beside(len(x_NI))]
         if self._is_joinable(x_NI):
             found += [partial(forms.joined, self, tiles) for tiles in forms.tiles_joined(len(x_NI))]
+        if self.stack is not None:
+            found += [partial(forms.stacked, self, tiles) for tiles in forms.tiles_stacked(len(x_NI))]
         return found
 
     def _is_joinable(self, x_NI: Tensor) -> bool:
+        return x_NI.shape[1] % 16 == 0 and self._are_plain(x_NI.dtype)
+
+    def _are_plain(self, dtype: torch.dtype) -> bool:
         """Whether the base's products are nothing but x Wᵀ + bias of plain tensors."""
-        return x_NI.shape[1] % 16 == 0 and all(_is_plain_linear(member, x_NI.dtype) for member in self.members)
+        return all(_is_plain_linear(member, dtype) for member in self.members)
 
     def pair(self, dtype: torch.dtype, in_features: int) -> tuple[Tensor, Tensor]:
-        """(A, B) in `dtype`, of a rank that the kernels take: padded with zeros."""
-        A_RI, B_OR = self.shared.in_dtype(dtype)
-        if len(A_RI) % RANK_STEP:
-            if dtype not in self._pairs:
-                more = padded_rank(len(A_RI)) - len(A_RI)
-                self._pairs[dtype] = functional.pad(A_RI, (0, 0, 0, more)), functional.pad(B_OR, (0, more))
-            A_RI, B_OR = self._pairs[dtype]
-        return A_RI[:, :in_features], B_OR
+        """(A, B) in `dtype` for inputs of this size, of a rank that the kernels take: padded with zeros."""
+        key = dtype, in_features
+        if key not in self._pairs:
+            A_RI, B_OR = self.shared.in_dtype(dtype)
+            more = padded_rank(len(A_RI)) - len(A_RI)
+            if more:
+                A_RI, B_OR = functional.pad(A_RI, (0, 0, 0, more)), functional.pad(B_OR, (0, more))
+            self._pairs[key] = A_RI[:, :in_features], B_OR
+        return self._pairs[key]
 
 
 def padded_rank(rank: int) -> int:
