@@ -181,6 +181,21 @@ def test_adapters_added_to_products_with_those_of_A_beside_them(problem: Problem
 
 
 @settings(QUICK)
+@given(problems.map(lambda p: _aligned(p)), st.sampled_from([(16, 32), (32, 64)]))
+def test_a_sum_that_begins_with_what_the_adapter_adds(problem: Problem, sides: tuple[int, int]) -> None:
+    x, A, count = problem.made["x"], problem.made["A"], sum(problem.adapted)
+    h = mixed.project(x, A, problem.packed, problem.places_d, Tiles(16, mixed.RANK_STEP, 32, 1, 4, 2))
+    cut = Tiles(*sides, 32, 1, 4, 2)
+    adapted = [g for g, is_adapted in enumerate(problem.adapted) if is_adapted]
+    expected = problem.expected()
+
+    for n, g in enumerate(adapted):
+        part = h.view(len(x), count, problem.rank)[:, n]
+        y = mixed.accumulate_adapted(x, problem.modules[g], part, problem.made["B"], problem.packed, cut)
+        assert (y.double() - expected[g]).abs().max() <= TOLERANCE[problem.dtype] * expected[g].abs().max()
+
+
+@settings(QUICK)
 @given(problems, tiles)
 def test_products_that_are_there_are_scaled_as_project_scales_its_own(problem: Problem, first: Tiles) -> None:
     x, A = problem.made["x"], problem.made["A"]
@@ -203,6 +218,14 @@ def test_equal_inputs_give_equal_bits(split: int) -> None:
         )
     for again in answers[1:]:
         assert all(torch.equal(one, other) for one, other in zip(answers[0], again, strict=True))
+
+
+def _aligned(made: Problem) -> Problem:
+    """With outputs whose rows begin at multiples of 16 bytes, as descriptors need it."""
+    fields = {
+        n: getattr(made, n) for n in ("rows", "tokens", "in_features", "adapted", "rank", "bias", "dtype", "seed")
+    }
+    return Problem(outputs=tuple(-(-size // 8) * 8 for size in made.outputs), **fields)
 
 
 def _of_rank(cut: Tiles) -> Tiles:

@@ -23,6 +23,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from vera.nn.kernels.launching import launch
 
@@ -137,6 +138,28 @@ def add_adapted(
          "PDL": _has_gdc()},
         warps=tiles.warps, stages=tiles.stages, overlaps=_has_gdc(),
     )  # fmt: skip
+
+
+def accumulate_adapted(
+    x_NI: Tensor, module: Module, h_NR: Tensor, B_OR: Tensor, packed: Packed, tiles: Tiles
+) -> Tensor:
+    """W x + bias + λb ⊙ (B h) of one module, (N, O), for many tokens: the sum of the base begins with the adapter's.
+
+    h is that of the module, whose rank is a multiple of `tiles.inputs`. Tiles go through descriptors (TMA).
+    """
+    N, O = len(x_NI), len(module.weight)
+    y_NO = torch.empty(N, O, dtype=x_NI.dtype, device=x_NI.device)
+    sides = tiles.tokens, tiles.outputs, tiles.inputs
+    programs = min(_processors(x_NI.device), triton.cdiv(N, sides[0]) * triton.cdiv(O, sides[1]))
+    with torch.cuda.device_of(x_NI):  # Triton launches on the current device
+        _accumulate[(programs,)](
+            _tiled(x_NI, sides[0], sides[2]), _tiled(module.weight, sides[1], sides[2]), _tiled(h_NR, sides[0], sides[2]),
+            _tiled(B_OR[:O], sides[1], sides[2]), _tiled(y_NO, sides[0], sides[1] // 2), _or(module.bias, x_NI), packed.rows,
+            packed.index, N, packed.tokens, O, x_NI.shape[1], packed.rows.stride(0), module.place_b,
+            R=B_OR.shape[1], BIAS=module.bias is not None, BN=sides[0], BO=sides[1], BI=sides[2], PROGRAMS=programs,
+            num_warps=tiles.warps, num_stages=tiles.stages,
+        )  # fmt: skip
+    return y_NO
 
 
 def scale(h_NR: Tensor, packed: Packed, places_d: Sequence[int], *, out: Tensor | None = None) -> Tensor:
@@ -302,6 +325,38 @@ def _add(
 
 
 @triton.jit(do_not_specialize=["N", "tokens"])
+def _accumulate(
+    x_NI, W_OI, h_NR, B_OR, y_NO, c, rows_SV, index, N, tokens, O, I, V, b_at,
+    R: tl.constexpr, BIAS: tl.constexpr, BN: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr, PROGRAMS: tl.constexpr,
+):  # fmt: skip
+    down, across = tl.cdiv(N, BN), tl.cdiv(O, BO)
+    for tile in tl.range(tl.program_id(0), down * across, PROGRAMS):
+        # Eight tiles of tokens share a tile of outputs, while it is in the cache.
+        first = (tile // (8 * across)) * 8
+        together = tl.minimum(down - first, 8)
+        at_n = (first + (tile % (8 * across)) % together) * BN
+        at_o = ((tile % (8 * across)) // together) * BO
+        sum_NO = tl.zeros([BN, BO], tl.float32)
+        for r in range(0, R, BI):
+            sum_NO = tl.dot(h_NR.load([at_n, r]), B_OR.load([at_o, r]).T, sum_NO, input_precision="ieee")
+        n, o = (at_n + tl.arange(0, BN)).to(tl.int64), at_o + tl.arange(0, BO)
+        adapter = tl.load(index + n // tokens, mask=n < N, other=0).to(tl.int64)
+        first_adapter = tl.min(tl.where(n < N, adapter, 1 << 30), 0)
+        if tl.max(tl.where(n < N, adapter, 0), 0) == first_adapter:
+            sum_NO *= tl.load(rows_SV + first_adapter * V + b_at + o, mask=o < O, other=0.0).to(tl.float32)[None, :]
+        else:
+            b_from = rows_SV + adapter[:, None] * V + (b_at + o)[None, :]
+            sum_NO *= tl.load(b_from, mask=(n < N)[:, None] & (o < O)[None, :], other=0.0).to(tl.float32)
+        if BIAS:
+            sum_NO += tl.load(c + o, mask=o < O, other=0.0).to(tl.float32)[None, :]
+        for i in range(0, I, BI):
+            sum_NO = tl.dot(x_NI.load([at_n, i]), W_OI.load([at_o, i]).T, sum_NO, input_precision="ieee")
+        left, right = tl.split(tl.permute(tl.reshape(sum_NO, [BN, 2, BO // 2]), [0, 2, 1]))
+        y_NO.store([at_n, at_o], left.to(y_NO.dtype))  # in halves: less of the shared memory
+        y_NO.store([at_n, at_o + BO // 2], right.to(y_NO.dtype))
+
+
+@triton.jit(do_not_specialize=["N", "tokens"])
 def _scale(
     h_NR, rows_SV, index, h_NGR, N, tokens, h_stride, V, first_d, step_d,
     G: tl.constexpr, R: tl.constexpr, BN: tl.constexpr, BR: tl.constexpr,
@@ -358,6 +413,15 @@ def _workspace(device: torch.device) -> tuple[Tensor, Tensor]:
 def _has_gdc() -> bool:
     """Whether a kernel may begin before the one it follows has ended (programmatic dependent launch)."""
     return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
+
+
+@cache
+def _processors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
+
+
+def _tiled(matrix: Tensor, *sides: int) -> TensorDescriptor:
+    return TensorDescriptor.from_tensor(matrix, list(sides))
 
 
 def _fits(partials: int, counters: int) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ _SOME_JOINED = [
     Tiles(64, 64, 128, 1, 4, 3), Tiles(64, 128, 128, 1, 8, 4), Tiles(64, 64, 64, 2, 4, 6), Tiles(64, 128, 128, 4, 8, 4),
 ]  # fmt: skip
 _MANY_JOINED = [Tiles(128, 128, 64, 1, 8, 4), Tiles(128, 256, 64, 1, 8, 3)]
+_LONG = 1024  # tokens of a prompt
+_ACCUMULATED = [Tiles(128, 256, 64, 1, 8, 3), Tiles(128, 256, 64, 1, 8, 4), Tiles(128, 128, 64, 1, 8, 4)]
 _PROJECTING = Tiles(16, mixed.RANK_STEP, 128, 8, 4, 3)
 _FEW_BESIDE, _MANY_BESIDE = Tiles(64, 64, 64, 1, 4, 3), Tiles(128, 128, 64, 1, 8, 3)
 
@@ -42,6 +45,11 @@ def tiles_joined(tokens: int) -> list[Tiles]:
     if tokens > 64:
         return _MANY_JOINED
     return [replace(tiles, tokens=_block(tokens)) for tiles in (_FEW_JOINED if tokens <= 16 else _SOME_JOINED)]
+
+
+def tiles_accumulated(tokens: int, sizes: Sequence[int]) -> list[Tiles]:
+    """None for short prompts, nor when the rank or one of the outputs, which are `sizes`, begins rows anywhere."""
+    return _ACCUMULATED if tokens >= _LONG and not any(size % _ACCUMULATED[0].inputs for size in sizes) else []
 
 
 def tiles_stacked(tokens: int) -> list[Tiles]:
@@ -72,12 +80,23 @@ def joined(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
     h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)
     _project(product, x_NI, packed, h_NGR)
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
-    modules = [
-        mixed.Module(m.module.weight, m.module.bias, m.places.lambda_b if m.places else None)  # type: ignore[arg-type]  # of nn.Linear
-        for m in product.members
-    ]
-    y = mixed.multiply_adapted(x_NI, modules, h_NGR, B_OR, packed, tiles)
+    y = mixed.multiply_adapted(x_NI, _modules(product), h_NGR, B_OR, packed, tiles)
     return [part.view(*x_BTI.shape[:-1], -1) for part in y]
+
+
+def accumulated(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
+    """For long prompts: each adapted member's product in one launch that begins with what its adapters add."""
+    x_NI, packed = _rows(x_BTI).contiguous(), _packed(product, x_BTI)
+    h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)
+    _project(product, x_NI, packed, h_NGR)
+    _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
+    h = iter(torch.split(h_NGR, product.rank, 1))
+    return [
+        mixed.accumulate_adapted(x_NI, module, next(h), B_OR, packed, tiles).view(*x_BTI.shape[:-1], -1)
+        if module.place_b is not None
+        else member.forward(x_BTI)
+        for member, module in zip(product.members, _modules(product), strict=True)
+    ]
 
 
 def stacked(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
@@ -91,6 +110,13 @@ def stacked(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
     mixed.add_adapted(there, Ax_NR, B_OR, _packed(product, x_BTI), product.places_b, tiles, places_d=product.places_d)
     return [part.view(*x_BTI.shape[:-1], -1) for part in y]
+
+
+def _modules(product: GroupProduct) -> list[mixed.Module]:
+    return [
+        mixed.Module(m.module.weight, m.module.bias, m.places.lambda_b if m.places else None)  # type: ignore[arg-type]  # of nn.Linear
+        for m in product.members
+    ]
 
 
 def _project(product: GroupProduct, x_NI: Tensor, packed: Packed, h_NGR: Tensor) -> None:

@@ -5,6 +5,7 @@
 - beside: each module's own product, whatever it is (a quantised one, say); one kernel for h of the whole group and one
   that adds to all outputs.
 - joined: one kernel makes the base's products too and adds to them in the same registers. Weights are read where they lie.
+- accumulated: for long prompts, the kernel's sum of the base's products begins with what the adapters add.
 - stacked: one product of torch's makes those of the base and A x, and one kernel adds to them; where weights may be moved
   (`stacking`), which is the caller's to say.
 
@@ -155,6 +156,8 @@ class GroupProduct:
         found += [partial(forms.beside, self, tiles) for tiles in forms.tiles_beside(len(x_NI))]
         if self._is_joinable(x_NI):
             found += [partial(forms.joined, self, tiles) for tiles in forms.tiles_joined(len(x_NI))]
+            sizes = [self.rank, *(member.out_features for member in self.adapted)]
+            found += [partial(forms.accumulated, self, tiles) for tiles in forms.tiles_accumulated(len(x_NI), sizes)]
         if self.stack is not None:
             found += [partial(forms.stacked, self, tiles) for tiles in forms.tiles_stacked(len(x_NI))]
         return found
