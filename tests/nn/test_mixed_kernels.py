@@ -132,6 +132,14 @@ problems = st.builds(
 ).flatmap(_with_adapted)
 
 
+def _aligned(made: Problem) -> Problem:
+    """With outputs whose rows begin at multiples of 16 bytes, as descriptors need it."""
+    fields = {
+        n: getattr(made, n) for n in ("rows", "tokens", "in_features", "adapted", "rank", "bias", "dtype", "seed")
+    }
+    return Problem(outputs=tuple(-(-size // 8) * 8 for size in made.outputs), **fields)
+
+
 tiles = st.builds(
     Tiles, tokens=st.sampled_from([16, 32]), outputs=st.sampled_from([32, 64]), inputs=st.sampled_from([32, 128]),
     split=st.sampled_from([1, 2, 4]), warps=st.just(4), stages=st.just(2),
@@ -181,7 +189,7 @@ def test_adapters_added_to_products_with_those_of_A_beside_them(problem: Problem
 
 
 @settings(QUICK)
-@given(problems.map(lambda p: _aligned(p)), st.sampled_from([(16, 32), (32, 64)]))
+@given(problems.map(_aligned), st.sampled_from([(16, 32), (32, 64)]))
 def test_a_sum_that_begins_with_what_the_adapter_adds(problem: Problem, sides: tuple[int, int]) -> None:
     x, A, count = problem.made["x"], problem.made["A"], sum(problem.adapted)
     h = mixed.project(x, A, problem.packed, problem.places_d, Tiles(16, mixed.RANK_STEP, 32, 1, 4, 2))
@@ -218,14 +226,6 @@ def test_equal_inputs_give_equal_bits(split: int) -> None:
         )
     for again in answers[1:]:
         assert all(torch.equal(one, other) for one, other in zip(answers[0], again, strict=True))
-
-
-def _aligned(made: Problem) -> Problem:
-    """With outputs whose rows begin at multiples of 16 bytes, as descriptors need it."""
-    fields = {
-        n: getattr(made, n) for n in ("rows", "tokens", "in_features", "adapted", "rank", "bias", "dtype", "seed")
-    }
-    return Problem(outputs=tuple(-(-size // 8) * 8 for size in made.outputs), **fields)
 
 
 def _of_rank(cut: Tiles) -> Tiles:
