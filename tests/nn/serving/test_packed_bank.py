@@ -308,6 +308,6 @@ def test_the_stacked_form_answers_within_rounding(batch: int) -> None:
         many.use(names)
         for tiles in forms.tiles_stacked(batch * 3):
             with torch.no_grad():
-                got, expected = forms.stacked(product, tiles, x), product.plain(x)
+                got, expected = forms.stacked(product, tiles, {}, x), product.plain(x)
             for one, other in zip(got, expected, strict=True):
                 assert (one.double() - other.double()).abs().max() <= 3e-2 * other.double().abs().max()

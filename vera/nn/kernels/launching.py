@@ -1,12 +1,12 @@
 """Launching a kernel of Triton again and again.
 
-Triton binds, specialises and looks a kernel up at every launch, 40 µs of Python for one with as many arguments as those
-here have. What was compiled for arguments of these values, dtypes and alignments is kept here, and launched directly.
+Triton binds, specialises and looks a kernel up at every launch, 60 µs of Python for one with as many arguments as those
+here have. Who launches again with arguments of the same kind keeps what was compiled for them, which is launched directly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,13 +14,15 @@ import triton
 from torch import Tensor
 from triton import knobs
 
-_COMPILED: dict[Hashable, Any] = {}
+# Of each kernel, by its name, what was compiled for the arguments of one place that launches it. Whoever passes it on
+# promises that they are the same from launch to launch but for the addresses of tensors, and those as well aligned.
+Compiled = dict[str, Any]
 _IS_KNOWN = triton.__version__.startswith("3.6.")  # how a compiled kernel is launched is no promise of Triton's
 
 
 def launch(
     kernel: Any, grid: tuple[int, ...], arguments: Sequence[Tensor | int], constants: Mapping[str, Any], *, warps: int,
-    stages: int, overlaps: bool = False,
+    stages: int, overlaps: bool = False, known: Compiled | None = None,
 ) -> None:  # fmt: skip
     """Launch `kernel` on the device of its first argument. `constants` are its constexprs, in the order of its signature.
 
@@ -29,20 +31,16 @@ def launch(
     assert isinstance(arguments[0], Tensor)
     if arguments[0].is_cuda and arguments[0].get_device() != torch.cuda.current_device():
         with torch.cuda.device_of(arguments[0]):
-            launch(kernel, grid, arguments, constants, warps=warps, stages=stages, overlaps=overlaps)
+            launch(kernel, grid, arguments, constants, warps=warps, stages=stages, overlaps=overlaps, known=known)
         return
-    key = (
-        kernel.__name__, arguments[0].device, warps, stages, overlaps, *constants.values(),
-        *[a if isinstance(a, int) else (a.dtype, a.data_ptr() % 16) for a in arguments],
-    )  # fmt: skip
-    compiled = _COMPILED.get(key)
+    compiled = None if known is None else known.get(kernel.__name__)
     if compiled is None or knobs.runtime.launch_enter_hook.calls:  # a profiler wants to be told
         made = kernel[grid](*arguments, **constants, num_warps=warps, num_stages=stages, launch_pdl=overlaps)
-        if _IS_KNOWN and made is not None:
-            _COMPILED[key] = made
+        if _IS_KNOWN and known is not None and made is not None:
+            known[kernel.__name__] = made
         return
     stream = triton.runtime.driver.active.get_current_stream(arguments[0].get_device())
-    across = (*grid, 1, 1)[:3]
     compiled.run(
-        *across, stream, compiled.function, compiled.packed_metadata, None, None, None, *arguments, *constants.values()
-    )
+        *(*grid, 1, 1)[:3], stream, compiled.function, compiled.packed_metadata, None, None, None,
+        *arguments, *constants.values(),
+    )  # fmt: skip

@@ -25,7 +25,7 @@ from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from vera.nn.kernels.launching import launch
+from vera.nn.kernels.launching import Compiled, launch
 
 MAX_MODULES = 3  # of one group: the kernels take as many pointers
 RANK_STEP = 32  # ranks are multiples of it
@@ -58,8 +58,9 @@ class Tiles:
 
 
 def project(
-    x_NI: Tensor, A_RI: Tensor, packed: Packed, places_d: Sequence[int], tiles: Tiles, *, out: Tensor | None = None
-) -> Tensor:
+    x_NI: Tensor, A_RI: Tensor, packed: Packed, places_d: Sequence[int], tiles: Tiles, *, out: Tensor | None = None,
+    known: Compiled | None = None,
+) -> Tensor:  # fmt: skip
     """λd ⊙ (A x) of each module, side by side, (N, G·R) in the dtype of x; in `out` when it is given.
 
     `places_d[g]` is the column of `packed.rows` at which λd of module g begins.
@@ -78,7 +79,7 @@ def project(
          N, packed.tokens, I, x_NI.stride(0), A_RI.stride(0), packed.rows.stride(0), first, step),
         {"G": G, "R": R, "BN": tiles.tokens, "BR": tiles.outputs, "BI": tiles.inputs, "SPLIT": split,
          "EVEN": I % (split * tiles.inputs) == 0, "PDL": _has_gdc()},
-        warps=tiles.warps, stages=tiles.stages, overlaps=_has_gdc(),
+        warps=tiles.warps, stages=tiles.stages, overlaps=_has_gdc(), known=known,
     )  # fmt: skip
     return h_NGR
 
@@ -94,8 +95,9 @@ class Module:
 
 
 def multiply_adapted(
-    x_NI: Tensor, modules: Sequence[Module], h_NGR: Tensor, B_OR: Tensor, packed: Packed, tiles: Tiles
-) -> list[Tensor]:
+    x_NI: Tensor, modules: Sequence[Module], h_NGR: Tensor, B_OR: Tensor, packed: Packed, tiles: Tiles, *,
+    known: Compiled | None = None,
+) -> list[Tensor]:  # fmt: skip
     """W x + bias, and for adapted modules λb ⊙ (B h) more, (N, O) each; h is that of the adapted ones, in order."""
     (N, I), R, count = x_NI.shape, B_OR.shape[1], len(modules)
     y = [torch.empty(N, len(m.weight), dtype=x_NI.dtype, device=x_NI.device) for m in modules]
@@ -113,14 +115,14 @@ def multiply_adapted(
          N, packed.tokens, I, *outputs, x_NI.stride(0), h_NGR.stride(0), B_OR.stride(0), packed.rows.stride(0), *at_h, *at_b),
         {"R": R, "BIAS": any(m.bias is not None for m in modules), "BN": tiles.tokens, "BO": tiles.outputs, "BI": tiles.inputs,
          "BR": math.gcd(R // split, 64), "SPLIT": split, "EVEN": I % (split * tiles.inputs) == 0, "PDL": _has_gdc()},
-        warps=tiles.warps, stages=tiles.stages, overlaps=_has_gdc(),
+        warps=tiles.warps, stages=tiles.stages, overlaps=_has_gdc(), known=known,
     )  # fmt: skip
     return y
 
 
 def add_adapted(
     y: Sequence[Tensor], h: Tensor, B_OR: Tensor, packed: Packed, places_b: Sequence[int], tiles: Tiles, *,
-    places_d: Sequence[int] | None = None,
+    places_d: Sequence[int] | None = None, known: Compiled | None = None,
 ) -> None:  # fmt: skip
     """Add λb ⊙ (B h) to each of `y`, (N, O) with outputs side by side, in place.
 
@@ -136,7 +138,7 @@ def add_adapted(
          h.stride(0), B_OR.stride(0), packed.rows.stride(0), *_padded(places_b), *_padded(places_d or [])),
         {"SCALES": places_d is not None, "R": R, "BN": tiles.tokens, "BO": tiles.outputs, "BR": math.gcd(R, tiles.inputs),
          "PDL": _has_gdc()},
-        warps=tiles.warps, stages=tiles.stages, overlaps=_has_gdc(),
+        warps=tiles.warps, stages=tiles.stages, overlaps=_has_gdc(), known=known,
     )  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vera.nn.kernels import mixed
+from vera.nn.kernels.launching import Compiled
 from vera.nn.kernels.mixed import Packed, Tiles
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _MANY_JOINED = [Tiles(128, 128, 64, 1, 8, 4), Tiles(128, 256, 64, 1, 8, 3)]
 _LONG = 1024  # tokens of a prompt
 _ACCUMULATED = [Tiles(128, 256, 64, 1, 8, 3), Tiles(128, 256, 64, 1, 8, 4), Tiles(128, 128, 64, 1, 8, 4)]
 _PROJECTING = Tiles(16, mixed.RANK_STEP, 128, 8, 4, 3)
+_PROJECTING_MORE = replace(_PROJECTING, tokens=32)
 _FEW_BESIDE, _MANY_BESIDE = Tiles(64, 64, 64, 1, 4, 3), Tiles(128, 128, 64, 1, 8, 3)
 
 
@@ -58,37 +60,37 @@ def tiles_stacked(tokens: int) -> list[Tiles]:
     return [*tiles_beside(tokens), *(narrow if tokens <= 512 else [Tiles(128, 256, 64, 1, 8, 3)])]
 
 
-def beside(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
+def beside(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> list[Tensor]:
     """Every member's own product, and the adapters' added to it. What few tokens need for that is made meanwhile."""
     x_NI, packed = _rows(x_BTI), _packed(product, x_BTI)
     here, side = torch.cuda.current_stream(x_BTI.device), _side_of(x_BTI.device)
     h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)  # allocated here, so it is freed here
     side.wait_stream(here)
     with torch.cuda.stream(side):
-        _project(product, x_NI, packed, h_NGR)
+        _project(product, x_NI, packed, h_NGR, known)
     y = [member.forward(x_BTI) for member in product.members]
     here.wait_stream(side)
     there = [_rows(part) for part, member in zip(y, product.members, strict=True) if member.places]
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
-    mixed.add_adapted(there, h_NGR, B_OR, packed, product.places_b, tiles)
+    mixed.add_adapted(there, h_NGR, B_OR, packed, product.places_b, tiles, known=known)
     return y
 
 
-def joined(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
+def joined(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> list[Tensor]:
     """All members' products, base and adapters, in one launch."""
     x_NI, packed = _rows(x_BTI), _packed(product, x_BTI)
     h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)
-    _project(product, x_NI, packed, h_NGR)
+    _project(product, x_NI, packed, h_NGR, known)
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
-    y = mixed.multiply_adapted(x_NI, _modules(product), h_NGR, B_OR, packed, tiles)
+    y = mixed.multiply_adapted(x_NI, _modules(product), h_NGR, B_OR, packed, tiles, known=known)
     return [part.view(*x_BTI.shape[:-1], -1) for part in y]
 
 
-def accumulated(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
+def accumulated(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> list[Tensor]:
     """For long prompts: each adapted member's product in one launch that begins with what its adapters add."""
     x_NI, packed = _rows(x_BTI).contiguous(), _packed(product, x_BTI)
     h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)
-    _project(product, x_NI, packed, h_NGR)
+    _project(product, x_NI, packed, h_NGR, known)
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
     h = iter(torch.split(h_NGR, product.rank, 1))
     return [
@@ -99,7 +101,7 @@ def accumulated(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tens
     ]
 
 
-def stacked(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
+def stacked(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> list[Tensor]:
     """All members' products and A x in one product of torch's, and the adapters' added to it."""
     if product.stack is None or not product.stack.is_whole():
         return product.plain(x_BTI)
@@ -108,7 +110,9 @@ def stacked(product: GroupProduct, tiles: Tiles, x_BTI: Tensor) -> list[Tensor]:
     *y, Ax_NR = torch.split(y_NS, product.stack.sizes, 1)
     there = [part for part, member in zip(y, product.members, strict=True) if member.places]
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
-    mixed.add_adapted(there, Ax_NR, B_OR, _packed(product, x_BTI), product.places_b, tiles, places_d=product.places_d)
+    mixed.add_adapted(
+        there, Ax_NR, B_OR, _packed(product, x_BTI), product.places_b, tiles, places_d=product.places_d, known=known
+    )
     return [part.view(*x_BTI.shape[:-1], -1) for part in y]
 
 
@@ -119,20 +123,14 @@ def _modules(product: GroupProduct) -> list[mixed.Module]:
     ]
 
 
-def _project(product: GroupProduct, x_NI: Tensor, packed: Packed, h_NGR: Tensor) -> None:
+def _project(product: GroupProduct, x_NI: Tensor, packed: Packed, h_NGR: Tensor, known: Compiled) -> None:
     """λd ⊙ (A x) of every adapted member, side by side, into h."""
     A_RI, _ = product.pair(x_NI.dtype, x_NI.shape[1])
     if len(x_NI) >= _MANY:
         mixed.scale(functional.linear(x_NI, A_RI), packed, product.places_d, out=h_NGR)
     else:
-        mixed.project(
-            x_NI,
-            A_RI,
-            packed,
-            product.places_d,
-            _PROJECTING if len(x_NI) <= 16 else replace(_PROJECTING, tokens=32),
-            out=h_NGR,
-        )
+        tiles = _PROJECTING if len(x_NI) <= 16 else _PROJECTING_MORE
+        mixed.project(x_NI, A_RI, packed, product.places_d, tiles, out=h_NGR, known=known)
 
 
 @cache

@@ -73,7 +73,8 @@ class GroupProduct:
         """The outputs (B, T, O) of every member for inputs x, of which row i goes through adapter `index[i]`."""
         if not self._has_kernels(x_BTI):
             return self.plain(x_BTI)
-        key = (x_BTI.shape[:-1], x_BTI.dtype)
+        # All that a kernel is compiled for: a form keeps what it has compiled.
+        key = (x_BTI.shape[:-1], x_BTI.stride(), x_BTI.data_ptr() % 16, x_BTI.dtype)
         chosen = self._chosen.get(key)
         if chosen is None:
             if not x_BTI.numel() or torch.cuda.is_current_stream_capturing():
@@ -153,13 +154,15 @@ class GroupProduct:
         from vera.nn.serving import forms
 
         found: list[Compute] = [self.plain]
-        found += [partial(forms.beside, self, tiles) for tiles in forms.tiles_beside(len(x_NI))]
+        found += [partial(forms.beside, self, tiles, {}) for tiles in forms.tiles_beside(len(x_NI))]
         if self._is_joinable(x_NI):
-            found += [partial(forms.joined, self, tiles) for tiles in forms.tiles_joined(len(x_NI))]
+            found += [partial(forms.joined, self, tiles, {}) for tiles in forms.tiles_joined(len(x_NI))]
             sizes = [self.rank, *(member.out_features for member in self.adapted)]
-            found += [partial(forms.accumulated, self, tiles) for tiles in forms.tiles_accumulated(len(x_NI), sizes)]
+            found += [
+                partial(forms.accumulated, self, tiles, {}) for tiles in forms.tiles_accumulated(len(x_NI), sizes)
+            ]
         if self.stack is not None:
-            found += [partial(forms.stacked, self, tiles) for tiles in forms.tiles_stacked(len(x_NI))]
+            found += [partial(forms.stacked, self, tiles, {}) for tiles in forms.tiles_stacked(len(x_NI))]
         return found
 
     def _is_joinable(self, x_NI: Tensor) -> bool:
