@@ -300,7 +300,7 @@ def test_a_stack_notices_that_a_weight_has_been_given_another_tensor(stacked: tu
 def test_the_stacked_form_answers_within_rounding(batch: int) -> None:
     model = tiny_llama().to("cuda", torch.bfloat16)
     bank = adapted(model, "q_proj", "v_proj", "down_proj", names=NAMES)
-    many = packed(model, bank, stack=True, max_rows=128)
+    many = packed(model, bank, stack=True, max_rows=128, run=lambda: answers(model, IDS.cuda()))
     names = [(*NAMES, None)[i % 4] for i in range(batch)]
     for group in many.groups:
         product = group.product
