@@ -673,8 +673,22 @@ class Hub:
         path = f"/api/v1/evaluations/{_segment(evaluation_id)}/comparison"
         return Comparison.from_json(self._get(path, {"against": against_id}).json())
 
-    def leaderboard(self, suite: str, *, base: str | None = None) -> Leaderboard:
-        return Leaderboard.from_json(self._get(f"/api/v1/leaderboards/{_suite_path(suite)}", {"base": base}).json())
+    def leaderboard(
+        self,
+        suite: str,
+        *,
+        base: str | None = None,
+        owner: str | None = None,
+        license: str | None = None,
+        min_rank: int | None = None,
+        max_rank: int | None = None,
+        max_bytes: int | None = None,
+    ) -> Leaderboard:
+        """The versions that the suite has scored, best first, as far as they are wanted."""
+        wanted = {"base": base, "owner": owner, "license": license}
+        sizes = {"min_rank": min_rank, "max_rank": max_rank, "max_bytes": max_bytes}
+        reply = self._get(f"/api/v1/leaderboards/{_suite_path(suite)}", {**wanted, **sizes})
+        return Leaderboard.from_json(reply.json())
 
     # -- Workers ----------------------------------------------------------------------------------
 

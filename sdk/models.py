@@ -678,6 +678,7 @@ class LeaderboardRow(Answer):
     created_by: str
     evaluation_id: str
     finished_at: str
+    seconds: float | None = None
     beside: Mapping[str, ScoreBeside | None] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from hub.access.limits import EVALUATIONS, count
 from hub.access.permission import Allowed, Reader, ReadOnly
 from hub.access.services import HubParts, Reading, Writing
 from hub.api.bodies import JsonBody
-from hub.api.parameters import Search
+from hub.api.parameters import Narrowing
 from hub.api.responses import answer
 from hub.api.schemas import EvaluationRequest
 from hub.auth.policy import Action, Principal
@@ -79,7 +79,7 @@ def compare_evaluations(
 
 @router.get("/leaderboards/{family}/{task}", response_model=Leaderboard)
 def get_leaderboard(
-    request: Request, reader: Reader, *, family: str, task: str, session: Reading, base: Search = None
+    request: Request, reader: Reader, *, family: str, task: str, session: Reading, narrowed: Narrowing
 ) -> Response:
-    """The versions that a suite has scored, best first. `base` is a fingerprint or a name."""
-    return answer(request, leaderboards.leaderboard(session, reader, f"{family}/{task}", base=base))
+    """The versions that a suite has scored, best first, as far as they are wanted."""
+    return answer(request, leaderboards.leaderboard(session, reader, f"{family}/{task}", narrowed))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
+from hub.db.queries.evaluations import Narrowed
 from hub.domain.finding import Wanted
 from hub.domain.paging import MAX_LIMIT
 
@@ -16,6 +17,22 @@ Tags = Annotated[list[str], Query(max_length=8, description="Tags, all of which 
 Rank = Annotated[int | None, Query(ge=1, le=1 << 31)]
 Bytes = Annotated[int | None, Query(ge=1, lt=1 << 63)]
 Score = Annotated[float | None, Query(ge=-1, le=1, allow_inf_nan=False)]
+
+
+def narrowing(
+    *,
+    base: Annotated[str | None, Query(max_length=200, description="A name or a fingerprint.")] = None,
+    owner: Search = None,
+    license: Search = None,
+    min_rank: Rank = None,
+    max_rank: Rank = None,
+    max_bytes: Bytes = None,
+) -> Narrowed:
+    """What a leaderboard is narrowed down to."""
+    return Narrowed(base, owner, license, min_rank, max_rank, max_bytes)
+
+
+Narrowing = Annotated[Narrowed, Depends(narrowing)]
 
 
 def looking(

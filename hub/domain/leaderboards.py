@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from bisect import bisect_left
 from functools import lru_cache
 
@@ -9,28 +11,54 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal, viewer_of
 from hub.db.queries import evaluations
-from hub.db.queries.evaluations import Scored
+from hub.db.queries.evaluations import Narrowed, Scored
 from hub.domain.evaluations import find_suite, unpack
 from hub.domain.shaping import ref_of, scores_beside, suite_view
 from hub.domain.views import BaseName, Leaderboard, LeaderboardRow
 from hub.scoring import metrics
 from hub.scoring.statistics import is_different
 
+ANY = Narrowed()
+# How a spreadsheet is told that what follows is a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
-def leaderboard(session: Session, reader: Principal | None, suite_name: str, *, base: str | None = None) -> Leaderboard:
-    """Every version that `reader` may see and the suite, as it is now, has scored. `base` is a fingerprint or a name.
+
+def leaderboard(session: Session, reader: Principal | None, suite_name: str, narrowed: Narrowed = ANY) -> Leaderboard:
+    """Every version that `reader` may see and the suite, as it is now, has scored, as far as it is wanted. Ranks and ties
+    are among these.
 
     Raises NotFound.
     """
     suite = find_suite(session, suite_name)
     sign = 1 if metrics.known(suite.metric).is_lower_better else -1
-    scored = evaluations.board(session, viewer_of(reader), suite.id, base=base, lowest_first=sign > 0)
+    scored = evaluations.board(session, viewer_of(reader), suite.id, narrowed, lowest_first=sign > 0)
     distance = [sign * (each.evaluation.score or 0.0) for each in scored]  # best first: it only grows
     rows = (
         _row(each, rank=bisect_left(distance, own) + 1, best=scored[0])
         for each, own in zip(scored, distance, strict=True)
     )
     return Leaderboard(suite_view(suite), tuple(rows))
+
+
+def as_csv(board: Leaderboard) -> str:
+    """The rows with a line of headings. A name that a spreadsheet would take for a formula gets an apostrophe."""
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    beside = sorted({name for row in board.rows for name in row.beside})
+    named = ("rank", "tied_with_best", "ref", "digest", "base", "base_fingerprint", board.suite.metric, "low", "high")
+    sizes = ("adapter_rank", "parameters", "vector_bytes", "head_bytes", "lora_bytes", "seconds")
+    writer.writerow([*named, *sizes, "created_by", "evaluation_id", "finished_at", *beside])
+    for row in board.rows:
+        found = (row.rank, row.tied_with_best, row.ref, row.digest, row.base.name, row.base.fingerprint, row.score)
+        numbers = (getattr(row, name) for name in sizes)
+        others = (each.score if each else None for each in (row.beside.get(name) for name in beside))
+        ends = (row.created_by, row.evaluation_id, row.finished_at.isoformat(), *others)
+        writer.writerow([_plain(each) for each in (*found, *row.interval, *numbers, *ends)])
+    return lines.getvalue()
+
+
+def _plain(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _row(scored: Scored, *, rank: int, best: Scored) -> LeaderboardRow:
@@ -55,6 +83,7 @@ def _row(scored: Scored, *, rank: int, best: Scored) -> LeaderboardRow:
         created_by=version.created_by.name,
         evaluation_id=str(evaluation.id),
         finished_at=evaluation.finished_at,
+        seconds=evaluation.seconds,
         beside=scores_beside(evaluation),
     )
 

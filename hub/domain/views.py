@@ -368,6 +368,7 @@ class LeaderboardRow:
     created_by: str
     evaluation_id: str
     finished_at: datetime
+    seconds: float | None
     beside: Mapping[str, ScoreBeside | None]
 
 

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from hub.access.services import HubParts, Services
 from hub.auth.policy import Action, Principal, Resource, is_permitted
+from hub.db.queries.evaluations import Narrowed
 from hub.db.session import Database
 from hub.domain import (
     aliases,
@@ -31,8 +32,9 @@ from hub.domain.finding import Wanted
 from hub.domain.snapshots import MAIN, Snapshot, find_snapshot
 from hub.domain.views import EvaluationView, FoundView, Leaderboard, TensorRow, VersionDetail, VersionSummary
 from hub.web.assets import all_assets
+from hub.web.badges import badge_of
 from hub.web.figures import ScoreAxis
-from hub.web.pages import render
+from hub.web.pages import render, tagged
 from vera.errors import RefError
 from vera.ref import AdapterRef
 
@@ -120,6 +122,32 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class AskedOfBoard:
+    """What the visitor narrows a board down to. Empty is everything."""
+
+    base: Text = ""
+    owner: Text = ""
+    license: Text = ""
+    max_rank: Annotated[str, Query(pattern=r"^[0-9]{0,9}$")] = ""
+    max_bytes: Annotated[str, Query(pattern=r"^[0-9]{0,15}$")] = ""
+
+    @property
+    def narrowed(self) -> Narrowed:
+        return Narrowed(
+            base=self.base or None,
+            owner=self.owner or None,
+            license=self.license or None,
+            max_rank=int(self.max_rank) if self.max_rank else None,
+            max_bytes=int(self.max_bytes) if self.max_bytes else None,
+        )
+
+    def query(self, **changes: str) -> str:
+        """The address of the board that is narrowed down as this one but for these changes."""
+        filters = {name: value for name, value in {**asdict(self), **changes}.items() if value}
+        return f"?{urlencode(filters)}"
+
+
+@dataclass(frozen=True)
 class AdapterRow:
     """An adapter as the list shows it: with its latest version, and the best score of that."""
 
@@ -170,19 +198,43 @@ def leaderboards_page(request: Request, session: Reading) -> Response:
 
 @page("/leaderboards/{family}/{task}")
 def leaderboard_page(
-    request: Request, session: Reading, reader: Visitor, *, family: str, task: str, base: Text = ""
-) -> Response:
-    """The board of a suite, for one base or for all."""
-    board = leaderboards.leaderboard(session, reader, f"{family}/{task}", base=base or None)
+    request: Request, session: Reading, reader: Visitor, asked: Annotated[AskedOfBoard, Depends()],
+    *, family: str, task: str,
+) -> Response:  # fmt: skip
+    """The board of a suite, for one base or for all, as far as it is wanted."""
+    board = leaderboards.leaderboard(session, reader, f"{family}/{task}", asked.narrowed)
     return render(
         request,
         "leaderboard.html",
         board=board,
-        base=base,
+        asked=asked,
+        base=asked.base,
         bases=sorted({row.base for row in board.rows}, key=lambda each: each.name),
         axis=axis_of(board),
         has_ties=sum(row.tied_with_best for row in board.rows) > 1,
     )
+
+
+@page("/leaderboards/{family}/{task}/export.csv")
+def leaderboard_csv(
+    request: Request, session: Reading, reader: Visitor, asked: Annotated[AskedOfBoard, Depends()],
+    *, family: str, task: str,
+) -> Response:  # fmt: skip
+    """The board as a table for spreadsheets, with everything that the API says of a row."""
+    board = leaderboards.leaderboard(session, reader, f"{family}/{task}", asked.narrowed)
+    named = {"Content-Disposition": f'attachment; filename="{family}-{task}.csv"', "X-Content-Type-Options": "nosniff"}
+    return tagged(request, leaderboards.as_csv(board).encode(), "text/csv; charset=utf-8", named)
+
+
+@page("/{namespace}/{name}/badge/{family}/{task}.svg")
+def badge(
+    request: Request, session: Reading, reader: Visitor, *, namespace: str, name: str, family: str, task: str
+) -> Response:
+    """The score of the adapter's latest version on a suite, as an image for a README."""
+    version = catalog.resolve_version(session, reader, AdapterRef(namespace, name))
+    found = next((each for each in version.evaluations if each.suite == f"{family}/{task}"), None)
+    image = badge_of(f"{family}/{task}", found).encode()
+    return tagged(request, image, "image/svg+xml", {"Content-Security-Policy": "default-src 'none'"})
 
 
 @page("/bases")

@@ -13,22 +13,33 @@ if TYPE_CHECKING:
     from sdk.models import Leaderboard, LeaderboardRow
 
 _BESIDE_AT = 4  # the column that the metrics beside the ranking one come before
-_COLUMNS = ("#", "adapter", "score", "95% interval", "vectors", "head", "LoRA r=8", "× smaller", "base")
-_NUMBERS = ("#", "score", "vectors", "head", "LoRA r=8", "× smaller")
+_COLUMNS = ("#", "adapter", "score", "95% interval", "vectors", "head", "LoRA r=8", "× smaller", "seconds", "base")
+_NUMBERS = ("#", "score", "vectors", "head", "LoRA r=8", "× smaller", "seconds")
 
 
 @click.command()
 @click.argument("suite")
 @click.option("--base", help="Only adapters of this base: its name or fingerprint.")
+@click.option("--owner", help="Only adapters of this namespace.")
+@click.option("--license", help="Only adapters under this licence.")
+@click.option("--min-rank", type=click.IntRange(1), help="Only adapters of this rank r, or a larger one.")
+@click.option("--max-rank", type=click.IntRange(1), help="Only adapters of this rank r, or a smaller one.")
+@click.option("--max-bytes", type=click.IntRange(1), help="Only adapters of so many bytes, or fewer.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_app
-def leaderboard(app: App, suite: str, *, base: str | None, as_json: bool) -> None:
+def leaderboard(
+    app: App, suite: str, *,
+    base: str | None, owner: str | None, license: str | None, min_rank: int | None, max_rank: int | None,
+    max_bytes: int | None, as_json: bool,
+) -> None:  # fmt: skip
     """Show the leaderboard of a suite.
 
     Versions that the items of the suite cannot tell from the best one are marked with =.
     """
     with app.hub() as hub:
-        board = hub.leaderboard(suite, base=base)
+        board = hub.leaderboard(
+            suite, base=base, owner=owner, license=license, min_rank=min_rank, max_rank=max_rank, max_bytes=max_bytes
+        )
     if as_json:
         terminal.say_json(board)
         return
@@ -78,5 +89,6 @@ def _row(row: LeaderboardRow, beside: tuple[str, ...]) -> tuple[object, ...]:
         size(row.head_bytes),
         size(row.lora_bytes),
         f"{row.lora_bytes / max(1, row.vector_bytes):.1f}",
+        "–" if row.seconds is None else f"{row.seconds:.1f}",
         row.base.name,
     )

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, bindparam, case, func, literal, select, update
 from sqlalchemy.orm import Session, aliased, joinedload, undefer
 
-from hub.db.models import Account, Adapter, Base, Evaluation, Suite, Version, Worker
+from hub.db.models import Account, Adapter, Base, Evaluation, Listing, Suite, Version, Worker
 from hub.db.queries.inserting import insert_from, insert_new
 from hub.db.queries.versions import is_ranked
 from hub.db.queries.visibility import Viewer, is_of_visible_adapter
@@ -26,6 +26,18 @@ class Placed(NamedTuple):
 
     evaluation: Evaluation
     position: int | None
+
+
+class Narrowed(NamedTuple):
+    """What a board is narrowed down to. `base` is a fingerprint or a name, `max_bytes` of the whole archive,
+    and `license` that of the adapter's latest version."""
+
+    base: str | None = None
+    owner: str | None = None
+    license: str | None = None
+    min_rank: int | None = None
+    max_rank: int | None = None
+    max_bytes: int | None = None
 
 
 class Scored(NamedTuple):
@@ -80,15 +92,14 @@ def rewrite_scores(
 
 
 def board(
-    session: Session, viewer: Viewer, suite_id: int, *, base: str | None, lowest_first: bool = False
+    session: Session, viewer: Viewer, suite_id: int, narrowed: Narrowed, *, lowest_first: bool = False
 ) -> list[Scored]:
     """Every visible finished evaluation of a suite's definition, best first; of equals, the smaller, then the earlier.
 
     Versions that were taken back are not among them.
     """
     query = _scored().where(Evaluation.suite_id == suite_id, is_of_visible_adapter(viewer), is_ranked())
-    if base is not None:
-        query = query.where((Base.fingerprint == base) | (Base.name == base))
+    query = query.where(*_within(narrowed))
     best_first = Evaluation.score.asc() if lowest_first else Evaluation.score.desc()
     order = best_first, Version.vector_bytes, Evaluation.finished_at, Evaluation.id
     return [Scored(*row) for row in session.execute(query.order_by(*order))]
@@ -249,6 +260,21 @@ def update_held(
         update(Evaluation).where(*held).values(**values).execution_options(synchronize_session=False)
     )
     return bool(changed.rowcount)  # type: ignore[attr-defined]  # a CursorResult: it is an UPDATE
+
+
+def _within(narrowed: Narrowed) -> list[ColumnElement[bool]]:
+    base, owner, license_, min_rank, max_rank, max_bytes = narrowed
+    licensed = select(Listing.adapter_id).where(Listing.license == (license_ or "").lower())
+    owned = select(Adapter.id).join(Account, Account.id == Adapter.account_id).where(Account.name == owner)
+    asked = (
+        (base, (Base.fingerprint == base) | (Base.name == base)),
+        (owner, Version.adapter_id.in_(owned)),
+        (license_, Version.adapter_id.in_(licensed)),
+        (min_rank, Version.rank >= (min_rank or 0)),
+        (max_rank, Version.rank <= (max_rank or 0)),
+        (max_bytes, Version.size_bytes <= (max_bytes or 0)),
+    )
+    return [condition for value, condition in asked if value is not None]
 
 
 def _waiting(at: datetime) -> dict[str, Any]:

@@ -1,0 +1,126 @@
+"""Boards: narrowed down, as CSV, and a score as an image."""
+
+from __future__ import annotations
+
+import csv
+import io
+from xml.etree import ElementTree as ET
+
+import pytest
+from starlette.testclient import TestClient
+
+from hub.web.badges import badge_of
+from tests.builders import make_archive, make_suite
+from tests.hub.harness import Hub
+
+BOARD = "/leaderboards/demo/topics"
+BADGE = "/demo/tiny/badge/demo/topics.svg"
+
+
+@pytest.fixture
+def scored(hub: Hub) -> Hub:
+    """Three adapters on one board: demo/tiny of rank 4 with all right, eve/tiny of rank 8 with half, demo/other with none."""
+    hub.register_base()
+    worker = hub.worker(make_suite())
+    for seed, (user, name, rank, right) in enumerate(
+        [("demo", "tiny", 4, 8), ("eve", "tiny", 8, 4), ("demo", "other", 4, 0)]
+    ):
+        assert hub.push(make_archive(seed=seed, rank=rank), name, user=user).status_code == 201
+        worker.finish(worker.must_claim(), [1] * right + [0] * (8 - right))
+    return hub
+
+
+def names(hub: Hub, query: str) -> list[str]:
+    return [row["ref"].partition("@")[0] for row in hub.get(f"{BOARD}{query}").json()["rows"]]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", ["demo/tiny", "eve/tiny", "demo/other"]),
+        ("?owner=demo", ["demo/tiny", "demo/other"]),
+        ("?owner=eve&max_rank=4", []),
+        ("?min_rank=5", ["eve/tiny"]),
+        ("?max_rank=4", ["demo/tiny", "demo/other"]),
+        ("?base=tests/tiny-encoder&owner=eve", ["eve/tiny"]),
+        ("?base=tests/nothing", []),
+        ("?max_bytes=1", []),
+        ("?license=none-of-them", []),
+    ],
+)
+def test_a_board_is_narrowed_down(scored: Hub, query: str, found: list[str]) -> None:
+    assert names(scored, query) == found
+
+
+def test_a_board_is_narrowed_down_by_size_and_licence(scored: Hub) -> None:
+    sizes = {
+        f"demo/{name}": scored.get(f"/adapters/demo/{name}/versions/v1").json()["size_bytes"]
+        for name in ("tiny", "other")
+    }
+
+    assert names(scored, f"?owner=demo&max_bytes={max(sizes.values())}") == ["demo/tiny", "demo/other"]
+    assert names(scored, f"?owner=demo&max_bytes={min(sizes.values()) - 1}") == []
+    assert names(scored, "?owner=demo&license=Apache-2.0") == ["demo/tiny", "demo/other"]
+
+
+def test_ranks_are_among_what_is_shown_and_a_row_says_what_it_cost(scored: Hub) -> None:
+    rows = scored.get(f"{BOARD}?min_rank=5").json()["rows"]
+    assert [(row["rank"], row["tied_with_best"], row["seconds"]) for row in rows] == [(1, True, 0.5)]
+
+
+def page(hub: Hub, path: str, **headers: str):
+    return TestClient(hub.app, base_url="http://127.0.0.1:8000").get(path, headers={"Accept": "*/*", **headers})
+
+
+def test_the_table_for_spreadsheets_holds_what_the_api_says(scored: Hub) -> None:
+    answer = page(scored, f"{BOARD}/export.csv?owner=demo")
+
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-disposition"] == 'attachment; filename="demo-topics.csv"'
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    said = scored.get(f"{BOARD}?owner=demo").json()["rows"]
+    assert [(row["ref"], float(row["accuracy"]), float(row["low"]), int(row["vector_bytes"])) for row in rows] == [
+        (row["ref"], row["score"], row["interval"][0], row["vector_bytes"]) for row in said
+    ]
+    assert (
+        page(scored, f"{BOARD}/export.csv?owner=demo", **{"If-None-Match": answer.headers["etag"]}).status_code == 304
+    )
+
+
+def test_a_name_is_no_formula(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base(name="=cmd|calc")
+    worker = sqlite_hub.worker()
+    sqlite_hub.push(make_archive())
+    worker.finish(worker.must_claim())
+
+    (row,) = csv.DictReader(io.StringIO(page(sqlite_hub, f"{BOARD}/export.csv").text))
+
+    assert row["base"] == "'=cmd|calc"
+
+
+def test_the_badge_shows_the_score_and_changes_with_it(scored: Hub) -> None:
+    first = page(scored, BADGE)
+    assert first.headers["content-type"] == "image/svg+xml"
+    assert first.headers["content-security-policy"] == "default-src 'none'"
+    assert "".join(ET.fromstring(first.text).itertext()).startswith("demo/topics: Accuracy 1.000")
+    assert page(scored, BADGE, **{"If-None-Match": first.headers["etag"]}).status_code == 304
+
+    scored.push(make_archive(seed=9))
+    waiting = page(scored, BADGE)
+
+    assert waiting.headers["etag"] != first.headers["etag"]
+    assert "waiting" in waiting.text
+    assert "not scored" in page(scored, "/demo/tiny/badge/demo/nothing.svg").text
+    assert page(scored, "/demo/nobody/badge/demo/topics.svg").status_code == 404
+
+
+def test_the_badge_of_a_private_adapter_is_for_nobody_else(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    sqlite_hub.push(make_archive(), visibility="private")
+    assert page(sqlite_hub, BADGE).status_code == 404
+
+
+def test_what_stands_in_a_badge_is_words() -> None:
+    image = badge_of('<script>"&', None)
+    assert "<script>" not in image
+    assert next(ET.fromstring(image).itertext()) == '<script>"&: not scored'
