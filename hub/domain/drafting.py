@@ -34,7 +34,7 @@ MAX_DRAFTS = 200
 # What git reads, and no program that loads an adapter.
 ATTRIBUTES_FILE = ".gitattributes"
 _ATTRIBUTES = b"* -text\n"
-_MAX_PATH = 255
+_MAX_PATH, _MAX_DEPTH = 255, 20
 _PICKLES = re.compile(rb"\x80[\x01-\x05]")
 # An archive of torch.save has its pickle first, under this name.
 _ZIP, _PICKLED = b"PK\x03\x04", b"/data.pkl"
@@ -56,11 +56,11 @@ class Loose:
 def check_path(path: str) -> None:
     """Raises Invalid for what can be no file of a repository on every machine."""
     parts = path.split("/")
-    is_fine = path.isprintable() and "\\" not in path and len(path) <= _MAX_PATH
+    is_fine = path.isprintable() and "\\" not in path and len(path) <= _MAX_PATH and len(parts) <= _MAX_DEPTH
     if not is_fine or any(part in ("", ".", "..") or part.lower() == ".git" or len(part) > 200 for part in parts):
         raise Invalid(
-            f"{path[:200]!r} can be no file here: write names with / between them, {_MAX_PATH} characters at most, and "
-            "neither '..', '.git' nor '\\' among them.",
+            f"{path[:200]!r} can be no file here: write {_MAX_DEPTH} names at most with / between them, {_MAX_PATH} characters, "
+            "and neither '..', '.git' nor '\\' among them.",
             code="PATH_INVALID",
             path=path[:200],
         )

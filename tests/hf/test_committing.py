@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from huggingface_hub import CommitOperationAdd
+from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
     RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from starlette.types import Receive, Scope, Send
 
 from tests.builders import BASE_NAME, MODULES, make_archive, make_base
+from tests.contract.serving import listening
 from tests.hf.conftest import Wire
 from tests.hub.harness import Hub
 from tests.peft_folders import write_peft_folder
@@ -252,6 +254,26 @@ def test_strangers_and_readers_commit_nothing(wire: Wire, published: str) -> Non
 def test_a_card_that_cannot_be_read_is_refused_before_it_is_sent(wire: Wire, published: str) -> None:
     with pytest.raises(ValueError, match="not YAML that can be read"):
         wire.api().upload_file(path_or_fileobj=b"---\na: [\n---\n", path_in_repo=CARD_FILE, repo_id=f"demo/{published}")
+
+
+def test_an_upload_takes_three_requests(sqlite_hub: Hub, tmp_path: Path) -> None:
+    """The card is checked, the files are announced and committed, whatever lies beside them."""
+    sqlite_hub.register_base()
+    archives.write_folder(make_archive(seed=9), tmp_path / "adapter")
+    (tmp_path / "adapter" / "tokenizer.json").write_text("{}")
+    asked: list[str] = []
+
+    async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            asked.append(scope["path"].rpartition("demo/")[2])
+        await sqlite_hub.app(scope, receive, send)
+
+    with listening(counting) as url:
+        api = HfApi(endpoint=url, token=sqlite_hub.token())
+        api.create_repo("demo/counted")
+        asked.clear()
+        api.upload_folder(repo_id="demo/counted", folder_path=tmp_path / "adapter")
+    assert asked == ["/api/validate-yaml", "counted/preupload/main", "counted/commit/main"]
 
 
 # -- Checkpoints of PEFT --------------------------------------------------------------------------

@@ -202,13 +202,13 @@ def test_a_push_by_another_door_leaves_nothing_beside_it(wire: Wire, repo: str) 
     assert "old.txt" in wire.api().list_repo_files(repo)  # main is what stands on v1 again
 
 
-def test_what_lies_beside_a_gated_adapter_is_gated(wire: Wire, repo: str) -> None:
+def test_what_lies_beside_a_gated_adapter_is_gated(wire: Wire, repo: str, cache: Path) -> None:
     archive = make_archive(seed=44)
     adds = [CommitOperationAdd(path, data) for path, data in {**archive.files, "a.txt": b"1"}.items()]
     wire.api().create_commit(repo, adds, commit_message="Both")
     wire.api().update_repo_settings(repo, gated="manual")
     with pytest.raises(GatedRepoError):
-        wire.api("stranger").hf_hub_download(repo, "a.txt")
+        wire.api("stranger").hf_hub_download(repo, "a.txt", cache_dir=cache)
     assert read(wire, repo, "a.txt") == b"1"
 
 
@@ -276,6 +276,16 @@ def test_what_a_gitignore_names_is_not_sent(wire: Wire, repo: str, tmp_path: Pat
     wire.api().upload_folder(repo_id=repo, folder_path=tmp_path)
     there = {ATTRIBUTES, ".gitignore", "in/out/y.txt", "in/keep.log", "in/top.tmp"}
     assert set(wire.api().list_repo_files(repo)) == there
+
+
+def test_a_gitignore_that_means_to_take_long_does_not(wire: Wire, repo: str) -> None:
+    """With a pattern that goes back wherever it can, this would not end."""
+    rules = "*a" * 60 + "*b\n" + "/".join(["**", "*a*a*a*a*a*a*a*a*b"] * 10)
+    files = [{"path": "/".join(["a" * 12] * 19) + f"/{number}", "size": 1} for number in range(100)]
+    answer = wire.hub.client.post(
+        f"/api/models/{repo}/preupload/main", json={"files": files, "gitIgnore": rules}, headers=wire.hub.headers()
+    )
+    assert {file["shouldIgnore"] for file in answer.json()["files"]} == {False}
 
 
 # -- Branches, tags, squashing --------------------------------------------------------------------

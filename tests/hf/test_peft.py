@@ -9,7 +9,7 @@ import torch
 
 from tests.hf import peft_user, programs
 from tests.hf.conftest import Wire
-from tests.tiny import load_tiny_bert, write_tiny_bert
+from tests.tiny import load_tiny_bert, write_tiny_bert, write_tiny_llama
 from tests.tiny_adapters import make_tiny
 from vera import fingerprint
 from vera.archive import Archive
@@ -61,3 +61,19 @@ def test_what_peft_pushes_is_what_peft_gets_back(wire: Wire, base: Path, answers
     assert version["manifest"]["base"]["fingerprint"] == fingerprint.of_files(base).value
     assert (version["stored_projection"], version["manifest"]["projection"]["seed"]) == (None, 0)
     torch.testing.assert_close(answers["by-peft"], answers["before"], rtol=1e-5, atol=1e-6)
+
+
+def test_what_a_trainer_pushes_is_what_peft_gets_back(wire: Wire, tmp_path: Path) -> None:
+    base = write_tiny_llama(tmp_path / "llama")
+    wire.hub.register_base(fingerprint.of_files(base), "tests/tiny-llama")
+    out = tmp_path / "answers.pt"
+    done = programs.run("trainer_user.py", base, out, url=wire.url, token=wire.hub.token(), home=tmp_path / "home")
+    assert done.returncode == 0, done.stderr
+    answers = torch.load(out)
+    assert not torch.allclose(answers["v1"], answers["base"])
+    torch.testing.assert_close(answers["v1"], answers["before"], rtol=1e-5, atol=1e-6)
+    assert "Not kept: training_args.bin (a pickle" in done.stderr
+    beside = set(wire.api().list_repo_files("demo/by-trainer")) - set(
+        wire.api().list_repo_files("demo/by-trainer", revision="v1")
+    )
+    assert beside == {"chat_template.jinja", "tokenizer.json", "tokenizer_config.json"}
