@@ -145,7 +145,7 @@ class Committing:
                 branch=self.branch,
             )
             tree = committing.tree_after(head, changes)
-            is_push = head.branch == MAIN and tree.is_whole
+            is_push = head.branch == MAIN and (tree.is_whole or head.number > 0)
             checkpoint = committing.checkpoint_in(head, tree.files) if is_push else None
             known = adopting.bases_for(session, checkpoint) if checkpoint else ()
         if not is_push:

@@ -369,6 +369,14 @@ def test_a_new_checkpoint_replaces_the_old_one_whole(wire: Wire, tmp_path: Path,
     assert version["manifest"]["head"] == []
 
 
+def test_half_of_a_new_checkpoint_does_not_replace_the_old_one(wire: Wire, tmp_path: Path, published: str) -> None:
+    folder = write_peft_folder(tmp_path / "peft")
+    (folder / CONFIG_FILE).unlink()
+    with pytest.raises(HfHubHTTPError, match=f"There is no {CONFIG_FILE}"):
+        wire.api().upload_folder(repo_id=f"demo/{published}", folder_path=folder, delete_patterns="*")
+    assert version_of(wire, published)["version"] == 1
+
+
 # -- Tags and branches ----------------------------------------------------------------------------
 
 
