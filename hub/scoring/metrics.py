@@ -43,15 +43,25 @@ class Form(Enum):
 
 
 @dataclass(frozen=True)
+class Sums:
+    """What a score needs of many items: `of_sums (R, K)` gives (R,) from the summed `terms (items, K)`, whose order of
+    magnitude is such that single precision holds their sums."""
+
+    terms: Callable[[Array], Array]
+    of_sums: Callable[[Array], Array]
+
+
+@dataclass(frozen=True)
 class Metric:
     """`values(outcomes (C, columns), counts (R, C))` gives (R,); `of_sums`, where the form is COUNTS, is the same of summed
-    outcomes (R, columns)."""
+    outcomes (R, columns). `sums` are a shorter way to nearly the same, for very many resamples."""
 
     name: str
     form: Form
     values: Callable[[Array, Array], Array]
     columns: int = 2
     of_sums: Callable[[Array], Array] | None = None
+    sums: Sums | None = None
 
     @property
     def is_lower_better(self) -> bool:
@@ -110,7 +120,8 @@ def _mean(outcomes: Array, counts_RC: Array) -> Array:
 
 
 def _summed(name: str, columns: int, of_sums: Callable[[Array], Array]) -> Metric:
-    return Metric(name, Form.COUNTS, lambda outcomes, counts_RC: of_sums(counts_RC @ outcomes), columns, of_sums)
+    sums = Sums(lambda outcomes: outcomes, of_sums)
+    return Metric(name, Form.COUNTS, lambda outcomes, counts_RC: of_sums(counts_RC @ outcomes), columns, of_sums, sums)
 
 
 def _f1(outcomes: Array, counts_RC: Array) -> Array:
@@ -157,6 +168,35 @@ def _perplexity(outcomes: Array, counts_RC: Array) -> Array:
     return np.asarray(np.exp(np.minimum(loss, _LARGEST_EXPONENT)), dtype=np.float64)
 
 
+def _moments(outcomes: Array) -> Array:
+    """Of both columns, near 0 and at most 1: the correlation is the same, and squares lose no differences."""
+    centred = outcomes - outcomes[0]
+    largest = np.abs(centred).max(0)
+    x, y = (centred / np.where(largest > 0, largest, 1.0)).T
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1)
+
+
+def _pearson_of_moments(sums: Array) -> Array:
+    n, x, y, xx, yy, xy = sums.T
+    return _correlation(xy - x * y / n, xx - x * x / n, yy - y * y / n)
+
+
+def _counted(each: Array) -> Array:
+    return np.stack([np.ones_like(each), each], axis=1)
+
+
+def _mean_of_sums(sums: Array) -> Array:
+    mean: Array = sums[:, 1] / sums[:, 0]
+    return mean
+
+
+_PEARSON_SUMS = Sums(_moments, _pearson_of_moments)
+_ERROR_SUMS = Sums(lambda outcomes: _counted((outcomes[:, 0] - outcomes[:, 1]) ** 2), _mean_of_sums)
+_GAIN_SUMS = Sums(lambda outcomes: _counted(outcomes[:, 0]), _mean_of_sums)
+_LIKELIHOOD_SUMS = Sums(
+    lambda outcomes: outcomes, lambda sums: np.exp(np.minimum(sums[:, 0] / sums[:, 1], _LARGEST_EXPONENT))
+)
+
 METRICS = {
     metric.name: metric
     for metric in (
@@ -164,15 +204,15 @@ METRICS = {
         Metric("f1", Form.CLASSES, _f1),
         Metric("f1_macro", Form.CLASSES, _f1_macro),
         Metric("matthews", Form.CLASSES, _matthews),
-        Metric("pearson", Form.VALUES, _pearson),
+        Metric("pearson", Form.VALUES, _pearson, sums=_PEARSON_SUMS),
         Metric("spearman", Form.VALUES, _spearman),
-        Metric("mean_squared_error", Form.VALUES, _mean_squared_error),
-        Metric("perplexity", Form.LIKELIHOOD, _perplexity),
+        Metric("mean_squared_error", Form.VALUES, _mean_squared_error, sums=_ERROR_SUMS),
+        Metric("perplexity", Form.LIKELIHOOD, _perplexity, sums=_LIKELIHOOD_SUMS),
         _summed("bleu", overlaps.BLEU_COLUMNS, overlaps.bleu),
         _summed("nist", overlaps.NIST_COLUMNS, overlaps.nist),
         _summed("meteor", overlaps.METEOR_COLUMNS, overlaps.meteor),
-        Metric("rouge_l", Form.GAIN, _mean, columns=1),
-        Metric("cider", Form.GAIN, _mean, columns=1),
+        Metric("rouge_l", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
+        Metric("cider", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
     )
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from scipy import stats
 
@@ -50,3 +51,56 @@ def test_the_same_comparison_twice_gives_the_same_numbers() -> None:
 def test_unequal_lists_are_refused() -> None:
     with pytest.raises(ValueError, match="Paired items"):
         statistics.compare([1, 0], [1])
+
+
+# -- Of many items that have sums ------------------------------------------------------------------
+
+
+def values(seed: int, noise: float, items: int = 1000) -> list[tuple[float, float]]:
+    truth = np.random.default_rng(7).normal(size=items)
+    return [(t, a) for t, a in zip(truth, truth + noise * np.random.default_rng(seed).normal(size=items), strict=True)]
+
+
+SUMMED = ["pearson", "mean_squared_error", "perplexity"]
+
+
+def outcomes_of(metric: str, seed: int, noise: float) -> list[tuple[float, float]]:
+    if metric != "perplexity":
+        return values(seed, noise)
+    return [(5 + abs(answer), 4.0) for _, answer in values(seed, noise)]
+
+
+@pytest.mark.parametrize("metric", SUMMED)
+def test_weighing_items_gives_the_interval_of_drawing_them(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = outcomes_of(metric, 1, 0.5), outcomes_of(metric, 2, 0.55)
+    weighed = statistics.compare(ours, theirs, metric)
+    monkeypatch.setattr(statistics, "_MANY_ITEMS", 10**9)
+    drawn = statistics.compare(ours, theirs, metric)
+
+    width = drawn.interval[1] - drawn.interval[0]
+    # Of a thousand resamples, the ends of the drawn interval are themselves uncertain by some 4% of its width.
+    assert weighed.interval == pytest.approx(drawn.interval, abs=0.15 * width)
+    assert (weighed.score, weighed.delta) == (drawn.score, drawn.delta)
+
+
+@pytest.mark.parametrize("metric", SUMMED)
+def test_the_same_answers_are_no_difference_at_all(metric: str) -> None:
+    ours = outcomes_of(metric, 1, 0.5)
+    assert statistics.compare(ours, ours, metric).interval == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("metric", ["mean_squared_error", "perplexity"])
+def test_who_is_worse_at_one_item_and_nowhere_better_is_in_no_resample_better(metric: str) -> None:
+    ours = outcomes_of(metric, 1, 0.5)
+    theirs = [(ours[0][0] + 1.0, ours[0][1]), *ours[1:]] if metric == "perplexity" else [(0.0, 9.0), *ours[1:]]
+
+    low, high = statistics.compare(ours, theirs, metric).interval
+
+    assert low < 0
+    assert high == 0.0
+
+
+def test_the_weights_are_poisson_numbers() -> None:
+    weights = statistics._POISSON
+    assert len(weights) == 256
+    assert (weights.mean(), weights.var()) == pytest.approx((1, 1), abs=0.005)
