@@ -683,10 +683,11 @@ class Hub:
         min_rank: int | None = None,
         max_rank: int | None = None,
         max_bytes: int | None = None,
+        limit: int | None = None,
     ) -> Leaderboard:
         """The versions that the suite has scored, best first, as far as they are wanted."""
         wanted = {"base": base, "owner": owner, "license": license}
-        sizes = {"min_rank": min_rank, "max_rank": max_rank, "max_bytes": max_bytes}
+        sizes = {"min_rank": min_rank, "max_rank": max_rank, "max_bytes": max_bytes, "limit": limit}
         reply = self._get(f"/api/v1/leaderboards/{_suite_path(suite)}", {**wanted, **sizes})
         return Leaderboard.from_json(reply.json())
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-PREFIX = "/api/v1/adapters"
+PREFIXES = ("/api/v1/adapters", "/api/v1/leaderboards")
 HOLDS_S = 1.0
 MAX_BODY_BYTES = 512 * 1024
 MAX_BYTES = 16 << 20
@@ -101,7 +101,7 @@ class Again:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(PREFIX):
+        if scope["type"] != "http" or scope["method"] != "GET" or not scope["path"].startswith(PREFIXES):
             await self._app(scope, receive, send)
             return
         parts = scope["app"].state.services

@@ -20,6 +20,8 @@ from vera.ref import AdapterRef
 
 router = APIRouter(prefix="/api/v1", tags=["Evaluations"])
 
+Best = Annotated[int | None, Query(ge=1, le=1_000_000, description="The best so many; all, otherwise.")]
+
 
 @router.get("/suites", response_model=Page[SuiteView], dependencies=[ReadOnly])
 def list_suites(request: Request, session: Reading) -> Response:
@@ -79,7 +81,14 @@ def compare_evaluations(
 
 @router.get("/leaderboards/{family}/{task}", response_model=Leaderboard)
 def get_leaderboard(
-    request: Request, reader: Reader, *, family: str, task: str, session: Reading, narrowed: Narrowing
+    request: Request,
+    reader: Reader,
+    *,
+    family: str,
+    task: str,
+    session: Reading,
+    narrowed: Narrowing,
+    limit: Best = None,
 ) -> Response:
     """The versions that a suite has scored, best first, as far as they are wanted."""
-    return answer(request, leaderboards.leaderboard(session, reader, f"{family}/{task}", narrowed))
+    return answer(request, leaderboards.leaderboard(session, reader, f"{family}/{task}", narrowed, limit=limit))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 from bisect import bisect_left
-from functools import lru_cache
+from collections import OrderedDict
+from threading import Lock
 
 from sqlalchemy.orm import Session
 
@@ -19,19 +21,27 @@ from hub.scoring import metrics
 from hub.scoring.statistics import is_different
 
 ANY = Narrowed()
+_MOST_TIES = 100_000  # of some 150 bytes each
 # How a spreadsheet is told that what follows is a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def leaderboard(session: Session, reader: Principal | None, suite_name: str, narrowed: Narrowed = ANY) -> Leaderboard:
-    """Every version that `reader` may see and the suite, as it is now, has scored, as far as it is wanted. Ranks and ties
-    are among these.
+def leaderboard(
+    session: Session,
+    reader: Principal | None,
+    suite_name: str,
+    narrowed: Narrowed = ANY,
+    *,
+    limit: int | None = None,
+) -> Leaderboard:
+    """Every version that `reader` may see and the suite, as it is now, has scored, as far as it is wanted, or the best so
+    many of them. Ranks and ties are among those that are wanted.
 
     Raises NotFound.
     """
     suite = find_suite(session, suite_name)
     sign = 1 if metrics.known(suite.metric).is_lower_better else -1
-    scored = evaluations.board(session, viewer_of(reader), suite.id, narrowed, lowest_first=sign > 0)
+    scored = evaluations.board(session, viewer_of(reader), suite.id, narrowed, lowest_first=sign > 0, limit=limit)
     distance = [sign * (each.evaluation.score or 0.0) for each in scored]  # best first: it only grows
     rows = (
         _row(each, rank=bisect_left(distance, own) + 1, best=scored[0])
@@ -69,7 +79,7 @@ def _row(scored: Scored, *, rank: int, best: Scored) -> LeaderboardRow:
     assert evaluation.finished_at is not None
     return LeaderboardRow(
         rank=rank,
-        tied_with_best=is_tied(scored.outcomes, best.outcomes, evaluation.suite.metric),
+        tied_with_best=_TIES.is_tied(scored.outcomes, best.outcomes, evaluation.suite.metric),
         ref=ref_of(version),
         digest=version.digest,
         base=BaseName(version.base.name, version.base.fingerprint),
@@ -88,7 +98,31 @@ def _row(scored: Scored, *, rank: int, best: Scored) -> LeaderboardRow:
     )
 
 
-@lru_cache(maxsize=1024)
-def is_tied(outcomes: bytes, best: bytes, metric: str = "accuracy") -> bool:
-    """True when the paired test cannot tell the two packed outcome lists apart."""
-    return not is_different(unpack(outcomes), unpack(best), metric)
+class _Ties:
+    """Which outcome lists were told apart, by their digests: a test takes half a millisecond, and a board has one for
+    each row whenever it is shown."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[bytes, bool] = OrderedDict()
+        self._lock = Lock()
+
+    def is_tied(self, outcomes: bytes, best: bytes, metric: str) -> bool:
+        """True when the paired test cannot tell the two packed outcome lists apart."""
+        key = hashlib.sha256(
+            b"\0".join((metric.encode(), *(hashlib.sha256(each).digest() for each in (outcomes, best))))
+        )
+        with self._lock:
+            found = self._known.get(key.digest())
+        if found is None:
+            found = not is_different(unpack(outcomes), unpack(best), metric)
+            self._keep(key.digest(), is_tied=found)
+        return found
+
+    def _keep(self, key: bytes, *, is_tied: bool) -> None:
+        with self._lock:
+            self._known[key] = is_tied
+            while len(self._known) > _MOST_TIES:
+                self._known.popitem(last=False)
+
+
+_TIES = _Ties()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Annotated, Literal
 from urllib.parse import urlencode
@@ -41,6 +41,8 @@ from vera.ref import AdapterRef
 ROWS_PER_PAGE = 25
 # So many of the vectors that changed; the API has all of them.
 ROWS_OF_A_DIFF = 200
+# The CSV and the API have all.
+ROWS_OF_A_BOARD = 500
 # As many rows of a table as a browser lays out at once; a model of a hundred billion parameters has a thousand tensors.
 TENSORS_SHOWN = 1000
 FOR_EVER = "public, max-age=31536000, immutable"
@@ -202,11 +204,12 @@ def leaderboard_page(
     *, family: str, task: str,
 ) -> Response:  # fmt: skip
     """The board of a suite, for one base or for all, as far as it is wanted."""
-    board = leaderboards.leaderboard(session, reader, f"{family}/{task}", asked.narrowed)
+    board = leaderboards.leaderboard(session, reader, f"{family}/{task}", asked.narrowed, limit=ROWS_OF_A_BOARD + 1)
     return render(
         request,
         "leaderboard.html",
-        board=board,
+        board=replace(board, rows=board.rows[:ROWS_OF_A_BOARD]),
+        is_longer=len(board.rows) > ROWS_OF_A_BOARD,
         asked=asked,
         base=asked.base,
         bases=sorted({row.base for row in board.rows}, key=lambda each: each.name),

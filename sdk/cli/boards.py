@@ -25,12 +25,13 @@ _NUMBERS = ("#", "score", "vectors", "head", "LoRA r=8", "× smaller", "seconds"
 @click.option("--min-rank", type=click.IntRange(1), help="Only adapters of this rank r, or a larger one.")
 @click.option("--max-rank", type=click.IntRange(1), help="Only adapters of this rank r, or a smaller one.")
 @click.option("--max-bytes", type=click.IntRange(1), help="Only adapters of so many bytes, or fewer.")
+@click.option("--limit", type=click.IntRange(1), help="Only the best so many.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_app
 def leaderboard(
     app: App, suite: str, *,
     base: str | None, owner: str | None, license: str | None, min_rank: int | None, max_rank: int | None,
-    max_bytes: int | None, as_json: bool,
+    max_bytes: int | None, limit: int | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Show the leaderboard of a suite.
 
@@ -38,7 +39,14 @@ def leaderboard(
     """
     with app.hub() as hub:
         board = hub.leaderboard(
-            suite, base=base, owner=owner, license=license, min_rank=min_rank, max_rank=max_rank, max_bytes=max_bytes
+            suite,
+            base=base,
+            owner=owner,
+            license=license,
+            min_rank=min_rank,
+            max_rank=max_rank,
+            max_bytes=max_bytes,
+            limit=limit,
         )
     if as_json:
         terminal.say_json(board)

@@ -63,6 +63,20 @@ def test_a_board_is_narrowed_down_by_size_and_licence(scored: Hub) -> None:
     assert names(scored, "?owner=demo&license=Apache-2.0") == ["demo/tiny", "demo/other"]
 
 
+def test_the_best_so_many_have_the_ranks_and_ties_of_all(scored: Hub) -> None:
+    everything = scored.get(BOARD).json()["rows"]
+    assert scored.get(f"{BOARD}?limit=2").json()["rows"] == everything[:2]
+    assert scored.get(f"{BOARD}?limit=0").status_code == 422
+
+
+def test_a_board_that_was_shown_a_moment_ago_has_the_next_result(scored: Hub) -> None:
+    before = names(scored, "")
+    worker = scored.worker(make_suite())
+    scored.push(make_archive(seed=8), "late")
+    worker.finish(worker.must_claim())
+    assert sorted(names(scored, "")) == sorted([*before, "demo/late"])
+
+
 def test_ranks_are_among_what_is_shown_and_a_row_says_what_it_cost(scored: Hub) -> None:
     rows = scored.get(f"{BOARD}?min_rank=5").json()["rows"]
     assert [(row["rank"], row["tied_with_best"], row["seconds"]) for row in rows] == [(1, True, 0.5)]

@@ -92,7 +92,13 @@ def rewrite_scores(
 
 
 def board(
-    session: Session, viewer: Viewer, suite_id: int, narrowed: Narrowed, *, lowest_first: bool = False
+    session: Session,
+    viewer: Viewer,
+    suite_id: int,
+    narrowed: Narrowed,
+    *,
+    lowest_first: bool = False,
+    limit: int | None = None,
 ) -> list[Scored]:
     """Every visible finished evaluation of a suite's definition, best first; of equals, the smaller, then the earlier.
 
@@ -102,7 +108,7 @@ def board(
     query = query.where(*_within(narrowed))
     best_first = Evaluation.score.asc() if lowest_first else Evaluation.score.desc()
     order = best_first, Version.vector_bytes, Evaluation.finished_at, Evaluation.id
-    return [Scored(*row) for row in session.execute(query.order_by(*order))]
+    return [Scored(*row) for row in session.execute(query.order_by(*order).limit(limit))]
 
 
 def finished_of(session: Session, version_ids: Sequence[int]) -> list[Evaluation]:
