@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 import vera
 from hub.access.answers import Again
 from hub.access.intake import Intake
+from hub.access.mirror import Mirror
 from hub.access.permission import ReadOnly, require_declared_actions
 from hub.access.services import Services
 from hub.access.visiting import Visiting
@@ -62,6 +63,7 @@ from hub.hf import repositories as hf_repositories
 from hub.hf.addresses import WholeSegments
 from hub.hf.errors import as_refusal
 from hub.sending.posting import Poster
+from hub.sending.upstream import Upstream, read_token
 from hub.settings import Settings
 from hub.storage.objects import ObjectBlobs
 from hub.web import access as access_pages
@@ -152,7 +154,17 @@ def open_services(settings: Settings) -> Services:
         Issuers(settings.oidc_issuers),
         DownloadCounter(database),
         Poster(allow_loopback=settings.webhook_allow_loopback),
+        _mirror_of(settings, database, objects),
     )
+
+
+def _mirror_of(settings: Settings, database: Database, objects: ObjectBlobs | None) -> Mirror | None:
+    if settings.upstream is None:
+        return None
+    token = read_token(settings.upstream_token_file)
+    if token is not None:
+        database.share_mirrored()
+    return Mirror(settings, Upstream(settings.upstream, token), database, objects)
 
 
 def prepare_database(database: Database) -> None:
@@ -208,6 +220,8 @@ def _running(parts: Services) -> Callable[[FastAPI], AbstractAsyncContextManager
         yield
         for each in beside:
             await run_in_threadpool(each.stop)
+        if parts.mirror is not None:
+            await run_in_threadpool(parts.mirror.close)
         parts.database.close()
 
     return lifespan

@@ -55,6 +55,12 @@ class Settings(BaseSettings):
     max_account_adapters: int | None = None
     # For tests: webhooks may also go to http://127.0.0.1.
     webhook_allow_loopback: bool = False
+    # Another hub, whose adapters this one fetches when they are asked for and gives out from then on.
+    upstream: str | None = None
+    # A file with a token for that hub, for adapters that not everybody sees there. It is sent nowhere else.
+    upstream_token_file: Path | None = None
+    # How long what that hub has said of what moves (aliases, latest, withdrawals) is taken for true.
+    upstream_fresh_s: float = Field(default=60, ge=0)
     # A quota for the embedded database; beyond it, writes are refused with STORAGE_FULL.
     max_database_bytes: int | None = None
 
@@ -66,6 +72,20 @@ class Settings(BaseSettings):
             if parts.scheme != "https" and parts.hostname != "127.0.0.1":
                 raise ValueError(f"{issuer} is not https: keys that come in the open prove nothing")
         return issuers
+
+    @field_validator("upstream")
+    @classmethod
+    def _is_an_origin(cls, upstream: str | None) -> str | None:
+        if upstream is None:
+            return None
+        parts = urlsplit(upstream)
+        is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost"))
+        if not is_safe or not parts.hostname or "@" in parts.netloc or parts.path.strip("/") or parts.query:
+            raise ValueError(
+                f"{upstream} is no hub to mirror: name it as https://hub.example.org, without a path "
+                "(http only for one on this machine)"
+            )
+        return f"{parts.scheme}://{parts.netloc}"
 
     @property
     def is_embedded(self) -> bool:

@@ -474,6 +474,7 @@ class Adapter(Answer):
     gated: str | None = None
     created_at: str
     updated_at: str
+    mirrored_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from hub.access.limits import ANONYMOUS, RATES, address_of, count
 from hub.access.services import Services, services
 from hub.auth.policy import Action, Principal, Resource, authorize, is_about_a_namespace
 from hub.db.session import Database
-from hub.domain import accounts
-from hub.errors import HubError, Unauthorized
+from hub.domain import accounts, mirroring
+from hub.errors import Forbidden, HubError, Unauthorized
 
 
 class Allowed:
@@ -32,9 +32,18 @@ class Allowed:
         secret = self.credential(request)
         principal = await run_in_threadpool(_authenticate, parts.database, secret) if secret else None
         request.state.principal = principal
-        authorize(principal, self.action, self._addressed(request))
+        try:
+            authorize(principal, self.action, self._addressed(request))
+        except Forbidden:
+            await run_in_threadpool(_require_own, parts.database, request.path_params.get("namespace"))
+            raise
         if parts.settings.has_rate_limits:
             self.count(request, parts, principal)
+        if parts.mirror is not None and self.action is Action.READ:
+            request.state.mirrored = await parts.mirror.look(request.path_params)
+            if parts.settings.upstream_token_file and secret and request.state.mirrored is not None:
+                # What has just come may be for those alone who have signed in, of whom it was not known yet.
+                principal = request.state.principal = await run_in_threadpool(_authenticate, parts.database, secret)
         return principal
 
     def credential(self, request: Request) -> str | None:
@@ -101,3 +110,9 @@ def _authenticate(database: Database, secret: str) -> Principal:
         with suppress(HubError), database.writing() as session:  # a full disk keeps nobody from reading
             accounts.note_use(session, principal)
     return principal
+
+
+def _require_own(database: Database, namespace: str | None) -> None:
+    """Raises Forbidden, and says why, for a namespace that is a copy."""
+    with database.reading() as session:
+        mirroring.require_own(session, namespace)

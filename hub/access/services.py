@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from hub.access.answers import Answers
 from hub.access.intake import Intake
 from hub.access.limits import Buckets, Failures
+from hub.access.mirror import Mirror
 from hub.auth.identities import Issuers
 from hub.db.session import Database
 from hub.domain.downloads import DownloadCounter
@@ -32,6 +33,8 @@ class Services:
     issuers: Issuers
     downloads: DownloadCounter
     poster: Poster
+    # None where no other hub is mirrored.
+    mirror: Mirror | None = None
     # Sign-ins that went wrong, by where they came from.
     wrong_sign_ins: Failures = field(default_factory=Failures)
     # Codes of devices that were none, by who tried them.

@@ -112,6 +112,8 @@ class _Answer:
             headers["X-Request-Id"] = self.request_id
             if "allowance" in self._state:
                 headers.update(self._state["allowance"].headers)
+            if self._state.get("mirrored") is not None:
+                headers.update(self._state["mirrored"].headers)
             for name, value in _SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
         await self._send(message)

@@ -61,6 +61,8 @@ class Account(Table):
     # argon2id, for those who sign in with a password.
     password_hash: Mapped[str | None] = mapped_column(String(200))
     deleted_at: Mapped[datetime | None]
+    # The hub whose namespace this is a copy of; nobody is anything in it here. NULL is one of our own.
+    mirrored_from: Mapped[str | None] = mapped_column(String(200))
 
 
 class Membership(Table):
@@ -287,6 +289,17 @@ class MovedName(Table):
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id", ondelete="CASCADE"), index=True)
     at: Mapped[datetime]
+
+
+class MirroredAdapter(Table):
+    """What is known of an adapter of another hub: when that has last said what it is like, and the ETag it gave."""
+
+    __tablename__ = "mirrored_adapters"
+
+    adapter_id: Mapped[int] = mapped_column(ForeignKey("adapters.id", ondelete="CASCADE"), primary_key=True)
+    checked_at: Mapped[datetime]
+    # NULL while not all of what it said is here.
+    etag: Mapped[str | None] = mapped_column(String(200))
 
 
 class AccessRequest(Table):

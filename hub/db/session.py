@@ -46,6 +46,10 @@ class Database:
         """From now on `session.info["signing_key"]` is this key."""
         self._info["signing_key"] = key
 
+    def share_mirrored(self) -> None:
+        """From now on everybody who signs in sees private adapters of mirrored namespaces."""
+        self._info["shares_mirrored"] = True
+
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A session on one snapshot of the data."""

@@ -166,6 +166,9 @@ def _grants(session: Session, account: Account) -> Iterator[Grant]:
     yield Grant(account.id, account.name, Role.OWNER)
     for row in accounts.roles_of(session, account.id):
         yield Grant(row.account_id, row.namespace, Role(row.role))
+    if session.info.get("shares_mirrored"):  # the operator's token has fetched them for everybody here
+        for account_id, namespace in accounts.private_mirrors(session):
+            yield Grant(account_id, namespace, Role.READER)
 
 
 def _invalid(why: str) -> Unauthorized:

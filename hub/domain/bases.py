@@ -85,6 +85,10 @@ def find_base(session: Session, reader: Principal | None, fingerprint: str) -> C
     return counted
 
 
+def is_known(session: Session, fingerprint: str) -> bool:
+    return bases.find(session, fingerprint) is not None
+
+
 def tensor_table(session: Session, base_id: int) -> list[TensorRow]:
     return [(name, dtype, tuple(shape), sha256) for name, dtype, shape, sha256 in _rows(session, base_id)]
 

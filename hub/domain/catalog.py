@@ -32,7 +32,7 @@ from hub.domain.views import (
     VersionDetail,
     VersionSummary,
 )
-from hub.errors import Conflict, Gone, Moved, NotFound, Withheld
+from hub.errors import Conflict, Forbidden, Gone, Moved, NotFound, Withheld
 from hub.scoring import metrics
 from hub.storage.blobs import missing
 from hub.storage.table import TableBlobs
@@ -112,8 +112,21 @@ def find_adapter(
     adapter = adapters.find(session, viewer_of(principal), namespace, name)
     if adapter is None:
         raise _elsewhere(session, principal, namespace, name)
+    authorize(principal, Action.READ, Resource(namespace, name, adapter.is_private))
+    if adapter.account.mirrored_from is not None and to not in (Action.READ, Action.QUARANTINE):
+        raise read_only(namespace, adapter.account.mirrored_from)
     authorize(principal, to, Resource(namespace, name, adapter.is_private))
     return adapter
+
+
+def read_only(namespace: str, origin: str) -> Forbidden:
+    return Forbidden(
+        f"{namespace} is a copy of the namespace at {origin}, and nothing is changed in it here: push to that hub, or "
+        "to a namespace of this one.",
+        code="NAMESPACE_MIRRORED",
+        namespace=namespace,
+        mirrored_from=origin,
+    )
 
 
 def _elsewhere(session: Session, principal: Principal | None, namespace: str, name: str) -> NotFound:

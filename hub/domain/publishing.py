@@ -194,6 +194,7 @@ def publish_version(
     name: str,
     quota: Quota = NO_QUOTA,
     built_on: int | None = None,
+    is_evaluated: bool = True,
 ) -> Published:
     """Publishes `upload` as the next version of `namespace/name`, which is made when it is new.
 
@@ -234,7 +235,8 @@ def publish_version(
             manifest=upload.spelled,
             facts=upload.facts,
         )
-    enqueue_for_version(session, version, base, adapter.account_id, at=at)
+    if is_evaluated:
+        enqueue_for_version(session, version, base, adapter.account_id, at=at)
     record(
         session, principal, Change.VERSION_PUSHED, f"{namespace}/{name}@v{version.number}", facts_of(version, adapter)
     )

@@ -60,6 +60,7 @@ def adapter_view(adapter: Adapter) -> AdapterView:
         gated=adapter.gate,  # type: ignore[arg-type]  # the table's CHECK holds it to the two
         created_at=adapter.created_at,
         updated_at=adapter.updated_at,
+        mirrored_from=adapter.account.mirrored_from,
     )
 
 

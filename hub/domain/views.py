@@ -65,7 +65,8 @@ class TaskView:
 @dataclass(frozen=True, kw_only=True)
 class AdapterView:
     """An adapter; base and task are those of its latest version. `latest` is null while none may be that. `gated` says
-    whether its files are given to whom has asked ("auto") or was let in ("manual"); null is everybody."""
+    whether its files are given to whom has asked ("auto") or was let in ("manual"); null is everybody. `mirrored_from` is
+    the hub that it is a copy of."""
 
     id: str
     namespace: str
@@ -77,6 +78,7 @@ class AdapterView:
     gated: Gate | None
     created_at: datetime
     updated_at: datetime
+    mirrored_from: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,10 +112,20 @@ def delete(session: Session, principal: Principal, ref: AdapterRef, reason: str)
         require_served(version)  # what is in quarantine is evidence
         _require_no_alias(session, version, "deleted")
         _require_unnoticed(session, version)
-    _bury(session, version, reason)
+    bury(session, version, reason)
     refresh_latest(session, adapter)
     facts = {"reason": reason, "digest": version.digest, "aliases": list(names)}
     record(session, principal, Change.VERSION_DELETED, ref_of(version), facts)
+
+
+def bury(session: Session, version: Version, reason: str) -> None:
+    """Drops the files of the version and leaves a tombstone."""
+    at = db.now(session)
+    versions.drop_files(session, version.id)
+    drafts.remove_on(session, version.id)
+    evaluations.fail_open(session, version.id, at=at, reason="The version was deleted.")
+    version.deleted_at, version.delete_reason = at, reason
+    version.card_html, version.message, version.source, version.stored_projection = "", None, None, None
 
 
 def refresh_latest(session: Session, adapter: Adapter) -> None:
@@ -216,15 +226,6 @@ def _remove_aliases(
         aliases.note_move(
             session, adapter.id, name, before=version.number, after=None, by_id=principal.account_id, at=at
         )
-
-
-def _bury(session: Session, version: Version, reason: str) -> None:
-    at = db.now(session)
-    versions.drop_files(session, version.id)
-    drafts.remove_on(session, version.id)
-    evaluations.fail_open(session, version.id, at=at, reason="The version was deleted.")
-    version.deleted_at, version.delete_reason = at, reason
-    version.card_html, version.message, version.source, version.stored_projection = "", None, None, None
 
 
 def _manifest_of(session: Session, version: Version) -> Manifest:

@@ -32,7 +32,12 @@ SECURITY_HEADERS = {
 def render(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
     """The page `template` makes of `values`. Every value is escaped; only a sanitised card is not."""
     visitor = getattr(request.state, "principal", None)  # a mistake may come before anybody is known
-    html = _environment().get_template(template).render(here=request.url.path, visitor=visitor, **values)
+    mirrored = getattr(request.state, "mirrored", None)
+    html = (
+        _environment()
+        .get_template(template)
+        .render(here=request.url.path, visitor=visitor, mirrored=mirrored, **values)
+    )
     caching = {"Cache-Control": "no-cache" if visitor is None else "private, no-store", "Vary": "Cookie"}
     return HTMLResponse(html, status, {**SECURITY_HEADERS, **caching})
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, true, update
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from hub.db.models import Account, Adapter, Invitation, Membership, Version
@@ -86,6 +86,23 @@ def usage(session: Session, account_id: int) -> tuple[int, int]:
     size = select(func.sum(Version.size_bytes)).join(Version.adapter).where(*there)
     size_bytes = int(session.scalar(size) or 0) + drafts.used_bytes(session, account_id)
     return session.scalar(mine) or 0, size_bytes
+
+
+def mirror(session: Session, name: str, origin: str, *, at: datetime) -> bool:
+    """Makes the copy of a namespace of the hub at `origin`. False when the name is, or was, somebody's."""
+    return insert_new(session, Account, name=name, kind="organisation", created_at=at, mirrored_from=origin)
+
+
+def known(session: Session, name: str) -> Account | None:
+    """The account, one that was deleted too."""
+    return session.scalar(select(Account).where(Account.name == name))
+
+
+def private_mirrors(session: Session) -> list[tuple[int, str]]:
+    """The mirrored namespaces with an adapter that not everybody sees, by id and name."""
+    private = select(Adapter.account_id).where(Adapter.is_private == true())
+    query = select(Account.id, Account.name).where(Account.mirrored_from.is_not(None), Account.id.in_(private))
+    return [(row.id, row.name) for row in session.execute(query)]
 
 
 # -- Members --------------------------------------------------------------------------------------

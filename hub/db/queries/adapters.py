@@ -15,6 +15,12 @@ def find(session: Session, viewer: Viewer, namespace: str, name: str) -> Adapter
     return session.scalar(_with_owner_and_base().where(*named, is_visible(viewer)))
 
 
+def find_mirrored(session: Session, namespace: str, name: str) -> Adapter | None:
+    """The copy of another hub's adapter, whoever may see it."""
+    named = Account.name == namespace, Adapter.name == name, Account.mirrored_from.is_not(None)
+    return session.scalar(_with_owner_and_base().where(*named))
+
+
 def find_empty(session: Session, viewer: Viewer, namespace: str, name: str) -> Adapter | None:
     """The adapter, with its owner, while it has no version; None when it is hidden from `viewer`."""
     named = Account.name == namespace, Adapter.name == name, Adapter.last_number == 0

@@ -53,6 +53,11 @@ def by_commit(session: Session, adapter_id: int, commit: str) -> Version | None:
     return session.scalar(_of(adapter_id).where(Version.commit == commit))
 
 
+def has_commit(session: Session, commit: str) -> bool:
+    """True when some version, of whichever adapter, has this commit."""
+    return session.scalar(select(Version.id).where(Version.commit == commit)) is not None
+
+
 def by_commit_prefix(session: Session, adapter_id: int, prefix: str) -> list[Version]:
     """Those whose commit begins so, two at most: more than one is as good as none."""
     return list(session.scalars(_of(adapter_id).where(Version.commit.startswith(prefix, autoescape=True)).limit(2)))
