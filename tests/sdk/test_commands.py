@@ -231,18 +231,18 @@ def test_an_empty_hub_says_how_to_fill_it(fake: FakeHub, url: str) -> None:
     assert "vera-hub base add" in run(url, "base", "list").stdout
 
 
-def test_a_leaderboard_shows_scores_sizes_and_ties(fake: FakeHub, url: str) -> None:
+def test_a_leaderboard_shows_scores_sizes_costs_and_ties(fake: FakeHub, url: str) -> None:
     rows = [
         row_json(1, "demo/a@v2", 0.82, tied=True),
         row_json(2, "demo/a@v1", 0.81, tied=True),
         row_json(3, "demo/b@v1", 0.4, tied=False),
     ]
-    fake.canned["GET /api/v1/leaderboards/demo/topics"] = [board_json(*rows)]
+    fake.canned["GET /api/v1/leaderboards/demo/topics"] = [board_json(*({**row, "seconds": 12.5} for row in rows))]
 
     done = run(url, "leaderboard", "demo/topics")
 
     lines = [line.split() for line in done.stdout.splitlines() if "demo/a@" in line or "demo/b@" in line]
-    sizes = ["3.9", "KiB", "100", "B", "39.1", "KiB", "10.0", "tiny"]
+    sizes = ["3.9", "KiB", "100", "B", "39.1", "KiB", "10.0", "12.5", "tiny"]
     assert lines == [
         ["1", "demo/a@v2", "0.8200", "[0.7700,", "0.8700]", *sizes],
         ["=2", "demo/a@v1", "0.8100", "[0.7600,", "0.8600]", *sizes],
