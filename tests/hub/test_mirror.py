@@ -259,10 +259,9 @@ def test_a_version_with_a_stored_pair_comes_with_it(two: Two) -> None:
 def test_twenty_who_want_one_cold_version_make_one_fetch(tmp_path: Path, migrated_file: Path) -> None:
     with two_hubs(tmp_path, migrated_file, fresh_s=60) as two:
         pushed = two.push(make_archive(seed=1))
-        with ThreadPoolExecutor(20) as readers:
-            found = list(
-                readers.map(lambda _: httpx2.get(f"{two.mirror.url}/api/v1/adapters/acme/tiny/versions/v1"), range(20))
-            )
+        address = f"{two.mirror.url}/api/v1/adapters/acme/tiny/versions/v1"
+        with ThreadPoolExecutor(20) as readers:  # each by an address of its own: none gets the answer to another
+            found = list(readers.map(lambda reader: httpx2.get(f"{address}?reader={reader}"), range(20)))
         assert {(each.status_code, each.json()["digest"]) for each in found} == {(200, pushed["digest"])}
         assert len(two.wire.asked) == len(set(two.wire.asked)) == 3 + len(pushed["files"])
         two.wire.asked.clear()
