@@ -129,7 +129,8 @@ def create_app(settings: Settings) -> FastAPI:
     api_errors.install(app, _as_its_door_says)
     app.add_middleware(Again)
     app.add_middleware(WholeSegments)
-    app.add_middleware(Gate, host_names=settings.host_names, allow_addresses=not is_loopback(settings.host))
+    allow_addresses = not is_loopback(settings.host)
+    app.add_middleware(Gate, host_names=settings.host_names, allow_addresses=allow_addresses, render=_as_its_door_says)
     require_declared_actions(app)
     return app
 

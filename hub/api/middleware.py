@@ -12,10 +12,11 @@ from typing import Any
 from urllib.parse import unquote
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hub.api.errors import problem_of, respond, unexpected
+from hub.api.errors import Renderer, problem_of, respond, unexpected
 from hub.auth import tokens
 from hub.errors import HubError, Malformed, Unsupported
 
@@ -35,10 +36,10 @@ log = logging.getLogger("hub.request")
 
 class Gate:
     """Gives each request an id and a line in the log, turns away what no route should see, and makes
-    whatever a route did not expect a plain 500."""
+    whatever a route did not expect a plain 500, or the page that `render` makes of it."""
 
-    def __init__(self, app: ASGIApp, *, host_names: Collection[str], allow_addresses: bool) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, *, host_names: Collection[str], allow_addresses: bool, render: Renderer) -> None:
+        self._app, self._render = app, render
         self._host_names = LOOPBACK_NAMES | {name.lower() for name in host_names}
         self._allow_addresses = allow_addresses
 
@@ -61,10 +62,17 @@ class Gate:
             log.exception("unexpected", extra=_line(scope, answer))
             if answer.status is not None:
                 raise  # half an answer is out: only closing the connection can tell the client
-            await respond(unexpected(), answer.request_id)(scope, receive, answer.send)
+            await self._unexpected(scope, answer)(scope, receive, answer.send)
         else:
             level = logging.DEBUG if (scope["path"], answer.status) in _ROUTINE else logging.INFO
             log.log(level, "request", extra=_line(scope, answer))
+
+    def _unexpected(self, scope: Scope, answer: _Answer) -> Response:
+        try:
+            page = self._render(Request(scope), unexpected())
+        except Exception:  # a page needs more of the hub than a plain answer does
+            page = None
+        return page or respond(unexpected(), answer.request_id)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)

@@ -61,7 +61,7 @@ def _group(tag: str, rows: Sequence[str]) -> str:
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
-    token = ' <span class="tag">token</span>' if "security" in operation else ""
+    token = ' <span class="tag">token</span>' if {} not in operation["security"] else ""
     return (
         f'<tr><th scope="row"><code>{method} {escape(path)}</code>{token}'
         f'<span class="sub">{escape(operation["description"])}</span></th>'

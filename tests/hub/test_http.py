@@ -16,6 +16,7 @@ from hub.errors import Unavailable
 from hub.settings import Settings
 from tests.builders import make_archive, make_base
 from tests.hub.harness import Hub, code_of, start
+from tests.hub.openapi import GOLDEN, described
 
 
 def test_the_hub_says_that_it_is_there(sqlite_hub: Hub) -> None:
@@ -270,10 +271,15 @@ def test_a_mistake_of_ours_is_a_plain_500_with_the_id_that_the_log_has(embedded:
         raise ValueError("secret detail")
 
     answer = hub.client.get("/broken")
+    page = hub.client.get("/broken", headers={"Accept": "text/html"})
     hub.database.close()
+    last = hub.client.get("/broken", headers={"Accept": "text/html"})
 
     assert code_of(answer) == (500, "INTERNAL")
-    assert "secret" not in answer.text
+    assert (page.status_code, page.headers["content-type"]) == (500, "text/html; charset=utf-8")
+    assert page.headers["x-request-id"] in page.text
+    assert last.status_code == 500  # even where a page cannot be made
+    assert "secret" not in answer.text + page.text + last.text
 
 
 def test_a_browser_gets_a_page_where_a_program_gets_a_problem(sqlite_hub: Hub) -> None:
@@ -319,12 +325,28 @@ def test_the_description_covers_every_operation_and_body(sqlite_hub: Hub) -> Non
             assert operation["description"], (method, path)
             assert operation["responses"]["default"]["content"].keys() == {"application/problem+json"}
             has_body = method in ("post", "put", "patch") and not path.endswith(
-                ("/accept", "/decline", "/codes", "/replay")
+                ("/accept", "/decline", "/codes", "/replay", "/cancel")
             )
             assert has_body == ("requestBody" in operation), path
     references = str(description).split("#/components/schemas/")[1:]
     for reference in references:
         assert reference.partition("'")[0] in description["components"]["schemas"]
+
+
+def test_the_api_is_what_it_was(embedded: Settings) -> None:
+    """Programs are written against it: what changes here is for `git diff` to show, and for a reviewer to want."""
+    assert described(embedded) == GOLDEN.read_text(), (
+        "If it is meant to: python -m tests.hub.openapi, and look at the diff."
+    )
+
+
+def test_the_reference_page_says_which_operations_need_a_token(sqlite_hub: Hub) -> None:
+    rows = sqlite_hub.client.get("/docs").text.split("<tr>")
+    operation = "{} /api/v1/adapters/{{namespace}}/{{name}}/aliases/{{alias}}</code>"
+    reading, pushing = (next(row for row in rows if operation.format(method) in row) for method in ("GET", "PUT"))
+
+    assert "token" not in reading.partition('<span class="sub">')[0]
+    assert "token" in pushing.partition('<span class="sub">')[0]
 
 
 def test_the_reference_page_lists_the_operations_and_loads_nothing_from_elsewhere(sqlite_hub: Hub) -> None:
