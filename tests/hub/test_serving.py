@@ -97,10 +97,11 @@ def test_the_folder_of_a_running_hub_is_not_migrated(server: Server, tmp_path: P
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_an_idle_hub_is_small_and_has_no_torch(server: Server) -> None:
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
+def test_an_idle_hub_is_small_and_has_no_torch(tmp_path: Path) -> None:
+    with serving(tmp_path, "--user", "demo") as idle:  # one that others have asked for things is not
+        status = Path(f"/proc/{idle.process.pid}/status").read_text()
+        libraries = Path(f"/proc/{idle.process.pid}/maps").read_text()
     resident = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))) * 1024
-    libraries = Path(f"/proc/{server.process.pid}/maps").read_text()
 
     assert resident < 130 * MIB
     assert "torch" not in libraries
