@@ -11,7 +11,8 @@ VeraError
 ├── BaseUnreadable          a base checkpoint cannot be read
 ├── BaseMismatch            the base is not the one the adapter was trained on
 ├── TargetError             the modules to adapt are not in the model
-└── DataError               training or evaluation data cannot be used
+├── DataError               training or evaluation data cannot be used
+└── SignatureError          what is said to be signed is not, or not by this key
 
 Every error carries a stable `code` (part of the public contract), the facts it is about, and a
 sentence that ends with what to do next.
@@ -84,3 +85,7 @@ class TargetError(VeraError):
 
 class DataError(VeraError):
     code = "DATA_INVALID"
+
+
+class SignatureError(VeraError):
+    code = "SIGNATURE_INVALID"
