@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from sdk.errors import BadAnswer
-from sdk.models import AuditEvent
+from sdk.models.record import AuditEvent
 
 GENESIS = "0" * 64
 

@@ -29,7 +29,7 @@ from vera.ref import AdapterRef, SelectorKind
 if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.locking import Lock, Locked
-    from sdk.models import Version
+    from sdk.models.versions import Version
 
 # References that are fetched at the same time: a round trip is waited for, and a hub is not flooded.
 _FETCHES_AT_ONCE = 8

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from sdk.models import Source
+from sdk.models.versions import Source
 
 _GIT_TIMEOUT_S = 5.0
 # The address of the job, by the names that CI systems give it.

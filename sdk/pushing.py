@@ -21,7 +21,7 @@ from vera.ref import AdapterRef, check_adapter_id
 
 if TYPE_CHECKING:
     from sdk.client import Hub
-    from sdk.models import Pushed, Said, Version
+    from sdk.models.versions import Pushed, Said, Version
 
 _HAS_OTHER_LETTERS = re.compile(r"[^\W\x00-\x7f]")
 _NOT_OF_A_NAME = re.compile(r"[^a-z0-9._-]+")
@@ -46,7 +46,7 @@ def push(
     folder, before anything is sent, and HubError.
     """
     from sdk.client import Hub
-    from sdk.models import Said
+    from sdk.models.versions import Said
 
     said = Said(message=message, visibility=visibility, prerelease=prerelease, parent=parent)
     with Hub(config) as hub:

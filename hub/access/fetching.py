@@ -10,7 +10,7 @@ from fastapi import Request
 from hub.access.limits import address_of
 from hub.access.services import Services
 from hub.auth.policy import Principal
-from hub.db.models import Adapter
+from hub.db.models.adapters import Adapter
 from hub.domain import catalog
 from hub.errors import HubError
 

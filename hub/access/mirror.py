@@ -25,7 +25,9 @@ from hub.db.session import Database
 from hub.domain import bases, blobs, mirroring, projections, publishing
 from hub.domain.mirroring import Copy
 from hub.domain.publishing import Quota, Upload
-from hub.domain.views import AdapterDetail, BaseDetail, VersionDetail
+from hub.domain.views.adapters import AdapterDetail
+from hub.domain.views.bases import BaseDetail
+from hub.domain.views.versions import VersionDetail
 from hub.errors import Forbidden, HubError, Unavailable
 from hub.sending.upstream import Upstream, mismatch, silent
 from hub.settings import Settings

@@ -14,7 +14,8 @@ from hub.api.responses import answer, linked
 from hub.api.schemas import AccessDecision, AccessWish
 from hub.auth.policy import Action, Principal
 from hub.domain import access
-from hub.domain.views import AccessRequestView, AccessState, AccessView, Page
+from hub.domain.views.adapters import AccessRequestView, AccessState, AccessView
+from hub.domain.views.page import Page
 
 router = APIRouter(prefix="/api/v1/adapters/{namespace}/{name}", tags=["Gated adapters"])
 

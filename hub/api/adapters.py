@@ -24,7 +24,10 @@ from hub.domain import access, blobs, catalog, downloads, finding, moving, publi
 from hub.domain.finding import Sort
 from hub.domain.publishing import Published
 from hub.domain.shaping import adapter_view
-from hub.domain.views import AdapterDetail, AdapterView, DownloadsView, FacetsView, FoundView, Page, VersionDetail
+from hub.domain.views.adapters import AdapterDetail, AdapterView, FacetsView, FoundView
+from hub.domain.views.page import Page
+from hub.domain.views.record import DownloadsView
+from hub.domain.views.versions import VersionDetail
 from vera.archive import MAX_BYTES
 from vera.ref import AdapterRef
 

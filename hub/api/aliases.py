@@ -18,7 +18,8 @@ from hub.auth.policy import Action, Principal
 from hub.domain import aliases, promoting
 from hub.domain.aliases import Expected
 from hub.domain.promoting import Gates
-from hub.domain.views import AliasMoveView, AliasView, Page
+from hub.domain.views.page import Page
+from hub.domain.views.versions import AliasMoveView, AliasView
 from hub.errors import Malformed
 from vera.ref import AdapterRef
 

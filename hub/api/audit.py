@@ -12,7 +12,8 @@ from hub.api.parameters import Cursor, Limit
 from hub.api.responses import answer
 from hub.auth.policy import Action, Principal
 from hub.domain import audit
-from hub.domain.views import AuditEventView, Page
+from hub.domain.views.page import Page
+from hub.domain.views.record import AuditEventView
 
 router = APIRouter(prefix="/api/v1", tags=["The record"])
 

@@ -14,7 +14,8 @@ from hub.api.responses import answer
 from hub.api.schemas import BaseRegistration
 from hub.auth.policy import Action, Principal
 from hub.domain import bases
-from hub.domain.views import BaseDetail, BaseView, Page
+from hub.domain.views.bases import BaseDetail, BaseView
+from hub.domain.views.page import Page
 
 router = APIRouter(prefix="/api/v1/bases", tags=["Bases"])
 

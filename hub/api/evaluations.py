@@ -15,7 +15,8 @@ from hub.api.responses import answer
 from hub.api.schemas import EvaluationRequest
 from hub.auth.policy import Action, Principal
 from hub.domain import evaluations, leaderboards
-from hub.domain.views import Comparison, EvaluationView, Leaderboard, Page, SuiteView
+from hub.domain.views.evaluations import Comparison, EvaluationView, Leaderboard, SuiteView
+from hub.domain.views.page import Page
 from vera.ref import AdapterRef
 
 router = APIRouter(prefix="/api/v1", tags=["Evaluations"])

@@ -15,7 +15,7 @@ from hub.access.permission import Reader
 from hub.access.services import Reading
 from hub.api.responses import caching, is_known
 from hub.domain import feeds
-from hub.domain.views import FeedEntry
+from hub.domain.views.record import FeedEntry
 from hub.settings import Settings
 
 router = APIRouter(prefix="/api/v1", tags=["Feeds"])

@@ -16,7 +16,7 @@ from hub.api.schemas import CodeLogin, PasswordChange, PasswordLogin
 from hub.auth import passwords
 from hub.auth.policy import Action, Principal, Scope
 from hub.domain import users
-from hub.domain.views import LoginView
+from hub.domain.views.accounts import LoginView
 
 router = APIRouter(prefix="/api/v1", tags=["Signing in"])
 

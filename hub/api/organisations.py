@@ -13,7 +13,8 @@ from hub.api.responses import answer
 from hub.api.schemas import InvitationRequest, NewOrganisation, RoleChange
 from hub.auth.policy import Action, Principal, Role
 from hub.domain import organisations
-from hub.domain.views import InvitationView, MemberView, OrganisationView, Page
+from hub.domain.views.accounts import InvitationView, MemberView, OrganisationView
+from hub.domain.views.page import Page
 
 router = APIRouter(prefix="/api/v1", tags=["Organisations"])
 

@@ -18,7 +18,7 @@ from hub.access.services import HubParts, Reading, Services
 from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known
 from hub.auth.policy import Action, Principal
 from hub.domain import blobs, projections
-from hub.domain.views import StoredProjectionView
+from hub.domain.views.versions import StoredProjectionView
 from hub.errors import Invalid, StorageFull
 
 router = APIRouter(prefix="/api/v1/projections", tags=["Projections"])

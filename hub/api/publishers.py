@@ -14,7 +14,8 @@ from hub.api.schemas import JobIdentity, NewPublisher
 from hub.auth.identities import Identity
 from hub.auth.policy import Action, Principal
 from hub.domain import publishers
-from hub.domain.views import JobTokenView, OidcView, Page, PublisherView
+from hub.domain.views.accounts import JobTokenView, OidcView, PublisherView
+from hub.domain.views.page import Page
 from hub.errors import NotFound
 
 router = APIRouter(prefix="/api/v1", tags=["Trusted publishing"])

@@ -12,7 +12,7 @@ from hub.access.services import HubParts, Reading, Services
 from hub.api.responses import answer
 from hub.auth.policy import Principal
 from hub.domain import differences, lineage
-from hub.domain.views import Lineage, VersionDiff
+from hub.domain.views.versions import Lineage, VersionDiff
 from vera.ref import AdapterRef
 
 router = APIRouter(prefix="/api/v1/adapters/{namespace}/{name}/versions/{selector}", tags=["Versions"])

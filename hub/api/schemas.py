@@ -7,7 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hub.domain.tokens import MAX_DAYS
-from hub.domain.views import AccessState, Gate, RoleName, Visibility
+from hub.domain.views.accounts import RoleName
+from hub.domain.views.adapters import AccessState, Gate, Visibility
 
 Text = Annotated[str, Field(max_length=200)]
 Named = Annotated[str, Field(min_length=1, max_length=200)]

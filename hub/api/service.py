@@ -12,7 +12,7 @@ from hub.api.responses import answer
 from hub.api.schemas import Health
 from hub.auth.policy import Action, Principal
 from hub.domain import accounts
-from hub.domain.views import PrincipalView
+from hub.domain.views.accounts import PrincipalView
 
 router = APIRouter(tags=["Service"])
 

@@ -14,7 +14,8 @@ from hub.api.responses import answer
 from hub.api.schemas import NewToken
 from hub.auth.policy import Action, Principal
 from hub.domain import tokens
-from hub.domain.views import NewTokenView, Page, TokenView
+from hub.domain.views.accounts import NewTokenView, TokenView
+from hub.domain.views.page import Page
 
 router = APIRouter(prefix="/api/v1/tokens", tags=["Tokens"])
 

@@ -14,7 +14,8 @@ from hub.api.responses import answer
 from hub.api.schemas import NewUser, UserChange
 from hub.auth.policy import Action, Principal
 from hub.domain import users
-from hub.domain.views import CodeView, Page, UserView
+from hub.domain.views.accounts import CodeView, UserView
+from hub.domain.views.page import Page
 
 router = APIRouter(prefix="/api/v1/users", tags=["Users"])
 

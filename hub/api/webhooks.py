@@ -14,7 +14,8 @@ from hub.api.responses import answer
 from hub.api.schemas import NewWebhook
 from hub.auth.policy import Action, Principal
 from hub.domain import webhooks
-from hub.domain.views import DeliveryView, NewWebhookView, Page, WebhookView
+from hub.domain.views.page import Page
+from hub.domain.views.record import DeliveryView, NewWebhookView, WebhookView
 
 router = APIRouter(prefix="/api/v1/namespaces/{namespace}/webhooks", tags=["Webhooks"])
 

@@ -13,7 +13,7 @@ from hub.api.responses import answer
 from hub.api.schemas import Deprecation, Reason
 from hub.auth.policy import Action, Principal
 from hub.domain import withdrawing
-from hub.domain.views import VersionDetail, VersionSummary
+from hub.domain.views.versions import VersionDetail, VersionSummary
 from vera.ref import AdapterRef
 
 router = APIRouter(prefix="/api/v1/adapters/{namespace}/{name}/versions/{selector}", tags=["Versions"])

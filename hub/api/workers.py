@@ -22,7 +22,7 @@ from hub.api.schemas import (
 from hub.auth.policy import Action, Principal
 from hub.domain import jobs
 from hub.domain.jobs import SuiteDefinition
-from hub.domain.views import Job
+from hub.domain.views.evaluations import Job
 
 router = APIRouter(prefix="/api/v1/worker", tags=["Workers"])
 

@@ -22,7 +22,8 @@ from sqlalchemy import Connection, select, text
 from hub.care import files, rows
 from hub.db.folder import prepare_folder, sole_use_of
 from hub.db.migrating import REVISION, migrate, revision_of
-from hub.db.models import Account, Blob
+from hub.db.models.accounts import Account
+from hub.db.models.objects import Blob
 from hub.db.session import Database
 from hub.errors import Conflict, Invalid
 from hub.settings import DATABASE_FILE, Settings

@@ -21,7 +21,9 @@ from sqlalchemy.orm import Session, joinedload
 
 from hub.care import files
 from hub.db.folder import prepare_folder
-from hub.db.models import Account, Adapter, Version
+from hub.db.models.accounts import Account
+from hub.db.models.adapters import Adapter
+from hub.db.models.versions import Version
 from hub.db.queries import accounts, aliases, versions
 from hub.db.queries import projections as projection_rows
 from hub.db.session import Database

@@ -16,7 +16,9 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Grant, Principal, Role, Scope
 from hub.care.exporting import CONTENTS, FORMAT
 from hub.db import session as db
-from hub.db.models import Account, Adapter, Alias, Version
+from hub.db.models.accounts import Account
+from hub.db.models.adapters import Adapter
+from hub.db.models.versions import Alias, Version
 from hub.db.queries import accounts, adapters, aliases, versions
 from hub.db.queries.inserting import insert_new
 from hub.db.session import Database

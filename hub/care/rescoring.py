@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from hub.db.models import Evaluation
+from hub.db.models.evaluating import Evaluation
 from hub.db.queries import evaluations, listings
 from hub.db.session import Database
 from hub.domain.evaluations import unpack, unpack_beside

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Column, Connection, TypeDecorator, insert, select, text
 from sqlalchemy import Table as TableOfRows
 
-from hub.db.models import Table
+from hub.db.models.table import Table
 
 _AT_ONCE = 500
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize, viewer_of
 from hub.db import session as db
-from hub.db.models import AccessRequest, Adapter
+from hub.db.models.adapters import AccessRequest, Adapter
 from hub.db.queries import access, adapters
 from hub.db.queries import accounts as account_rows
 from hub.db.queries.inserting import insert_new
@@ -20,7 +20,8 @@ from hub.domain.audit import Change, record
 from hub.domain.catalog import find_adapter
 from hub.domain.organisations import require_user
 from hub.domain.shaping import adapter_id, adapter_view
-from hub.domain.views import AccessRequestView, AccessState, AccessView, AdapterView, Gate, Page
+from hub.domain.views.adapters import AccessRequestView, AccessState, AccessView, AdapterView, Gate
+from hub.domain.views.page import Page
 from hub.errors import Conflict, Forbidden, NotFound
 
 

@@ -12,10 +12,10 @@ from hub.auth import tokens
 from hub.auth.policy import LOGIN_SCOPES, SCOPES_OF_KIND, Grant, Principal, Role, Scope
 from hub.auth.tokens import TokenKind
 from hub.db import session as db
-from hub.db.models import Account, Token
+from hub.db.models.accounts import Account, Token
 from hub.db.queries import accounts
 from hub.db.queries import tokens as token_rows
-from hub.domain.views import PrincipalView, RoleView
+from hub.domain.views.accounts import PrincipalView, RoleView
 from hub.errors import Unauthorized
 from vera.ref import RESERVED_NAMESPACES, check_namespace
 

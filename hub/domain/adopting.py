@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from hub.db.models import Base
+from hub.db.models.adapters import Base
 from hub.db.queries import bases
 from hub.db.queries.visibility import ANYBODY
 from hub.domain.bases import fingerprint_of

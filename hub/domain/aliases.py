@@ -15,14 +15,16 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.db import session as db
-from hub.db.models import Adapter, Alias, AliasMove, Version
+from hub.db.models.adapters import Adapter
+from hub.db.models.versions import Alias, AliasMove, Version
 from hub.db.queries import aliases
 from hub.db.queries.aliases import Pointing
 from hub.domain import paging
 from hub.domain.audit import Change, record
 from hub.domain.catalog import find_adapter, hold_adapter, require_served, select_version
 from hub.domain.shaping import adapter_id, alias_view, ref_of
-from hub.domain.views import AliasMoveView, AliasView, Page
+from hub.domain.views.page import Page
+from hub.domain.views.versions import AliasMoveView, AliasView
 from hub.domain.withdrawing import require_exact
 from hub.errors import Conflict, Invalid, NotFound, PreconditionFailed
 from vera.errors import RefError

@@ -17,10 +17,11 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.db import session as db
-from hub.db.models import AuditEvent
+from hub.db.models.record import AuditEvent
 from hub.db.queries import audit
 from hub.domain import deliveries, paging
-from hub.domain.views import AuditEventView, Page
+from hub.domain.views.page import Page
+from hub.domain.views.record import AuditEventView
 
 # The chain of what concerns no single namespace.
 HUB = ""

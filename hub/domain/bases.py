@@ -12,14 +12,15 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal, viewer_of
 from hub.db import session as db
-from hub.db.models import Base
+from hub.db.models.adapters import Base
 from hub.db.queries import bases
 from hub.db.queries.bases import CountedBase
 from hub.db.queries.inserting import insert_new
 from hub.domain import paging
 from hub.domain.audit import Change, record
 from hub.domain.shaping import base_view
-from hub.domain.views import BaseDetail, BaseView, Page, TensorRow
+from hub.domain.views.bases import BaseDetail, BaseView, TensorRow
+from hub.domain.views.page import Page
 from hub.errors import Invalid, NotFound
 from vera.fingerprint import BaseFingerprint
 from vera.tensorfile import ITEM_BYTES

@@ -9,7 +9,9 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, Scope, authorize, unknown_adapter, viewer_of
 from hub.db import session as db
-from hub.db.models import Adapter, Evaluation, Version
+from hub.db.models.adapters import Adapter
+from hub.db.models.evaluating import Evaluation
+from hub.db.models.versions import Version
 from hub.db.queries import adapters, aliases, evaluations, listings, moves, versions
 from hub.db.queries import blobs as blob_rows
 from hub.domain import projections
@@ -24,14 +26,9 @@ from hub.domain.shaping import (
     source_view,
     version_summary,
 )
-from hub.domain.views import (
-    AdapterDetail,
-    AdapterView,
-    EvaluationView,
-    FileView,
-    VersionDetail,
-    VersionSummary,
-)
+from hub.domain.views.adapters import AdapterDetail, AdapterView
+from hub.domain.views.evaluations import EvaluationView
+from hub.domain.views.versions import FileView, VersionDetail, VersionSummary
 from hub.errors import Conflict, Forbidden, Gone, Moved, NotFound, Withheld
 from hub.scoring import metrics
 from hub.storage.blobs import missing

@@ -14,7 +14,8 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize
-from hub.db.models import Adapter, Draft
+from hub.db.models.adapters import Adapter
+from hub.db.models.versions import Draft
 from hub.db.queries import adapters, drafts, versions
 from hub.domain import adopting, blobs, drafting, openings, snapshots
 from hub.domain.adopting import KnownBase
@@ -23,7 +24,7 @@ from hub.domain.drafting import ATTRIBUTES_FILE, Loose
 from hub.domain.openings import EMPTY_COMMIT
 from hub.domain.publishing import Quota, head_changed
 from hub.domain.snapshots import MAIN
-from hub.domain.views import FileView, VersionSummary
+from hub.domain.views.versions import FileView, VersionSummary
 from hub.errors import Conflict, Invalid, NotFound
 from hub.storage.blobs import BlobStore, sha256_of
 from vera import archive as archives

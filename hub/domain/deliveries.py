@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.orm import Session
 
 from hub.db import session as db
-from hub.db.models import AuditEvent, Delivery
+from hub.db.models.record import AuditEvent, Delivery
 from hub.db.queries import webhooks
 from hub.db.session import Database
 from hub.sending import signing

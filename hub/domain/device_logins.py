@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import LOGIN_SCOPES, Action, Principal, Scope, authorize
 from hub.auth.tokens import TokenKind
 from hub.db import session as db
-from hub.db.models import Account, DeviceLogin
+from hub.db.models.accounts import Account, DeviceLogin
 from hub.db.queries import device_logins
 from hub.db.queries.inserting import insert_new
 from hub.domain import accounts

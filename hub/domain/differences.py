@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal
-from hub.db.models import Version
+from hub.db.models.versions import Version
 from hub.db.queries import versions
 from hub.db.queries.blobs import StoredBlob
 from hub.domain import blobs
 from hub.domain.catalog import find_version, require_given, version_detail
 from hub.domain.evaluations import compare_evaluations
 from hub.domain.shaping import ref_of
-from hub.domain.views import Comparison, EvaluationView, ScoreChange, VersionDiff
+from hub.domain.views.evaluations import Comparison, EvaluationView
+from hub.domain.views.versions import ScoreChange, VersionDiff
 from hub.errors import Conflict, Invalid
 from hub.storage.blobs import BlobStore
 from vera import archive

@@ -23,7 +23,7 @@ from hub.db.queries import downloads, listings
 from hub.db.session import Database
 from hub.domain.catalog import find_adapter
 from hub.domain.shaping import adapter_id
-from hub.domain.views import DownloadsView, VersionDownloads
+from hub.domain.views.record import DownloadsView, VersionDownloads
 from vera.manifest import WEIGHTS_FILE
 
 FLUSH_EVERY_S = 5.0

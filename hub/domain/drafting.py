@@ -17,11 +17,12 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal
 from hub.db import session as db
-from hub.db.models import Adapter, Draft
+from hub.db.models.adapters import Adapter
+from hub.db.models.versions import Draft
 from hub.db.queries import accounts, drafts
 from hub.domain import blobs
 from hub.domain.publishing import NO_QUOTA, Quota, over_quota
-from hub.domain.views import FileView
+from hub.domain.views.versions import FileView
 from hub.errors import Conflict, Invalid, TooLarge
 from hub.storage.blobs import sha256_of
 from vera.archive import MAX_BYTES

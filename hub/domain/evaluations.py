@@ -15,13 +15,15 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize, viewer_of
 from hub.db import session as db
-from hub.db.models import Base, Suite, Version
+from hub.db.models.adapters import Base
+from hub.db.models.evaluating import Suite
+from hub.db.models.versions import Version
 from hub.db.queries import evaluations, suites
 from hub.db.queries.evaluations import Scored
 from hub.domain.audit import Change, record
 from hub.domain.catalog import find_version
 from hub.domain.shaping import evaluation_views, ref_of, suite_view
-from hub.domain.views import Comparison, EvaluationView, SuiteView
+from hub.domain.views.evaluations import Comparison, EvaluationView, SuiteView
 from hub.errors import Conflict, Invalid, NotFound
 from hub.scoring.metrics import Outcome
 from hub.scoring.statistics import compare, method_of

@@ -5,11 +5,11 @@ from __future__ import annotations
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal, viewer_of
-from hub.db.models import AuditEvent
+from hub.db.models.record import AuditEvent
 from hub.db.queries import audit
 from hub.domain.audit import Change
 from hub.domain.catalog import find_adapter
-from hub.domain.views import FeedEntry
+from hub.domain.views.record import FeedEntry
 
 LENGTH = 50
 # What of the record is told to everybody: that of versions and aliases, which their pages show as well.

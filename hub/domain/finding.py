@@ -15,14 +15,16 @@ from typing import Any, Literal
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal, viewer_of
-from hub.db.models import Adapter, Version
+from hub.db.models.adapters import Adapter
+from hub.db.models.versions import Version
 from hub.db.queries import accounts, bases, blobs, listings, searching, versions
 from hub.db.queries.searching import Found, Narrowing, Order
 from hub.domain import paging
 from hub.domain.cards import CardFacts, checked_tags, is_name, read_facts
 from hub.domain.evaluations import find_suite
 from hub.domain.shaping import adapter_view
-from hub.domain.views import FacetsView, FacetValue, FoundView, Page
+from hub.domain.views.adapters import FacetsView, FacetValue, FoundView
+from hub.domain.views.page import Page
 from hub.errors import Invalid
 from vera.manifest import CARD_FILE, MANIFEST_FILE
 

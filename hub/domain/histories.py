@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal
-from hub.db.models import Draft, Version
+from hub.db.models.versions import Draft, Version
 from hub.db.queries import drafts, versions
 from hub.domain import openings
 from hub.domain.catalog import find_adapter
 from hub.domain.shaping import version_summary
 from hub.domain.snapshots import Snapshot, draft_view, version_view
-from hub.domain.views import CommitView
+from hub.domain.views.versions import CommitView
 
 Step = Draft | Version
 

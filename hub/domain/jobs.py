@@ -16,13 +16,13 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal
 from hub.db import session as db
-from hub.db.models import Evaluation, Suite, Worker
+from hub.db.models.evaluating import Evaluation, Suite, Worker
 from hub.db.queries import evaluations, listings, suites, workers
 from hub.db.queries.inserting import insert_new
 from hub.domain import blobs
 from hub.domain.evaluations import canonical, canonical_digest, enqueue_for_suite, labels_key, pack, parse_id
 from hub.domain.shaping import metrics_beside, ref_of
-from hub.domain.views import Job, JobBase
+from hub.domain.views.evaluations import Job, JobBase
 from hub.errors import Conflict, HubError, Invalid, NotFound
 from hub.scoring import metrics, statistics
 from hub.scoring.metrics import Outcome

@@ -16,7 +16,8 @@ from hub.db.queries import evaluations
 from hub.db.queries.evaluations import Narrowed, Scored
 from hub.domain.evaluations import find_suite, unpack
 from hub.domain.shaping import ref_of, scores_beside, suite_view
-from hub.domain.views import BaseName, Leaderboard, LeaderboardRow
+from hub.domain.views.bases import BaseName
+from hub.domain.views.evaluations import Leaderboard, LeaderboardRow
 from hub.scoring import metrics
 from hub.scoring.statistics import is_different
 

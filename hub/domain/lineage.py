@@ -8,11 +8,12 @@ from itertools import islice
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal, viewer_of
-from hub.db.models import Version
+from hub.db.models.versions import Version
 from hub.db.queries import versions
 from hub.domain.catalog import find_version, is_visible_to
 from hub.domain.shaping import ref_of
-from hub.domain.views import BaseName, Lineage
+from hub.domain.views.bases import BaseName
+from hub.domain.views.versions import Lineage
 from vera.ref import AdapterRef
 
 # Each way: further back, or further on, is one request more.

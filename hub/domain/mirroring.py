@@ -14,7 +14,9 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Grant, Principal, Resource, Role, Scope
 from hub.db import session as db
-from hub.db.models import Account, Adapter, Alias, MirroredAdapter, Version
+from hub.db.models.accounts import Account
+from hub.db.models.adapters import Adapter, MirroredAdapter
+from hub.db.models.versions import Alias, Version
 from hub.db.queries import accounts, adapters, aliases, listings, versions
 from hub.db.queries import blobs as blob_rows
 from hub.db.queries.inserting import insert_new
@@ -23,7 +25,8 @@ from hub.domain.audit import Change, record
 from hub.domain.catalog import read_only, select_version
 from hub.domain.publishing import Quota, Said, Upload
 from hub.domain.shaping import ref_of
-from hub.domain.views import AdapterDetail, VersionDetail, VersionSummary
+from hub.domain.views.adapters import AdapterDetail
+from hub.domain.views.versions import VersionDetail, VersionSummary
 from hub.errors import Conflict, HubError
 from vera.errors import VeraError
 from vera.ref import AdapterRef, fold_name

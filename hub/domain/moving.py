@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize, viewer_of
 from hub.db import session as db
-from hub.db.models import Adapter
+from hub.db.models.adapters import Adapter
 from hub.db.queries import accounts, adapters, listings, moves
 from hub.domain import catalog, finding, openings
 from hub.domain.audit import Change, record

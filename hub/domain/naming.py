@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize
-from hub.db.models import Adapter, Draft
+from hub.db.models.adapters import Adapter
+from hub.db.models.versions import Draft
 from hub.db.queries import aliases, drafts
 from hub.domain import committing, drafting, openings
 from hub.domain.catalog import find_adapter

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize, unknown_adapter, viewer_of
 from hub.db import session as db
-from hub.db.models import Adapter
+from hub.db.models.adapters import Adapter
 from hub.db.queries import accounts, adapters
 from hub.db.queries.inserting import insert_new
 from hub.domain.audit import Change, record

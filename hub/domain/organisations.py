@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, Role, authorize
 from hub.db import session as db
-from hub.db.models import Account, Invitation, Membership
+from hub.db.models.accounts import Account, Invitation, Membership
 from hub.db.queries import accounts
 from hub.db.queries import tokens as token_rows
 from hub.domain.audit import Change, record
-from hub.domain.views import InvitationView, MemberView, OrganisationView
+from hub.domain.views.accounts import InvitationView, MemberView, OrganisationView
 from hub.errors import Conflict, Forbidden, NotFound
 from vera.ref import check_namespace
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
-from hub.domain.views import Page
+from hub.domain.views.page import Page
 from hub.errors import Invalid
 
 MAX_LIMIT = 100

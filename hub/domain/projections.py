@@ -15,12 +15,12 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal, viewer_of
 from hub.db import session as db
-from hub.db.models import Projection, ProjectionPiece
+from hub.db.models.objects import Projection, ProjectionPiece
 from hub.db.queries import projections
 from hub.db.queries.inserting import insert_new
 from hub.db.queries.projections import SharedProjection
 from hub.domain import blobs
-from hub.domain.views import StoredProjectionView
+from hub.domain.views.versions import StoredProjectionView
 from hub.errors import Forbidden, Invalid, NotFound
 from vera.manifest import Manifest
 from vera.stored import check_values

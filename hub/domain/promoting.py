@@ -11,7 +11,8 @@ from hub.domain import aliases
 from hub.domain.aliases import Expected
 from hub.domain.catalog import hold_adapter
 from hub.domain.evaluations import compare_evaluations, get_evaluation
-from hub.domain.views import AliasView, EvaluationView
+from hub.domain.views.evaluations import EvaluationView
+from hub.domain.views.versions import AliasView
 from hub.errors import Conflict, Invalid
 from vera.gating import Finding, Minimum, Verdict, judge_minimum, judge_regression, overall
 from vera.ref import AdapterRef

@@ -14,12 +14,12 @@ from hub.auth.identities import Identity
 from hub.auth.policy import Action, Principal, Resource, Scope, authorize
 from hub.auth.tokens import TokenKind
 from hub.db import session as db
-from hub.db.models import Account, Publisher
+from hub.db.models.accounts import Account, Publisher
 from hub.db.queries import accounts as account_rows
 from hub.db.queries import publishers
 from hub.domain import accounts
 from hub.domain.audit import Change, record
-from hub.domain.views import JobTokenView, PublisherView
+from hub.domain.views.accounts import JobTokenView, PublisherView
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
 from vera.errors import RefError
 from vera.ref import check_adapter_id, check_namespace

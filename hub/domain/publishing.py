@@ -22,7 +22,8 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.db import session as db
-from hub.db.models import Adapter, Base, Version, VersionFile
+from hub.db.models.adapters import Adapter, Base
+from hub.db.models.versions import Version, VersionFile
 from hub.db.queries import accounts, adapters, bases, moves, versions
 from hub.db.queries.inserting import insert_new
 from hub.domain import blobs
@@ -34,7 +35,7 @@ from hub.domain.evaluations import enqueue_for_version, labels_key
 from hub.domain.finding import list_new, relist
 from hub.domain.projections import get_projection, require_projection
 from hub.domain.shaping import evaluations_of, source_view, summary_of
-from hub.domain.views import FileView, VersionDetail
+from hub.domain.views.versions import FileView, VersionDetail
 from hub.errors import Conflict, Forbidden, HubError, Invalid, PreconditionFailed, Unavailable
 from hub.storage.blobs import BlobStore, sha256_of
 from vera import archive

@@ -9,24 +9,17 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from hub.db import session as db
-from hub.db.models import Adapter, Evaluation, Suite, Version, Worker
+from hub.db.models.adapters import Adapter
+from hub.db.models.evaluating import Evaluation, Suite, Worker
+from hub.db.models.versions import Version
 from hub.db.queries import evaluations, workers
 from hub.db.queries.aliases import Pointing
 from hub.db.queries.bases import CountedBase
 from hub.db.queries.evaluations import Placed
-from hub.domain.views import (
-    AdapterView,
-    AliasView,
-    BaseName,
-    BaseView,
-    DeprecationView,
-    EvaluationView,
-    ScoreBeside,
-    SourceView,
-    SuiteView,
-    TaskView,
-    VersionSummary,
-)
+from hub.domain.views.adapters import AdapterView
+from hub.domain.views.bases import BaseName, BaseView, TaskView
+from hub.domain.views.evaluations import EvaluationView, ScoreBeside, SuiteView
+from hub.domain.views.versions import AliasView, DeprecationView, SourceView, VersionSummary
 
 # A worker polls every few seconds; one that was silent for this long is not there.
 WORKER_SILENCE = timedelta(seconds=60)

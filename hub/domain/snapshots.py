@@ -10,14 +10,16 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal
-from hub.db.models import Adapter, Draft, Version
+from hub.db.models.adapters import Adapter
+from hub.db.models.versions import Draft, Version
 from hub.db.queries import drafts, versions
 from hub.domain import blobs, openings
 from hub.domain.catalog import find_adapter, find_version, head_of, require_given, require_served
 from hub.domain.git_names import GitNames
 from hub.domain.openings import EMPTY_COMMIT
 from hub.domain.shaping import adapter_view, version_summary
-from hub.domain.views import AdapterView, CommitView, FileView, VersionSummary
+from hub.domain.views.adapters import AdapterView
+from hub.domain.views.versions import CommitView, FileView, VersionSummary
 from hub.errors import NotFound
 from hub.storage.blobs import BlobStore
 from vera.errors import RefError

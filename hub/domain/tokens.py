@@ -13,13 +13,13 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import SERVICE_SCOPES, Action, Principal, Resource, Role, Scope, authorize
 from hub.auth.tokens import TokenKind
 from hub.db import session as db
-from hub.db.models import Account, Token
+from hub.db.models.accounts import Account, Token
 from hub.db.queries import accounts as account_rows
 from hub.db.queries import tokens as token_rows
 from hub.domain import accounts
 from hub.domain.audit import Change, record
 from hub.domain.organisations import require_user
-from hub.domain.views import NewTokenView, TokenView
+from hub.domain.views.accounts import NewTokenView, TokenView
 from hub.errors import Forbidden, Invalid, NotFound
 from vera.errors import RefError
 from vera.ref import check_adapter_id, check_namespace

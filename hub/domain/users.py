@@ -13,13 +13,14 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Action, Principal, Scope, authorize
 from hub.auth.tokens import TokenKind
 from hub.db import session as db
-from hub.db.models import Account
+from hub.db.models.accounts import Account
 from hub.db.queries import accounts as account_rows
 from hub.db.queries import tokens as token_rows
 from hub.domain import accounts, paging
 from hub.domain.audit import Change, record
 from hub.domain.organisations import name_taken
-from hub.domain.views import CodeView, LoginView, Page, UserView
+from hub.domain.views.accounts import CodeView, LoginView, UserView
+from hub.domain.views.page import Page
 from hub.errors import Conflict, Forbidden, NotFound, Unauthorized
 from vera.ref import check_namespace
 

@@ -10,12 +10,14 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.db import session as db
-from hub.db.models import Account, Delivery, Webhook
+from hub.db.models.accounts import Account
+from hub.db.models.record import Delivery, Webhook
 from hub.db.queries import accounts as account_rows
 from hub.db.queries import webhooks
 from hub.domain import paging
 from hub.domain.audit import Change, record
-from hub.domain.views import DeliveryView, NewWebhookView, Page, WebhookView
+from hub.domain.views.page import Page
+from hub.domain.views.record import DeliveryView, NewWebhookView, WebhookView
 from hub.errors import Conflict, Invalid, NotFound
 from hub.sending import signing
 from vera.ref import check_adapter_id

@@ -18,14 +18,15 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Scope
 from hub.db import session as db
-from hub.db.models import Adapter, Version
+from hub.db.models.adapters import Adapter
+from hub.db.models.versions import Version
 from hub.db.queries import aliases, drafts, evaluations, versions
 from hub.domain.audit import Change, record
 from hub.domain.catalog import hold_adapter, require_served, select_version, version_detail
 from hub.domain.evaluations import enqueue_for_version
 from hub.domain.finding import relist
 from hub.domain.shaping import ref_of, version_summary
-from hub.domain.views import VersionDetail, VersionSummary
+from hub.domain.views.versions import VersionDetail, VersionSummary
 from hub.errors import Conflict, Forbidden, Invalid
 from hub.storage.table import TableBlobs
 from vera.manifest import MANIFEST_FILE, Manifest

@@ -18,7 +18,7 @@ from hub.api.responses import ALWAYS_ASK, FOR_EVER, TO_NOBODY_ELSE, answer, is_k
 from hub.auth.policy import Principal
 from hub.domain import blobs, catalog, histories, snapshots
 from hub.domain.snapshots import Snapshot, find_snapshot
-from hub.domain.views import CommitView, FileView
+from hub.domain.views.versions import CommitView, FileView
 from hub.errors import Malformed, NotFound
 from hub.hf import shapes
 from hub.hf.addresses import whole

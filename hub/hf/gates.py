@@ -12,7 +12,7 @@ from hub.api.responses import answer
 from hub.auth.policy import Action, Principal
 from hub.domain import access
 from hub.domain.paging import MAX_LIMIT
-from hub.domain.views import AccessRequestView, AccessState
+from hub.domain.views.adapters import AccessRequestView, AccessState
 from hub.errors import Malformed
 from hub.hf.addresses import page_after
 from hub.hf.permission import Wired

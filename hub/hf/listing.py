@@ -18,7 +18,7 @@ from hub.domain import catalog, finding
 from hub.domain.finding import SortedBy, Wanted
 from hub.domain.paging import MAX_LIMIT
 from hub.domain.snapshots import MAIN, find_snapshot
-from hub.domain.views import FoundView
+from hub.domain.views.adapters import FoundView
 from hub.errors import Malformed
 from hub.hf import describing, shapes
 from hub.hf.addresses import page_after

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hub.domain.ignoring import MAX_RULES
-from hub.domain.views import AccessState
+from hub.domain.views.adapters import AccessState
 
 Text = Annotated[str, Field(max_length=200)]
 Path = Annotated[str, Field(max_length=1000)]

@@ -9,18 +9,11 @@ from typing import Any
 from hub.domain.cards import facts_of
 from hub.domain.naming import NamedCommit
 from hub.domain.snapshots import MAIN, Snapshot
-from hub.domain.views import (
-    AdapterView,
-    AliasView,
-    CommitView,
-    DownloadsView,
-    EvaluationView,
-    FileView,
-    FoundView,
-    PrincipalView,
-    VersionDetail,
-    VersionSummary,
-)
+from hub.domain.views.accounts import PrincipalView
+from hub.domain.views.adapters import AdapterView, FoundView
+from hub.domain.views.evaluations import EvaluationView
+from hub.domain.views.record import DownloadsView
+from hub.domain.views.versions import AliasView, CommitView, FileView, VersionDetail, VersionSummary
 from vera.manifest import DTYPES
 from vera.tensorfile import ITEM_BYTES
 

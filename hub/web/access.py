@@ -13,7 +13,7 @@ from hub.access.visiting import Visiting
 from hub.auth.policy import Action, Principal, Role, Scope
 from hub.domain import access, catalog
 from hub.domain.shaping import adapter_view
-from hub.domain.views import AccessState, Gate
+from hub.domain.views.adapters import AccessState, Gate
 from hub.web.pages import render
 from hub.web.settings import Fields
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from hub.domain.views import EvaluationView
+from hub.domain.views.evaluations import EvaluationView
 from hub.web import figures
 
 _HEIGHT = 20

@@ -30,7 +30,10 @@ from hub.domain import (
 )
 from hub.domain.finding import Wanted
 from hub.domain.snapshots import MAIN, Snapshot, find_snapshot
-from hub.domain.views import EvaluationView, FoundView, Leaderboard, TensorRow, VersionDetail, VersionSummary
+from hub.domain.views.adapters import FoundView
+from hub.domain.views.bases import TensorRow
+from hub.domain.views.evaluations import EvaluationView, Leaderboard
+from hub.domain.views.versions import VersionDetail, VersionSummary
 from hub.web.assets import all_assets
 from hub.web.badges import badge_of
 from hub.web.figures import ScoreAxis

@@ -17,7 +17,7 @@ from hub.access.signing_in import check_password
 from hub.access.visiting import Visiting, clear_session, own_path, set_session
 from hub.auth.policy import LOGIN_SCOPES, Action, Principal, Role, Scope
 from hub.domain import accounts, audit, organisations, tokens, users
-from hub.domain.views import LoginView
+from hub.domain.views.accounts import LoginView
 from hub.errors import Forbidden, HubError, Malformed
 from hub.web.pages import render
 

@@ -28,7 +28,7 @@ from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import HubError, LeaseLost, Unauthorized, Unavailable
 from sdk.fetching import fetch, with_pair
-from sdk.models import Job
+from sdk.models.evaluations import Job
 from vera import archive
 from vera.errors import VeraError
 from vera.ref import AdapterRef

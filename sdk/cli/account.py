@@ -18,7 +18,7 @@ from sdk.cli.terminal import App, clean, pass_app
 if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.config import Config
-    from sdk.models import DeviceCode, SignedIn
+    from sdk.models.accounts import DeviceCode, SignedIn
 
 _BOOTSTRAP_FILE = "bootstrap-token"
 _LONGEST_INTERVAL_S = 30

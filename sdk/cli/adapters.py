@@ -14,7 +14,9 @@ from sdk.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from sdk.client import Hub
-    from sdk.models import Adapter, Evaluation, VersionSummary
+    from sdk.models.adapters import Adapter
+    from sdk.models.evaluations import Evaluation
+    from sdk.models.versions import VersionSummary
     from vera.archive import Archive
     from vera.ref import AdapterRef
 
@@ -46,7 +48,7 @@ def push(
     It is checked here before anything is sent. Pushing the same content again changes nothing. In a git
     repository without changes, the version says which commit it was made at, and in a CI job in which run.
     """
-    from sdk.models import Said
+    from sdk.models.versions import Said
     from sdk.provenance import source_here
     from sdk.pushing import push_folder
 

@@ -12,7 +12,7 @@ from sdk.cli.organisations import json_option
 from sdk.cli.terminal import App, clean, pass_app
 
 if TYPE_CHECKING:
-    from sdk.models import AuditEvent
+    from sdk.models.record import AuditEvent
 
 
 @click.command()

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from sdk.cli.terminal import Failure
-from sdk.models import Comparison, Evaluation
+from sdk.models.evaluations import Comparison, Evaluation
 
 
 def evaluate_here(

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from sdk.cli.terminal import clean, interval, score_beside
-from sdk.models import Comparison, Evaluation
+from sdk.models.evaluations import Comparison, Evaluation
 from vera.gating import Finding, Verdict
 
 _MARKS = {Verdict.PASS: "✅", Verdict.INCONCLUSIVE: "⚠️", Verdict.FAIL: "❌"}

@@ -13,7 +13,7 @@ from sdk.cli.sections import SectionedCommand, SectionedOption
 from sdk.cli.terminal import App, pass_app, size
 
 if TYPE_CHECKING:
-    from sdk.models import Facets, FoundAdapter
+    from sdk.models.adapters import Facets, FoundAdapter
 
 _FACETS = ("bases", "families", "tasks", "tags", "licenses", "ranks", "owners")
 _VALUES_SHOWN = 5

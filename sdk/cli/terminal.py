@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.config import Config
     from sdk.errors import Unavailable
-    from sdk.models import ScoreBeside
+    from sdk.models.evaluations import ScoreBeside
 
 # C0 but tab and line feed, DEL, C1, and what turns the direction of text or hides in it.
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")

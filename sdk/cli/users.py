@@ -11,7 +11,7 @@ from sdk.cli.organisations import json_option
 from sdk.cli.terminal import App, clean, pass_app
 
 if TYPE_CHECKING:
-    from sdk.models import Code
+    from sdk.models.accounts import Code
 
 
 @click.group()

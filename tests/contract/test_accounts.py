@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from hub.app import create_app
 from hub.auth.identities import Issuers
 from hub.auth.tokens import TokenKind
-from hub.db.models import AuditEvent
+from hub.db.models.record import AuditEvent
 from hub.db.session import Database
 from hub.domain import accounts, users
 from hub.settings import Settings

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 
 from hub.app import create_app
 from hub.auth.tokens import TokenKind
-from hub.db.models import Account
+from hub.db.models.accounts import Account
 from hub.domain import accounts
 from hub.settings import Settings
 from sdk.cli.main import cli
@@ -25,7 +25,7 @@ from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import Conflict, HubWarning, NotFound, Quarantined
 from sdk.fetching import fetch
-from sdk.models import Deprecation, Said
+from sdk.models.versions import Deprecation, Said
 from sdk.provenance import source_here
 from sdk.pushing import push_archive
 from tests.builders import BASE_NAME, make_archive, make_base

@@ -21,7 +21,7 @@ import yaml
 from hub.settings import DATABASE_FILE
 from sdk.client import Hub
 from sdk.config import Config
-from sdk.models import Evaluation
+from sdk.models.evaluations import Evaluation
 from tests.functional.machines import COMMAND, Machine, RunningHub, environment_of, make_machine, running_hub
 from tests.tiny import write_tiny_bert
 

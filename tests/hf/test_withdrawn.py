@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub.errors import HfHubHTTPError
 from sqlalchemy import update
 
-from hub.db.models import Account
+from hub.db.models.accounts import Account
 from tests.builders import make_archive
 from tests.hf.conftest import Wire
 from vera.manifest import WEIGHTS_FILE

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 from hub.app import open_services
 from hub.db.migrating import migrate
-from hub.db.models import Table
+from hub.db.models.table import Table
 from hub.db.session import Database
 from hub.settings import DATABASE_FILE, Settings
 from tests.hub.harness import Hub, start

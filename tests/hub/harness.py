@@ -15,7 +15,11 @@ from starlette.testclient import TestClient
 
 from hub.app import create_app
 from hub.auth.tokens import TokenKind
-from hub.db.models import Adapter, Blob, Evaluation, Token, Version
+from hub.db.models.accounts import Token
+from hub.db.models.adapters import Adapter
+from hub.db.models.evaluating import Evaluation
+from hub.db.models.objects import Blob
+from hub.db.models.versions import Version
 from hub.db.session import Database
 from hub.domain import accounts
 from hub.settings import Settings

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import delete, update
 
-from hub.db.models import Account, AuditEvent
+from hub.db.models.accounts import Account
+from hub.db.models.record import AuditEvent
 from hub.domain.audit import broken_chains
 from tests.builders import BASE_NAME, make_archive
 from tests.hub.harness import Hub, code_of

@@ -17,7 +17,9 @@ from hub.care import backup
 from hub.care.checking import check
 from hub.care.collecting import collect
 from hub.cli.admin import admin
-from hub.db.models import AuditEvent, Blob, RemovedObject, Version
+from hub.db.models.objects import Blob, RemovedObject
+from hub.db.models.record import AuditEvent
+from hub.db.models.versions import Version
 from hub.db.queries import blobs as blob_rows
 from hub.db.session import Database
 from hub.domain import blobs

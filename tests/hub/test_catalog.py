@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from hub.db.models import Blob
+from hub.db.models.objects import Blob
 from tests.builders import make_archive, make_base
 from tests.hub.harness import Hub, code_of
 from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE

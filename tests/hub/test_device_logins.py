@@ -9,7 +9,7 @@ import pytest
 from httpx2 import Response
 from sqlalchemy import update
 
-from hub.db.models import DeviceLogin
+from hub.db.models.accounts import DeviceLogin
 from tests.hub.harness import Hub
 from tests.hub.web.test_signing_in import PAGE, Browser
 
@@ -115,7 +115,7 @@ def test_who_is_deleted_meanwhile_gives_no_token(hub: Hub) -> None:
     asked = ask(hub)
     admin = hub.headers("root")
     with hub.database.writing() as session:
-        from hub.db.models import Account
+        from hub.db.models.accounts import Account
 
         session.execute(update(Account).where(Account.name == "root").values(is_admin=True))
     assert signed_in(hub, "ann").send(f"/settings/device/{asked['user_code']}/allow").status_code == 200

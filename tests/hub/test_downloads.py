@@ -12,7 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from hub.auth.tokens import TokenKind
-from hub.db.models import Adapter, DownloadDay, Downloader
+from hub.db.models.adapters import Adapter
+from hub.db.models.record import DownloadDay, Downloader
 from hub.db.session import Database
 from hub.domain.downloads import DownloadCounter
 from hub.errors import StorageFull

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import insert, inspect, select
 
-from hub.db.models import Evaluation
+from hub.db.models.evaluating import Evaluation
 from hub.domain.jobs import MAX_ATTEMPTS
 from hub.scoring.statistics import wilson_interval
 from tests.builders import make_archive, make_base, make_suite

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event, text
 
 from hub.app import prepare_database
-from hub.db.models import Listing
+from hub.db.models.finding import Listing
 from hub.db.queries import listings, searching
 from hub.domain import finding
 from hub.domain.cards import MAX_TAGS, read_facts

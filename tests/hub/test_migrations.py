@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from hub.app import create_app
 from hub.db.migrating import REVISION, migrate, migrations_folder, require_current, revision_of
-from hub.db.models import Table
+from hub.db.models.table import Table
 from hub.db.session import Database
 from hub.errors import StartRefused
 from hub.settings import Settings

@@ -8,7 +8,8 @@ import pytest
 from httpx2 import Response
 from sqlalchemy import select
 
-from hub.db.models import Account, Evaluation
+from hub.db.models.accounts import Account
+from hub.db.models.evaluating import Evaluation
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
 from vera.manifest import WEIGHTS_FILE

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import update
 
-from hub.db.models import Invitation
+from hub.db.models.accounts import Invitation
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
 

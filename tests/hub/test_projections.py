@@ -12,7 +12,7 @@ from httpx2 import Response
 from sqlalchemy import func, select, update
 
 from hub.auth.tokens import TokenKind
-from hub.db.models import Blob, Projection, ProjectionPiece
+from hub.db.models.objects import Blob, Projection, ProjectionPiece
 from hub.domain.projections import PIECE_BYTES
 from hub.settings import Settings
 from tests.builders import make_archive, make_stored

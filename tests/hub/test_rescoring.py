@@ -9,7 +9,7 @@ from click.testing import CliRunner, Result
 from sqlalchemy import select, update
 
 from hub.cli.admin import admin
-from hub.db.models import Evaluation
+from hub.db.models.evaluating import Evaluation
 from hub.db.queries import listings
 from hub.domain.evaluations import pack
 from tests.builders import make_archive, make_suite

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from sqlalchemy import update
 
-from hub.db.models import Account
+from hub.db.models.accounts import Account
 from hub.settings import Settings
 from tests.builders import make_archive
 from tests.hub.harness import Hub, start

@@ -12,7 +12,7 @@ import obstore
 import pytest
 from sqlalchemy import update
 
-from hub.db.models import Blob
+from hub.db.models.objects import Blob
 from hub.db.session import Database
 from hub.domain.blobs import INLINE_BYTES, put_large
 from hub.errors import BlobCorrupt, NotFound, Unavailable

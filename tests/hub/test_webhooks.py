@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import func, select, update
 
 from hub.db import session as db
-from hub.db.models import Delivery, Webhook
+from hub.db.models.record import Delivery, Webhook
 from hub.domain import deliveries
 from hub.domain.deliveries import PAUSES, send_due
 from hub.sending.posting import Outcome, Poster

@@ -9,7 +9,9 @@ import pytest
 from sqlalchemy import select, update
 
 from hub.care.checking import check
-from hub.db.models import Account, AuditEvent, Version
+from hub.db.models.accounts import Account
+from hub.db.models.record import AuditEvent
+from hub.db.models.versions import Version
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
 from vera.manifest import WEIGHTS_FILE

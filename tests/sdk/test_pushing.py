@@ -11,7 +11,7 @@ from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import DigestMismatch, Unauthorized
 from sdk.fetching import resolve
-from sdk.models import Said
+from sdk.models.versions import Said
 from sdk.pushing import name_of_folder, push_folder
 from tests.builders import flip_byte, make_archive
 from tests.sdk.fakes import FakeHub, hub_for

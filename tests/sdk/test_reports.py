@@ -7,7 +7,7 @@ import pytest
 
 from sdk.cli import reports
 from sdk.cli.reports import Files, Outcome
-from sdk.models import Evaluation
+from sdk.models.evaluations import Evaluation
 from tests.sdk.fakes import evaluation_json
 from vera.gating import Finding, Verdict
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from sdk.models import Comparison, Evaluation
+from sdk.models.evaluations import Comparison, Evaluation
 from tests.sdk.fakes import evaluation_json
 from vera.gating import Finding, Minimum, Verdict, judge_minimum, judge_regression, overall
 

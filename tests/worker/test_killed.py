@@ -26,7 +26,7 @@ from sdk.bases import KnownBase
 from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import LeaseLost
-from sdk.models import Evaluation, Job
+from sdk.models.evaluations import Evaluation, Job
 from sdk.pushing import push_archive
 from tests.hub.processes import Server, serving
 from tests.tiny_adapters import make_tiny

@@ -29,7 +29,7 @@ from sdk import bases
 from sdk.bases import KnownBase
 from sdk.client import Hub
 from sdk.config import Config
-from sdk.models import Comparison, Evaluation
+from sdk.models.evaluations import Comparison, Evaluation
 from sdk.pushing import push_archive
 from tests.hub.harness import Hub as HubInProcess
 from tests.tiny_adapters import make_tiny, with_stored_pair

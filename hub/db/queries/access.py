@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session, joinedload
 
-from hub.db.models import AccessRequest, Account
+from hub.db.models.accounts import Account
+from hub.db.models.adapters import AccessRequest
 
 
 def of_user(session: Session, adapter_id: int, account_id: int) -> AccessRequest | None:

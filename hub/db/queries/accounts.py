@@ -9,7 +9,9 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Select, delete, func, select, true, update
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
-from hub.db.models import Account, Adapter, Invitation, Membership, Version
+from hub.db.models.accounts import Account, Invitation, Membership
+from hub.db.models.adapters import Adapter
+from hub.db.models.versions import Version
 from hub.db.queries import drafts
 from hub.db.queries.inserting import insert_new
 

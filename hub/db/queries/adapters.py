@@ -5,7 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Select, delete, select
 from sqlalchemy.orm import Session, contains_eager
 
-from hub.db.models import Account, Adapter
+from hub.db.models.accounts import Account
+from hub.db.models.adapters import Adapter
 from hub.db.queries.visibility import Viewer, gives_files_to, is_visible
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session, joinedload
 
-from hub.db.models import Alias, AliasMove, Version
+from hub.db.models.versions import Alias, AliasMove, Version
 
 
 class Pointing(NamedTuple):

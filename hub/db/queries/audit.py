@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from sqlalchemy import bindparam, select, true
 from sqlalchemy.orm import Session
 
-from hub.db.models import Account, Adapter, AuditChain, AuditEvent
+from hub.db.models.accounts import Account
+from hub.db.models.adapters import Adapter
+from hub.db.models.record import AuditChain, AuditEvent
 from hub.db.queries.inserting import insert_new
 from hub.db.queries.visibility import Viewer, is_visible
 

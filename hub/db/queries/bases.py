@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Select, bindparam, func, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
-from hub.db.models import Adapter, Base
+from hub.db.models.adapters import Adapter, Base
 from hub.db.queries.visibility import Viewer, is_visible
 
 _FOUND = select(Base).where(Base.fingerprint == bindparam("fingerprint"))

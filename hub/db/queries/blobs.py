@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from hub.db.models import Blob, RemovedObject, Version, VersionFile
+from hub.db.models.objects import Blob, RemovedObject
+from hub.db.models.versions import Version, VersionFile
 from hub.db.queries.inserting import insert_keys, insert_new
 from hub.db.queries.versions import is_served
 

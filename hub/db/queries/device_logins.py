@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from hub.db.models import DeviceLogin
+from hub.db.models.accounts import DeviceLogin
 
 
 def forget_expired(session: Session, *, at: datetime) -> None:

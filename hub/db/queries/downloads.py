@@ -9,7 +9,8 @@ from typing import NamedTuple
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from hub.db.models import DownloadCount, DownloadDay, Downloader, Version, VersionFile
+from hub.db.models.record import DownloadCount, DownloadDay, Downloader
+from hub.db.models.versions import Version, VersionFile
 from hub.db.queries.inserting import insert_new, insert_rows
 
 

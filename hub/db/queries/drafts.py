@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy import Select, delete, func, insert, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from hub.db.models import Adapter, Draft, DraftFile, DraftName
+from hub.db.models.adapters import Adapter
+from hub.db.models.versions import Draft, DraftFile, DraftName
 
 
 def add(session: Session, draft: Draft, files: Mapping[str, tuple[str, int]]) -> None:

@@ -13,7 +13,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Select, bindparam, case, func, literal, select, update
 from sqlalchemy.orm import Session, aliased, joinedload, undefer
 
-from hub.db.models import Account, Adapter, Base, Evaluation, Listing, Suite, Version, Worker
+from hub.db.models.accounts import Account
+from hub.db.models.adapters import Adapter, Base
+from hub.db.models.evaluating import Evaluation, Suite, Worker
+from hub.db.models.finding import Listing
+from hub.db.models.versions import Version
 from hub.db.queries.inserting import insert_from, insert_new
 from hub.db.queries.versions import is_ranked
 from hub.db.queries.visibility import Viewer, is_of_visible_adapter

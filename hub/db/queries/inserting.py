@@ -10,7 +10,7 @@ from sqlalchemy import Row, Select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
-from hub.db.models import Table
+from hub.db.models.table import Table
 
 
 def insert_new(session: Session, table: type[Table], **values: Any) -> bool:

@@ -9,7 +9,9 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, Select, delete, exists, insert, select, update
 from sqlalchemy.orm import Session
 
-from hub.db.models import Blob, Projection, ProjectionPiece, RemovedObject, Table, Version, VersionFile
+from hub.db.models.objects import Blob, Projection, ProjectionPiece, RemovedObject
+from hub.db.models.table import Table
+from hub.db.models.versions import Version, VersionFile
 from hub.db.queries.inserting import insert_new
 
 

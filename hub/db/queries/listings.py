@@ -9,7 +9,10 @@ from typing import Any
 from sqlalchemy import Float, Select, case, cast, delete, exists, insert, literal, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
-from hub.db.models import Adapter, Evaluation, Listing, ListingScore, ListingTerm, Suite, Version
+from hub.db.models.adapters import Adapter
+from hub.db.models.evaluating import Evaluation, Suite
+from hub.db.models.finding import Listing, ListingScore, ListingTerm
+from hub.db.models.versions import Version
 from hub.db.queries import downloads
 from hub.db.queries.inserting import insert_from
 

@@ -7,7 +7,11 @@ from datetime import datetime
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session, contains_eager
 
-from hub.db.models import Account, Adapter, Evaluation, MovedName, Publisher, Version, Webhook
+from hub.db.models.accounts import Account, Publisher
+from hub.db.models.adapters import Adapter, MovedName
+from hub.db.models.evaluating import Evaluation
+from hub.db.models.record import Webhook
+from hub.db.models.versions import Version
 from hub.db.queries.visibility import Viewer, is_visible
 
 

@@ -8,7 +8,8 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
-from hub.db.models import Projection, ProjectionHolder, ProjectionPiece, Version
+from hub.db.models.objects import Projection, ProjectionHolder, ProjectionPiece
+from hub.db.models.versions import Version
 from hub.db.queries.inserting import insert_new
 from hub.db.queries.visibility import Viewer, gives_files_to, is_visible
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, joinedload
 
-from hub.db.models import Account, Publisher, ShownIdentity
+from hub.db.models.accounts import Account, Publisher, ShownIdentity
 from hub.db.queries.inserting import insert_new
 
 

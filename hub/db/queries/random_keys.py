@@ -7,7 +7,7 @@ import os
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from hub.db.models import Secret
+from hub.db.models.accounts import Secret
 from hub.db.queries.inserting import insert_new
 
 KEY_BYTES = 32

@@ -26,7 +26,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session, contains_eager
 
-from hub.db.models import Account, Adapter, Base, Listing, ListingScore, ListingTerm, Version
+from hub.db.models.accounts import Account
+from hub.db.models.adapters import Adapter, Base
+from hub.db.models.finding import Listing, ListingScore, ListingTerm
+from hub.db.models.versions import Version
 from hub.db.queries.visibility import Viewer, is_listed_for, is_visible
 
 # So many listings are sorted in a few milliseconds, and a condition that more of them meet is met by a

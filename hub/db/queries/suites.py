@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from hub.db.models import Suite
+from hub.db.models.evaluating import Suite
 
 
 def all_current(session: Session) -> list[Suite]:

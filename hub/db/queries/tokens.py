@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, joinedload
 
-from hub.db.models import Token
+from hub.db.models.accounts import Token
 
 
 def by_hash(session: Session, token_hash: bytes) -> Token | None:

@@ -13,7 +13,9 @@ from functools import cache
 from sqlalchemy import BindParameter, ColumnElement, Select, and_, bindparam, delete, false, select, tuple_, update
 from sqlalchemy.orm import Session, joinedload
 
-from hub.db.models import Account, Adapter, Version, VersionFile
+from hub.db.models.accounts import Account
+from hub.db.models.adapters import Adapter
+from hub.db.models.versions import Version, VersionFile
 from hub.db.queries.visibility import Viewer, is_visible
 
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, false, select, true, tuple_
 
-from hub.db.models import AccessRequest, Adapter, Evaluation, Listing, Version, Worker
+from hub.db.models.adapters import AccessRequest, Adapter
+from hub.db.models.evaluating import Evaluation, Worker
+from hub.db.models.finding import Listing
+from hub.db.models.versions import Version
 
 
 @dataclass(frozen=True)

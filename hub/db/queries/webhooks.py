@@ -10,7 +10,8 @@ from functools import cache
 from sqlalchemy import Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
-from hub.db.models import Account, Delivery, Webhook
+from hub.db.models.accounts import Account
+from hub.db.models.record import Delivery, Webhook
 
 
 def of_account(session: Session, account_id: int) -> list[Webhook]:

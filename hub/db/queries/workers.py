@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from hub.db.models import Worker
+from hub.db.models.evaluating import Worker
 from hub.db.queries.inserting import insert_new
 
 

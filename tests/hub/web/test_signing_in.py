@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from hub.access.visiting import own_path
 from hub.auth import passwords
 from hub.auth.tokens import TokenKind
-from hub.db.models import Account
+from hub.db.models.accounts import Account
 from hub.domain import accounts, users
 from hub.errors import Malformed
 from hub.settings import Settings

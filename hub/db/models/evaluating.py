@@ -1,0 +1,121 @@
+"""Suites, workers, and the evaluations between them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from hub.db.models.table import DIGEST, SHA256, Table
+from hub.db.models.versions import Version
+from hub.db.types import JsonText
+
+
+class Suite(Table):
+    """One definition of a suite. A changed definition is a new row; the old one keeps its results."""
+
+    __tablename__ = "suites"
+    __table_args__ = (
+        UniqueConstraint("name", "digest"),
+        Index(
+            "uq_suites_current",
+            "name",
+            unique=True,
+            sqlite_where=text("is_current"),
+            postgresql_where=text("is_current"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(130))
+    digest: Mapped[str] = mapped_column(DIGEST)
+    definition: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    title: Mapped[str] = mapped_column(String(200))
+    metric: Mapped[str] = mapped_column(String(32))
+    items: Mapped[int]
+    labels: Mapped[list[str]] = mapped_column(JsonText)
+    labels_sha256: Mapped[str | None] = mapped_column(SHA256, index=True)
+    baselines: Mapped[dict[str, float]] = mapped_column(JsonText)
+    is_current: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class Worker(Table):
+    """A program that evaluates, as one token names it.
+
+    `suite_ids` are the definitions it can run; `bases` the fingerprints it can load, NULL for any.
+    """
+
+    __tablename__ = "workers"
+    __table_args__ = (UniqueConstraint("token_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    token_id: Mapped[int] = mapped_column(ForeignKey("tokens.id"))
+    name: Mapped[str] = mapped_column(String(100))
+    created_at: Mapped[datetime]
+    last_seen_at: Mapped[datetime] = mapped_column(index=True)
+    suite_ids: Mapped[list[int]] = mapped_column(JsonText)
+    bases: Mapped[list[str] | None] = mapped_column(JsonText)
+
+
+class Evaluation(Table):
+    """One suite on one version, and the lease of whoever works on it.
+
+    `fence` grows with every claim: what an earlier holder still sends no longer fits. `owner_id` is
+    the adapter's owner, whose turn the queue counts.
+    """
+
+    __tablename__ = "evaluations"
+    __table_args__ = (
+        UniqueConstraint("version_id", "spec_digest"),
+        CheckConstraint("state IN ('waiting', 'running', 'done', 'failed')", name="state"),
+        CheckConstraint(
+            "state <> 'running' OR (worker_id IS NOT NULL AND lease_expires_at IS NOT NULL)", name="leased"
+        ),
+        CheckConstraint("state <> 'done' OR (score IS NOT NULL AND outcomes IS NOT NULL)", name="scored"),
+        Index("ix_evaluations_queue", "state", "owner_id", "id"),
+        Index("ix_evaluations_suite_id_state", "suite_id", "state"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    suite_id: Mapped[int] = mapped_column(ForeignKey("suites.id"))
+    owner_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    spec: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    spec_digest: Mapped[str] = mapped_column(DIGEST)
+    state: Mapped[str] = mapped_column(String(8))
+    reason: Mapped[str | None] = mapped_column(Text)
+    # The lease.
+    worker_id: Mapped[int | None] = mapped_column(ForeignKey("workers.id"))
+    lease_expires_at: Mapped[datetime | None]
+    fence: Mapped[int]
+    attempts: Mapped[int]
+    # The result. `outcomes` is the credit of each item as compressed JSON; the outputs are a blob.
+    score: Mapped[float | None]
+    low: Mapped[float | None]
+    high: Mapped[float | None]
+    outcomes: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    outputs_sha256: Mapped[str | None] = mapped_column(ForeignKey("blobs.sha256"))
+    # The same of each metric beside the one that ranks: {metric: outcomes}, {metric: [score, low, high]}.
+    beside_outcomes: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    beside: Mapped[dict[str, list[float]] | None] = mapped_column(JsonText)
+    environment: Mapped[dict[str, Any]] = mapped_column(JsonText)
+    seconds: Mapped[float | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    version: Mapped[Version] = relationship(lazy="raise")
+    suite: Mapped[Suite] = relationship(lazy="raise")
+    worker: Mapped[Worker | None] = relationship(lazy="raise")

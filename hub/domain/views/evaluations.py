@@ -1,0 +1,134 @@
+"""Suites, evaluations, comparisons and leaderboards, as the hub shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from hub.domain.views.bases import BaseName
+
+State = Literal["waiting", "running", "done", "failed"]
+
+
+@dataclass(frozen=True)
+class ScoreBeside:
+    """The score of a metric that stands beside the one that ranks, with its 95% interval."""
+
+    score: float
+    interval: tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationView:
+    """One suite on one version. `position` counts from 1 while it waits; `reason` says why it waits or failed, and
+    `estimate_seconds` in how long it may be done, by how long this suite has lately taken; null when nobody can know.
+    `beside` has the scores of the suite's other metrics, null for one that the worker could not compute."""
+
+    id: str
+    ref: str
+    version_digest: str
+    suite: str
+    spec_digest: str
+    state: State
+    score: float | None
+    interval: tuple[float, float] | None
+    metric: str
+    items: int
+    attempts: int
+    position: int | None
+    reason: str | None
+    worker: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    environment: Mapping[str, Any]
+    beside: Mapping[str, ScoreBeside | None]
+    seconds: float | None
+    estimate_seconds: float | None
+    worker_seen_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SuiteView:
+    """The current definition of a suite. `digest` covers everything a score depends on."""
+
+    name: str
+    digest: str
+    definition: Mapping[str, Any]
+    title: str
+    metric: str
+    items: int
+    labels: tuple[str, ...]
+    baselines: Mapping[str, float]
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two evaluations of one suite, paired by item. `delta` is this one less the other."""
+
+    metric: str
+    items: int
+    score: float
+    against_score: float
+    delta: float
+    interval: tuple[float, float]
+    p_value: float
+    only_better: int
+    only_worse: int
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaderboardRow:
+    """One version on a board. `rank` counts the versions that score higher; `tied_with_best` is the
+    paired test against the first row (which is tied with itself)."""
+
+    rank: int
+    tied_with_best: bool
+    ref: str
+    digest: str
+    base: BaseName
+    score: float
+    interval: tuple[float, float]
+    adapter_rank: int
+    parameters: int
+    vector_bytes: int
+    head_bytes: int
+    lora_bytes: int
+    created_by: str
+    evaluation_id: str
+    finished_at: datetime
+    seconds: float | None
+    beside: Mapping[str, ScoreBeside | None]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    suite: SuiteView
+    rows: tuple[LeaderboardRow, ...]
+
+
+@dataclass(frozen=True)
+class JobBase:
+    name: str
+    revision: str | None
+    fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a worker is to do, and the `fence` it must show with everything it says of it."""
+
+    id: str
+    fence: int
+    ref: str
+    version_digest: str
+    commit: str
+    suite: str
+    spec: Mapping[str, Any]
+    spec_digest: str
+    base: JobBase
+    lease_seconds: int

@@ -1,0 +1,91 @@
+"""Aliases: names of versions that may be moved, and where they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from sdk.client.addresses import alias_path, selector_of
+from sdk.client.wire import Wire
+from sdk.models.versions import Alias, AliasMove
+from vera import strict_json
+from vera.ref import AdapterRef
+
+
+class Aliases(Wire):
+    """Aliases: names of versions that may be moved, and where they were."""
+
+    def list_aliases(self, ref: AdapterRef) -> Iterator[Alias]:
+        return self._pages(f"/api/v1/adapters/{ref.adapter_id}/aliases", {}, Alias)
+
+    def get_alias(self, ref: AdapterRef, alias: str) -> Alias:
+        return Alias.from_json(self._get(alias_path(ref, alias)).json())
+
+    def alias_history(self, ref: AdapterRef, alias: str) -> Iterator[AliasMove]:
+        """Every move of the alias, newest first; also of one that was removed."""
+        return self._pages(f"{alias_path(ref, alias)}/history", {}, AliasMove)
+
+    def alias_at(self, ref: AdapterRef, alias: str, time: datetime) -> AliasMove:
+        """The move that said what the alias meant at `time`, in `after`. Raises NotFound when it was not set then."""
+        return AliasMove.from_json(self._get(f"{alias_path(ref, alias)}/at", {"time": time.isoformat()}).json())
+
+    def set_alias(
+        self,
+        ref: AdapterRef,
+        alias: str,
+        *,
+        expected: str | None = None,
+        revision: int | None = None,
+        must_be_new: bool = False,
+        protected: bool | None = None,
+    ) -> Alias:
+        """Lets `alias` mean the version that `ref` names exactly.
+
+        Only if it means the version `expected` (`v2`) now, is at that `revision`, or is not set at all, where that
+        is said: Conflict, with what it is now in `facts`, otherwise. `protected` None leaves that as it is.
+        """
+        body = {"version": selector_of(ref), "expected": expected, "protected": protected}
+        conditions = {"If-Match": revision and f'"{revision}"', "If-None-Match": "*" if must_be_new else None}
+        headers = {name: value for name, value in conditions.items() if value}
+        reply = self._send(
+            "PUT",
+            alias_path(ref, alias),
+            # A move whose answer got lost is not what it was expected to be any more.
+            is_idempotent=expected is None and not headers,
+            content=strict_json.dumps(body),
+            headers={"Content-Type": "application/json", **headers},
+        )
+        return Alias.from_json(reply.json())
+
+    def promote(
+        self,
+        ref: AdapterRef,
+        alias: str,
+        evaluation_id: str,
+        *,
+        minimum: str | None = None,
+        against_id: str | None = None,
+        margin: float = 0.0,
+        revision: int | None = None,
+        must_be_new: bool = False,
+    ) -> Alias:
+        """Lets `alias` mean the version that was evaluated, if the hub finds that it passes the gates: Conflict otherwise.
+
+        `revision` and `must_be_new` as in `set_alias`.
+        """
+        body = {"evaluation": evaluation_id, "minimum": minimum, "against": against_id, "margin": margin}
+        conditions = {"If-Match": revision and f'"{revision}"', "If-None-Match": "*" if must_be_new else None}
+        headers = {name: value for name, value in conditions.items() if value}
+        reply = self._send(
+            "POST",
+            f"{alias_path(ref, alias)}/promotions",
+            is_idempotent=not headers,
+            content=strict_json.dumps(body),
+            headers={"Content-Type": "application/json", **headers},
+        )
+        return Alias.from_json(reply.json())
+
+    def remove_alias(self, ref: AdapterRef, alias: str, *, revision: int | None = None) -> None:
+        """Removes the alias; its history stays."""
+        headers = {"If-Match": f'"{revision}"'} if revision else {}
+        self._send("DELETE", alias_path(ref, alias), is_idempotent=False, headers=headers)

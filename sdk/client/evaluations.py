@@ -1,0 +1,54 @@
+"""Suites, evaluations and leaderboards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sdk.client.addresses import segment, suite_path
+from sdk.client.wire import Wire
+from sdk.models.evaluations import Comparison, Evaluation, Leaderboard, Suite
+
+
+class Evaluations(Wire):
+    """Suites, evaluations and leaderboards."""
+
+    def list_suites(self) -> Iterator[Suite]:
+        return self._pages("/api/v1/suites", {}, Suite)
+
+    def get_suite(self, name: str) -> Suite:
+        return Suite.from_json(self._get(f"/api/v1/suites/{suite_path(name)}").json())
+
+    def request_evaluation(self, ref: str, suite: str) -> Evaluation:
+        """The evaluation of a version on a suite: a new one, or the one there is."""
+        body = {"ref": ref, "suite": suite}
+        return Evaluation.from_json(self._post("/api/v1/evaluations", body, is_idempotent=True).json())
+
+    def get_evaluation(self, evaluation_id: str) -> Evaluation:
+        return Evaluation.from_json(self._get(f"/api/v1/evaluations/{segment(evaluation_id)}").json())
+
+    def cancel_evaluation(self, evaluation_id: str) -> Evaluation:
+        """Ends an evaluation that waits or runs; twice is once. Raises Conflict when it has its score already."""
+        path = f"/api/v1/evaluations/{segment(evaluation_id)}/cancel"
+        return Evaluation.from_json(self._post(path, {}, is_idempotent=True).json())
+
+    def compare_evaluations(self, evaluation_id: str, against_id: str) -> Comparison:
+        path = f"/api/v1/evaluations/{segment(evaluation_id)}/comparison"
+        return Comparison.from_json(self._get(path, {"against": against_id}).json())
+
+    def leaderboard(
+        self,
+        suite: str,
+        *,
+        base: str | None = None,
+        owner: str | None = None,
+        license: str | None = None,
+        min_rank: int | None = None,
+        max_rank: int | None = None,
+        max_bytes: int | None = None,
+        limit: int | None = None,
+    ) -> Leaderboard:
+        """The versions that the suite has scored, best first, as far as they are wanted."""
+        wanted = {"base": base, "owner": owner, "license": license}
+        sizes = {"min_rank": min_rank, "max_rank": max_rank, "max_bytes": max_bytes, "limit": limit}
+        reply = self._get(f"/api/v1/leaderboards/{suite_path(suite)}", {**wanted, **sizes})
+        return Leaderboard.from_json(reply.json())

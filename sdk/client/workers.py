@@ -1,0 +1,66 @@
+"""What a worker asks of a hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+
+from sdk.client.addresses import segment
+from sdk.client.wire import Wire
+from sdk.models.evaluations import Job, WorkerId
+
+
+class Workers(Wire):
+    """What a worker asks of a hub."""
+
+    def register_worker(self, name: str, suites: Sequence[Mapping[str, object]]) -> str:
+        """The id of this worker, which offers `suites`."""
+        body = {"name": name, "suites": list(suites)}
+        return WorkerId.from_json(self._post("/api/v1/worker/register", body, is_idempotent=True).json()).worker_id
+
+    def claim_job(self, worker_id: str, suites: Sequence[str], *, bases: Sequence[str] | None = None) -> Job | None:
+        """A job on one of `suites`, leased to this worker, or None when there is nothing to do.
+
+        `bases` are the fingerprints of the bases this worker can load, None for any. A claim whose
+        answer is lost is not repeated: its lease runs out by itself.
+        """
+        body: dict[str, object] = {"worker_id": worker_id, "suites": list(suites)}
+        if bases is not None:
+            body["bases"] = list(bases)
+        reply = self._post("/api/v1/worker/claims", body)
+        return None if reply.status == HTTPStatus.NO_CONTENT else Job.from_json(reply.json())
+
+    def heartbeat(self, job: Job) -> None:
+        """Raises LeaseLost when the job is no longer this worker's."""
+        self._post(f"/api/v1/worker/jobs/{segment(job.id)}/heartbeat", {"fence": job.fence}, is_idempotent=True)
+
+    def submit_result(
+        self,
+        job: Job,
+        *,
+        outcomes: Sequence[float | Sequence[float]],
+        outputs: Sequence[str],
+        environment: Mapping[str, object],
+        seconds: float,
+        beside: Mapping[str, Sequence[float | Sequence[float]]] | None = None,
+    ) -> None:
+        """Hands in the outcome (`docs/evaluation.md`) and the output of every item. `beside` are the outcomes of the
+        metrics that stand beside the one that ranks.
+
+        Raises LeaseLost when the job is no longer this worker's, or is done already: it may be by
+        an answer of ours that got lost.
+        """
+        body: dict[str, object] = {
+            "fence": job.fence,
+            "outcomes": list(outcomes),
+            "outputs": list(outputs),
+            "environment": dict(environment),
+            "seconds": seconds,
+        }
+        if beside:
+            body["beside"] = dict(beside)
+        self._post(f"/api/v1/worker/jobs/{segment(job.id)}/result", body, is_idempotent=True)
+
+    def report_failure(self, job: Job, *, code: str, detail: str, may_retry: bool) -> None:
+        body = {"fence": job.fence, "code": code, "detail": detail, "retryable": may_retry}
+        self._post(f"/api/v1/worker/jobs/{segment(job.id)}/failure", body)
