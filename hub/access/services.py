@@ -13,6 +13,7 @@ from hub.access.answers import Answers
 from hub.access.intake import Intake
 from hub.access.limits import Buckets, Failures
 from hub.access.mirror import Mirror
+from hub.access.once import IdempotencyKey, done_once
 from hub.auth.identities import Issuers
 from hub.db.session import Database
 from hub.domain.downloads import DownloadCounter
@@ -55,10 +56,12 @@ def read_session(parts: Annotated[Services, Depends(services)]) -> Iterator[Sess
         yield session
 
 
-def write_session(parts: Annotated[Services, Depends(services)]) -> Iterator[Session]:
-    """A session that is committed when the route returns. To be used with scope="function", so that it
-    is committed before the answer leaves."""
-    with parts.database.writing() as session:
+def write_session(
+    request: Request, parts: Annotated[Services, Depends(services)], idempotency_key: IdempotencyKey = None
+) -> Iterator[Session]:
+    """A session that is committed when the route returns, with its answer where the request has a key. To be used
+    with scope="function", so that it is committed before the answer leaves, and named after the body."""
+    with parts.database.writing() as session, done_once(request, session, idempotency_key):
         yield session
 
 

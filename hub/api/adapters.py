@@ -14,6 +14,7 @@ from hub.access.publishing import publish, quota_of
 from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services, Writing
 from hub.api.bodies import JsonBody
+from hub.api.conditions import IfMatch, require_unchanged
 from hub.api.multipart import boundary_of, read_parts
 from hub.api.parameters import Cursor, Limit, Looking
 from hub.api.push_parts import PART_LIMITS, PUSH_BODY, said_in
@@ -98,8 +99,10 @@ def change_adapter(
     name: str,
     body: Annotated[AdapterChange, Depends(JsonBody(AdapterChange))],
     session: Writing,
+    if_match: IfMatch = None,
 ) -> Response:
     """Make an adapter private, or public; gate its files, or give them to everybody."""
+    require_unchanged(session, principal, AdapterRef(namespace, name), if_match, to=Action.MANAGE_ADAPTER)
     changed = catalog.find_adapter(session, principal, namespace, name, to=Action.MANAGE_ADAPTER)
     view = adapter_view(changed)
     if body.visibility is not None:

@@ -13,6 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from hub import errors
+from hub.access.once import GivenBefore
+from hub.api.responses import answer_again
 from hub.errors import HubError
 from vera.errors import VeraError
 
@@ -136,6 +138,11 @@ def install(app: FastAPI, render: Renderer) -> None:
         sentence = "; ".join(f"{each['where']}: {each['what']}" for each in wrong[:3])
         return show(request, Problem(422, "PARAMETER_INVALID", f"{sentence}.", facts={"errors": wrong}))
 
+    def again(request: Request, given: Exception) -> Response:
+        assert isinstance(given, GivenBefore)
+        return answer_again(request, given.answer)
+
+    app.add_exception_handler(GivenBefore, again)
     app.add_exception_handler(HubError, refused)
     app.add_exception_handler(VeraError, refused)
     app.add_exception_handler(HTTPException, framework)

@@ -8,6 +8,9 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic_core import to_json
 
+from hub.access import once
+from hub.access.once import Given
+
 FOR_EVER = "public, max-age=31536000, immutable"
 ALWAYS_ASK = "no-cache"
 # For whoever asked and nobody else, not even their own disk.
@@ -17,11 +20,18 @@ TO_NOBODY_ELSE = "private, no-store"
 def answer(request: Request, view: Any, *, status: int = 200, etag: str | None = None) -> Response:
     """`view` as JSON, or 304 when the client has it already. `etag` is a name of its own for what it shows."""
     body = to_json(view)
-    etag = etag or f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    etag = etag or _etag_of(body)
     headers = {"ETag": etag, **caching(request)}
     if request.method == "GET" and is_known(request, etag):
         return Response(status_code=304, headers=headers)
+    once.note(request, Given(status, etag, body))
     return Response(body, status, headers, "application/json")
+
+
+def answer_again(request: Request, given: Given) -> Response:
+    """What was answered before to a request that has come again, which says so."""
+    headers = {**({"ETag": given.etag, **caching(request)} if given.etag else {}), "Idempotency-Replayed": "true"}
+    return Response(given.body, given.status, headers, "application/json" if given.body else None)
 
 
 def linked(response: Response, request: Request, cursor: str | None) -> Response:
@@ -38,13 +48,26 @@ def caching(request: Request) -> dict[str, str]:
     return {"Cache-Control": policy, "Vary": "Authorization"}
 
 
+def etag_of(view: Any) -> str:
+    """The ETag with which `answer` gives the view."""
+    return _etag_of(to_json(view))
+
+
 def is_known(request: Request, etag: str) -> bool:
     """True when If-None-Match names this ETag, weakly or not."""
-    given = request.headers.get("if-none-match", "")
-    return any(each.strip().removeprefix("W/") in (etag, "*") for each in given.split(","))
+    return names(request.headers.get("if-none-match", "").replace("W/", ""), etag)
+
+
+def names(given: str, etag: str) -> bool:
+    """True when the ETag is one of those in a header, or `*` is there for all."""
+    return any(each.strip() in (etag, "*") for each in given.split(","))
 
 
 def hub_url(request: Request) -> str:
     """Where the client reached this hub, without a slash at the end: it takes links back only from there."""
     public = request.app.state.services.settings.public_url
     return (public or str(request.base_url)).rstrip("/")
+
+
+def _etag_of(body: bytes) -> str:
+    return f'"{hashlib.sha256(body).hexdigest()[:32]}"'

@@ -22,6 +22,12 @@ router = APIRouter(prefix="/api/v1/namespaces/{namespace}/webhooks", tags=["Webh
 Owner = Annotated[Principal, Depends(Allowed(Action.MANAGE_WEBHOOKS))]
 
 
+def reachable(body: Annotated[NewWebhook, Depends(JsonBody(NewWebhook))], parts: HubParts) -> NewWebhook:
+    """The webhook that is wanted, whose address was looked at before a transaction begins."""
+    parts.poster.check(body.url)
+    return body
+
+
 @router.get("", response_model=Page[WebhookView])
 def list_webhooks(request: Request, principal: Owner, namespace: str, session: Reading) -> Response:
     """The webhooks of a namespace."""
@@ -33,13 +39,11 @@ def add_webhook(
     request: Request,
     principal: Owner,
     namespace: str,
-    body: Annotated[NewWebhook, Depends(JsonBody(NewWebhook))],
-    parts: HubParts,
+    body: Annotated[NewWebhook, Depends(reachable)],
+    session: Writing,
 ) -> Response:
     """Have what is recorded sent to an address. Its secret is shown this once."""
-    parts.poster.check(body.url)
-    with parts.database.writing() as session:
-        view = webhooks.add(session, principal, namespace, body.url, adapter=body.adapter, actions=body.actions)
+    view = webhooks.add(session, principal, namespace, body.url, adapter=body.adapter, actions=body.actions)
     return answer(request, view, status=201)
 
 

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from hub.access.permission import Allowed
 from hub.access.services import Writing
 from hub.api.bodies import JsonBody
+from hub.api.conditions import IfMatch, require_unchanged
 from hub.api.responses import answer
 from hub.api.schemas import Deprecation, Reason
 from hub.auth.policy import Action, Principal
@@ -33,14 +34,18 @@ Because = Annotated[Reason, Depends(JsonBody(Reason))]
 
 
 @router.put("/yank", response_model=VersionDetail)
-def yank(request: Request, principal: Author, ref: Addressed, body: Because, session: Writing) -> Response:
+def yank(
+    request: Request, principal: Author, ref: Addressed, *, body: Because, session: Writing, if_match: IfMatch = None
+) -> Response:
     """Take a version back: who names it exactly still gets it, and nothing that moves means it."""
+    require_unchanged(session, principal, ref, if_match, to=Action.YANK)
     return answer(request, withdrawing.yank(session, principal, ref, body.reason))
 
 
 @router.delete("/yank", response_model=VersionDetail)
-def unyank(request: Request, principal: Author, ref: Addressed, session: Writing) -> Response:
+def unyank(request: Request, principal: Author, ref: Addressed, session: Writing, if_match: IfMatch = None) -> Response:
     """Undo a yank."""
+    require_unchanged(session, principal, ref, if_match, to=Action.YANK)
     return answer(request, withdrawing.unyank(session, principal, ref))
 
 
@@ -49,16 +54,22 @@ def deprecate(
     request: Request,
     principal: Author,
     ref: Addressed,
+    *,
     body: Annotated[Deprecation, Depends(JsonBody(Deprecation))],
     session: Writing,
+    if_match: IfMatch = None,
 ) -> Response:
     """Say that a version is not to be used any more, and what instead."""
+    require_unchanged(session, principal, ref, if_match, to=Action.YANK)
     return answer(request, withdrawing.deprecate(session, principal, ref, body.message, body.replacement))
 
 
 @router.delete("/deprecation", response_model=VersionDetail)
-def undeprecate(request: Request, principal: Author, ref: Addressed, session: Writing) -> Response:
+def undeprecate(
+    request: Request, principal: Author, ref: Addressed, session: Writing, if_match: IfMatch = None
+) -> Response:
     """Undo a deprecation."""
+    require_unchanged(session, principal, ref, if_match, to=Action.YANK)
     return answer(request, withdrawing.undeprecate(session, principal, ref))
 
 

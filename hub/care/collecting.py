@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from hub.db import session as db
-from hub.db.queries import keeping, webhooks
+from hub.db.queries import keeping, kept_answers, webhooks
 from hub.db.session import Database
 from hub.domain.deliveries import KEPT
 from hub.storage.objects import ObjectBlobs
@@ -39,6 +39,7 @@ def collect(
         now = db.now(session)
         keeping.forget_removed(session, now - _REMEMBERED)
         webhooks.forget_before(session, now - KEPT)
+        kept_answers.forget_before(session, now - kept_answers.KEPT)
         unfinished = keeping.being_removed(session)
     cleared = Cleared()
     if is_rehearsal:

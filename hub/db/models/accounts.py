@@ -14,7 +14,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from hub.db.models.table import Table
+from hub.db.models.table import SHA256, Table
 from hub.db.types import JsonText
 
 
@@ -100,6 +100,25 @@ class Token(Table):
 
     account: Mapped[Account] = relationship(lazy="raise", foreign_keys=account_id)
     created_by: Mapped[Account | None] = relationship(lazy="raise", foreign_keys=created_by_id)
+
+
+class KeptAnswer(Table):
+    """What a request was answered that is to be done once, for whoever sends it again with the same token and key.
+
+    `name` is the key and `fingerprint` the request, both as hashes; what was answered is sealed under token and key.
+    """
+
+    __tablename__ = "kept_answers"
+
+    token_id: Mapped[int] = mapped_column(ForeignKey("tokens.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(SHA256, primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(SHA256)
+    # Method and path, for people.
+    asked: Mapped[str] = mapped_column(String(300))
+    status: Mapped[int]
+    etag: Mapped[str | None] = mapped_column(String(80))
+    sealed: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class DeviceLogin(Table):
