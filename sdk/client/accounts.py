@@ -35,21 +35,23 @@ class Accounts(Wire):
     def use_code(self, *, user: str | None = None, password: str | None = None) -> SignedIn:
         """The login that this Hub's token, a sign-in code, is good for once. `password` becomes the user's."""
         body = {"user": user, "password": password}
-        return SignedIn.from_json(self._post("/api/v1/login", body).json())
+        return SignedIn.from_json(self._post_unrepeated("/api/v1/login", body).json())
 
     def sign_in(self, user: str, password: str) -> SignedIn:
         body = {"user": user, "password": password}
-        return SignedIn.from_json(self._post("/api/v1/login/password", body).json())
+        return SignedIn.from_json(self._post_unrepeated("/api/v1/login/password", body).json())
 
     def begin_device_login(self, name: str) -> DeviceCode:
         """Asks to be let in as the program `name`: somebody answers that in a browser, by the code it gives."""
-        return DeviceCode.from_json(self._post("/oauth/device", {"client_id": "vera-hub", "device_name": name}).json())
+        return DeviceCode.from_json(
+            self._post_unrepeated("/oauth/device", {"client_id": "vera-hub", "device_name": name}).json()
+        )
 
     def collect_device_login(self, device_code: str) -> DeviceToken:
         """The token, once somebody has let the program in. Raises Refused, with the code AUTHORIZATION_PENDING until
         somebody has answered, and for good when it was refused or took too long."""
         body = {"client_id": "vera-hub", "grant_type": _DEVICE_CODE, "device_code": device_code}
-        return DeviceToken.from_json(self._post("/oauth/token", body).json())
+        return DeviceToken.from_json(self._post_unrepeated("/oauth/token", body).json())
 
     def set_password(self, new: str, *, old: str | None = None) -> None:
         self._send(
@@ -117,7 +119,7 @@ class Accounts(Wire):
     def exchange_identity(self, identity: str, *, namespace: str | None = None) -> JobToken:
         """A token for the identity of a CI job, which is good for one exchange."""
         body = {"token": identity, "namespace": namespace}
-        return JobToken.from_json(self._post("/api/v1/oidc/token", body).json())
+        return JobToken.from_json(self._post_unrepeated("/api/v1/oidc/token", body).json())
 
     def list_publishers(self, namespace: str) -> Iterator[Publisher]:
         return self._pages(f"/api/v1/namespaces/{segment(namespace)}/publishers", {}, Publisher)

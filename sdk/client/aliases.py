@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from sdk.client.addresses import alias_path, selector_of
-from sdk.client.wire import Wire
+from sdk.client.wire import Wire, done_once
 from sdk.models.versions import Alias, AliasMove
 from vera import strict_json
 from vera.ref import AdapterRef
@@ -50,10 +50,10 @@ class Aliases(Wire):
         reply = self._send(
             "PUT",
             alias_path(ref, alias),
-            # A move whose answer got lost is not what it was expected to be any more.
-            is_idempotent=expected is None and not headers,
+            is_idempotent=True,
             content=strict_json.dumps(body),
-            headers={"Content-Type": "application/json", **headers},
+            # A move whose answer got lost is not what it was expected to be any more.
+            headers={"Content-Type": "application/json", **headers, **done_once()},
         )
         return Alias.from_json(reply.json())
 
@@ -79,13 +79,13 @@ class Aliases(Wire):
         reply = self._send(
             "POST",
             f"{alias_path(ref, alias)}/promotions",
-            is_idempotent=not headers,
+            is_idempotent=True,
             content=strict_json.dumps(body),
-            headers={"Content-Type": "application/json", **headers},
+            headers={"Content-Type": "application/json", **headers, **done_once()},
         )
         return Alias.from_json(reply.json())
 
     def remove_alias(self, ref: AdapterRef, alias: str, *, revision: int | None = None) -> None:
         """Removes the alias; its history stays."""
         headers = {"If-Match": f'"{revision}"'} if revision else {}
-        self._send("DELETE", alias_path(ref, alias), is_idempotent=False, headers=headers)
+        self._send("DELETE", alias_path(ref, alias), is_idempotent=True, headers={**headers, **done_once()})

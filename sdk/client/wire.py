@@ -6,6 +6,7 @@ decoded strictly and refused by BadAnswer.
 
 from __future__ import annotations
 
+import secrets
 import ssl
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -107,8 +108,14 @@ class Wire:
         return self._send("GET", path, is_idempotent=True, params=params)
 
     def _post(self, path: str, body: object, *, is_idempotent: bool = False) -> Reply:
+        """Sends what may be repeated: under a key of its own where it would otherwise be done again."""
+        headers = {"Content-Type": "application/json", **({} if is_idempotent else done_once())}
+        return self._send("POST", path, is_idempotent=True, content=strict_json.dumps(body), headers=headers)
+
+    def _post_unrepeated(self, path: str, body: object) -> Reply:
+        """Sends what is not repeated: a code or a lease is good for one answer."""
         headers = {"Content-Type": "application/json"}
-        return self._send("POST", path, is_idempotent=is_idempotent, content=strict_json.dumps(body), headers=headers)
+        return self._send("POST", path, is_idempotent=False, content=strict_json.dumps(body), headers=headers)
 
     def _write(self, method: str, path: str, body: object) -> Reply:
         """Sends what may be repeated: PUT and PATCH say what is to be, not what to add."""
@@ -120,7 +127,7 @@ class Wire:
         return self._send("DELETE", path, is_idempotent=True)
 
     def _delete(self, path: str) -> None:
-        self._send("DELETE", path, is_idempotent=False)
+        self._send("DELETE", path, is_idempotent=True, headers=done_once())
 
     def _pages(self, path: str, query: Mapping[str, Asked], kind: type[A]) -> Iterator[A]:
         """Every item of a list, page after page, asked for when it is needed."""
@@ -215,6 +222,11 @@ class Wire:
         is_plain = is_here and urlsplit(self.config.url).scheme == "http"
         tls: ssl.SSLContext | bool = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else True
         return httpx2.Client(verify=tls, trust_env=not is_here)
+
+
+def done_once() -> dict[str, str]:
+    """The header of a request that the hub does once, however often its answer gets lost."""
+    return {"Idempotency-Key": f'"{secrets.token_hex(16)}"'}
 
 
 def _read(response: httpx2.Response, *, max_bytes: int = MAX_JSON_BYTES, into: BinaryIO | None = None) -> bytes:

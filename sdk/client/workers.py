@@ -27,7 +27,7 @@ class Workers(Wire):
         body: dict[str, object] = {"worker_id": worker_id, "suites": list(suites)}
         if bases is not None:
             body["bases"] = list(bases)
-        reply = self._post("/api/v1/worker/claims", body)
+        reply = self._post_unrepeated("/api/v1/worker/claims", body)
         return None if reply.status == HTTPStatus.NO_CONTENT else Job.from_json(reply.json())
 
     def heartbeat(self, job: Job) -> None:
