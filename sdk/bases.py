@@ -271,6 +271,19 @@ def table_of(value: str, *, hub: Hub) -> BaseFingerprint:
     return table
 
 
+def table_here(value: str, *, config: Config) -> BaseFingerprint | None:
+    """The table of the base `value` as this machine has it: kept, or in the files of a base that is remembered."""
+    table = _Tables(config.cache).get(value)
+    if table is not None:
+        return table
+    for known in list_known(config):
+        if known.fingerprint == value and known.is_here:
+            found = fingerprint_of(known.path, config=config)
+            if found.value == value:  # else its files were changed since
+                return found
+    return None
+
+
 @contextlib.contextmanager
 def digest_book(config: Config) -> Iterator[DigestBook]:
     """What this machine knows of the bytes on its GPUs, kept at the end of the block when it knows more by then.

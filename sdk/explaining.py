@@ -14,7 +14,7 @@ from vera.errors import BaseMismatch, VeraError
 
 if TYPE_CHECKING:
     from sdk.client import Hub
-    from sdk.fetching import Fetched
+    from sdk.finding import Found
     from vera.fingerprint import BaseFingerprint
     from vera.manifest import BaseIdentity
 
@@ -23,7 +23,7 @@ _MOST_LISTED, _MOST_FETCHED = 200, 8
 
 
 @contextmanager
-def explained(wanted: Sequence[Fetched], *, hub: Hub) -> Iterator[None]:
+def explained(wanted: Sequence[Found], *, hub: Hub) -> Iterator[None]:
     """Adds to a BaseMismatch of the block which base was found, and what would load the one of `wanted` that it is about.
 
     Looks among the bases of this machine and, unless it is offline, of `hub`; where they do not answer, the error is as it was.
@@ -35,7 +35,7 @@ def explained(wanted: Sequence[Fetched], *, hub: Hub) -> Iterator[None]:
         about = next((each for each in wanted if each.archive.manifest.base.fingerprint == expected), None)
         if about is None or error.code != BaseMismatch.code:
             raise
-        needed, ref = about.archive.manifest.base, about.version_ref
+        needed, ref = about.archive.manifest.base, about.title
         sentences = [str(error), _why(needed, error, hub), _who(needed, error.found, hub), _fix(needed, ref, hub)]
         facts: dict[str, Any] = error.facts
         raise BaseMismatch(" ".join(filter(None, sentences)), found=error.found, **facts) from error.__cause__

@@ -5,17 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdk import fetching
+from sdk import finding
 from sdk.config import Config
 from sdk.loading import check_files, door_to, locate_for, open_base, reporting
-from sdk.pushing import read_adapter
 from vera.errors import VeraError
-from vera.projection import DEFAULT_BUDGET_BYTES, check_budget
-from vera.ref import AdapterRef
+from vera.projection import DEFAULT_BUDGET_BYTES
 
 if TYPE_CHECKING:
     from sdk.client import Hub
-    from vera.archive import Archive
+    from sdk.finding import Found
     from vera.fingerprint import Progress
     from vera.nn.exporting import Exported
 
@@ -33,7 +31,7 @@ def export(
     hub: Hub | None = None,
     progress: Progress | None = None,
 ) -> Exported:
-    """Writes `adapter` (a reference, or a Path to a folder) to the new folder `to` in a form that others read.
+    """Writes `adapter` (a reference, or a folder: a Path, or text such as `./my-adapter`) to the new folder `to` in a form that others read.
 
     "merged" is the checkpoint of `base` with the adapter in its weights: an ordinary model, and
     another one than its base, with a fingerprint of its own. "lora" is a LoRA of PEFT of the
@@ -47,8 +45,8 @@ def export(
     """
     if form not in FORMS:
         raise VeraError(f"form is {form!r} and can be {', '.join(FORMS)}.", code="FORM_UNKNOWN")
-    archive, ref = _find(adapter, budget_bytes, config, hub)
-    config = config or Config.resolve()
+    found, config = _find(adapter, budget_bytes, config, hub), config or Config.resolve()
+    archive, ref = found.archive, found.title if found.fetched else None
     path = locate_for(base, archive.manifest, config)
     from vera.nn import exporting
     from vera.nn.attach import attach
@@ -65,15 +63,8 @@ def export(
     return exporting.write_merged(adapted, archive, path, Path(to))
 
 
-def _find(adapter: str | Path, budget_bytes: int, config: Config | None, hub: Hub | None) -> tuple[Archive, str | None]:
-    """The checked archive and, for one of a hub, the reference of its version."""
-    if isinstance(adapter, Path):
-        archive = read_adapter(adapter)
-        check_budget(archive.manifest.recipe, budget_bytes)
-        return archive, None
-    ref = AdapterRef.parse(adapter)
-    with door_to([ref], config, hub) as door:
-        fetched = fetching.fetch(ref, hub=door)
-        check_budget(fetched.archive.manifest.recipe, budget_bytes)
-        fetched = fetching.with_pair(fetched, hub=door)
-    return fetched.archive, fetched.version_ref
+def _find(adapter: str | Path, budget_bytes: int, config: Config | None, hub: Hub | None) -> Found:
+    wanted = finding.parse(adapter)
+    with door_to([wanted], config, hub) as door:
+        (found,) = finding.find_many([wanted], hub=door, budget_bytes=budget_bytes)
+    return found

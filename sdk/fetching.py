@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sdk.models.versions import Version
 
 # References that are fetched at the same time: a round trip is waited for, and a hub is not flooded.
-_FETCHES_AT_ONCE = 8
+FETCHES_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def fetch(
     """
     parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
     pin = lock.find(parsed) if lock is not None else None
-    with _hub_of(parsed, config, hub) as door:
+    with hub_of(parsed, config, hub) as door:
         resolved = _resolve(parsed, door) if pin is None else _resolve_pin(parsed, pin, door)
         _check_yanked(resolved, is_allowed=allow_yanked or pin is not None or parsed.is_immutable)
         _warn_of_deprecation(resolved)
@@ -140,7 +140,7 @@ def with_pair(fetched: Fetched, *, config: Config | None = None, hub: Hub | None
     """
     if not fetched.archive.manifest.recipe.is_stored:
         return fetched
-    with _hub_of(fetched.resolved.ref, config, hub) as door:
+    with hub_of(fetched.resolved.ref, config, hub) as door:
         path, downloaded_bytes = _pair_file(fetched.archive.manifest, fetched.resolved.ref, door)
     at_hand = replace(fetched.archive, projection=path)
     return replace(fetched, archive=at_hand, downloaded_bytes=fetched.downloaded_bytes + downloaded_bytes)
@@ -148,7 +148,7 @@ def with_pair(fetched: Fetched, *, config: Config | None = None, hub: Hub | None
 
 def fetch_many(refs: Sequence[str | AdapterRef], *, hub: Hub, lock: Lock | None = None) -> list[Fetched]:
     """`fetch` of each of `refs`, in their order, several at a time. Raises what the first that fails raises."""
-    return in_parallel(lambda ref: fetch(ref, hub=hub, lock=lock), refs, at_once=_FETCHES_AT_ONCE)
+    return in_parallel(lambda ref: fetch(ref, hub=hub, lock=lock), refs, at_once=FETCHES_AT_ONCE)
 
 
 def resolve(ref: str | AdapterRef, *, config: Config | None = None, hub: Hub | None = None) -> Resolved:
@@ -159,19 +159,20 @@ def resolve(ref: str | AdapterRef, *, config: Config | None = None, hub: Hub | N
     Raises HubError, DigestMismatch when `ref` pins a digest and means another.
     """
     parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
-    with _hub_of(parsed, config, hub) as door:
+    with hub_of(parsed, config, hub) as door:
         return _resolve(parsed, door)
 
 
 def ask(ref: str | AdapterRef, *, hub: Hub) -> Resolution:
     """What the hub says now that `ref` means, whatever is remembered here. Raises HubError."""
     parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
-    with _hub_of(parsed, None, hub) as door:
+    with hub_of(parsed, None, hub) as door:
         return _resolution_of(door.resolve_version(parsed))
 
 
 @contextmanager
-def _hub_of(ref: AdapterRef, config: Config | None, hub: Hub | None) -> Iterator[Hub]:
+def hub_of(ref: AdapterRef, config: Config | None, hub: Hub | None) -> Iterator[Hub]:
+    """The hub that `ref` is on: `hub` itself, unless the reference names another host."""
     if hub is not None and hub.config.at_host(ref.host).url == hub.config.url:
         yield hub
         return

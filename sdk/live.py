@@ -2,7 +2,7 @@
 
 A name here needs no network: `org/adapter@v3`, a commit and a digest name that version; an alias
 or `latest` means what it meant when it was last loaded onto this model; `org/adapter` alone is
-enough while one version of it is loaded.
+enough while one version of it is loaded. A folder is named by its path.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sdk import finding
 from sdk.cache import selector_of
 from vera.errors import VeraError
 from vera.nn.attach import Attached, attach, backbone_of, bank_on, find_bank, reactivate
 from vera.ref import LATEST, AdapterRef
 
 if TYPE_CHECKING:
-    from sdk.fetching import Resolved
+    from sdk.cache import Resolution
+    from sdk.finding import Found, Wanted
     from vera.archive import Archive
     from vera.fingerprint import BaseFingerprint, Progress
     from vera.nn.bank import Bank
@@ -36,25 +39,23 @@ class Held:
 
 def add(
     model: Any,
-    archive: Archive,
+    found: Found,
     base: BaseFingerprint,
     *,
-    asked: AdapterRef,
-    resolved: Resolved,
     verify: str,
     is_loaded_from_base: bool,
     budget_bytes: int,
     digests: DigestBook | None,
     progress: Progress | None,
 ) -> Any:
-    """`attach`, and the adapter answers to `asked` and to every name of its version from now on."""
-    model = backbone_of(model)
+    """`attach`, and the adapter answers to what was asked for and to every name of its version from now on."""
+    model, archive = backbone_of(model), found.archive
     adapted = attach(
-        model, archive, base, ref=resolved.version_ref, verify=verify, is_loaded_from_base=is_loaded_from_base,
+        model, archive, base, ref=found.title, verify=verify, is_loaded_from_base=is_loaded_from_base,
         digests=digests, budget_bytes=budget_bytes, progress=progress,
     )  # fmt: skip
     attached: Attached = adapted.vera
-    names = {_spelled(asked), *(f"{_adapter_of(asked)}@{selector}" for selector in resolved.resolution.selectors)}
+    names = _names(found.asked, found.fetched.resolved.resolution if found.fetched else None)
     for held in _held_on(attached.bank).values():
         held.refs -= names  # an alias means one version: the one it was loaded as last
     slot = attached.bank.slot(attached.name)
@@ -63,7 +64,7 @@ def add(
     return adapted
 
 
-def activate(model: Any, ref: str | None) -> Any:
+def activate(model: Any, ref: str | Path | None) -> Any:
     """Every pass of `model` goes through the loaded adapter `ref` from now on, or through the bare base for None.
 
     Gives the model that answers as `ref`: `model` itself or, for a classifier, the module with its
@@ -77,7 +78,7 @@ def activate(model: Any, ref: str | None) -> Any:
     return reactivate(backbone, held.attached, held.head_of)
 
 
-def unload(model: Any, ref: str) -> None:
+def unload(model: Any, ref: str | Path) -> None:
     """Forgets the loaded adapter `ref` and frees what only it used. After the last one the model is what it was.
 
     When it was active, the bare base is. Raises VeraError: ADAPTER_NOT_LOADED, ADAPTER_AMBIGUOUS,
@@ -91,7 +92,7 @@ def unload(model: Any, ref: str) -> None:
             del each.vera
 
 
-def rows(model: Any, refs: Sequence[str | None]) -> AbstractContextManager[None]:
+def rows(model: Any, refs: Sequence[str | Path | None]) -> AbstractContextManager[None]:
     """Within the block, row i of every batch goes through the loaded adapter `refs[i]`; None is the bare base.
 
     Each row gets what it gets alone. Raises VeraError: ADAPTER_NOT_LOADED, and ROWS_MISMATCH in a
@@ -132,24 +133,24 @@ def _restore(bank: Bank | None, slots: Set[str], weights: Mapping[str, float]) -
         bank.combine(weights)
 
 
-def held_of(bank: Bank, ref: str) -> Held:
+def held_of(bank: Bank, ref: str | Path) -> Held:
     """The loaded adapter `ref`. Raises VeraError: ADAPTER_NOT_LOADED, ADAPTER_AMBIGUOUS."""
-    parsed = AdapterRef.parse(ref)
+    wanted = finding.parse(ref)
     loaded = _held_on(bank)
-    found = _found(parsed, loaded)
+    found = _found(wanted, loaded)
     if len(found) == 1:
         return found[0]
     names = ", ".join(str(held.attached.ref) for held in loaded.values()) or "none"
     if not found:
         raise VeraError(
-            f"{ref} is not loaded on this model (there are: {names}): load it with sdk.load(model, {ref!r}).",
+            f"{ref} is not loaded on this model (there are: {names}): load it with sdk.load(model, {str(ref)!r}).",
             code="ADAPTER_NOT_LOADED",
-            ref=ref,
+            ref=str(ref),
         )
     raise VeraError(
         f"{ref} may be any of {', '.join(str(held.attached.ref) for held in found)}: say which version.",
         code="ADAPTER_AMBIGUOUS",
-        ref=ref,
+        ref=str(ref),
     )
 
 
@@ -157,13 +158,22 @@ def _held_on(bank: Bank) -> dict[str, Held]:
     return {name: slot.label for name, slot in bank.slots.items() if isinstance(slot.label, Held)}
 
 
-def _found(ref: AdapterRef, loaded: Mapping[str, Held]) -> list[Held]:
+def _found(ref: Wanted, loaded: Mapping[str, Held]) -> list[Held]:
     """What `ref` names: what was loaded under that very name or, for an id alone, any version of the adapter."""
+    if isinstance(ref, Path):
+        return [held for held in loaded.values() if str(ref) in held.refs]
     pinned = {name: held for name, held in loaded.items() if ref.digest in (None, name)}
     named = [held for held in pinned.values() if _spelled(ref) in held.refs]
     if named or selector_of(ref) != LATEST:
         return named
     return [held for held in pinned.values() if any(each.partition("@")[0] == _adapter_of(ref) for each in held.refs)]
+
+
+def _names(asked: Wanted, resolution: Resolution | None) -> set[str]:
+    """What an adapter is called from now on: its folder, or what was asked for and every name of the version that it meant."""
+    if isinstance(asked, Path) or resolution is None:
+        return {str(asked)}
+    return {_spelled(asked), *(f"{_adapter_of(asked)}@{selector}" for selector in resolution.selectors)}
 
 
 def _spelled(ref: AdapterRef) -> str:

@@ -1,4 +1,4 @@
-"""`sdk.load`: from a base and a reference to a model that answers, with proof before the first output."""
+"""`sdk.load`: from a base and an adapter to a model that answers, with proof before the first output."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk import bases, explaining, fetching, progress
+from sdk import bases, explaining, fetching, finding, progress
 from sdk.config import Config
+from sdk.errors import HubError
 from sdk.locking import lock_for
 from vera.errors import BaseMismatch, BaseUnreadable
-from vera.projection import DEFAULT_BUDGET_BYTES, check_budget
-from vera.ref import AdapterRef
+from vera.projection import DEFAULT_BUDGET_BYTES
 
 if TYPE_CHECKING:
     from sdk.client import Hub
-    from sdk.fetching import Fetched
+    from sdk.finding import Found, Wanted
     from vera.fingerprint import BaseFingerprint, Progress
     from vera.manifest import Manifest
     from vera.parallel_digest import DigestBook
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def load(
     base: Any,
-    ref: str,
+    ref: str | Path,
     *,
     verify: str = "strict",
     locked: bool | str | Path = False,
@@ -38,6 +38,7 @@ def load(
 ) -> Any:
     """The model `base` with the adapter `ref` active, after proof that both are what they say.
 
+    `ref` is a reference, or a folder with an adapter: a Path, or text such as `./my-adapter`, for which no hub is needed.
     `base` is a live model (a torch module, or what `load` gave before), a folder, a name given to
     `vera-hub base add`, or a Hugging Face id, which is downloaded at the revision the adapter
     names. A classifier comes back as a module with `.classify(texts)` (or images), a regressor with
@@ -63,7 +64,7 @@ def load(
 
 def load_many(
     base: Any,
-    refs: Sequence[str],
+    refs: Sequence[str | Path],
     *,
     verify: str = "strict",
     locked: bool | str | Path = False,
@@ -79,38 +80,35 @@ def load_many(
     They are fetched at the same time, and all of them before the first is attached. When one is
     refused, none is added. Arguments and errors are those of `load`.
     """
-    parsed, lock = [AdapterRef.parse(ref) for ref in refs], lock_for(locked)
-    if not parsed:
+    wanted, lock = [finding.parse(ref) for ref in refs], lock_for(locked)
+    if not wanted:
         return []
-    with door_to(parsed, config, hub) as door:
-        found = fetching.fetch_many(parsed, hub=door, lock=lock)
-        for each in found:
-            check_budget(each.archive.manifest.recipe, budget_bytes)
-        found = [fetching.with_pair(each, hub=door) for each in found]
-        tables = _tables_of(found, door)
+    with door_to(wanted, config, hub) as door:
+        found = finding.find_many(wanted, hub=door, lock=lock, budget_bytes=budget_bytes)
         with explaining.explained(found, hub=door), reporting(progress) as report:
-            is_opened = not is_live(base)
-            held = HeldAs(dtype, quantization)
-            if is_opened:
-                named = found[0].archive.manifest
-                base = _open(base, named, held, verify=verify, config=door.config, report=report)
+            is_opened, named = not is_live(base), found[0].archive.manifest
+            path = _locate(base, named, verify=verify, config=door.config, report=report) if is_opened else None
+            tables = _tables_of(found, door)
+            if path is not None:
+                base = open_base(path, named, HeldAs(dtype, quantization))
             with bases.digest_book(door.config) as digests:
                 return _attach_all(
-                    base, list(zip(parsed, found, tables, strict=True)),
+                    base, list(zip(found, tables, strict=True)),
                     verify=verify, is_loaded_from_base=is_opened and verify == "strict", budget_bytes=budget_bytes,
                     digests=digests, report=report,
                 )  # fmt: skip
 
 
 @contextmanager
-def door_to(refs: Sequence[AdapterRef], config: Config | None, hub: Hub | None) -> Iterator[Hub]:
-    """The hub of the first reference; references to other hosts are fetched from theirs."""
+def door_to(wanted: Sequence[Wanted], config: Config | None, hub: Hub | None) -> Iterator[Hub]:
+    """The hub of the first reference; references to other hosts are fetched from theirs. Nobody is asked yet."""
     if hub is not None:
         yield hub
         return
     from sdk.client import Hub as HubClient
 
-    with HubClient((config or Config.resolve()).at_host(refs[0].host)) as opened:
+    host = next((each.host for each in wanted if not isinstance(each, Path)), None)
+    with HubClient((config or Config.resolve()).at_host(host)) as opened:
         yield opened
 
 
@@ -123,16 +121,42 @@ def reporting(given: Progress | None) -> Iterator[Progress]:
         yield report
 
 
-def _tables_of(found: Sequence[Fetched], door: Hub) -> list[BaseFingerprint]:
+def _tables_of(found: Sequence[Found], door: Hub) -> list[BaseFingerprint]:
     """The table of the base each adapter names; of one base, once."""
-    wanted = [each.archive.manifest.base.fingerprint for each in found]
-    tables = {value: bases.table_of(value, hub=door) for value in dict.fromkeys(wanted)}
-    return [tables[value] for value in wanted]
+    tables: dict[str, BaseFingerprint] = {}
+    for each in found:
+        value = each.archive.manifest.base.fingerprint
+        if value not in tables:
+            tables[value] = table_for(each, door)
+    return [tables[each.archive.manifest.base.fingerprint] for each in found]
+
+
+def table_for(found: Found, door: Hub) -> BaseFingerprint:
+    """The table of the base that an adapter names: from the adapter's own hub or, of one in a folder, from this machine.
+
+    Raises HubError, and BaseUnreadable (BASE_NOT_HERE) for a folder whose base neither this machine nor a hub knows.
+    """
+    named = found.archive.manifest.base
+    if found.fetched is not None:
+        with fetching.hub_of(found.fetched.resolved.ref, None, door) as own:
+            return bases.table_of(named.fingerprint, hub=own)
+    table = bases.table_here(named.fingerprint, config=door.config)
+    if table is not None:
+        return table
+    try:
+        return bases.table_of(named.fingerprint, hub=door)
+    except HubError as error:
+        raise BaseUnreadable(
+            f"{found.title} was trained on {named.name} ({named.fingerprint}), which this machine does not know, and no hub told: "
+            f"{error} Run `vera-hub base add PATH` with the folder of that base, once.",
+            code="BASE_NOT_HERE",
+            base=named.fingerprint,
+        ) from error
 
 
 def _attach_all(
     model: Any,
-    wanted: Sequence[tuple[AdapterRef, Fetched, BaseFingerprint]],
+    found: Sequence[tuple[Found, BaseFingerprint]],
     *,
     verify: str,
     is_loaded_from_base: bool,
@@ -145,11 +169,11 @@ def _attach_all(
     with live.all_or_none(model):
         return [
             live.add(
-                model, fetched.archive, table,
-                asked=ref, resolved=fetched.resolved, verify=verify, is_loaded_from_base=is_loaded_from_base,
-                budget_bytes=budget_bytes, digests=digests, progress=report,
+                model, each, table,
+                verify=verify, is_loaded_from_base=is_loaded_from_base, budget_bytes=budget_bytes, digests=digests,
+                progress=report,
             )
-            for ref, fetched, table in wanted
+            for each, table in found
         ]  # fmt: skip
 
 
@@ -171,12 +195,12 @@ class HeldAs:
         return {name: value for name, value in options.items() if value is not None}
 
 
-def _open(base: str | Path, manifest: Manifest, held: HeldAs, *, verify: str, config: Config, report: Progress) -> Any:
-    """The model in the checkpoint `base`, refused before it is built when its files are another base."""
+def _locate(base: str | Path, manifest: Manifest, *, verify: str, config: Config, report: Progress) -> Path:
+    """Where the checkpoint of `base` lies, refused before a model is built of it when its files are another base."""
     path = locate_for(base, manifest, config)
     if verify == "strict":
         check_files(path, manifest, config, report)
-    return open_base(path, manifest, held)
+    return path
 
 
 def open_base(path: Path, manifest: Manifest, held: HeldAs | None = None) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from sdk import fetching
+from sdk import finding
 from sdk.live import held_of
 from vera.archive import vectors_of
 from vera.errors import BaseMismatch, ProjectionMismatch, VeraError
@@ -23,7 +24,7 @@ DEFAULT_CAPACITY = 1024
 
 
 def pack(
-    model: Any, ref: str, *, capacity: int = DEFAULT_CAPACITY, max_rows: int = 1024, dtype: Any = None,
+    model: Any, ref: str | Path, *, capacity: int = DEFAULT_CAPACITY, max_rows: int = 1024, dtype: Any = None,
     run: Callable[[], object] | None = None, stack: bool = False,
 ) -> Packed:  # fmt: skip
     """Room on `model` for `capacity` adapters like `ref`, which `sdk.load` has put on it: of the same base, matrices and modules.
@@ -45,7 +46,7 @@ def pack(
         bank, held.attached.name, capacity=capacity, max_rows=max_rows, dtype=dtype, stack=stack,
         run=run or (lambda: backbone(**_some_inputs(backbone))),
     )  # fmt: skip
-    return Packed(packed, held.attached.manifest, ref)
+    return Packed(packed, held.attached.manifest, str(ref))
 
 
 class Packed:
@@ -55,30 +56,30 @@ class Packed:
         self.bank, self._like = bank, like
         self._names = {ref: like.digest}
 
-    def load(self, ref: str, *, config: Config | None = None, hub: Hub | None = None) -> None:
-        """Fetches the adapter `ref` and puts it here, in place of the one used longest ago when there is no room.
+    def load(self, ref: str | Path, *, config: Config | None = None, hub: Hub | None = None) -> None:
+        """Fetches the adapter `ref`, or reads it from a folder, and puts it here, in place of the one used longest ago when there is no room.
 
         The base is not looked at again: what was proven for the first adapter is proven for every one that names the
         same base and the same matrices. Raises HubError and VeraError: BaseMismatch, ProjectionMismatch, METHOD_MISMATCH,
         HEAD_UNSUPPORTED, DIMS_MISMATCH, BANK_FULL.
         """
-        archive = fetching.fetch(ref, config=config, hub=hub).archive
-        self._check(ref, archive.manifest)
+        archive = finding.find(ref, config=config, hub=hub).archive
+        self._check(str(ref), archive.manifest)
         self.bank.put(archive.manifest.digest, vectors_of(archive))
-        self._names[ref] = archive.manifest.digest
+        self._names[str(ref)] = archive.manifest.digest
 
-    def use(self, refs: Sequence[str | None]) -> None:
+    def use(self, refs: Sequence[str | Path | None]) -> None:
         """From the next pass on row i of a batch goes through `refs[i]`, as it was loaded here last; None is the bare base.
 
         Nothing is waited for, and a captured graph of as many rows goes on with it. Raises VeraError
         (ADAPTER_NOT_LOADED, ROWS_MISMATCH) and changes nothing then.
         """
-        self.bank.use([None if ref is None else self._names.get(ref, ref) for ref in refs])
+        self.bank.use([None if ref is None else self._names.get(str(ref), str(ref)) for ref in refs])
 
-    def unload(self, ref: str) -> None:
+    def unload(self, ref: str | Path) -> None:
         """Forgets `ref`. Raises VeraError (ADAPTER_NOT_LOADED, ADAPTER_IN_USE)."""
-        self.bank.remove(self._names.get(ref, ref))
-        self._names.pop(ref, None)
+        self.bank.remove(self._names.get(str(ref), str(ref)))
+        self._names.pop(str(ref), None)
 
     def __len__(self) -> int:
         return len(self.bank.packing)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +10,9 @@ from typing import TYPE_CHECKING
 from sdk.cache import Cache, Resolution
 from sdk.config import Config
 from sdk.errors import DigestMismatch, Unauthorized
-from sdk.files import read_bounded
-from vera import archive
+from sdk.folders import read_adapter
 from vera.archive import Archive
-from vera.errors import ArchiveError, RefError
-from vera.manifest import CONFIG_FILE, MANIFEST_FILE
+from vera.errors import RefError
 from vera.projection import DEFAULT_BUDGET_BYTES, bytes_of_pair, check_file, missing_pair, prove
 from vera.ref import AdapterRef, check_adapter_id
 
@@ -84,16 +81,6 @@ def push_archive(hub: Hub, adapter: Archive, ref: AdapterRef, said: Said | None 
     return pushed
 
 
-def read_adapter(folder: Path) -> Archive:
-    """The adapter in `folder`, checked. Raises ArchiveError, which also recognises what is not a VeRA adapter."""
-    try:
-        return archive.read_folder(folder)
-    except ArchiveError as error:
-        if error.code == "FILE_MISSING" and not (folder / MANIFEST_FILE).exists():
-            _explain_foreign_folder(folder)
-        raise
-
-
 def _prove_projection(adapter: Archive) -> None:
     """Raises ProjectionMismatch for a recipe that was changed after training: nobody could load the adapter.
 
@@ -120,34 +107,6 @@ def _send_pair(hub: Hub, adapter: Archive) -> None:
     if pair is None:
         raise missing_pair(recipe, digest)
     hub.put_projection(digest, lambda: bytes_of_pair(pair), size_bytes=recipe.size_bytes)
-
-
-def _explain_foreign_folder(folder: Path) -> None:
-    """Raises the better sentence for a folder that PEFT has written, of which there is no manifest."""
-    kind = _peft_type(folder)
-    if kind is None:
-        return
-    why = (
-        "it has no vera.json, which proves the base and the matrices it was trained with: "
-        f"`vera-hub import {folder} OUT --base BASE` makes one"
-        if kind == "VERA"
-        else "the hub keeps VeRA adapters: `vera-hub train --method vera` makes one from the same data"
-    )
-    raise ArchiveError(
-        f"{folder} is a {kind} adapter of PEFT, and {why}.", code="FORMAT_UNSUPPORTED", path=str(folder), peft_type=kind
-    )
-
-
-def _peft_type(folder: Path) -> str | None:
-    path = folder / CONFIG_FILE
-    if path.is_symlink() or not path.is_file():
-        return None
-    try:
-        fields = json.loads(read_bounded(path, archive.MAX_BYTES[CONFIG_FILE]) or b"")
-    except (OSError, ValueError, RecursionError):
-        return None
-    kind = fields.get("peft_type") if isinstance(fields, dict) else None
-    return kind[:40] if isinstance(kind, str) else None
 
 
 def _choose_ref(hub: Hub, folder: Path, name: str | None) -> AdapterRef:

@@ -6,18 +6,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk import bases, fetching
+from sdk import bases, finding
 from sdk.config import Config
 from sdk.explaining import explained
-from sdk.loading import check_files, door_to, is_live, locate_for, reporting
+from sdk.loading import check_files, door_to, is_live, locate_for, reporting, table_for
 from sdk.locking import lock_for
+from vera.manifest import WEIGHTS_FILE
 from vera.notebook import html_card
-from vera.projection import DEFAULT_BUDGET_BYTES, check_budget, prove
-from vera.ref import AdapterRef
+from vera.projection import DEFAULT_BUDGET_BYTES, prove
 
 if TYPE_CHECKING:
     from sdk.client import Hub
-    from sdk.fetching import Fetched
+    from sdk.finding import Found, Named
     from vera.archive import Archive
     from vera.fingerprint import Progress
 
@@ -71,7 +71,7 @@ class Verification:
 
 def verify(
     base: Any,
-    ref: str | AdapterRef,
+    ref: Named,
     *,
     locked: bool | str | Path = False,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
@@ -81,45 +81,43 @@ def verify(
 ) -> Verification:
     """Proof that the adapter `ref` is what was published and `base` the one it was trained on.
 
-    `base` and `locked` are what `sdk.load` takes; None leaves the base out. Nothing is attached or changed,
+    `ref` is a reference, or a folder (a Path, or text such as `./my-adapter`), of which is proven what a push of it would
+    publish, without a hub. `base` and `locked` are what `sdk.load` takes; None leaves the base out. Nothing is attached or changed,
     and a base on disk is proven by its files, without torch. Raises what `sdk.load` raises:
     BaseMismatch, ProjectionMismatch, DigestMismatch, ArchiveError and the rest.
     """
-    parsed, lock = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref), lock_for(locked)
-    with door_to([parsed], config, hub) as door, reporting(progress) as report:
-        fetched = fetching.fetch(parsed, hub=door, lock=lock)
-        check_budget(fetched.archive.manifest.recipe, budget_bytes)
-        fetched = fetching.with_pair(fetched, hub=door)
-        archive = fetched.archive
+    wanted, lock = finding.parse(ref), lock_for(locked)
+    with door_to([wanted], config, hub) as door, reporting(progress) as report:
+        (found,) = finding.find_many([wanted], hub=door, lock=lock, budget_bytes=budget_bytes)
+        archive = found.archive
         prove(
             archive.manifest.recipe,
             archive.manifest.projection_digest,
             budget_bytes=budget_bytes,
             source=archive.projection,
         )
-        with explained([fetched], hub=door):
-            base_evidence = _prove_base(base, archive, door, report)
-    return Verification(
-        fetched.version_ref, fetched.resolved.digest, base_evidence, _projection(archive), _files(fetched)
-    )
+        with explained([found], hub=door):
+            base_evidence = _prove_base(base, found, door, report)
+    return Verification(found.title, archive.manifest.digest, base_evidence, _projection(archive), _files(found))
 
 
-def _prove_base(base: Any, archive: Archive, door: Hub, report: Progress) -> Evidence:
-    named = archive.manifest.base
+def _prove_base(base: Any, found: Found, door: Hub, report: Progress) -> Evidence:
+    manifest = found.archive.manifest
+    named = manifest.base
     if base is None:
         return Evidence("base", named.fingerprint, "none", f"{named.name}: not looked at")
     if is_live(base):
-        return _prove_live(base, archive, door, report)
-    path = locate_for(base, archive.manifest, door.config)
-    table = check_files(path, archive.manifest, door.config, report)
+        return _prove_live(base, found, door, report)
+    path = locate_for(base, manifest, door.config)
+    table = check_files(path, manifest, door.config, report)
     return Evidence("base", table.value, "files", f"every byte of {len(table.tensors)} tensors in {Path(path)}")
 
 
-def _prove_live(model: Any, archive: Archive, door: Hub, report: Progress) -> Evidence:
+def _prove_live(model: Any, found: Found, door: Hub, report: Progress) -> Evidence:
     from vera.nn.attach import backbone_of
     from vera.nn.identity import prove_base
 
-    table = bases.table_of(archive.manifest.base.fingerprint, hub=door)
+    table = table_for(found, door)
     with bases.digest_book(door.config) as digests:
         proof = prove_base(backbone_of(model), table, digests=digests, progress=report)
     return Evidence("base", proof.fingerprint, proof.kind, str(proof).partition(": ")[2])
@@ -137,10 +135,15 @@ def _projection(archive: Archive) -> Evidence:
     )
 
 
-def _files(fetched: Fetched) -> tuple[Evidence, ...]:
+def _files(found: Found) -> tuple[Evidence, ...]:
     from hashlib import sha256
 
     return tuple(
-        Evidence(path, f"sha256:{sha256(data).hexdigest()}", "sha256", f"{len(data):,} bytes as promised")
-        for path, data in sorted(fetched.archive.files.items())
+        Evidence(path, f"sha256:{sha256(data).hexdigest()}", "sha256", f"{len(data):,} bytes {_standing(path, found)}")
+        for path, data in sorted(found.archive.files.items())
     )
+
+
+def _standing(path: str, found: Found) -> str:
+    """Nobody has promised the card of a folder: it is the author's to write, and a push seals it."""
+    return "as promised" if found.fetched or path == WEIGHTS_FILE else "as a push of the folder would publish them"

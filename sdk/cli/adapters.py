@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sdk.cli import terminal
-from sdk.cli.terminal import App, clean, interval, is_path, pass_app, size
+from sdk.cli.terminal import App, clean, interval, pass_app, size
 from sdk.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -169,28 +169,24 @@ def visibility(app: App, adapter: str, who: str) -> None:
 def info(app: App, ref_or_path: str, *, as_json: bool) -> None:
     """Show what an adapter is, how large, and what proves it.
 
-    An existing folder goes before a reference of the same spelling. An adapter from a hub is fetched
+    PATH is a folder, written `./my-adapter` where it could be a reference too. An adapter from a hub is fetched
     and checked, so that nothing shown is only claimed.
     """
-    from sdk.fetching import fetch
-    from sdk.pushing import read_adapter
+    from sdk.finding import find
 
     evaluations: tuple[Evaluation, ...] = ()
     versions: tuple[VersionSummary, ...] = ()
-    if is_path(ref_or_path):
-        archive, title = read_adapter(Path(ref_or_path)), ref_or_path
-    else:
-        with terminal.spinner(f"Fetching {clean(ref_or_path)}"), app.hub() as hub:
-            fetched = fetch(ref_or_path, hub=hub, allow_yanked=True)
-            versions = _versions(hub, fetched.resolved.ref)
-        archive, title = fetched.archive, fetched.version_ref
-        if fetched.resolved.answer:
-            evaluations = fetched.resolved.answer.evaluations
-    description = describe(archive)
+    with terminal.spinner(f"Fetching {clean(ref_or_path)}"), app.hub() as hub:
+        found = find(ref_or_path, hub=hub, allow_yanked=True)
+        if found.fetched:
+            versions = _versions(hub, found.fetched.resolved.ref)
+            evaluations = found.fetched.resolved.answer.evaluations if found.fetched.resolved.answer else ()
+    description = describe(found.archive)
     if as_json:
-        terminal.say_json({"ref": title, **description, "evaluations": list(evaluations), "versions": list(versions)})
+        rows = {"evaluations": list(evaluations), "versions": list(versions)}
+        terminal.say_json({"ref": found.title, **description, **rows})
         return
-    _say_description(title, archive, evaluations)
+    _say_description(found.title, found.archive, evaluations)
     _say_versions(versions)
 
 

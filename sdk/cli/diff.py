@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from sdk.cli import terminal
-from sdk.cli.terminal import App, clean, interval, is_path, pass_app
+from sdk.cli.terminal import App, clean, interval, pass_app
 from vera.ref import AdapterRef
 
 if TYPE_CHECKING:
@@ -69,13 +68,11 @@ class _Side:
 
 
 def _read(text: str, hub: Hub) -> _Side:
-    from sdk.fetching import fetch
-    from sdk.pushing import read_adapter
+    from sdk.finding import find
 
-    if is_path(text):
-        return _Side(read_adapter(Path(text)), text, {})
-    fetched = fetch(text, hub=hub, allow_yanked=True)
-    return _Side(fetched.archive, fetched.version_ref, _evaluations(hub, fetched.resolved))
+    found = find(text, hub=hub, allow_yanked=True)
+    scores = _evaluations(hub, found.fetched.resolved) if found.fetched else {}
+    return _Side(found.archive, found.title, scores)
 
 
 def _evaluations(hub: Hub, resolved: Resolved) -> dict[str, Evaluation]:

@@ -132,8 +132,7 @@ def evaluate(
     3 infrastructure or timeout, 4 usage.
     """
     gates = _parse_gates(minimum, against, margin)
-    if (ref is None) == (local is None):
-        raise _usage("Give the reference of one adapter, or with --local its folder.")
+    _check_which(ref, local)
     if cancel:
         if ref is None or gates.are_set:
             raise _usage(
@@ -167,6 +166,15 @@ def evaluate(
         terminal.say(reports.as_text(outcome, strict=strict))
     if status:
         raise click.exceptions.Exit(status)
+
+
+def _check_which(ref: str | None, local: Path | None) -> None:
+    from sdk import finding
+
+    if (ref is None) == (local is None):
+        raise _usage("Give the reference of one adapter, or with --local its folder.")
+    if ref is not None and isinstance(finding.parse(ref), Path):
+        raise _usage(f"{ref} is a folder: evaluate it on this machine with --local {ref}, or push it first.")
 
 
 def _cancel(app: App, ref: AdapterRef, suite: str) -> None:

@@ -23,7 +23,7 @@ _KINDS = {
 
 
 @click.command()
-@click.argument("ref_or_path")
+@click.argument("ref_or_path", metavar="REF|PATH")
 @click.option("--base", required=True, help="A base this machine knows (`vera-hub base add`), or a folder.")
 @click.option(
     "--merged", type=click.Path(path_type=Path), metavar="OUT", help="The base with the adapter in its weights."
@@ -38,17 +38,16 @@ _KINDS = {
 def export(app: App, ref_or_path: str, *, base: str, merged: Path | None, lora: Path | None, peft: Path | None) -> None:
     """Write an adapter in a form that needs nothing of this project.
 
-    REF_OR_PATH is a reference, or a folder that holds an adapter. The base is proven first.
+    PATH is a folder with an adapter, written `./my-adapter` where it could be a reference too. The base is proven first.
     """
     from sdk.exporting import export as export_adapter
 
     wanted = [(form, out) for form, out in (("merged", merged), ("lora", lora), ("peft", peft)) if out is not None]
     if not wanted:
         raise click.UsageError("Say what to write: --merged OUT, --lora OUT, --peft OUT, or several.")
-    adapter = Path(ref_or_path).expanduser() if terminal.is_path(ref_or_path) else ref_or_path
     for form, out in wanted:
         with terminal.bytes_progress("Reading the base") as progress:
-            exported = export_adapter(base, adapter, out, form=form, config=app.config, progress=progress)
+            exported = export_adapter(base, ref_or_path, out, form=form, config=app.config, progress=progress)
         _say(exported)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("ref")
+@click.argument("ref", metavar="REF|PATH")
 @click.option("--base", help="The base to prove: a name, a folder or a Hugging Face id. Default: the one known here.")
 @click.option("--locked", is_flag=True, help="Only what vera.lock pins.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -23,16 +23,17 @@ def verify(app: App, ref: str, *, base: str | None, locked: bool, as_json: bool)
     """Prove that an adapter and its base are what they say.
 
     Every file is hashed, the frozen matrices are rebuilt and compared, and every tensor of the base's
-    files is hashed. Exit status 1 for whatever is not as promised.
+    files is hashed. Exit status 1 for whatever is not as promised. Of a folder (`./my-adapter`) it is proven that it
+    holds together as it would be pushed; no hub is asked.
     """
-    from sdk.fetching import fetch
+    from sdk.finding import find
     from sdk.locking import lock_for
     from sdk.verifying import verify as prove
 
     with app.hub() as hub, terminal.bytes_progress(f"Proving {clean(ref)}") as progress:
         if base is None:
-            fetched = fetch(ref, hub=hub, lock=lock_for(locked))
-            base = _known_base(fetched.archive.manifest.base.fingerprint, app.config)
+            found = find(ref, hub=hub, lock=lock_for(locked))
+            base = _known_base(found.archive.manifest.base.fingerprint, app.config)
         proven = prove(base, ref, locked=locked, hub=hub, progress=progress)
     if as_json:
         terminal.say_json(proven.to_dict())

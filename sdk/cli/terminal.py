@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
@@ -136,11 +135,6 @@ def score_beside(found: ScoreBeside | None) -> str:
 def interval(bounds: tuple[float, float] | None) -> str:
     """A confidence interval: `[0.7546, 0.8431]`."""
     return "–" if bounds is None else f"[{bounds[0]:.4f}, {bounds[1]:.4f}]"
-
-
-def is_path(text: str) -> bool:
-    """Whether what somebody typed is a folder of this machine rather than a reference."""
-    return text.startswith((".", "/", "~", "\\")) or Path(text).is_dir()
 
 
 def size(size_bytes: int) -> str:

@@ -132,11 +132,11 @@ def test_a_rank_of_a_million_is_refused_at_once(machine: Machine, adapter: MakeA
     assert_refused(machine.run("push", folder), "rank must be", "1000000")
 
 
-@pytest.mark.parametrize("name", ["nothing", "empty"])
-def test_a_folder_without_an_adapter_is_told_apart(machine: Machine, name: str) -> None:
+@pytest.mark.parametrize(("name", "said"), [("nothing", "There is no folder"), ("empty", "holds no adapter")])
+def test_a_folder_without_an_adapter_is_told_apart(machine: Machine, name: str, said: str) -> None:
     (machine.folder / "empty").mkdir()
 
-    assert_refused(machine.run("push", name), "holds no adapter", "vera-hub train")
+    assert_refused(machine.run("push", name), said, "vera-hub train")
 
 
 def test_a_base_the_hub_does_not_know_says_how_to_register_it(machine: Machine) -> None:

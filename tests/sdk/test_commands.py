@@ -297,7 +297,7 @@ def test_info_of_a_folder_that_is_not_there_does_not_ask_a_hub_for_it(fake: Fake
     done = run(url, "info", "./nowhere")
 
     assert done.exit_code == 1
-    assert "nowhere holds no adapter" in done.stderr
+    assert "There is no folder" in done.stderr
     assert fake.requests == []
 
 
