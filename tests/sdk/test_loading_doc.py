@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "loading.md").read_text()
 ELSEWHERE = {
     "sdk": {"exporting", "housekeeping", "provenance", "pushing"},
     "sdk/client": set(),
-    "vera": {"adapter_difference", "gating", "metrics", "peft_checkpoint", "peft_import"},
+    "vera": {"adapter_difference", "attestation", "gating", "metrics", "peft_checkpoint", "peft_import", "signing"},
     "vera/nn": {"card", "experiment", "exporting", "packaging", "peft_form"},
 }
 MODULES = [
