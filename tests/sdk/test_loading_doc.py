@@ -22,8 +22,8 @@ MODULES = [
     for path in sorted((ROOT / folder).glob("*.py"))
     if path.stem not in elsewhere
 ]
-# Of workers, of suites and of training data.
-NOT_OF_LOADING = {"LEASE_EXPIRED", "RESULT_DUPLICATE", "SUITE_INVALID", "DATA_INVALID"}
+# Of workers, of what they sign, of suites and of training data.
+NOT_OF_LOADING = {"LEASE_EXPIRED", "RESULT_DUPLICATE", "SUITE_INVALID", "DATA_INVALID", "SIGNATURE_INVALID"}
 # Said by a hub, as docs/api.md has them.
 OF_THE_HUB = {
     "ADAPTER_MOVED",
