@@ -22,7 +22,7 @@ folder_argument = click.argument("folder", type=click.Path(file_okay=False, path
 
 @click.group()
 def admin() -> None:
-    """Look after a hub: copies of it, what is wrong with it, and clearing away.
+    """Look after a hub: copies of it, what is wrong with it, clearing away, and a way in.
 
     The hub is the one of --data, or of VERA_HUB_DATABASE_URL and VERA_HUB_BLOB_URL.
     """
@@ -116,6 +116,25 @@ def rescore(context: click.Context, /, *, data_dir: Path | None, suite: str | No
     verb = "would change" if is_rehearsal else "have changed"
     click.echo(f"{changed} scores {verb}, {wrong} cannot be computed.", err=True)
     context.exit(1 if wrong else 0)
+
+
+@admin.command()
+@click.argument("user", required=False)
+@data_option
+@click.option("--make-admin", "makes_admin", is_flag=True, help="The user is no admin yet, and becomes one.")
+@click.option("--end-tokens", "ends_tokens", is_flag=True, help="Revoke all their tokens: somebody else may have one.")
+def recover(*, user: str | None, data_dir: Path | None, makes_admin: bool, ends_tokens: bool) -> None:
+    """Let an admin in again who has lost the password, every token, or both.
+
+    Prints a code that is good once, for an hour: `vera-hub login` takes it, and so does the sign-in page. The old
+    password and open sessions end now.
+    """
+    from hub.care.recovering import recover as recovered
+
+    with _parts(data_dir) as (database, _):
+        made = recovered(database, user, makes_admin=makes_admin, ends_tokens=ends_tokens)
+    click.echo(f"{made.user} signs in with this until {made.expires_at:%H:%M} UTC, once:", err=True)
+    click.echo(made.code)
 
 
 @admin.command(name="export")

@@ -71,6 +71,12 @@ def has_admin(session: Session) -> bool:
     return session.scalar(select(Account.id).where(Account.is_admin, Account.deleted_at.is_(None)).limit(1)) is not None
 
 
+def admins(session: Session) -> list[str]:
+    """Their names, in order."""
+    query = select(Account.name).where(Account.is_admin, Account.deleted_at.is_(None)).order_by(Account.name)
+    return list(session.scalars(query))
+
+
 def hold_admins(session: Session) -> int:
     """How many admins there are, who stay so until the transaction ends: two cannot unmake each other."""
     admins = select(Account.id).where(Account.is_admin, Account.deleted_at.is_(None)).order_by(Account.id)
