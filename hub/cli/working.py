@@ -42,7 +42,7 @@ def evaluate_folders(
 ) -> dict[str, Any]:
     """What `hub.worker.local.evaluate` gives. `suite` is a file or the name of a built-in suite. Raises SuiteError."""
     from hub.worker import local, suites
-    from hub.worker.suite_files import SuiteError
+    from hub.worker.errors import SuiteError
 
     known = suites.named([suite], datasets=datasets)
     if len(known) != 1:

@@ -4,12 +4,13 @@ A metric is given as a function of the distinct outcomes there are and of how of
 resamples at once: the score is its value for the counts as they are, and its interval comes from counts drawn anew.
 
 form         an outcome                                     metrics
-CREDIT       what the item earned, in 0..1                  accuracy
+CREDIT       what the item earned, in 0..1                  accuracy, accuracy_norm, ifeval, ifeval_loose
 CLASSES      (right class, answered class)                  f1 (1 is the positive class), f1_macro, matthews
 VALUES       (right value, answered value)                  pearson, spearman, mean_squared_error
 LIKELIHOOD   (negative log-likelihood in nats, its tokens)  perplexity
 GAIN         what the item earned, from 0                   rouge_l, cider
-COUNTS       counts that are summed over the items          bleu, nist, meteor: see `hub.scoring.overlaps`
+COUNTS       counts that are summed over the items          bleu, nist, meteor: see `hub.scoring.overlaps`;
+                                                            ifeval_instructions(_loose): those followed, and all
 """
 
 # R resamples, C distinct outcomes, K classes
@@ -168,6 +169,11 @@ def _perplexity(outcomes: Array, counts_RC: Array) -> Array:
     return np.asarray(np.exp(np.minimum(loss, _LARGEST_EXPONENT)), dtype=np.float64)
 
 
+def _share(sums: Array) -> Array:
+    """Of what was counted, how much counts."""
+    return _ratio(sums[:, 0], sums[:, 1])
+
+
 def _moments(outcomes: Array) -> Array:
     """Of both columns, near 0 and at most 1: the correlation is the same, and squares lose no differences."""
     centred = outcomes - outcomes[0]
@@ -213,6 +219,11 @@ METRICS = {
         _summed("meteor", overlaps.METEOR_COLUMNS, overlaps.meteor),
         Metric("rouge_l", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
         Metric("cider", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
+        Metric("accuracy_norm", Form.CREDIT, _mean, columns=1),
+        Metric("ifeval", Form.CREDIT, _mean, columns=1),
+        Metric("ifeval_loose", Form.CREDIT, _mean, columns=1),
+        _summed("ifeval_instructions", 2, _share),
+        _summed("ifeval_instructions_loose", 2, _share),
     )
 }
 

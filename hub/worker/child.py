@@ -14,7 +14,8 @@ text-classification   "texts", "pairs" (or null)                                
 text-regression       "texts", "pairs" (or null)                                the number
 image-classification  "images": [path, …]                                       the label
 text-generation       "texts", "completions", "max_length", "separator"         the completion's nats and tokens, "12.5 7"
-                      "texts", "writing", "max_length", "separator"             the text that is written
+                      "texts", "continuations", "max_length"                    its nats and tokens, without one that ends it
+                      "texts", "writing", "max_length", "separator", "chat"     the text that is written
 """
 
 from __future__ import annotations
@@ -182,7 +183,7 @@ def answers(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:
             f"The suite is {task}, and this adapter on its base is for {kind}: it cannot answer.", code="TASK_MISMATCH"
         )
     if task == TEXT_GENERATION:
-        return _written(model, asked, batch_size) if "writing" in asked else _likelihoods(model, asked, batch_size)
+        return _generated(model, asked, batch_size)
     if task == TEXT_REGRESSION:
         return [repr(value) for value in model.predict(asked["texts"], asked["pairs"], batch_size=batch_size)]
     inputs = [asked["images"]] if task == IMAGE_CLASSIFICATION else [asked["texts"], asked["pairs"]]
@@ -204,12 +205,30 @@ def _kind_of(model: Any) -> str:
     return TEXT_GENERATION if generates else "no task of these"
 
 
+def _generated(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:
+    if "writing" in asked:
+        return _written(model, asked, batch_size)
+    if "continuations" in asked:
+        return _continuations(model, asked, batch_size)
+    return _likelihoods(model, asked, batch_size)
+
+
+def _continuations(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:
+    from vera.nn.continuing import likelihoods
+
+    found = likelihoods(
+        model, asked["texts"], asked["continuations"], batch_size=batch_size, max_length=asked["max_length"]
+    )
+    return [f"{each.nats!r} {each.tokens}" for each in found]
+
+
 def _likelihoods(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:
     from vera.data import Examples
     from vera.nn.training.generation import Generation
     from vera.nn.training.recipe import Recipe
 
-    recipe = Recipe(batch_size=batch_size, max_length=asked["max_length"], separator=asked["separator"])
+    options = {key: asked[key] for key in ("max_length", "separator", "chat")}
+    recipe = Recipe(batch_size=batch_size, **options)
     examples = Examples(tuple(asked["texts"]), tuple(asked["completions"]))
     return [f"{nats!r} {tokens}" for nats, tokens in Generation(model, recipe).likelihoods(examples)]
 
@@ -219,7 +238,7 @@ def _written(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:
 
     return written(
         model, asked["texts"], Writing(**asked["writing"]),
-        batch_size=batch_size, max_length=asked["max_length"], separator=asked["separator"],
+        batch_size=batch_size, max_length=asked["max_length"], separator=asked["separator"], chat=asked["chat"],
     )  # fmt: skip
 
 

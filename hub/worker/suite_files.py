@@ -9,17 +9,17 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hub.worker import texts
+from hub.worker import generating
+from hub.worker.errors import SuiteError
 from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
 from vera.data.questions import is_pinned
-from vera.errors import VeraError
 
 # The first is the one a suite has that names none.
 METRICS: Mapping[str, tuple[str, ...]] = {
     TEXT_CLASSIFICATION: ("accuracy", "f1", "f1_macro", "matthews"),
     IMAGE_CLASSIFICATION: ("accuracy", "f1", "f1_macro", "matthews"),
     TEXT_REGRESSION: ("pearson", "spearman", "mean_squared_error"),
-    TEXT_GENERATION: ("perplexity", *texts.METRICS),
+    TEXT_GENERATION: generating.METRICS,
 }
 # What a suite has that lets texts be written, and the value when it says none.
 WRITING: Mapping[str, Any] = {"max_new_tokens": 64, "beams": 1, "length_penalty": 1.0, "no_repeat_ngram": 0}
@@ -28,18 +28,13 @@ _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _SUFFIXES = (".yaml", ".yml")
 
 
-class SuiteError(VeraError):
-    """A suite file that is not one, or says what cannot be."""
-
-    code = "SUITE_INVALID"
-
-
 @dataclass(frozen=True, kw_only=True)
 class SuiteFile:
     """What a suite file says. `data` is a file or folder (relative to the suite file once it is read), or
     `org/name@commit[:config]` of Hugging Face; `folder` is where a copy of such a set may lie, below the worker's
     folder of data sets. `positive` is the label that an f1 is of; `also` are metrics that stand beside the one that
-    ranks. The keys of WRITING say how texts are written. Raises SuiteError.
+    ranks. The keys of WRITING say how texts are written; `prompt` is what stands around a text, which is `{text}` in it.
+    Raises SuiteError.
     """
 
     name: str
@@ -59,6 +54,8 @@ class SuiteFile:
     batch_size: int = 32
     max_length: int = 256
     separator: str = "\n"
+    prompt: str = "{text}"
+    chat: bool = False
     max_new_tokens: int = WRITING["max_new_tokens"]
     beams: int = WRITING["beams"]
     length_penalty: float = WRITING["length_penalty"]
@@ -76,10 +73,16 @@ class SuiteFile:
             _require(metric in known, f"its metric is {metric!r}; {self.task} is measured by {', '.join(known)}")
         measured = {self.metric, *self.also}
         _require(len(measured) == 1 + len(self.also), "a metric stands in `metric` and `also` more than once")
+        families = sorted({generating.FAMILY_OF[metric] for metric in measured}) if self.is_generated else []
         _require(
-            "perplexity" not in measured or not measured & {*texts.METRICS},
-            "perplexity is of given texts, the other metrics are of texts that are written: make two suites of it",
+            len(families) < 2,
+            f"its metrics are of {' and of '.join(families)}, which are asked differently: make two suites",
         )
+        _require("{text}" in self.prompt, "its prompt must have {text} where the text stands")
+        _require(
+            self.is_generated or (self.prompt == "{text}" and not self.chat), f"{self.task} has no prompt: leave it out"
+        )
+        _require(self.family != "choices" or not self.chat, "choices are compared as they are: leave out chat")
         _require(len(set(self.labels)) == len(self.labels), "its labels must be different")
         _require(self.is_labelled or not self.labels, f"{self.task} has no labels: leave them out")
         _require(
@@ -110,9 +113,23 @@ class SuiteFile:
         return self.task in (TEXT_CLASSIFICATION, IMAGE_CLASSIFICATION)
 
     @property
+    def is_generated(self) -> bool:
+        return self.task == TEXT_GENERATION
+
+    @property
+    def family(self) -> str | None:
+        """What its metrics are of, where a decoder answers: see `hub.worker.generating`."""
+        return generating.FAMILY_OF[self.metric] if self.is_generated else None
+
+    @property
     def is_written(self) -> bool:
-        """Whether texts are written, and measured beside references."""
-        return self.metric in texts.METRICS
+        """Whether texts are written."""
+        return self.family in generating.WRITTEN
+
+    @property
+    def answer_columns(self) -> str | None:
+        """The column or columns of what is right, as it says or as its family has them."""
+        return self.label or generating.COLUMNS.get(self.family or "")
 
     @property
     def is_local(self) -> bool:
@@ -167,6 +184,7 @@ _WORDS = {
     "str": "text (put it in quotes)",
     "int": "a whole number",
     "float": "a number",
+    "bool": "true or false",
     "tuple[str, ...]": "a list of texts",
 }
 
@@ -176,6 +194,8 @@ def _fits(value: object, annotation: str) -> bool:
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
     if annotation.startswith("int"):
         return isinstance(value, int) and not isinstance(value, bool)
+    if annotation == "bool":
+        return isinstance(value, bool)
     if annotation == "float":
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return isinstance(value, str)

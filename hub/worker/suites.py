@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,12 @@ from typing import Any
 
 from hub.scoring import metrics
 from hub.scoring.metrics import Outcome
-from hub.worker import texts
+from hub.worker import generating
+from hub.worker.errors import NotComputed, SuiteError
+from hub.worker.generating import Asked
 from hub.worker.glue import GLUE
-from hub.worker.suite_files import WRITING, SuiteError, SuiteFile, read_suite, suite_paths
-from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, EncodedImage, Questions, load_questions
+from hub.worker.suite_files import WRITING, SuiteFile, read_suite, suite_paths
+from vera.data import TEXT_CLASSIFICATION, EncodedImage, Questions, load_questions
 from vera.data.sources import BUILT_IN
 from vera.errors import DataError
 
@@ -53,37 +54,39 @@ class Suite:
 
     @property
     def items(self) -> int:
-        return len(self._references) if self.stated.is_written else len(self.questions)
+        return len(self.questions) if self.asked is None else len(self.asked)
 
     @cached_property
-    def _references(self) -> dict[str, list[str]]:
-        """The completions of each prompt: where several are the same, each is a reference of one item."""
-        found: dict[str, list[str]] = {}
-        examples = self.questions.examples
-        for prompt, completion in zip(examples.texts, examples.completions, strict=True):
-            found.setdefault(prompt, []).append(completion)
-        return found
+    def asked(self) -> Asked | None:
+        """What is asked of a decoder. Raises SuiteError."""
+        stated = self.stated
+        if stated.family is None:
+            return None
+        return generating.asked_of(
+            stated.family, self.questions.examples,
+            prompted=lambda text: stated.prompt.replace("{text}", text), separator=stated.separator,
+        )  # fmt: skip
 
     def request(self, folder: Path) -> dict[str, Any]:
         """What the child is asked, without an answer in it. (Of a text to generate, every token is asked.) Images
         are written into `folder`."""
         examples = self.questions.examples
         asked: dict[str, Any] = {"task": self.stated.task}
-        if self.stated.task == TEXT_GENERATION:
-            options: dict[str, Any] = {"max_length": self.stated.max_length, "separator": self.stated.separator}
-            if self.stated.is_written:
-                return asked | options | {"texts": list(self._references), "writing": self._writing()}
-            return asked | options | {"texts": list(examples.texts), "completions": list(examples.completions)}
+        if self.asked is not None:
+            options = {key: getattr(self.stated, key) for key in ("max_length", "separator", "chat")}
+            writing = {"writing": self._writing()} if self.stated.is_written else {}
+            return asked | options | writing | self.asked.request()
         if examples.images is not None:
             return asked | {"images": [str(path) for path in _image_files(examples.images, folder)]}
         return asked | {"texts": list(examples.texts), "pairs": list(examples.pairs) if examples.pairs else None}
 
     def results(self, reply: Mapping[str, Any]) -> Results:
         """What the child's `reply` of one adapter is worth. Raises SuiteError and NotComputed."""
-        outputs = reply["outputs"]
+        outputs = reply["outputs"] if self.asked is None else self.asked.outputs(reply["outputs"])
         outcomes = self.grade(outputs)
         beside, missing = self.grade_beside(outputs)
-        stated = {"scorers": texts.versions() if self.stated.is_written else {}, "not_computed": missing}
+        scorers = generating.scorers(self.stated.metric) if self.stated.is_generated else {}
+        stated = {"scorers": scorers, "not_computed": missing}
         environment = reply["environment"] | {key: value for key, value in stated.items() if value}
         return Results(outcomes, beside, outputs, environment)
 
@@ -97,22 +100,19 @@ class Suite:
         """The outcomes of each metric beside the one that ranks; and why there are none of those that this machine
         cannot compute. Raises SuiteError."""
         computed, missing = {}, {}
-        written = texts.Texts(outputs, list(self._references.values())) if self.stated.is_written else None
         for metric in self.stated.also:
             try:
-                computed[metric] = written.outcomes(metric) if written else self._graded(outputs, metric)
-            except texts.NotComputed as error:
+                computed[metric] = self._graded(outputs, metric)
+            except NotComputed as error:
                 missing[metric] = str(error)
         return computed, missing
 
     def _graded(self, outputs: Sequence[str], metric: str) -> list[Outcome]:
-        if self.stated.is_written:
-            return texts.Texts(outputs, list(self._references.values())).outcomes(metric)
-        if self.stated.task == TEXT_GENERATION:
-            return [_pair(output) for output in outputs]
+        if self.asked is not None:
+            return self.asked.outcomes(metric, outputs)
         truth = self.questions.examples.targets
         if not self.stated.is_labelled:
-            return [(float(value), _number(output)) for value, output in zip(truth, outputs, strict=True)]
+            return [(float(value), generating.number(output)) for value, output in zip(truth, outputs, strict=True)]
         places = {label: place for place, label in enumerate(self.questions.labels)}
         return [self._outcome(int(t), places.get(output), metric) for t, output in zip(truth, outputs, strict=True)]
 
@@ -142,13 +142,15 @@ class Suite:
         return int(truth == positive), int(answer == positive)
 
     def _definition(self) -> dict[str, Any]:
-        stated, generates = self.stated, self.stated.task == TEXT_GENERATION
+        stated, generates = self.stated, self.stated.is_generated
         options = {
             "columns": {key: value for key in ("text", "label", "image") if (value := getattr(stated, key))},
             "positive": stated.positive,
             "max_length": stated.max_length if generates else None,
             "separator": stated.separator if generates else None,
             "writing": self._writing() if stated.is_written else None,
+            "prompt": stated.prompt if stated.prompt != "{text}" else None,
+            "chat": stated.chat,
             "also": list(stated.also),
         }
         return {
@@ -195,8 +197,8 @@ def load_suite(stated: SuiteFile, *, datasets: Path | None = None, offline: bool
     Raises DataError when the data is not to be had, SuiteError when it is not what the suite says, and NotComputed when
     this machine cannot compute the metric that ranks.
     """
-    if stated.is_written:
-        texts.require(stated.metric)
+    if stated.is_generated:
+        generating.require(stated.metric)
     questions = _questions(stated, datasets=datasets, offline=offline)
     if stated.is_local:
         _check_files(stated, questions)
@@ -204,13 +206,15 @@ def load_suite(stated: SuiteFile, *, datasets: Path | None = None, offline: bool
         raise SuiteError(
             f"{stated.name}: positive is {stated.positive!r}, which is none of the labels {', '.join(questions.labels)}."
         )
-    return Suite(stated, questions)
+    suite = Suite(stated, questions)
+    suite.asked  # noqa: B018  # raises
+    return suite
 
 
 def _questions(stated: SuiteFile, *, datasets: Path | None, offline: bool) -> Questions:
     copy = datasets / stated.folder if datasets is not None and stated.folder else None
     read = partial(
-        load_questions, task=stated.task, split=stated.split, text=stated.text, label=stated.label,
+        load_questions, task=stated.task, split=stated.split, text=stated.text, label=stated.answer_columns,
         image=stated.image, labels=stated.labels, limit=stated.limit,
     )  # fmt: skip
     if copy is not None and copy.is_dir():
@@ -273,18 +277,3 @@ def _check_files(stated: SuiteFile, questions: Questions) -> None:
         f"{stated.name} is over data with {stated.sha256}, and {stated.data} has {got}: put the file back, or change "
         "the sha256 in the suite, which begins a new leaderboard."
     )
-
-
-def _pair(output: str) -> Outcome:
-    first, _, second = output.partition(" ")
-    return _number(first), _number(second)
-
-
-def _number(output: str) -> float:
-    try:
-        number = float(output)
-    except ValueError as error:
-        raise SuiteError(f"The answer {output[:80]!r} is not a number.") from error
-    if not math.isfinite(number):
-        raise SuiteError(f"The adapter answered {output}, which is no finite number: it cannot be scored.")
-    return number

@@ -23,7 +23,7 @@ from typing import Any
 
 from hub.scoring.metrics import Outcome
 from hub.scoring.overlaps import BLEU_ORDERS, METEOR_COLUMNS, NIST_ORDERS
-from vera.errors import VeraError
+from hub.worker.errors import NotComputed
 
 _PACKAGES = ("sacrebleu", "pycocoevalcap")
 _WITH_JAVA = ("meteor", "rouge_l", "cider")
@@ -38,12 +38,6 @@ _METEOR = ("-Xmx2G", "-jar", "meteor-1.5.jar", "-", "-", "-stdio", "-l", "en", "
 _JAVA_LIMIT_S = 900.0
 
 Ngram = tuple[str, ...]
-
-
-class NotComputed(VeraError):
-    """A metric that this machine cannot compute."""
-
-    code = "METRIC_NOT_COMPUTED"
 
 
 def require(metric: str) -> None:

@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from hub.cli import suite as suite_command
 from hub.scoring import metrics
 from hub.worker import suites
+from hub.worker.errors import SuiteError
 from hub.worker.glue import GLUE
-from hub.worker.suite_files import METRICS, SuiteError, read_suite
+from hub.worker.suite_files import METRICS, read_suite
 from tests.worker.suite_files import write_file, write_suite
 from vera.errors import DataError
 

@@ -13,8 +13,9 @@ import pytest
 
 from hub.scoring import metrics, statistics
 from hub.worker import suites, texts
-from hub.worker.suite_files import SuiteError, read_suite
-from hub.worker.texts import NotComputed, Texts
+from hub.worker.errors import NotComputed, SuiteError
+from hub.worker.suite_files import read_suite
+from hub.worker.texts import Texts
 from tests.worker.suite_files import write_file, write_suite
 
 EXAMPLE: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "e2e_examples.json").read_text())
@@ -135,7 +136,8 @@ def test_without_java_a_metric_is_not_computed_and_nothing_takes_its_place(
     [
         ({"metric": "bleu", "also": ["perplexity"]}, "make two suites"),
         ({"metric": "bleu", "also": ["bleu"]}, "more than once"),
-        ({"metric": "bleu", "also": ["accuracy"]}, "is measured by"),
+        ({"metric": "bleu", "also": ["matthews"]}, "is measured by"),
+        ({"metric": "bleu", "also": ["accuracy"]}, "make two suites"),
         ({"metric": "bleu", "max_new_tokens": 256}, "leave room for the prompt"),
         ({"metric": "perplexity", "beams": 4}, "for texts that are written"),
         ({"metric": "bleu", "length_penalty": "long"}, "not a number"),

@@ -38,7 +38,8 @@ _KINDS = {TEXT_CLASSIFICATION: LABELLED, TEXT_REGRESSION: LABELLED}
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the user asked for; None is for us to find out. Raises DataError when that is no task, or contradicts itself."""
+    """What the user asked for; None is for us to find out. Of a text to generate, `label` may name several columns.
+    Raises DataError when that is no task, or contradicts itself."""
 
     task: str | None = None
     text: str | None = None
@@ -72,15 +73,18 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a task. Without a `target`, the input is what is to be generated."""
+    """The columns of a task. Without a `target`, the input is what is to be generated. Where several columns are the
+    target, they are its `fields`."""
 
     kind: str
     inputs: tuple[str, ...]
     target: str | None
+    fields: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
-        return self.inputs if self.target is None else (*self.inputs, self.target)
+        targets = self.fields or ((self.target,) if self.target is not None else ())
+        return tuple(dict.fromkeys((*self.inputs, *targets)))
 
 
 def find_columns(table: Table, wanted: Wanted) -> Columns:
@@ -88,7 +92,7 @@ def find_columns(table: Table, wanted: Wanted) -> Columns:
 
     Raises DataError, with the columns there are, when one is missing or there is more than one way.
     """
-    missing = [name for name in _asked(wanted) if name not in table.columns]
+    missing = [name for name in (*_asked(wanted), *_targets(table, wanted)) if name not in table.columns]
     if missing:
         raise DataError(f"{table.path.name} has no column {missing[0]!r}: {_there_are(table)}.")
     ways = [columns for kind in wanted.kinds if (columns := _by_name(table, kind, wanted))]
@@ -104,7 +108,14 @@ def find_columns(table: Table, wanted: Wanted) -> Columns:
 
 
 def _asked(wanted: Wanted) -> list[str]:
-    return [name for name in (*_listed(wanted.text), wanted.image, wanted.label) if name is not None]
+    return [name for name in (*_listed(wanted.text), wanted.image) if name is not None]
+
+
+def _targets(table: Table, wanted: Wanted) -> tuple[str, ...]:
+    """The column of the label, or those that it names with commas between them."""
+    if wanted.label is None or wanted.label in table.columns or wanted.task != TEXT_GENERATION:
+        return () if wanted.label is None else (wanted.label,)
+    return _listed(wanted.label)
 
 
 def _listed(names: str | None) -> tuple[str, ...]:
@@ -119,6 +130,9 @@ def _by_name(table: Table, kind: str, wanted: Wanted) -> Columns | None:
     asked = _listed(wanted.image if kind == IMAGE_CLASSIFICATION else wanted.text)
     inputs = asked or next((names for names in _INPUTS[kind] if set(names) <= set(table.columns)), ())
     target = wanted.label or next((name for name in _TARGETS[kind] if name in table.columns), None)
+    several = _targets(table, wanted)
+    if len(several) > 1 and inputs:
+        return Columns(kind, inputs, wanted.label, several)
     at_most = 1 if kind == IMAGE_CLASSIFICATION else 2 if kind == LABELLED else len(inputs)
     if not 1 <= len(inputs) <= at_most or target is None or target in inputs:
         return None

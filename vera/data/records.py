@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,11 +59,18 @@ def _labelled_record(row: Row, columns: Columns, where: str) -> Record | None:
 
 
 def _generation_record(row: Row, columns: Columns, where: str) -> Record | None:
-    texts = [_text(row.get(name), name, where) for name in columns.inputs]
+    texts = [_text(_first(row.get(name), columns), name, where) for name in columns.inputs]
     joined = "\n\n".join(text for text in texts if text.strip())
+    if columns.fields:
+        return Record(joined, None, _json([row.get(name) for name in columns.fields], where)) if joined else None
     if columns.target is None:
         return Record("", None, joined or None)
     return Record(joined, None, _text(row.get(columns.target), columns.target, where) or None) if joined else None
+
+
+def _first(value: object, columns: Columns) -> object:
+    """Of several turns that are also among the fields, what is said first."""
+    return value[0] if columns.fields and isinstance(value, list) and value else value
 
 
 def _image_record(row: Row, columns: Columns, where: str) -> Record | None:
@@ -88,6 +96,14 @@ def _text(value: object, column: str, where: str) -> str:
     except UnicodeEncodeError as error:
         raise DataError(f"{where} has half a character (a lone surrogate) in {column!r}: correct it.") from error
     return text
+
+
+def _json(values: list[object], where: str) -> str:
+    """What several columns say, as they say it."""
+    try:
+        return json.dumps(values, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where} has what JSON cannot say ({error}): name other columns.") from error
 
 
 def _scalar(value: object, column: str, where: str) -> object:

@@ -26,15 +26,26 @@ class Writing:
 
 
 def written(
-    model: nn.Module, prompts: Sequence[str], writing: Writing, *, batch_size: int, max_length: int, separator: str
+    model: nn.Module,
+    prompts: Sequence[str],
+    writing: Writing,
+    *,
+    batch_size: int,
+    max_length: int,
+    separator: str,
+    chat: bool = False,
 ) -> list[str]:
     """What the decoder writes after each prompt and `separator`, up to the token that ends a text and without white space
-    around it. A prompt is cut at its beginning to what `max_length` leaves beside the new tokens. Raises DataError for a
-    tokenizer with no token that ends a text."""
+    around it. With `chat` a prompt is what a user says in the base's own chat template. A prompt is cut at its beginning
+    to what `max_length` leaves beside the new tokens. Raises DataError for a tokenizer with no token that ends a text, or
+    without a template."""
     tokenizer: Any = inputs.tokenizer_of(model)
     if tokenizer.eos_token_id is None:
         raise DataError("The base's tokenizer has no token that ends a text, so no text would end.")
-    items = _prompts(tokenizer, prompts, separator, max_length - writing.max_new_tokens)
+    if chat and not tokenizer.chat_template:
+        raise DataError("The base has no chat template: leave out `chat`, or take a base that has one.")
+    most = max_length - writing.max_new_tokens
+    items = _chats(tokenizer, prompts, most) if chat else _prompts(tokenizer, prompts, separator, most)
     was_training, found = model.training, dict[int, str]()
     model.eval()
     with torch.inference_mode():
@@ -50,6 +61,14 @@ def _prompts(tokenizer: Any, prompts: Sequence[str], separator: str, most: int) 
     start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     ids: list[list[int]] = tokenizer([text and text + separator for text in prompts])["input_ids"]
     return [(each or [start])[-most:] for each in ids]
+
+
+def _chats(tokenizer: Any, prompts: Sequence[str], most: int) -> list[list[int]]:
+    turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    ids: list[list[int]] = tokenizer.apply_chat_template(
+        turns, add_generation_prompt=True, tokenize=True, return_dict=True
+    )["input_ids"]
+    return [each[-most:] for each in ids]
 
 
 def _continued(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], writing: Writing) -> list[list[int]]:

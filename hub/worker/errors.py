@@ -1,0 +1,22 @@
+"""What can be wrong with a suite, or with the machine that is to run it.
+
+VeraError
+├── SuiteError    a suite that is not one, or says what cannot be
+└── NotComputed   a metric that this machine cannot compute
+"""
+
+from __future__ import annotations
+
+from vera.errors import VeraError
+
+
+class SuiteError(VeraError):
+    """A suite file that is not one, or says what cannot be."""
+
+    code = "SUITE_INVALID"
+
+
+class NotComputed(VeraError):
+    """A metric that this machine cannot compute."""
+
+    code = "METRIC_NOT_COMPUTED"
