@@ -1,4 +1,4 @@
-"""`admin gc`: clears away blobs that nothing refers to, beside a hub in use.
+"""`admin gc`: clears away blobs that nothing refers to, and stored pairs that no version uses, beside a hub in use.
 
 What is new stays for a grace period: a push puts its objects before the transaction that records them. Rows are
 locked before they are looked at again, a push holds the rows of the blobs it uses (`queries.blobs.insert`), and an
@@ -48,9 +48,17 @@ def collect(
     if objects is not None:
         _remove(database, objects, unfinished)  # what an earlier one was stopped at
         _adopt_strays(database, objects, now - grace)
+    while _drop_pairs(database, now - grace):
+        pass
     while _clear_some(database, objects, now - grace, cleared):
         pass
     return cleared
+
+
+def _drop_pairs(database: Database, before: datetime) -> bool:
+    """Drops some of the pairs that no version uses, and says whether there may be more. Their pieces go as blobs."""
+    with database.writing() as session:
+        return keeping.delete_unused_pairs(session, before, limit=_AT_ONCE) == _AT_ONCE
 
 
 def _clear_some(database: Database, objects: ObjectBlobs | None, before: datetime, cleared: Cleared) -> bool:
@@ -87,6 +95,9 @@ def _adopt_strays(database: Database, objects: ObjectBlobs, before: datetime) ->
 
 def _count(database: Database, objects: ObjectBlobs | None, before: datetime, cleared: Cleared) -> None:
     with database.reading() as session:
+        for pair in keeping.unused_pairs(session, before):
+            cleared.blobs += pair.pieces
+            cleared.size_bytes += pair.size_bytes
         for row in keeping.unneeded(session, before):
             cleared.blobs += 1
             cleared.size_bytes += row.size_bytes

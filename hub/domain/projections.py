@@ -65,15 +65,13 @@ def keep(
 
     False when the principal has sent it before. That another has is not said: a digest is not to be probed.
     """
-    is_new = insert_new(
-        session,
-        Projection,
-        digest=digest,
-        size_bytes=size_bytes,
-        created_by_id=principal.account_id,
-        created_at=db.now(session),
-    )
-    if is_new:
+    at, is_new = db.now(session), False
+    values = {"size_bytes": size_bytes, "created_by_id": principal.account_id, "created_at": at}
+    while not (is_new or projections.hold(session, digest)):  # `admin gc` may come between
+        is_new = insert_new(session, Projection, digest=digest, **values)
+    if not is_new:
+        projections.renew(session, digest, at)
+    else:
         for number, piece in enumerate(found):
             sha256 = blobs.record(session, piece, outside)
             session.add(ProjectionPiece(digest=digest, number=number, sha256=sha256))
@@ -141,6 +139,13 @@ def require_projection(session: Session, principal: Principal, manifest: Manifes
             got=projection.size_bytes,
         )
     return digest
+
+
+def hold_projection(session: Session, principal: Principal, manifest: Manifest) -> str | None:
+    """`require_projection`, and the pair stays until the transaction ends."""
+    if manifest.recipe.is_stored:
+        projections.hold(session, manifest.projection_digest)
+    return require_projection(session, principal, manifest)
 
 
 def _find(session: Session, reader: Principal | None, digest: str) -> SharedProjection | None:

@@ -33,7 +33,7 @@ from hub.domain.cards import MAX_RENDERED, CardFacts, read_facts, render_card
 from hub.domain.catalog import find_version, head_of, parent_ref, require_served, version_detail
 from hub.domain.evaluations import enqueue_for_version, labels_key
 from hub.domain.finding import list_new, relist
-from hub.domain.projections import get_projection, require_projection
+from hub.domain.projections import get_projection, hold_projection
 from hub.domain.shaping import evaluations_of, source_view, summary_of
 from hub.domain.views.versions import FileView, VersionDetail
 from hub.errors import Conflict, Forbidden, HubError, Invalid, PreconditionFailed, Unavailable
@@ -206,7 +206,7 @@ def publish_version(
     """
     check_adapter_id(namespace, name)
     base = require_base(session, upload.manifest)
-    pair = require_projection(session, principal, upload.manifest)
+    pair = hold_projection(session, principal, upload.manifest)
     at = db.now(session)
     adapter, is_adapter_new = _claim_name(
         session, principal, Resource(namespace, name), base=base, upload=upload, at=at

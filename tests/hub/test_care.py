@@ -17,18 +17,20 @@ from hub.care import backup
 from hub.care.checking import check
 from hub.care.collecting import collect
 from hub.cli.admin import admin
-from hub.db.models.objects import Blob, RemovedObject
+from hub.db.models.objects import Blob, Projection, RemovedObject
 from hub.db.models.record import AuditEvent
 from hub.db.models.versions import Version
 from hub.db.queries import blobs as blob_rows
+from hub.db.queries import projections
 from hub.db.session import Database
-from hub.domain import blobs
+from hub.domain import accounts, blobs
 from hub.domain.blobs import INLINE_BYTES
 from hub.errors import Conflict, Invalid, Unavailable
 from hub.settings import DATABASE_FILE, Settings
 from hub.storage.objects import ObjectBlobs
-from tests.builders import make_archive
+from tests.builders import make_archive, make_stored
 from tests.hub.harness import Hub, sha256_of, start
+from vera.projection import bytes_of_pair
 
 LARGE = b"large" * INLINE_BYTES
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
@@ -345,6 +347,66 @@ def test_gc_leaves_what_a_push_is_using(migrated_postgres: Database, clean_postg
         assert collect(database, None).blobs == 0
     assert collect(database, None).blobs == 1
     database.close()
+
+
+def keep_pair(hub: Hub, seed: int) -> str:
+    """A stored pair of demo's that no version uses."""
+    archive = make_stored(pair_seed=seed)
+    assert archive.projection is not None
+    data, digest = b"".join(bytes_of_pair(archive.projection)), archive.manifest.projection_digest
+    answer = hub.client.put(f"/api/v1/projections/{digest}", content=data, headers=hub.headers())
+    assert answer.status_code in (200, 201), answer.text
+    return digest
+
+
+def pairs(hub: Hub) -> set[str]:
+    with hub.database.reading() as session:
+        return set(session.scalars(select(Projection.digest)))
+
+
+def test_gc_takes_pairs_that_no_version_uses(hub: Hub) -> None:
+    hub.register_base()
+    used, unused, fresh = (keep_pair(hub, seed) for seed in (1, 2, 3))
+    assert hub.push(make_stored(pair_seed=1)).status_code == 201
+    age(hub)
+    with hub.database.writing() as session:
+        session.execute(update(Projection).where(Projection.digest != fresh).values(created_at=LONG_AGO))
+
+    expected = collect(*parts(hub), is_rehearsal=True)
+    assert collect(*parts(hub)) == expected
+    assert collect(*parts(hub)).blobs == 0
+
+    assert expected.blobs == 1
+    assert pairs(hub) == {used, fresh}
+    assert hub.push(make_stored(pair_seed=1)).status_code == 200
+    missing = hub.push(make_stored(pair_seed=2), "other")
+    assert (missing.status_code, missing.json()["code"]) == (422, "PROJECTION_MISSING")
+    assert keep_pair(hub, 2) == unused
+    assert hub.push(make_stored(pair_seed=2), "other").status_code == 201
+
+
+def test_a_pair_that_was_sent_again_is_as_good_as_new(hub: Hub) -> None:
+    digest = keep_pair(hub, 1)
+    with hub.database.writing() as session:
+        session.execute(update(Projection).values(created_at=LONG_AGO))
+    keep_pair(hub, 1)
+
+    collect(*parts(hub))
+
+    assert pairs(hub) == {digest}
+
+
+def test_gc_leaves_a_pair_that_a_push_is_using(migrated_postgres: Database, clean_postgres: str) -> None:
+    """A push holds the pair, and gc looks at it meanwhile: it is not there for gc."""
+    with migrated_postgres.writing() as session:
+        account = accounts.ensure_user(session, "demo")
+        values = {"size_bytes": 4, "created_by_id": account, "created_at": LONG_AGO}
+        session.execute(insert(Projection), [{"digest": f"sha256:{each * 64}", **values} for each in "ab"])
+    with migrated_postgres.writing() as session:
+        assert projections.hold(session, f"sha256:{'a' * 64}")
+        collect(migrated_postgres, None)
+    with migrated_postgres.reading() as session:
+        assert list(session.scalars(select(Projection.digest))) == [f"sha256:{'a' * 64}"]
 
 
 # -- The command ----------------------------------------------------------------------------------

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, delete, exists, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from hub.db.models.objects import Blob, Projection, ProjectionPiece, RemovedObject
+from hub.db.models.objects import Blob, Projection, ProjectionHolder, ProjectionPiece, RemovedObject
 from hub.db.models.table import Table
 from hub.db.models.versions import Version, VersionFile
 from hub.db.queries.inserting import insert_new
@@ -31,6 +31,14 @@ class ManifestRow(NamedTuple):
     number: int
     digest: str
     sha256: str | None
+
+
+class PairRow(NamedTuple):
+    """A stored projection, and of how many pieces it is."""
+
+    digest: str
+    size_bytes: int
+    pieces: int
 
 
 def blobs_after(session: Session, sha256: str, *, limit: int) -> list[BlobRow]:
@@ -55,6 +63,24 @@ def delete_unneeded(session: Session, sha256s: Sequence[str]) -> list[str]:
     """Deletes the rows, which `hold_unneeded` has locked, and gives those that are gone: a reference may have come between."""
     gone = delete(Blob).where(Blob.sha256.in_(sha256s), ~_is_needed()).returning(Blob.sha256)
     return list(session.scalars(gone))
+
+
+def unused_pairs(session: Session, before: datetime) -> list[PairRow]:
+    """Stored projections from before that moment that no version uses."""
+    return [PairRow(*row) for row in session.execute(_unused_pairs(before))]
+
+
+def delete_unused_pairs(session: Session, before: datetime, *, limit: int) -> int:
+    """Deletes some of `unused_pairs`, without those that a push holds, and says how many; their pieces are then
+    blobs that nothing needs."""
+    held = _unused_pairs(before).limit(limit).with_for_update(of=Projection, skip_locked=True)
+    digests = [row.digest for row in session.execute(held)]
+    # Looked at again now that they are locked: a version may have come between.
+    unused = select(Projection.digest).where(Projection.digest.in_(digests), ~_is_used())
+    gone = list(session.scalars(unused))
+    for table in (ProjectionHolder, ProjectionPiece, Projection):
+        session.execute(delete(table).where(table.digest.in_(gone)))
+    return len(gone)
 
 
 def names_of(session: Session, sha256s: Sequence[str]) -> set[str]:
@@ -112,6 +138,16 @@ def outside(session: Session) -> list[str]:
 def _unneeded(before: datetime) -> Select[str, int, bool]:
     query = select(Blob.sha256, Blob.size_bytes, Blob.data.is_(None))
     return query.where(~_is_needed(), Blob.created_at < before).order_by(Blob.sha256)
+
+
+def _unused_pairs(before: datetime) -> Select[str, int, int]:
+    pieces = select(func.count()).where(ProjectionPiece.digest == Projection.digest).scalar_subquery()
+    query = select(Projection.digest, Projection.size_bytes, pieces)
+    return query.where(~_is_used(), Projection.created_at < before).order_by(Projection.digest)
+
+
+def _is_used() -> ColumnElement[bool]:
+    return exists().where(Version.stored_projection == Projection.digest)
 
 
 def _is_needed() -> ColumnElement[bool]:

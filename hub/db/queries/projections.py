@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from hub.db.models.objects import Projection, ProjectionHolder, ProjectionPiece
 from hub.db.models.versions import Version
 from hub.db.queries.inserting import insert_new
 from hub.db.queries.visibility import Viewer, gives_files_to, is_visible
+
+_RENEWED_EVERY = timedelta(hours=1)
+_HELD = (
+    select(Projection.digest).where(Projection.digest == bindparam("digest")).with_for_update(read=True, key_share=True)
+)
 
 
 class SharedProjection(NamedTuple):
@@ -46,6 +52,18 @@ def is_given(session: Session, viewer: Viewer, digest: str, *, account_id: int |
 def note_holder(session: Session, digest: str, account_id: int) -> bool:
     """Remembers that the account has the projection. True when that is new."""
     return insert_new(session, ProjectionHolder, digest=digest, account_id=account_id)
+
+
+def hold(session: Session, digest: str) -> bool:
+    """Has the projection stay until the transaction ends. False when there is none: `admin gc` may just have ended."""
+    return session.scalar(_HELD, {"digest": digest}) is not None
+
+
+def renew(session: Session, digest: str, at: datetime) -> None:
+    """Counts from now on how long the projection may wait for the first version that uses it, to the hour."""
+    used = select(Version.id).where(Version.stored_projection == digest).exists()
+    due = Projection.digest == digest, Projection.created_at < at - _RENEWED_EVERY, ~used
+    session.execute(update(Projection).where(*due).values(created_at=at))
 
 
 def pieces_of(session: Session, digest: str) -> Sequence[str]:
