@@ -88,9 +88,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def hub(running: Hub, settings: Settings) -> Iterator[Hub]:
+def hub(request: pytest.FixtureRequest, running: Hub, settings: Settings) -> Iterator[Hub]:
     """A hub without anything in it, once on each database. On PostgreSQL, large blobs are objects."""
-    yield from _run(running, settings)
+    is_one = settings.is_embedded or request.node.get_closest_marker("one_process") is not None
+    yield from _run(running, settings, replicas=1 if is_one else REPLICAS)
 
 
 @pytest.fixture
@@ -99,15 +100,15 @@ def sqlite_hub(running: Hub, embedded: Settings) -> Iterator[Hub]:
     yield from _run(running, embedded)
 
 
-def _run(running: Hub, settings: Settings) -> Iterator[Hub]:
-    replicas = [open_services(settings) for _ in range(1 if settings.is_embedded else REPLICAS)]
-    turns = cycle(replicas)
+def _run(running: Hub, settings: Settings, *, replicas: int = 1) -> Iterator[Hub]:
+    opened = [open_services(settings) for _ in range(replicas)]
+    turns = cycle(opened)
 
     def next_one(_: object) -> None:
         running.app.state.services = next(turns)
 
     next_one(None)
-    running.client.event_hooks = {"request": [next_one] if len(replicas) > 1 else [], "response": []}
+    running.client.event_hooks = {"request": [next_one] if replicas > 1 else [], "response": []}
     yield running
-    for each in replicas:
+    for each in opened:
         each.database.close()

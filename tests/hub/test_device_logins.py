@@ -98,6 +98,7 @@ def test_who_guesses_codes_is_made_to_wait(hub: Hub) -> None:
     assert signed_in(hub, "bob").get(f"/settings/device/{asked['user_code']}").status_code == 200
 
 
+@pytest.mark.one_process
 def test_who_asks_without_end_is_told_to_slow_down(hub: Hub) -> None:
     asked = ask(hub)
     told = [collect(hub, asked).json()["error"] for _ in range(6)]

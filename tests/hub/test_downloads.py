@@ -50,6 +50,7 @@ def pushed(hub: Hub) -> Hub:
     return hub
 
 
+@pytest.mark.one_process
 def test_everybody_counts_once_for_a_version_and_a_day(pushed: Hub) -> None:
     first, second = weights_of(pushed, 1), weights_of(pushed, 2)
     ann, bob = pushed.headers("ann"), pushed.headers("bob")

@@ -16,6 +16,8 @@ from hub.settings import Settings
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
 
+pytestmark = pytest.mark.one_process
+
 
 def limited(hub: Hub, **changes: object) -> Hub:
     """The hub with these settings, for whose buckets no time passes."""

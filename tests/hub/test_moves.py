@@ -133,6 +133,7 @@ def test_what_is_in_no_address_is_told_of(pushed: Hub) -> None:
     assert "demo/new" in refused.json()["detail"]
 
 
+@pytest.mark.one_process
 def test_an_owner_gets_no_more_than_fits(pushed: Hub) -> None:
     parts = pushed.app.state.services
     pushed.found("acme", demo="maintainer")

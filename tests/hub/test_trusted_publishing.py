@@ -22,6 +22,8 @@ from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
 from tests.hub.issuer import AUDIENCE, ISSUER, Issuer
 
+pytestmark = pytest.mark.one_process
+
 PUBLISHER = {
     "adapter": None,
     "issuer": ISSUER,
