@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 from hub.access.permission import declared_action, routes_of
 from hub.api.bodies import JsonBody
 from hub.api.errors import MEDIA_TYPE
-from hub.auth.policy import Action
+from hub.auth.policy import RULES
 
 _REF = "#/components/schemas/{model}"
 _PROBLEM = {
@@ -67,8 +67,9 @@ def _description(app: FastAPI) -> dict[str, Any]:
 def _complete(operation: dict[str, Any], route: RouteContext) -> None:
     operation["responses"].pop("422", None)
     operation["responses"]["default"] = _REFUSED
-    # What is public is read without a token; with one, what is private too.
-    is_open = declared_action(route.dependant) is Action.READ
+    # What is public is read without a token, with one what is private too; and nobody has one before signing in.
+    action = declared_action(route.dependant)
+    is_open = action is not None and RULES[action].is_open
     operation["security"] = [*([{}] if is_open else []), {"token": []}]
     body = _json_body(route.dependant)
     if body is not None:

@@ -47,6 +47,12 @@ def add_webhook(
     return answer(request, view, status=201)
 
 
+@router.post("/{webhook_id}/secret", response_model=NewWebhookView)
+def change_secret(request: Request, principal: Owner, namespace: str, webhook_id: str, session: Writing) -> Response:
+    """Give a webhook another secret. What is sent is signed with both for a day."""
+    return answer(request, webhooks.change_secret(session, principal, namespace, webhook_id))
+
+
 @router.delete("/{webhook_id}", status_code=204, response_class=Response)
 def remove_webhook(principal: Owner, namespace: str, webhook_id: str, session: Writing) -> None:
     """Send nothing there any more."""

@@ -65,6 +65,7 @@ class Change(StrEnum):
     PASSWORD_CHANGED = "account.password-changed"  # noqa: S105
     WEBHOOK_ADDED = "webhook.added"
     WEBHOOK_REMOVED = "webhook.removed"
+    WEBHOOK_SECRET_CHANGED = "webhook.secret-changed"  # noqa: S105
     # Of the hub.
     USER_CREATED = "user.created"
     USER_CODE_MADE = "user.code-made"

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy.orm import Session
 
 from hub.db import session as db
-from hub.db.models.record import AuditEvent, Delivery
+from hub.db.models.record import AuditEvent, Delivery, Webhook
 from hub.db.queries import webhooks
 from hub.db.session import Database
 from hub.sending import signing
@@ -44,7 +44,7 @@ class _Message:
     webhook_id: int
     attempts: int
     url: str
-    secret: str
+    secrets: tuple[str, ...]
     key: str
     body: bytes
 
@@ -93,7 +93,7 @@ def _take(database: Database) -> Sequence[_Message]:
                 each.webhook_id,
                 each.attempts,
                 each.webhook.url,
-                each.webhook.secret,
+                _secrets_of(each.webhook, now),
                 each.key,
                 each.body.encode(),
             )
@@ -101,9 +101,16 @@ def _take(database: Database) -> Sequence[_Message]:
         ]
 
 
+def _secrets_of(webhook: Webhook, now: datetime) -> tuple[str, ...]:
+    """The secret, and the one before it for as long as receivers may have only that."""
+    if webhook.old_secret is None or webhook.old_secret_until is None or webhook.old_secret_until <= now:
+        return (webhook.secret,)
+    return webhook.secret, webhook.old_secret
+
+
 def _send(poster: Poster, message: _Message) -> Outcome:
     timestamp = int(datetime.now(UTC).timestamp())
-    headers = signing.headers(message.secret, message.key, timestamp, message.body)
+    headers = signing.headers(message.secrets, message.key, timestamp, message.body)
     return poster.post(message.url, headers, message.body)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
@@ -23,6 +24,8 @@ from hub.sending import signing
 from vera.ref import check_adapter_id
 
 MAX_WEBHOOKS = 20
+# Long enough to bring a new secret to every receiver.
+OLD_SECRET_LASTS = timedelta(hours=24)
 
 
 def list_webhooks(session: Session, principal: Principal, namespace: str) -> tuple[WebhookView, ...]:
@@ -79,6 +82,18 @@ def remove(session: Session, principal: Principal, namespace: str, webhook_id: s
     target, facts = _target(webhook, namespace), {"id": webhook.id, "url": webhook.url}
     webhooks.remove(session, webhook.id)
     record(session, principal, Change.WEBHOOK_REMOVED, target, facts)
+
+
+def change_secret(session: Session, principal: Principal, namespace: str, webhook_id: str) -> NewWebhookView:
+    """Another secret for the webhook, which is in no later answer. Messages are signed with both, for OLD_SECRET_LASTS;
+    one that was old before is good no longer. Raises NotFound."""
+    webhook = _find(session, principal, namespace, webhook_id)
+    webhook.old_secret, webhook.old_secret_until = webhook.secret, db.now(session) + OLD_SECRET_LASTS
+    webhook.secret = signing.new_secret()
+    session.flush()
+    facts = {"id": webhook.id, "url": webhook.url}
+    record(session, principal, Change.WEBHOOK_SECRET_CHANGED, _target(webhook, namespace), facts)
+    return NewWebhookView(**vars(_view(webhook, namespace, webhook.created_by.name)), secret=webhook.secret)
 
 
 def list_deliveries(
@@ -147,6 +162,7 @@ def _view(webhook: Webhook, namespace: str, created_by: str) -> WebhookView:
         created_by=created_by,
         created_at=webhook.created_at,
         disabled_at=webhook.disabled_at,
+        old_secret_until=webhook.old_secret_until,
     )
 
 

@@ -55,6 +55,25 @@ def list_webhooks(app: App, /, *, namespace: str, as_json: bool) -> None:
     terminal.say_table(("id", "of", "to", "on", ""), rows)
 
 
+@webhook.command()
+@click.argument("namespace")
+@click.argument("webhook_id", metavar="ID")
+@json_option
+@pass_app
+def secret(app: App, /, *, namespace: str, webhook_id: str, as_json: bool) -> None:
+    """Give a webhook another secret, and print it, this once. The old one is good for a day beside it."""
+    with app.hub() as hub:
+        made = hub.change_webhook_secret(namespace, webhook_id)
+    if as_json:
+        terminal.say_json(made)
+        return
+    until = clean(made.old_secret_until or "")[:16].replace("T", " ")
+    terminal.note(
+        f"What webhook {clean(made.id)} gets is signed with this, and until {until} UTC with the old one too:"
+    )
+    terminal.say(made.secret)
+
+
 @webhook.command(name="rm")
 @click.argument("namespace")
 @click.argument("webhook_id", metavar="ID")

@@ -37,6 +37,10 @@ class Record(Wire):
         body = {"url": url, "adapter": adapter, "actions": None if actions is None else list(actions)}
         return NewWebhook.from_json(self._post(webhooks_path(namespace), body).json())
 
+    def change_webhook_secret(self, namespace: str, webhook_id: str) -> NewWebhook:
+        """Another secret for the webhook. What is sent is signed with both for a day."""
+        return NewWebhook.from_json(self._post(f"{webhooks_path(namespace)}/{segment(webhook_id)}/secret", {}).json())
+
     def remove_webhook(self, namespace: str, webhook_id: str) -> None:
         self._delete(f"{webhooks_path(namespace)}/{segment(webhook_id)}")
 

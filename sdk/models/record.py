@@ -38,6 +38,8 @@ class Webhook(Answer):
     created_by: str
     created_at: str
     disabled_at: str | None
+    # Until when messages are signed with the secret before this one too.
+    old_secret_until: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -214,6 +214,7 @@ def test_a_webhook_is_added_watched_and_removed(town: Town) -> None:
     assert "https://93.184.215.14/hook" in town.must("olga", "webhook", "list", "acme")
     (sent,) = json.loads(town.must("olga", "webhook", "deliveries", "acme", "1", "--json"))
     assert (sent["action"], sent["state"]) == ("webhook.added", "waiting")
+    assert town.must("olga", "webhook", "secret", "acme", "1").strip() != secret.strip()
     assert sent["message_id"] in town.must("olga", "webhook", "replay", "acme", "1", sent["id"])
     assert "is no more" in town.must("olga", "webhook", "rm", "acme", "1")
     assert json.loads(town.must("olga", "webhook", "list", "acme", "--json")) == []

@@ -242,6 +242,6 @@ def test_the_certificate_must_be_that_of_the_named_host() -> None:
 def test_a_signature_is_the_one_of_the_specification() -> None:
     """The example of https://github.com/standard-webhooks/standard-webhooks (spec, "Signature scheme")."""
     headers = signing.headers(
-        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
+        ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
     )
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="

@@ -25,6 +25,8 @@ from hub.settings import Settings
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of, start
 
+pytestmark = pytest.mark.one_process
+
 
 @dataclass
 class Receiver:
@@ -95,6 +97,14 @@ def invite(hub: Hub) -> None:
     assert answer.status_code == 201, answer.text
 
 
+def signature(heard: tuple[dict[str, str], bytes], secret: str) -> str:
+    """What the specification says of a message and a secret."""
+    headers, body = heard
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    digest = hmac.digest(base64.b64decode(secret.removeprefix("whsec_")), signed, "sha256")
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
 def let_time_pass(hub: Hub, by: timedelta = timedelta(days=2)) -> None:
     with hub.database.writing() as session:
         due = db.now(session) - timedelta(seconds=1)
@@ -114,11 +124,8 @@ def test_a_change_is_told_signed_as_the_specification_says(hub: Hub, receiver: R
     assert told["version.pushed"]["data"]["subject"] == "acme/topics@v1"
     assert told["version.pushed"]["data"]["actor"] == "olga"
     assert told["version.pushed"]["data"]["facts"]["digest"] == pushed["digest"]
-    key = base64.b64decode(webhook["secret"].removeprefix("whsec_"))
-    for headers, body in receiver.heard:
-        signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
-        signature = base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
-        assert headers["webhook-signature"] == f"v1,{signature}"
+    for heard in receiver.heard:
+        assert heard[0]["webhook-signature"] == signature(heard, webhook["secret"])
     assert {each["state"] for each in log(hub, webhook)} == {"done"}
     assert send_due(hub.database, poster) == 0
 
@@ -242,6 +249,30 @@ def test_webhooks_are_for_owners_and_their_addresses_public(hub: Hub) -> None:
     assert code_of(hub.post("/namespaces/acme/webhooks", unknown, hub.headers("olga"))) == (422, "ACTION_UNKNOWN")
     with hub.database.reading() as session:
         assert session.scalar(select(func.count()).select_from(Webhook)) == 0
+
+
+def test_a_new_secret_signs_beside_the_old_one_for_a_day(hub: Hub, receiver: Receiver, poster: Poster) -> None:
+    hub.found("acme")
+    webhook, olga = add(hub, receiver.url, actions=["invitation.made"]), hub.headers("olga")
+    path = f"/namespaces/acme/webhooks/{webhook['id']}"
+    changed = hub.post(f"{path}/secret", {}, olga).json()
+    assert (changed["id"], changed["secret"] != webhook["secret"]) == (webhook["id"], True)
+    assert changed["old_secret_until"] is not None
+
+    invite(hub)
+    send_due(hub.database, poster)
+    with hub.database.writing() as session:
+        session.execute(update(Webhook).values(old_secret_until=db.now(session)))
+    invite(hub)
+    send_due(hub.database, poster)
+
+    both, later = receiver.heard
+    signatures = [signature(both, each["secret"]) for each in (changed, webhook)]
+    assert both[0]["webhook-signature"] == " ".join(signatures)
+    assert later[0]["webhook-signature"] == signature(later, changed["secret"])
+    assert changed["secret"] not in hub.get("/namespaces/acme/webhooks", headers=olga).text
+    assert code_of(hub.post("/namespaces/acme/webhooks/99/secret", {}, olga)) == (404, "WEBHOOK_UNKNOWN")
+    assert hub.get("/namespaces/acme/audit", headers=olga).json()["items"][2]["action"] == "webhook.secret-changed"
 
 
 def test_a_webhook_is_removed_with_what_waited_for_it(hub: Hub, receiver: Receiver, poster: Poster) -> None:

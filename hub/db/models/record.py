@@ -99,6 +99,9 @@ class Webhook(Table):
     adapter_name: Mapped[str | None] = mapped_column(String(64))
     url: Mapped[str] = mapped_column(String(500))
     secret: Mapped[str] = mapped_column(String(100))
+    # The one before it, which signs beside it until then.
+    old_secret: Mapped[str | None] = mapped_column(String(100))
+    old_secret_until: Mapped[datetime | None]
     # The actions it hears of; NULL is all.
     actions: Mapped[list[str] | None] = mapped_column(JsonText)
     created_by_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))

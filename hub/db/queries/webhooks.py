@@ -21,7 +21,8 @@ def of_account(session: Session, account_id: int) -> list[Webhook]:
 
 
 def by_id(session: Session, webhook_id: int, account_id: int) -> Webhook | None:
-    return session.scalar(select(Webhook).where(Webhook.id == webhook_id, Webhook.account_id == account_id))
+    query = select(Webhook).where(Webhook.id == webhook_id, Webhook.account_id == account_id)
+    return session.scalar(query.options(joinedload(Webhook.created_by)))
 
 
 def count(session: Session, account_id: int) -> int:

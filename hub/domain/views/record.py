@@ -53,6 +53,8 @@ class WebhookView:
     created_by: str
     created_at: datetime
     disabled_at: datetime | None
+    # Until when messages are signed with the secret before this one too; null when there is none.
+    old_secret_until: datetime | None
 
 
 @dataclass(frozen=True, kw_only=True)
