@@ -16,6 +16,7 @@ from hub.access.answers import Again
 from hub.access.intake import Intake
 from hub.access.mirror import Mirror
 from hub.access.permission import ReadOnly, require_declared_actions
+from hub.access.relay import Relay
 from hub.access.services import Services
 from hub.access.visiting import Visiting
 from hub.api import (
@@ -59,13 +60,16 @@ from hub.hf import files as hf_files
 from hub.hf import gates as hf_gates
 from hub.hf import listing as hf_listing
 from hub.hf import making as hf_making
+from hub.hf import relayed as hf_relayed
 from hub.hf import repositories as hf_repositories
 from hub.hf.addresses import WholeSegments
 from hub.hf.errors import as_refusal
+from hub.sending.models import ModelHub
 from hub.sending.posting import Poster
 from hub.sending.upstream import Upstream, read_token
 from hub.settings import Settings
 from hub.storage.objects import ObjectBlobs
+from hub.storage.shelf import Shelf
 from hub.web import access as access_pages
 from hub.web import devices as device_pages
 from hub.web import evaluations as evaluation_pages
@@ -117,6 +121,8 @@ def create_app(settings: Settings) -> FastAPI:
         workers,
     ):
         app.include_router(door.router)
+    if parts.relay is not None:  # before adapters: these names are the operator's
+        app.include_router(hf_relayed.router)
     for wire in (hf_listing, hf_repositories, hf_files, hf_making, hf_commits, hf_gates):
         app.include_router(wire.router)
     _add_reference(app)
@@ -156,6 +162,7 @@ def open_services(settings: Settings) -> Services:
         DownloadCounter(database),
         Poster(allow_loopback=settings.webhook_allow_loopback),
         _mirror_of(settings, database, objects),
+        _relay_of(settings),
     )
 
 
@@ -166,6 +173,14 @@ def _mirror_of(settings: Settings, database: Database, objects: ObjectBlobs | No
     if token is not None:
         database.share_mirrored()
     return Mirror(settings, Upstream(settings.upstream, token), database, objects)
+
+
+def _relay_of(settings: Settings) -> Relay | None:
+    if not settings.bases:
+        return None
+    here = settings.bases_folder.absolute().as_uri()
+    shelf = Shelf.from_url(settings.blob_url, "bases") if settings.blob_url else Shelf.from_url(here, "kept")
+    return Relay(settings, ModelHub(settings.bases_from), shelf)
 
 
 def prepare_database(database: Database) -> None:
@@ -223,6 +238,8 @@ def _running(parts: Services) -> Callable[[FastAPI], AbstractAsyncContextManager
             await run_in_threadpool(each.stop)
         if parts.mirror is not None:
             await run_in_threadpool(parts.mirror.close)
+        if parts.relay is not None:
+            await run_in_threadpool(parts.relay.close)
         parts.database.close()
 
     return lifespan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -12,6 +13,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1 << 20
 DATABASE_FILE = "hub.db"
+# What `bases` may hold: a name, or a namespace with a name in which * and ? stand for others.
+_BASES = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.*?-]+)?", re.ASCII)
 
 
 class Settings(BaseSettings):
@@ -61,6 +64,13 @@ class Settings(BaseSettings):
     upstream_token_file: Path | None = None
     # How long what that hub has said of what moves (aliases, latest, withdrawals) is taken for true.
     upstream_fresh_s: float = Field(default=60, ge=0)
+    # Base models that the Hugging Face wire passes on from another hub: names, or all of a namespace as
+    # "google-bert/*"; JSON. None by default.
+    bases: tuple[str, ...] = ()
+    # That hub, which is asked without a token.
+    bases_from: str = "https://huggingface.co"
+    # How much room copies of their files may take: the ones used least make way. They count for nobody's quota.
+    max_bases_bytes: int = Field(default=50 * 1024 * MIB, ge=0)
     # A quota for the embedded database; beyond it, writes are refused with STORAGE_FULL.
     max_database_bytes: int | None = None
 
@@ -73,7 +83,18 @@ class Settings(BaseSettings):
                 raise ValueError(f"{issuer} is not https: keys that come in the open prove nothing")
         return issuers
 
-    @field_validator("upstream")
+    @field_validator("bases")
+    @classmethod
+    def _name_their_namespaces(cls, bases: tuple[str, ...]) -> tuple[str, ...]:
+        for each in bases:
+            if not _BASES.fullmatch(each):
+                raise ValueError(
+                    f"{each!r} names no base models: write google-bert/bert-base-uncased, google-bert/* or gpt2. "
+                    "A namespace is spelled out, so that it cannot be one of this hub's own by chance"
+                )
+        return bases
+
+    @field_validator("upstream", "bases_from")
     @classmethod
     def _is_an_origin(cls, upstream: str | None) -> str | None:
         if upstream is None:
@@ -82,7 +103,7 @@ class Settings(BaseSettings):
         is_safe = parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in ("127.0.0.1", "localhost"))
         if not is_safe or not parts.hostname or "@" in parts.netloc or parts.path.strip("/") or parts.query:
             raise ValueError(
-                f"{upstream} is no hub to mirror: name it as https://hub.example.org, without a path "
+                f"{upstream} is no hub to fetch from: name it as https://hub.example.org, without a path "
                 "(http only for one on this machine)"
             )
         return f"{parts.scheme}://{parts.netloc}"
@@ -101,6 +122,11 @@ class Settings(BaseSettings):
         if self.rate_limits is not None:
             return self.rate_limits
         return self.public_url is not None or self.host not in ("127.0.0.1", "localhost", "::1")
+
+    @property
+    def bases_folder(self) -> Path:
+        """Where copies of base models are kept, and what is on its way; it may be removed while the hub is not running."""
+        return self.data_dir / "bases"
 
     @property
     def worker_token_file(self) -> Path:

@@ -29,7 +29,8 @@ from hub.domain.views.adapters import AdapterDetail
 from hub.domain.views.bases import BaseDetail
 from hub.domain.views.versions import VersionDetail
 from hub.errors import Forbidden, HubError, Unavailable
-from hub.sending.upstream import Upstream, mismatch, silent
+from hub.sending.exchange import mismatch, silent
+from hub.sending.upstream import Upstream
 from hub.settings import Settings
 from hub.storage.blobs import BlobStore
 from vera.archive import MAX_BYTES

@@ -14,6 +14,7 @@ from hub.access.intake import Intake
 from hub.access.limits import Buckets, Failures
 from hub.access.mirror import Mirror
 from hub.access.once import IdempotencyKey, done_once
+from hub.access.relay import Relay
 from hub.auth.identities import Issuers
 from hub.db.session import Database
 from hub.domain.downloads import DownloadCounter
@@ -36,6 +37,8 @@ class Services:
     poster: Poster
     # None where no other hub is mirrored.
     mirror: Mirror | None = None
+    # None where no base models are passed on.
+    relay: Relay | None = None
     # Sign-ins that went wrong, by where they came from.
     wrong_sign_ins: Failures = field(default_factory=Failures)
     # Codes of devices that were none, by who tried them.

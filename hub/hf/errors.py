@@ -19,6 +19,7 @@ _THEIR_CODES: Mapping[str, str] = {
     "ALIAS_UNKNOWN": "RevisionNotFound",
     "FILE_UNKNOWN": "EntryNotFound",
     "ADAPTER_GATED": "GatedRepo",
+    "BASE_GATED": "GatedRepo",
 }
 _MAX_HEADER = 1000
 

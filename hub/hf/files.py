@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 from urllib.parse import parse_qs, quote
@@ -24,11 +22,11 @@ from hub.hf import shapes
 from hub.hf.addresses import whole
 from hub.hf.advising import warning_of
 from hub.hf.permission import Reader
+from hub.hf.trees import lying_below, name_of, part_of
 from vera.ref import AdapterRef
 
 router = APIRouter(include_in_schema=False)
 
-_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 _MAX_PATHS = 1000
 
 
@@ -142,18 +140,9 @@ def _headers(found: Snapshot, file: FileView, revision: str) -> dict[str, str]:
 
 
 def _part_of(data: bytes, wanted: str | None, headers: dict[str, str]) -> Response:
-    """All of `data`, or the one range of it that was asked for (RFC 9110, 14.2: another kind of range is none)."""
-    asked = _RANGE.fullmatch(wanted or "")
-    if asked is None or asked[0] == "bytes=-":
-        return Response(data, 200, headers, "application/octet-stream")
-    if asked[1]:
-        first, last = int(asked[1]), min(int(asked[2] or len(data)), len(data) - 1)
-    else:
-        first, last = max(len(data) - int(asked[2]), 0), len(data) - 1
-    if first > last:
-        return Response(b"", 416, {**headers, "Content-Range": f"bytes */{len(data)}"})
-    headers["Content-Range"] = f"bytes {first}-{last}/{len(data)}"
-    return Response(data[first : last + 1], 206, headers, "application/octet-stream")
+    """All of `data`, or the one range of it that was asked for."""
+    status, first, last = part_of(wanted, len(data), headers)
+    return Response(data[first : last + 1], status, headers, "application/octet-stream")
 
 
 def _entries(
@@ -181,17 +170,8 @@ def _tree(
     recursive: bool,
 ) -> list[shapes.Json]:
     """What lies below `prefix`, folders first; all of it, or what lies there directly."""
-    below = [file for path, file in found.files.items() if path.startswith(prefix)]
-    paths = [file.path.removeprefix(prefix) for file in below]
-    folders = {"/".join(path.split("/")[: depth + 1]) for path in paths for depth in range(path.count("/"))}
-    if not recursive:
-        below = [file for file, path in zip(below, paths, strict=True) if "/" not in path]
-        folders = {folder for folder in folders if "/" not in folder}
-    shown = [shapes.folder(f"{prefix}{folder}", _name_of(found, f"{prefix}{folder}/")) for folder in sorted(folders)]
-    return shown + _entries(session, parts, reader, found, below, expand=expand)
-
-
-def _name_of(found: Snapshot, prefix: str) -> str:
-    """40 hex digits that are others when anything in the folder is."""
-    below = [(path, file.sha256) for path, file in found.files.items() if path.startswith(prefix)]
-    return hashlib.sha256(repr(below).encode()).hexdigest()[:40]
+    folders, below = lying_below(found.files, prefix, recursive=recursive)
+    digests = {path: file.sha256 for path, file in found.files.items()}
+    shown = [shapes.folder(folder, name_of(digests, folder)) for folder in folders]
+    files = [found.files[path] for path in below]
+    return shown + _entries(session, parts, reader, found, files, expand=expand)

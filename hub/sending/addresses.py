@@ -43,13 +43,15 @@ class Target:
     has_tls: bool
 
 
-def find_target(url: str, *, allow_loopback: bool = False, resolve: Resolver | None = None) -> Target:
+def find_target(
+    url: str, *, allow_loopback: bool = False, resolve: Resolver | None = None, max_url: int = MAX_URL
+) -> Target:
     """Where `url` leads, at the first of its addresses. Reads the network for a name.
 
     Raises Invalid (URL_FORBIDDEN) for an address that is not public, or when any of a name's is not.
     `allow_loopback` lets tests send to http://127.0.0.1.
     """
-    host, port, path, has_tls = _parts(url, allow_loopback=allow_loopback)
+    host, port, path, has_tls = _parts(url, allow_loopback=allow_loopback, max_url=max_url)
     try:
         found = (resolve or _resolve)(host, port)
     except (OSError, UnicodeError) as error:
@@ -89,9 +91,9 @@ def _held_in(address: IPv6Address) -> Iterator[IPv4Address]:
         yield IPv4Address(int(address) & 0xFFFFFFFF)
 
 
-def _parts(url: str, *, allow_loopback: bool) -> tuple[str, int, str, bool]:
-    if len(url) > MAX_URL or not _PLAIN.fullmatch(url) or "\\" in url:
-        raise _forbidden(f"it is longer than {MAX_URL} characters, or has one that is not plain ASCII")
+def _parts(url: str, *, allow_loopback: bool, max_url: int) -> tuple[str, int, str, bool]:
+    if len(url) > max_url or not _PLAIN.fullmatch(url) or "\\" in url:
+        raise _forbidden(f"it is longer than {max_url} characters, or has one that is not plain ASCII")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

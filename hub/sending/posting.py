@@ -79,7 +79,7 @@ class Poster:
     def _exchange(self, target: Target, headers: Mapping[str, str], body: bytes, ends: float) -> int:
         """The status of the answer. Raises OSError and HTTPException, also when the time is over."""
         left_s = max(0.001, ends - time.monotonic())
-        connection = _PinnedConnection(target, self._tls or ssl.create_default_context(), left_s)
+        connection = PinnedConnection(target, self._tls or ssl.create_default_context(), left_s)
         alarm = Timer(left_s, connection.cut)
         alarm.daemon = True
         alarm.start()
@@ -96,7 +96,7 @@ class Poster:
             alarm.cancel()
 
 
-class _PinnedConnection(http.client.HTTPConnection):
+class PinnedConnection(http.client.HTTPConnection):
     """A connection to one address, whose certificate must be that of the host as it was named."""
 
     def __init__(self, target: Target, tls: ssl.SSLContext, timeout_s: float) -> None:

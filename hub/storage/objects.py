@@ -38,7 +38,7 @@ class ObjectBlobs:
 
     def put(self, data: bytes) -> str:
         sha256 = sha256_of(data)
-        with _outages_named():
+        with outages_named():
             try:
                 obstore.put(self._store, _key(sha256), data, mode="create")
             except AlreadyExistsError:
@@ -46,7 +46,7 @@ class ObjectBlobs:
         return sha256
 
     def get(self, sha256: str) -> bytes:
-        with _outages_named():
+        with outages_named():
             try:
                 data = obstore.get(self._store, _key(sha256)).bytes().to_bytes()
             except (NotFoundError, FileNotFoundError) as error:
@@ -55,14 +55,14 @@ class ObjectBlobs:
 
     def stored(self) -> Iterator[StoredObject]:
         """Every object there is, in no order. Raises Unavailable."""
-        with _outages_named():
+        with outages_named():
             for page in obstore.list(self._store, prefix="blobs"):
                 for meta in page:
                     yield StoredObject(meta["path"].rpartition("/")[2], meta["size"], meta["last_modified"])
 
     def remove(self, sha256: str) -> None:
         """Takes the object away; one that is not there is gone already."""
-        with _outages_named(), suppress(NotFoundError, FileNotFoundError):
+        with outages_named(), suppress(NotFoundError, FileNotFoundError):
             obstore.delete(self._store, _key(sha256))
 
     def _mend(self, sha256: str, data: bytes) -> None:
@@ -78,7 +78,7 @@ def _key(sha256: str) -> str:
 
 
 @contextmanager
-def _outages_named() -> Iterator[None]:
+def outages_named() -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError) as error:

