@@ -15,7 +15,7 @@ from hub.api.responses import answer
 from hub.api.schemas import EvaluationRequest
 from hub.auth.policy import Action, Principal
 from hub.domain import evaluations, leaderboards
-from hub.domain.views.evaluations import Comparison, EvaluationView, Leaderboard, SuiteView
+from hub.domain.views.evaluations import Comparison, EvaluationView, Leaderboard, SignatureView, SuiteView
 from hub.domain.views.page import Page
 from vera.ref import AdapterRef
 
@@ -55,6 +55,12 @@ def request_evaluation(
 def get_evaluation(request: Request, reader: Reader, evaluation_id: str, session: Reading) -> Response:
     """How an evaluation stands."""
     return answer(request, evaluations.get_evaluation(session, reader, evaluation_id))
+
+
+@router.get("/evaluations/{evaluation_id}/signature", response_model=SignatureView)
+def get_signature(request: Request, reader: Reader, evaluation_id: str, session: Reading) -> Response:
+    """What the worker has signed of an evaluation, and its public key."""
+    return answer(request, evaluations.signature_of(session, reader, evaluation_id))
 
 
 @router.post("/evaluations/{evaluation_id}/cancel", response_model=EvaluationView)

@@ -163,8 +163,15 @@ class SuiteRegistration(Body):
     baselines: Annotated[dict[Text, Number], Field(max_length=20)] = {}
 
 
+class WorkerEnrolment(Body):
+    code: Text
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    public_key: Text
+
+
 class WorkerRegistration(Body):
     name: Annotated[str, Field(min_length=1, max_length=100)]
+    public_key: Text
     suites: Annotated[list[SuiteRegistration], Field(max_length=100)]
 
 
@@ -188,12 +195,26 @@ Outcomes = Annotated[
 ]
 
 
+class Signature(Body):
+    keyid: Text
+    sig: Text
+
+
+class Envelope(Body):
+    """What a worker has signed: DSSE version 1, around an in-toto statement (docs/evaluation.md)."""
+
+    payloadType: Text  # noqa: N815  # as the standard spells it
+    payload: Annotated[str, Field(max_length=200_000)]
+    signatures: Annotated[list[Signature], Field(min_length=1, max_length=1)]
+
+
 class ResultReport(Body):
     fence: Fence
     # A number, or several: how many is for the metric to say.
     outcomes: Outcomes
     beside: Annotated[dict[Text, Outcomes], Field(max_length=20)] = {}
     outputs: list[str]
+    envelope: Envelope
     environment: dict[str, Any] = {}
     seconds: Annotated[float, Field(ge=0, le=1e9, strict=False)] = 0.0
 

@@ -16,17 +16,26 @@ from hub.api.schemas import (
     Heartbeat,
     ResultReport,
     SuiteRegistration,
+    WorkerEnrolment,
     WorkerRegistered,
     WorkerRegistration,
 )
 from hub.auth.policy import Action, Principal
-from hub.domain import jobs
+from hub.domain import enrolling, jobs
 from hub.domain.jobs import SuiteDefinition
-from hub.domain.views.evaluations import Job
+from hub.domain.views.evaluations import Job, WorkerTokenView
 
 router = APIRouter(prefix="/api/v1/worker", tags=["Workers"])
 
 MayEvaluate = Annotated[Principal, Depends(Allowed(Action.EVALUATE))]
+
+
+@router.post("/enrol", status_code=201, response_model=WorkerTokenView, dependencies=[Depends(Allowed(Action.SIGN_IN))])
+def enrol(
+    request: Request, body: Annotated[WorkerEnrolment, Depends(JsonBody(WorkerEnrolment))], session: Writing
+) -> Response:
+    """From the code that an admin has made to the token of a worker with this key, once."""
+    return answer(request, enrolling.enrol(session, body.code, body.name, body.public_key), status=201)
 
 
 @router.post("/register", response_model=WorkerRegistered)
@@ -36,9 +45,9 @@ def register(
     body: Annotated[WorkerRegistration, Depends(JsonBody(WorkerRegistration, "table"))],
     session: Writing,
 ) -> Response:
-    """Name a worker and the suites it knows. A definition that is new here becomes the current one."""
+    """Name a worker, the key it signs with and the suites it knows. A definition that is new here becomes the current one."""
     known = [_definition(suite) for suite in body.suites]
-    worker_id = jobs.register_worker(session, principal, body.name, known)
+    worker_id = jobs.register_worker(session, principal, body.name, known, public_key=body.public_key)
     return answer(request, WorkerRegistered(worker_id=worker_id))
 
 
@@ -72,12 +81,13 @@ def result(
     body: Annotated[ResultReport, Depends(JsonBody(ResultReport, "table"))],
     parts: HubParts,
 ) -> None:
-    """Hand in what each item earned and what was answered to it."""
+    """Hand in what each item earned and what was answered to it, and what the worker has signed of that."""
     with parts.database.reading() as session:
-        measured = jobs.measured_by(session, job_id)
+        measured = jobs.measured_by(session, principal, job_id, body.fence)
     checked = jobs.check_result(
-        measured, body.outcomes, body.outputs, body.environment, body.seconds, beside=body.beside
-    )
+        measured, body.outcomes, body.outputs, body.environment, body.seconds,
+        envelope=body.envelope.model_dump(), beside=body.beside,
+    )  # fmt: skip
     kept = jobs.put_large_outputs(parts.objects, checked)
     with parts.database.writing() as session:
         jobs.finish_job(session, principal, job_id, body.fence, kept)

@@ -27,8 +27,12 @@ class TokenKind(StrEnum):
     BOOTSTRAP = "b"
 
 
-def mint(kind: TokenKind) -> str:
-    """A new token. Only its hash is to be kept."""
+# No token: what a worker changes into one, once.
+WORKER_CODE = "r"
+
+
+def mint(kind: str) -> str:
+    """A new token of a TokenKind, or a code for a worker. Only its hash is to be kept."""
     head = f"vh{kind}_" + "".join(secrets.choice(_BASE62) for _ in range(_RANDOM_DIGITS))
     return head + _checksum(head)
 

@@ -80,20 +80,27 @@ def migrate(*, data_dir: Path | None) -> None:
     help="A suite file, a folder of them, or a built-in suite; again for more. The built-in ones whose data is here unless said otherwise. [VERA_HUB_SUITES]",
 )  # fmt: skip
 @datasets_option
+@click.option(
+    "--code", envvar="VERA_HUB_WORKER_CODE",
+    help="What `vera-hub admin worker-code` has said, once: it brings this machine a token, which is kept. [VERA_HUB_WORKER_CODE]",
+)  # fmt: skip
 @click.pass_context
 def worker(
-    context: click.Context, /, *, data_dir: Path | None, name: str | None, suites: tuple[str, ...], datasets: Path | None
+    context: click.Context, /, *,
+    data_dir: Path | None, name: str | None, suites: tuple[str, ...], datasets: Path | None, code: str | None,
 ) -> None:  # fmt: skip
-    """Evaluate what waits at a hub, until Ctrl-C.
+    """Evaluate what waits at a hub, until Ctrl-C. Results are signed with this machine's key, worker.key.
 
-    The token is VERA_HUB_TOKEN, or the worker token in the folder of a hub on this machine.
+    The token is VERA_HUB_TOKEN, the one that a code has brought, or the worker token in the folder of a hub on
+    this machine.
     """
     from hub.cli.working import work
 
     token_file = _settings(data_dir=data_dir).worker_token_file
     suites = suites or tuple(each for each in os.environ.get("VERA_HUB_SUITES", "").split(os.pathsep) if each)
     config = context.obj.config
-    context.exit(work(name, config, token_file, is_own_hub=data_dir is not None, suites=suites, datasets=datasets))
+    is_own_hub = data_dir is not None
+    context.exit(work(name, config, token_file, is_own_hub=is_own_hub, suites=suites, datasets=datasets, code=code))
 
 
 @click.group()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -135,6 +136,59 @@ def recover(*, user: str | None, data_dir: Path | None, makes_admin: bool, ends_
         made = recovered(database, user, makes_admin=makes_admin, ends_tokens=ends_tokens)
     click.echo(f"{made.user} signs in with this until {made.expires_at:%H:%M} UTC, once:", err=True)
     click.echo(made.code)
+
+
+@admin.command(name="worker-code")
+@data_option
+@click.option("--user", help="Whose worker it is. The local account unless said otherwise. [VERA_HUB_USER]")
+def worker_code(*, data_dir: Path | None, user: str | None) -> None:
+    """Make a code with which one worker joins: `vera-hub worker --url URL --code CODE`."""
+    from hub.cli.serving import local_user
+    from hub.domain import accounts, enrolling
+
+    with _parts(data_dir) as (database, _), database.writing() as session:
+        account_id = accounts.ensure_user(session, user or local_user(_settings(data_dir=data_dir)))
+        code, expires_at = enrolling.offer_code(session, account_id)
+    click.echo(f"It is good for one worker, until {expires_at:%H:%M} UTC.", err=True)
+    click.echo(code)
+
+
+@admin.command()
+@data_option
+def workers(*, data_dir: Path | None) -> None:
+    """List the keys that workers sign with."""
+    from hub.domain import enrolling
+
+    with _parts(data_dir) as (database, _), database.reading() as session:
+        for key, results, seen in enrolling.keys(session):
+            state = f"revoked {key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else _seen(seen)
+            click.echo(f"{key.key_id}  {key.name}  {results} results  {state}")
+
+
+@admin.command(name="revoke-worker")
+@click.argument("worker", metavar="KEY|NAME")
+@data_option
+@click.option(
+    "--since", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
+    help="Take back what it has signed from then (UTC) on, and have it measured anew.",
+)  # fmt: skip
+def revoke_worker(*, worker: str, data_dir: Path | None, since: datetime | None) -> None:
+    """Shut a worker out: it takes no job and hands in no result, and what it holds goes back to the queue."""
+    from hub.domain import enrolling
+
+    with _parts(data_dir) as (database, _), database.writing() as session:
+        revoked = enrolling.revoke(session, worker, since=since.replace(tzinfo=UTC) if since else None)
+    for each in revoked.doubted:
+        click.echo(f"Taken back: {each}")
+    click.echo(
+        f"The worker {revoked.name} ({revoked.key_id}) is shut out. {revoked.leases} jobs went back to the queue, "
+        f"{len(revoked.doubted)} scores were taken back.",
+        err=True,
+    )
+
+
+def _seen(at: datetime | None) -> str:
+    return f"last heard of {at:%Y-%m-%d %H:%M}" if at else "never heard of"
 
 
 @admin.command(name="export")

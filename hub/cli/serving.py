@@ -98,7 +98,7 @@ def open_local_account(database: Database, settings: Settings) -> Secrets:
 
     An embedded hub always gives its worker a new one, which shuts out a worker that outlived an earlier run.
     """
-    user, token_file = settings.user or _system_user(), settings.worker_token_file
+    user, token_file = local_user(settings), settings.worker_token_file
     logins = [login.token for login in profile.read(profile.folder()).logins.values()]
     workers = [token_file.read_text().strip()] if token_file.exists() else []
     with database.writing() as session:
@@ -178,6 +178,11 @@ def _url(host: str, port: int) -> str:
     """How this machine reaches the hub."""
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104  # a comparison
     return f"http://{name}:{port}"
+
+
+def local_user(settings: Settings) -> str:
+    """The name of the account that is this machine's own."""
+    return settings.user or _system_user()
 
 
 def _system_user() -> str:

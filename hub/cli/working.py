@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,15 +23,22 @@ def work(
     is_own_hub: bool,
     suites: Sequence[str] = (),
     datasets: Path | None = None,
+    code: str | None = None,
 ) -> int:
     """Works until SIGTERM or Ctrl-C, and gives the exit status. `client` is the command line's configuration,
     `suites` and `datasets` are those of `hub.worker.main.main`.
 
-    Without VERA_HUB_TOKEN, the token is the one that the hub on this machine left in `token_file`. It goes
-    to another machine only when `is_own_hub` says that the file is that hub's.
+    Without VERA_HUB_TOKEN, the token is the one that `code` brings or an earlier code has brought, or the one that
+    the hub on this machine left in `token_file`. That goes to another machine only when `is_own_hub` says that
+    the file is that hub's.
     """
+    from hub.worker import keys
     from hub.worker.main import main
 
+    if code is not None:
+        return main(name, keys.enrol(client, code, name or platform.node()), suite_names=suites, datasets=datasets)
+    if "VERA_HUB_TOKEN" not in os.environ and (token := keys.token_for(client)):
+        return main(name, replace(client, token=token), suite_names=suites, datasets=datasets)
     may_use_file = is_own_hub or urlsplit(client.url).hostname in LOOPBACK_NAMES
     if "VERA_HUB_TOKEN" not in os.environ and may_use_file and token_file.is_file():
         client = replace(client, token=token_file.read_text().strip())

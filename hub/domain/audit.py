@@ -41,6 +41,7 @@ class Change(StrEnum):
     ALIAS_SET = "alias.set"
     ALIAS_REMOVED = "alias.removed"
     EVALUATION_CANCELLED = "evaluation.cancelled"
+    EVALUATION_DOUBTED = "evaluation.doubted"
     ADAPTER_OPENED = "adapter.opened"
     ADAPTER_TAKEN_BACK = "adapter.taken-back"
     ADAPTER_MOVED = "adapter.moved"
@@ -72,9 +73,11 @@ class Change(StrEnum):
     USER_ADMIN_CHANGED = "user.admin-changed"
     USER_DELETED = "user.deleted"
     BASE_REGISTERED = "base.registered"
+    WORKER_ENROLLED = "worker.enrolled"
+    WORKER_REVOKED = "worker.revoked"
 
 
-_OF_THE_HUB = ("user", "base")
+_OF_THE_HUB = ("user", "base", "worker")
 
 
 def record(
@@ -83,11 +86,13 @@ def record(
     change: Change,
     subject: str,
     facts: Mapping[str, Any] | None = None,
+    *,
+    actor: str | None = None,
 ) -> None:
     """Adds a change to the record, in the transaction that makes it, and enqueues what webhooks hear of it.
 
     `subject` is `acme`, `acme/topics` or `acme/topics@v3`, whose namespace keeps the event; of the hub's own changes
-    it is any text. Without a `principal` the subject acts (who signs in). `facts` are JSON without floats and hold no
+    it is any text. Without a `principal` the `actor` acts, or the subject (who signs in). `facts` are JSON without floats and hold no
     secrets. Come last: this holds the end of the namespace's chain until the transaction is over.
     """
     namespace, adapter = _place(subject)
@@ -97,7 +102,7 @@ def record(
         chain=chain.name,
         number=chain.length,
         at=db.now(session),
-        actor=principal.name if principal else namespace,
+        actor=principal.name if principal else actor or namespace,
         token_id=principal.token_id if principal else None,
         action=change.value,
         subject=subject,

@@ -22,8 +22,8 @@ from hub.db.queries import evaluations, suites
 from hub.db.queries.evaluations import Scored
 from hub.domain.audit import Change, record
 from hub.domain.catalog import find_version
-from hub.domain.shaping import evaluation_views, ref_of, suite_view
-from hub.domain.views.evaluations import Comparison, EvaluationView, SuiteView
+from hub.domain.shaping import evaluation_views, ref_of, signer_view, suite_view
+from hub.domain.views.evaluations import Comparison, EvaluationView, SignatureView, SuiteView
 from hub.errors import Conflict, Invalid, NotFound
 from hub.scoring.metrics import Outcome
 from hub.scoring.statistics import compare, method_of
@@ -75,6 +75,21 @@ def get_evaluation(session: Session, reader: Principal | None, evaluation_id: st
     if placed is None:
         raise _unknown(evaluation_id)
     return evaluation_views(session, [placed])[0]
+
+
+def signature_of(session: Session, reader: Principal | None, evaluation_id: str) -> SignatureView:
+    """What its worker has signed of an evaluation. Raises NotFound."""
+    view = get_evaluation(session, reader, evaluation_id)
+    signed = evaluations.signed(session, int(view.id))
+    if signed is None or signed.envelope is None or signed.worker_key is None:
+        why = "it was made before workers had keys" if view.state == "done" else f"it is {view.state}"
+        raise NotFound(f"The evaluation {view.id} of {view.ref} has no signature: {why}.", code="SIGNATURE_UNKNOWN")
+    return SignatureView(
+        evaluation=view.id,
+        envelope=json.loads(signed.envelope),
+        public_key=signed.worker_key.public_key,
+        signed_by=signer_view(signed.worker_key),
+    )
 
 
 def cancel_evaluation(session: Session, principal: Principal, evaluation_id: str) -> EvaluationView:

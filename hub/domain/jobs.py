@@ -6,6 +6,7 @@ worker took the job, changes nothing.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from hub.db import session as db
 from hub.db.models.evaluating import Evaluation, Suite, Worker
 from hub.db.queries import evaluations, listings, suites, workers
 from hub.db.queries.inserting import insert_new
-from hub.domain import blobs
+from hub.domain import blobs, enrolling
 from hub.domain.evaluations import canonical, canonical_digest, enqueue_for_suite, labels_key, pack, parse_id
 from hub.domain.shaping import metrics_beside, ref_of
 from hub.domain.views.evaluations import Job, JobBase
@@ -27,6 +28,10 @@ from hub.errors import Conflict, HubError, Invalid, NotFound
 from hub.scoring import metrics, statistics
 from hub.scoring.metrics import Outcome
 from hub.storage.blobs import BlobStore
+from vera import attestation
+from vera.attestation import Evaluated
+from vera.errors import SignatureError
+from vera.signing import PublicKey
 
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3
@@ -76,10 +81,13 @@ class SuiteDefinition:
 
 
 class Measured(NamedTuple):
-    """The metric that ranks, and those that stand beside it."""
+    """What a job asks of the worker that holds it: the metric that ranks, those that stand beside it, and the key and the
+    facts that its signature must be of."""
 
     metric: str
-    beside: tuple[str, ...] = ()
+    beside: tuple[str, ...]
+    key: PublicKey
+    about: Evaluated
 
 
 @dataclass(frozen=True)
@@ -93,14 +101,19 @@ class Result:
     outputs: bytes
     environment: Mapping[str, Any]
     seconds: float
+    envelope: str
     beside: Mapping[str, tuple[tuple[Outcome, ...], float, tuple[float, float]]] = field(default_factory=dict)
     outside: Mapping[str, datetime] = field(default_factory=dict)
 
 
-def register_worker(session: Session, principal: Principal, name: str, known: Sequence[SuiteDefinition]) -> str:
-    """The id of the worker that this token calls `name`. Definitions that are new here become current."""
-    at = db.now(session)
+def register_worker(
+    session: Session, principal: Principal, name: str, known: Sequence[SuiteDefinition], *, public_key: str
+) -> str:
+    """The id of the worker that this token calls `name`, which signs with this key. Definitions that are new here become
+    current. Raises Invalid for what is no key, and Forbidden for one that was revoked or is another worker's."""
+    at, key = db.now(session), enrolling.key_of(session, principal, name, public_key)
     worker = workers.ensure(session, principal.token_id, name, at=at)
+    worker.key_id = key.id
     worker.suite_ids = [_define_suite(session, suite, at).id for suite in known]
     worker.last_seen_at = at
     return str(worker.id)
@@ -118,12 +131,14 @@ def claim_job(
 
     `bases` are the fingerprints it can load; None is any.
 
-    Raises NotFound for a worker that this token did not register.
+    Raises NotFound for a worker that this token did not register, or whose key is not known, and Forbidden for one that
+    was shut out.
     """
     at = db.now(session)
     worker = workers.of_token(session, _worker_number(worker_id), principal.token_id)
-    if worker is None:
+    if worker is None or worker.key is None:
         raise _unknown_worker(worker_id)
+    enrolling.require_good(worker.key)
     workers.note_seen(session, worker.id, at=at, at_most_every=_NOTE_SEEN_EVERY)
     if bases != worker.bases:
         worker.bases = None if bases is None else list(bases)
@@ -153,10 +168,16 @@ def extend_lease(session: Session, principal: Principal, job_id: str, fence: int
         workers.note_seen(session, job.worker_id, at=at, at_most_every=_NOTE_SEEN_EVERY)
 
 
-def measured_by(session: Session, job_id: str) -> Measured:
-    """What the job's suite measures. Raises NotFound."""
-    suite = _find(session, job_id).suite
-    return Measured(suite.metric, metrics_beside(suite))
+def measured_by(session: Session, principal: Principal, job_id: str, fence: int) -> Measured:
+    """What the job asks of this worker. Raises NotFound, Conflict when it is no longer this worker's, and Forbidden for a
+    worker that was shut out."""
+    job = _find(session, job_id)
+    worker = workers.of_token(session, job.worker_id or 0, principal.token_id)
+    if job.state != "running" or job.fence != fence or worker is None or worker.key is None:
+        raise _refusal(job, fence)
+    enrolling.require_good(worker.key)
+    key = PublicKey.parse(worker.key.public_key)
+    return Measured(job.suite.metric, metrics_beside(job.suite), key, _unanswered(job))
 
 
 def check_result(
@@ -166,10 +187,12 @@ def check_result(
     environment: Mapping[str, Any],
     seconds: float,
     *,
+    envelope: Mapping[str, Any],
     beside: Mapping[str, Sequence[Outcome]] | None = None,
 ) -> Result:
     """The result that these are, with its scores. It may take a second: no transaction should be open. `beside` are the
-    outcomes of the metrics beside the one that ranks, as far as they were computed. Raises Invalid."""
+    outcomes of the metrics beside the one that ranks, as far as they were computed. `envelope` is what the worker has
+    signed of it. Raises Invalid."""
     if unknown := sorted(set(beside or {}) - set(measured.beside)):
         raise _bad_result(f"its suite does not measure {', '.join(unknown)[:200]}")
     for each in (outcomes, *(beside or {}).values()):
@@ -179,7 +202,17 @@ def check_result(
         raise _bad_result(f"its environment takes more than {_MAX_ENVIRONMENT:,} bytes")
     score, interval = _scored(measured.metric, outcomes)
     found = {metric: (tuple(each), *_scored(metric, each)) for metric, each in (beside or {}).items()}
-    return Result(tuple(outcomes), score, interval, pack(list(outputs)), environment, seconds, found)
+    evaluated = replace(
+        measured.about,
+        outcomes={measured.metric: outcomes, **(beside or {})},
+        scores={measured.metric: score, **{metric: each[1] for metric, each in found.items()}},
+        outputs=outputs,
+        environment=environment,
+        seconds=seconds,
+    )
+    _require_signed(envelope, measured.key, evaluated)
+    signed = json.dumps(envelope, separators=(",", ":"))
+    return Result(tuple(outcomes), score, interval, pack(list(outputs)), environment, seconds, signed, found)
 
 
 def put_large_outputs(objects: BlobStore | None, result: Result) -> Result:
@@ -209,6 +242,8 @@ def finish_job(session: Session, principal: Principal, job_id: str, fence: int, 
         outputs_sha256=blobs.record(session, result.outputs, result.outside),
         environment=dict(result.environment),
         seconds=result.seconds,
+        envelope=result.envelope,
+        worker_key_id=_key_id_of(session, job),
         reason=None,
         finished_at=at,
         lease_expires_at=None,
@@ -236,6 +271,38 @@ def _scored(metric: str, outcomes: Sequence[Outcome]) -> tuple[float, tuple[floa
         return metrics.score(metric, outcomes), statistics.interval(metric, outcomes)
     except ValueError as error:
         raise _bad_result(f"of {metric}: {error}".removesuffix(".")) from error
+
+
+def _unanswered(job: Evaluation) -> Evaluated:
+    """What a signed statement about this job must say, without the result."""
+    version = job.version
+    return Evaluated(
+        job=str(job.id),
+        fence=job.fence,
+        ref=ref_of(version),
+        version_digest=version.digest,
+        weights_digest=version.weights_digest,
+        spec=job.spec,
+        spec_digest=job.spec_digest,
+        outcomes={},
+        scores={},
+        outputs=(),
+        environment={},
+        seconds=0.0,
+    )
+
+
+def _require_signed(envelope: Mapping[str, Any], key: PublicKey, evaluated: Evaluated) -> None:
+    """Raises Invalid unless this worker has signed that very result."""
+    try:
+        attestation.check_says(attestation.check(envelope, key), evaluated)
+    except SignatureError as error:
+        raise Invalid(str(error), code=error.code, **error.facts) from error
+
+
+def _key_id_of(session: Session, job: Evaluation) -> int | None:
+    worker = workers.by_id(session, job.worker_id) if job.worker_id is not None else None
+    return worker.key_id if worker is not None else None
 
 
 def _define_suite(session: Session, suite: SuiteDefinition, at: datetime) -> Suite:
@@ -289,6 +356,7 @@ def _job(session: Session, evaluation_id: int) -> Job:
         fence=evaluation.fence,
         ref=ref_of(version),
         version_digest=version.digest,
+        weights_digest=version.weights_digest,
         commit=version.commit,
         suite=evaluation.suite.name,
         spec=evaluation.spec,

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from hub.db import session as db
 from hub.db.models.adapters import Adapter
-from hub.db.models.evaluating import Evaluation, Suite, Worker
+from hub.db.models.evaluating import Evaluation, Suite, Worker, WorkerKey
 from hub.db.models.versions import Version
 from hub.db.queries import evaluations, workers
 from hub.db.queries.aliases import Pointing
@@ -18,7 +18,7 @@ from hub.db.queries.bases import CountedBase
 from hub.db.queries.evaluations import Placed
 from hub.domain.views.adapters import AdapterView
 from hub.domain.views.bases import BaseName, BaseView, TaskView
-from hub.domain.views.evaluations import EvaluationView, ScoreBeside, SuiteView
+from hub.domain.views.evaluations import EvaluationView, ScoreBeside, SignerView, SuiteView
 from hub.domain.views.versions import AliasView, DeprecationView, SourceView, VersionSummary
 
 # A worker polls every few seconds; one that was silent for this long is not there.
@@ -178,7 +178,12 @@ def _evaluation_view(
         seconds=evaluation.seconds,
         estimate_seconds=None if pace is None else _estimate(evaluation, at, there, pace, position),
         worker_seen_at=evaluation.worker.last_seen_at if evaluation.worker else None,
+        signed_by=signer_view(evaluation.worker_key) if evaluation.worker_key else None,
     )
+
+
+def signer_view(key: WorkerKey) -> SignerView:
+    return SignerView(key_id=key.key_id, name=key.name, revoked_at=key.revoked_at)
 
 
 def metrics_beside(suite: Suite) -> tuple[str, ...]:

@@ -15,23 +15,27 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from hub.worker import suites
+from hub.scoring import metrics
+from hub.worker import keys, suites
 from hub.worker.runner import ChildDied, JobRefused, Runner
 from hub.worker.suites import BATCH_SIZE, Results, Suite
 from sdk import bases
 from sdk.client import Hub
 from sdk.config import Config
-from sdk.errors import HubError, LeaseLost, Unauthorized, Unavailable
+from sdk.errors import Forbidden, HubError, LeaseLost, Unauthorized, Unavailable
 from sdk.fetching import fetch, with_pair
 from sdk.models.evaluations import Job
-from vera import archive
-from vera.errors import VeraError
+from vera import archive, attestation
+from vera.attestation import Evaluated
+from vera.errors import ArchiveError, VeraError
 from vera.ref import AdapterRef
+from vera.signing import SigningKey
 
 HEARTBEAT_S = 15.0
 # Jobs that are taken along with one of their suite. Another worker finds the rest.
@@ -62,6 +66,11 @@ class Worker:
     job_limit_s: float = JOB_LIMIT_S
     most_together: int = MOST_TOGETHER
 
+    @cached_property
+    def key(self) -> SigningKey:
+        """What this machine's workers sign their results with."""
+        return keys.key_in(self.hub.config.folder)
+
     def run(self) -> None:
         try:
             worker_id = self._register()
@@ -74,19 +83,19 @@ class Worker:
         declarations = [suite.declaration() for suite in self.suites.values()]
         while not self.stopping.is_set():
             try:
-                worker_id = self.hub.register_worker(self.name, declarations)
+                worker_id = self.hub.register_worker(self.name, declarations, public_key=str(self.key.public))
             except Unavailable as error:
                 _log.warning("hub_away", detail=str(error))
                 self.stopping.wait(AWAY_S)
             else:
-                _log.info("registered", worker=worker_id, suites=sorted(self.suites))
+                _log.info("registered", worker=worker_id, key=self.key.public.id, suites=sorted(self.suites))
                 return worker_id
         return None
 
     def _turn(self, worker_id: str) -> None:
         try:
             job = self.hub.claim_job(worker_id, sorted(self.suites), bases=bases.fingerprints_here(self.hub.config))
-        except Unauthorized:
+        except (Unauthorized, Forbidden):
             raise
         except HubError as error:
             _log.warning("claim_failed", code=error.code, detail=str(error))
@@ -147,9 +156,27 @@ class Worker:
             return
         self.hub.submit_result(
             job, outcomes=reply.outcomes, beside=reply.beside, outputs=reply.outputs, environment=reply.environment,
-            seconds=seconds,
+            seconds=seconds, envelope=self._signed(job, reply, seconds),
         )  # fmt: skip
         _log.info("job_done", job=job.id, seconds=round(seconds, 2))
+
+    def _signed(self, job: Job, found: Results, seconds: float) -> dict[str, Any]:
+        outcomes = {self.suites[job.suite].stated.metric: found.outcomes, **found.beside}
+        evaluated = Evaluated(
+            job=job.id,
+            fence=job.fence,
+            ref=job.ref,
+            version_digest=job.version_digest,
+            weights_digest=job.weights_digest,
+            spec=job.spec,
+            spec_digest=job.spec_digest,
+            outcomes=outcomes,
+            scores={metric: metrics.score(metric, each) for metric, each in outcomes.items()},
+            outputs=found.outputs,
+            environment=found.environment,
+            seconds=seconds,
+        )
+        return attestation.signed(evaluated, self.key)
 
     def _evaluate(self, jobs: Sequence[Job]) -> list[Reply]:
         """What became of each. A group that the child did not survive is tried again one by one: one of it may be why."""
@@ -192,7 +219,9 @@ class Worker:
         ref = AdapterRef.parse(job.ref)
         version = AdapterRef(ref.namespace, ref.name, digest=job.version_digest)
         try:
-            archive.write_folder(with_pair(fetch(version, hub=self.hub), hub=self.hub).archive, folder)
+            fetched = with_pair(fetch(version, hub=self.hub), hub=self.hub).archive
+            _require_weights(job, f"sha256:{fetched.manifest.weights.sha256}")
+            archive.write_folder(fetched, folder)
         except (HubError, VeraError) as error:
             return error
         return folder
@@ -237,6 +266,17 @@ class Worker:
             lost.add(job.id)
         except HubError as error:  # away for a moment: the lease outlasts several beats
             _log.warning("heartbeat_failed", job=job.id, code=error.code)
+
+
+def _require_weights(job: Job, got: str) -> None:
+    """What is signed is what was evaluated, and not what the hub calls it."""
+    if job.weights_digest != got:
+        raise ArchiveError(
+            f"{job.ref} has the weights {got}, and the hub's job is about {job.weights_digest}: nothing is evaluated.",
+            code="DIGEST_MISMATCH",
+            expected=job.weights_digest,
+            got=got,
+        )
 
 
 def main(

@@ -44,9 +44,15 @@ class Evaluated(HubError):
 
 
 class EvalCommand(click.Command):
-    """A command whose exit status 1 says that a gate failed, and nothing else."""
+    """A command whose exit status 1 says that a gate failed, and nothing else. `eval verify …` is another one: no
+    reference is a bare word."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        given = args[1] if len(args) > 1 else kwargs["args"]
+        if given[:1] == ["verify"]:
+            from sdk.cli.signatures import verify
+
+            return verify.make_context("verify", given[1:], **{k: v for k, v in kwargs.items() if k != "args"})
         try:
             return super().make_context(*args, **kwargs)
         except click.UsageError as error:
@@ -125,7 +131,7 @@ def evaluate(
     """Evaluate an adapter on a suite and, if asked, gate on the result.
 
     The same version on the same suite is evaluated once: asking again costs nothing. An incumbent
-    without a result is evaluated too, and means the version it is now.
+    without a result is evaluated too, and means the version it is now. `vera-hub eval verify ID` checks who has signed a score.
 
     \b
     Exit status: 0 pass, 1 a gate failed, 2 inconclusive under --strict,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sdk.client.addresses import segment, suite_path
 from sdk.client.wire import Wire
-from sdk.models.evaluations import Comparison, Evaluation, Leaderboard, Suite
+from sdk.models.evaluations import Comparison, Evaluation, Leaderboard, Signature, Suite
 
 
 class Evaluations(Wire):
@@ -25,6 +25,10 @@ class Evaluations(Wire):
 
     def get_evaluation(self, evaluation_id: str) -> Evaluation:
         return Evaluation.from_json(self._get(f"/api/v1/evaluations/{segment(evaluation_id)}").json())
+
+    def get_signature(self, evaluation_id: str) -> Signature:
+        """What its worker has signed of an evaluation. Raises NotFound where there is no signature."""
+        return Signature.from_json(self._get(f"/api/v1/evaluations/{segment(evaluation_id)}/signature").json())
 
     def cancel_evaluation(self, evaluation_id: str) -> Evaluation:
         """Ends an evaluation that waits or runs; twice is once. Raises Conflict when it has its score already."""

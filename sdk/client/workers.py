@@ -7,15 +7,20 @@ from http import HTTPStatus
 
 from sdk.client.addresses import segment
 from sdk.client.wire import Wire
-from sdk.models.evaluations import Job, WorkerId
+from sdk.models.evaluations import Job, WorkerId, WorkerToken
 
 
 class Workers(Wire):
     """What a worker asks of a hub."""
 
-    def register_worker(self, name: str, suites: Sequence[Mapping[str, object]]) -> str:
-        """The id of this worker, which offers `suites`."""
-        body = {"name": name, "suites": list(suites)}
+    def enrol_worker(self, code: str, name: str, *, public_key: str) -> str:
+        """The token that a code brings a worker with this key (base64), once."""
+        body = {"code": code, "name": name, "public_key": public_key}
+        return WorkerToken.from_json(self._post_unrepeated("/api/v1/worker/enrol", body).json()).token
+
+    def register_worker(self, name: str, suites: Sequence[Mapping[str, object]], *, public_key: str) -> str:
+        """The id of this worker, which offers `suites` and signs with the key of this public one (base64)."""
+        body = {"name": name, "suites": list(suites), "public_key": public_key}
         return WorkerId.from_json(self._post("/api/v1/worker/register", body, is_idempotent=True).json()).worker_id
 
     def claim_job(self, worker_id: str, suites: Sequence[str], *, bases: Sequence[str] | None = None) -> Job | None:
@@ -42,10 +47,11 @@ class Workers(Wire):
         outputs: Sequence[str],
         environment: Mapping[str, object],
         seconds: float,
+        envelope: Mapping[str, object],
         beside: Mapping[str, Sequence[float | Sequence[float]]] | None = None,
     ) -> None:
-        """Hands in the outcome (`docs/evaluation.md`) and the output of every item. `beside` are the outcomes of the
-        metrics that stand beside the one that ranks.
+        """Hands in the outcome (`docs/evaluation.md`) and the output of every item, and what the worker has signed of
+        that. `beside` are the outcomes of the metrics that stand beside the one that ranks.
 
         Raises LeaseLost when the job is no longer this worker's, or is done already: it may be by
         an answer of ours that got lost.
@@ -56,6 +62,7 @@ class Workers(Wire):
             "outputs": list(outputs),
             "environment": dict(environment),
             "seconds": seconds,
+            "envelope": dict(envelope),
         }
         if beside:
             body["beside"] = dict(beside)

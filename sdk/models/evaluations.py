@@ -19,6 +19,25 @@ class ScoreBeside(Answer):
 
 
 @dataclass(frozen=True)
+class Signer(Answer):
+    """Whose signature a result has. `revoked_at` says that the worker was shut out since."""
+
+    key_id: str
+    name: str
+    revoked_at: str | None
+
+
+@dataclass(frozen=True)
+class Signature(Answer):
+    """What a worker has signed of an evaluation, a DSSE envelope, and the public key as the hub knows it."""
+
+    evaluation: str
+    envelope: Mapping[str, Any]
+    public_key: str
+    signed_by: Signer
+
+
+@dataclass(frozen=True)
 class Evaluation(Answer):
     """One version on one suite. `state` is waiting, running, done or failed; `estimate_seconds` says in how long it may
     be done, where that can be known. `beside` has the scores of the suite's other metrics, None for one that the worker
@@ -46,6 +65,7 @@ class Evaluation(Answer):
     seconds: float | None = None
     estimate_seconds: float | None = None
     worker_seen_at: str | None = None
+    signed_by: Signer | None = None
 
     @property
     def is_over(self) -> bool:
@@ -116,6 +136,15 @@ class WorkerId(Answer):
 
 
 @dataclass(frozen=True)
+class WorkerToken(Answer):
+    """What a code has brought."""
+
+    token: str = field(repr=False)
+    key_id: str
+    expires_at: str
+
+
+@dataclass(frozen=True)
 class JobBase(BaseName):
     revision: str | None
 
@@ -128,6 +157,7 @@ class Job(Answer):
     fence: int
     ref: str
     version_digest: str
+    weights_digest: str
     commit: str
     suite: str
     spec: Mapping[str, Any]

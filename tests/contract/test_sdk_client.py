@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from sdk.pushing import push_archive
 from tests.builders import BASE_NAME, LABELS, flip_byte, make_archive, make_base, make_suite, spoil
 from tests.contract.replicas import Replicas, replicas
 from tests.hub.postgres import empty
+from tests.signing import PUBLIC_KEY, signed
 from vera import archive as archives
 from vera.manifest import WEIGHTS_FILE
 from vera.ref import AdapterRef
@@ -245,13 +246,14 @@ def evaluate(hub: Hub, worker: Hub, worker_id: str, outcomes: list[int]) -> Eval
     assert job is not None
     worker.heartbeat(job)
     outputs = [LABELS[outcome] for outcome in outcomes]
-    worker.submit_result(job, outcomes=outcomes, outputs=outputs, environment={"torch": "2"}, seconds=1.5)
+    result = {"outcomes": outcomes, "outputs": outputs, "environment": {"torch": "2"}, "seconds": 1.5}
+    worker.submit_result(job, **result, envelope=signed(asdict(job), **result))
     (done,) = [e for e in hub.resolve_version(AdapterRef.parse(job.ref)).evaluations if e.suite == SUITE]
     return done
 
 
 def test_a_version_is_evaluated_compared_and_ranked(hub: Hub, worker: Hub, side: Side) -> None:
-    worker_id = worker.register_worker("w", [make_suite(SUITE, items=8)])
+    worker_id = worker.register_worker("w", [make_suite(SUITE, items=8)], public_key=PUBLIC_KEY)
     for archive in (FIRST, SECOND):
         push_archive(hub, archive, ADAPTER)
 
@@ -272,7 +274,7 @@ def test_a_version_is_evaluated_compared_and_ranked(hub: Hub, worker: Hub, side:
 
 def test_suites_are_what_workers_offer(hub: Hub, worker: Hub) -> None:
     assert list(hub.list_suites()) == []
-    worker.register_worker("w", [make_suite(SUITE), make_suite("demo/other", labels=("x", "y"))])
+    worker.register_worker("w", [make_suite(SUITE), make_suite("demo/other", labels=("x", "y"))], public_key=PUBLIC_KEY)
 
     assert {suite.name for suite in hub.list_suites()} == {SUITE, "demo/other"}
     assert hub.get_suite(SUITE).labels == LABELS
@@ -287,7 +289,7 @@ def test_suites_are_what_workers_offer(hub: Hub, worker: Hub) -> None:
 
 
 def claim(worker: Hub, hub: Hub) -> Job:
-    worker_id = worker.register_worker("w", [make_suite(SUITE, items=2)])
+    worker_id = worker.register_worker("w", [make_suite(SUITE, items=2)], public_key=PUBLIC_KEY)
     push_archive(hub, FIRST, ADAPTER)
     job = worker.claim_job(worker_id, [SUITE], bases=[make_base().value])
     assert job is not None
@@ -303,7 +305,7 @@ def test_a_job_says_what_to_evaluate(hub: Hub, worker: Hub) -> None:
 
 
 def test_a_worker_is_only_given_jobs_on_bases_it_has(hub: Hub, worker: Hub) -> None:
-    worker_id = worker.register_worker("w", [make_suite(SUITE, items=2)])
+    worker_id = worker.register_worker("w", [make_suite(SUITE, items=2)], public_key=PUBLIC_KEY)
     push_archive(hub, FIRST, ADAPTER)
 
     assert worker.claim_job(worker_id, [SUITE], bases=[make_base(salt="other").value]) is None
@@ -313,6 +315,7 @@ def test_a_worker_is_only_given_jobs_on_bases_it_has(hub: Hub, worker: Hub) -> N
 def test_a_result_with_the_wrong_fence_or_twice_is_a_lost_lease(hub: Hub, worker: Hub) -> None:
     job = claim(worker, hub)
     result = {"outcomes": [1, 0], "outputs": ["a", "b"], "environment": {}, "seconds": 0.1}
+    result["envelope"] = signed(asdict(job), **result)
 
     with pytest.raises(LeaseLost):
         worker.submit_result(replace(job, fence=job.fence + 1), **result)
@@ -332,7 +335,7 @@ def test_a_failure_without_hope_ends_the_job_with_its_reason(hub: Hub, worker: H
 
 
 def test_a_version_that_is_not_scored_cannot_be_compared(hub: Hub, worker: Hub) -> None:
-    worker.register_worker("w", [make_suite(SUITE, items=2)])
+    worker.register_worker("w", [make_suite(SUITE, items=2)], public_key=PUBLIC_KEY)
     push_archive(hub, FIRST, ADAPTER)
     push_archive(hub, archives.relabel(FIRST, "# Other\n"), ADAPTER)
     first, second = (hub.request_evaluation(f"demo/a@v{number}", SUITE) for number in (1, 2))

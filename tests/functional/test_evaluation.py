@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ import pytest
 from sdk.client import Hub
 from sdk.config import Config
 from tests.builders import make_suite
-from tests.functional.machines import COMMAND_TIMEOUT_S, Machine, RunningHub
+from tests.functional.machines import COMMAND_TIMEOUT_S, Machine, RunningHub, make_machine
+from tests.signing import PUBLIC_KEY, signed
+from vera.signing import SigningKey
 
 SUITE = "demo/gate"
 ITEMS = 200
@@ -25,7 +29,9 @@ class Worker:
     def __init__(self, hub: RunningHub, folder: Path) -> None:
         config = Config(hub.url, folder, folder, hub.worker_token)
         self.hub = Hub(config)
-        self.id = self.hub.register_worker("test", [make_suite(SUITE, items=ITEMS, labels=LABELS)])
+        self.id = self.hub.register_worker(
+            "test", [make_suite(SUITE, items=ITEMS, labels=LABELS)], public_key=PUBLIC_KEY
+        )
 
     def work(self, right_by_ref: dict[str, int]) -> None:
         """Does every job that waits."""
@@ -33,7 +39,8 @@ class Worker:
             right = right_by_ref[job.ref]
             outcomes = [1] * right + [0] * (ITEMS - right)
             outputs = [LABELS[outcome] for outcome in outcomes]
-            self.hub.submit_result(job, outcomes=outcomes, outputs=outputs, environment={}, seconds=1.0)
+            result = {"outcomes": outcomes, "outputs": outputs, "environment": {}, "seconds": 1.0}
+            self.hub.submit_result(job, **result, envelope=signed(asdict(job), **result))
 
 
 @pytest.fixture
@@ -156,3 +163,60 @@ def test_a_suite_nobody_knows_is_usage(machine: Machine, adapter: Callable[..., 
 
     assert done.status == 4
     assert "demo/unknown" in done.err
+
+
+def test_a_score_is_checked_with_the_key_of_its_worker(
+    machine: Machine, hub: RunningHub, adapter: Callable[..., Path], worker: Worker, tmp_path: Path
+) -> None:
+    machine.run("push", adapter("signed", labels=LABELS))
+    worker.work({"demo/signed@v1": 150})
+    done = json.loads(machine.run("eval", "demo/signed@v1", "--suite", SUITE, "--json").out)["evaluation"]
+    right, wrong, kept = tmp_path / "worker.pub", tmp_path / "other.pub", tmp_path / "envelope.json"
+    right.write_text(f"{PUBLIC_KEY}\n")
+    wrong.write_text(f"{SigningKey(bytes(range(1, 33))).public}\n")
+
+    by_hub = machine.run("eval", "verify", done["id"])
+    by_key = machine.run("eval", "verify", done["id"], "--key", right, "--save", kept)
+    by_other = machine.run("eval", "verify", done["id"], "--key", wrong)
+    offline = machine.run("eval", "verify", kept, "--key", right, "--json", VERA_HUB_URL="http://127.0.0.1:9")
+
+    assert (by_hub.status, by_key.status, by_other.status, offline.status) == (0, 0, 1, 0), by_key.err
+    assert "demo/signed@v1 on demo/gate: accuracy 0.7500, of 200 items" in by_key.out
+    assert f"is the one that {hub.url} gives" in by_hub.err
+    assert "is not signed by the key" in by_other.err
+    assert json.loads(offline.out)["predicate"]["scores"] == {"accuracy": 0.75}
+    altered = json.loads(kept.read_text())
+    altered["payload"] = altered["payload"][:-8] + "fX19fX0="
+    kept.write_text(json.dumps(altered))
+    assert machine.run("eval", "verify", kept, "--key", right).status == 1
+    assert machine.run("eval", "verify", kept).status == 2
+
+
+def test_a_worker_joins_with_a_code_and_is_shut_out(hub: RunningHub, tmp_path: Path) -> None:
+    code = Machine(tmp_path).run("admin", "worker-code", "--data", hub.data, "--user", "demo").out.strip()
+    elsewhere = make_machine(tmp_path / "elsewhere", VERA_HUB_URL=hub.url)
+    arguments = ("worker", "--name", "elsewhere", "--suite", "demo/topics")
+
+    with elsewhere.running(*arguments, "--code", code) as joined:
+        said = _until(joined, "registered")
+    with elsewhere.running(*arguments) as again:
+        assert json.loads(_until(again, "registered"))["key"] == json.loads(said)["key"]
+    assert "was used already" in elsewhere.run(*arguments, "--code", code).err
+    key = (elsewhere.folder / "config" / "worker.key").stat()
+    assert key.st_mode & 0o777 == 0o600
+
+    shut_out = Machine(tmp_path).run("admin", "revoke-worker", "elsewhere", "--data", hub.data)
+    refused = elsewhere.run(*arguments)
+
+    assert (shut_out.status, refused.status) == (0, 1), refused.err
+    assert "TOKEN_INVALID" in refused.err
+
+
+def _until(process: subprocess.Popen[str], event: str) -> str:
+    """The line of the log that says `event`."""
+    assert process.stderr is not None
+    line = ""
+    while f'"{event}"' not in line:
+        line = process.stderr.readline()
+        assert line, event
+    return line

@@ -24,6 +24,7 @@ from hub.db.session import Database
 from hub.domain import accounts
 from hub.settings import Settings
 from tests.builders import BASE_NAME, make_base, make_suite
+from tests.signing import PUBLIC_KEY, signed
 from vera.archive import Archive
 from vera.fingerprint import BaseFingerprint
 
@@ -101,9 +102,10 @@ class Hub:
     def worker(self, *suites: Mapping[str, object], name: str = "w") -> Worker:
         """A registered worker that knows these suites (`demo/topics` when none is given)."""
         headers, known = self.headers("worker-host", TokenKind.WORKER), suites or (make_suite(),)
-        answer = self.post("/worker/register", {"name": name, "suites": known}, headers)
+        answer = self.post("/worker/register", {"name": name, "suites": known, "public_key": PUBLIC_KEY}, headers)
         assert answer.status_code == 200, answer.text
-        return Worker(self, headers, answer.json()["worker_id"], tuple(str(suite["name"]) for suite in known))
+        measured = {str(suite["name"]): str(suite["metric"]) for suite in known}
+        return Worker(self, headers, answer.json()["worker_id"], measured)
 
     def let_leases_run_out(self) -> None:
         """What a minute of silence does."""
@@ -132,7 +134,7 @@ class Worker:
     hub: Hub
     headers: Mapping[str, str]
     id: str
-    suites: tuple[str, ...]
+    suites: Mapping[str, str]  # with the metric of each
 
     def claim(self, bases: Sequence[str] | None = None) -> dict[str, Any] | None:
         body = {"worker_id": self.id, "suites": list(self.suites), "bases": bases}
@@ -151,15 +153,17 @@ class Worker:
     def finish(
         self, job: Mapping[str, Any], outcomes: Sequence[object] = (1, 1, 1, 1, 0, 0, 0, 0), **also: object
     ) -> Response:
-        return self._report(
-            job,
-            "result",
-            outcomes=list(outcomes),
-            outputs=["a" if outcome else "b" for outcome in outcomes],
-            environment={"device": "cpu"},
-            seconds=0.5,
+        outputs = ["a" if outcome else "b" for outcome in outcomes]
+        result = {
+            "outcomes": list(outcomes),
+            "outputs": outputs,
+            "environment": {"device": "cpu"},
+            "seconds": 0.5,
             **also,
-        )
+        }
+        if "envelope" not in result:
+            result["envelope"] = signed(job, metric=self.suites[job["suite"]], **result)
+        return self._report(job, "result", **result)
 
     def fail(self, job: Mapping[str, Any], *, retryable: bool) -> Response:
         return self._report(job, "failure", code="BASE_UNAVAILABLE", detail="No such base here.", retryable=retryable)

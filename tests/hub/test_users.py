@@ -17,6 +17,7 @@ from hub.domain import accounts, users
 from hub.errors import TooMany
 from hub.settings import Settings
 from tests.hub.harness import Hub, code_of
+from tests.signing import PUBLIC_KEY
 
 PASSWORD = "correct horse battery"
 
@@ -189,7 +190,8 @@ def test_an_admin_makes_the_token_of_a_worker(sqlite_hub: Hub, admin: dict[str, 
     token = sqlite_hub.post("/tokens", {"name": "bench", "for_worker": True}, admin).json()
 
     assert token["token"].startswith("vhw_")
-    registered = sqlite_hub.post("/worker/register", {"name": "w", "suites": []}, bearer(token["token"]))
+    body = {"name": "w", "suites": [], "public_key": PUBLIC_KEY}
+    registered = sqlite_hub.post("/worker/register", body, bearer(token["token"]))
     assert registered.status_code == 200
 
 

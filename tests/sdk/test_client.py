@@ -21,7 +21,19 @@ from vera.ref import AdapterRef
 
 ADAPTER = AdapterRef("demo", "a")
 WHOAMI = b'{"name": "demo", "kind": "user", "scopes": []}'
-JOB = Job("01J", 3, "demo/a@v1", "sha256:0", "c" * 40, "demo/topics", {}, "sha256:1", JobBase("b", "vbf1:0", None), 60)
+JOB = Job(
+    "01J",
+    3,
+    "demo/a@v1",
+    "sha256:0",
+    "sha256:2",
+    "c" * 40,
+    "demo/topics",
+    {},
+    "sha256:1",
+    JobBase("b", "vbf1:0", None),
+    60,
+)
 
 
 # -- What comes back as which error ---------------------------------------------------------------
@@ -344,10 +356,12 @@ def test_a_lost_lease_is_told_apart_from_other_conflicts(fake: FakeHub, hub: Hub
 
     with pytest.raises(LeaseLost):
         hub.heartbeat(JOB)
-    hub.submit_result(JOB, outcomes=[1, 0], outputs=["a", "b"], environment={"torch": "2"}, seconds=1.5)
+    result = {"outcomes": [1, 0], "outputs": ["a", "b"], "environment": {"torch": "2"}, "seconds": 1.5}
+    hub.submit_result(JOB, **result, envelope={"payload": "e30="})
 
     assert fake.requests[1].content == (
-        b'{"fence":3,"outcomes":[1,0],"outputs":["a","b"],"environment":{"torch":"2"},"seconds":1.5}'
+        b'{"fence":3,"outcomes":[1,0],"outputs":["a","b"],"environment":{"torch":"2"},"seconds":1.5,'
+        b'"envelope":{"payload":"e30="}}'
     )
 
 

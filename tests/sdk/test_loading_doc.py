@@ -11,7 +11,7 @@ PAGE = (ROOT / "docs" / "loading.md").read_text()
 
 # What no load goes through; a new module is on the way until it is named here.
 ELSEWHERE = {
-    "sdk": {"exporting", "housekeeping", "provenance", "pushing"},
+    "sdk": {"exporting", "housekeeping", "provenance", "pushing", "signatures"},
     "sdk/client": set(),
     "vera": {"adapter_difference", "attestation", "gating", "metrics", "peft_checkpoint", "peft_import", "signing"},
     "vera/nn": {"card", "experiment", "exporting", "packaging", "peft_form"},

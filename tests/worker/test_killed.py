@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from hub.worker.keys import key_in
 from hub.worker.main import Worker
 from hub.worker.suites import Suite
 from sdk import bases
@@ -29,6 +30,7 @@ from sdk.errors import LeaseLost
 from sdk.models.evaluations import Evaluation, Job
 from sdk.pushing import push_archive
 from tests.hub.processes import Server, serving
+from tests.signing import signed
 from tests.tiny_adapters import make_tiny
 from tests.worker.mortal import HEARTBEAT_S, STEPS, Answering
 from tests.worker.suite_files import write_suite
@@ -109,7 +111,7 @@ def field(tmp_path: Path, tiny_folder: Path) -> Iterator[Field]:
         with Hub(user) as hub:
             hub.register_base("tests/tiny-bert", base.to_rows())
             with Hub(config) as worker:
-                worker.register_worker("first", [suite.declaration()])
+                worker.register_worker("first", [suite.declaration()], public_key=str(key_in(config.folder).public))
             yield Field(server, hub, config, suite, tmp_path, base)
 
 
@@ -134,8 +136,10 @@ def test_a_worker_killed_at_any_step_leaves_a_job_that_ends_once(field: Field) -
         else:
             assert done.attempts == 1, step
         if had is not None:
+            result = {"outcomes": [1, 1], "outputs": ["cat", "dog"], "environment": {}, "seconds": 1.0}
+            envelope = signed(asdict(had), **result, key=key_in(field.config.folder))
             with Hub(field.config) as late, pytest.raises(LeaseLost):
-                late.submit_result(had, outcomes=[1, 1], outputs=["cat", "dog"], environment={}, seconds=1.0)
+                late.submit_result(had, **result, envelope=envelope)
             assert field.user.get_evaluation(asked.id) == done, step
     print(f"{KILLS} kills; taken over after {max(waits):.2f} s at most, of a lease of {LEASE_S} s")
     assert len(field.user.leaderboard(field.suite.name).rows) == KILLS

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 
 from hub.app import create_app
 from hub.auth.tokens import TokenKind
-from hub.db import models as db
+from hub.db.models.evaluating import Evaluation as StoredEvaluation
 from hub.domain import accounts
 from hub.domain.evaluations import unpack
 from hub.settings import Settings
@@ -32,6 +33,7 @@ from sdk.config import Config
 from sdk.models.evaluations import Comparison, Evaluation
 from sdk.pushing import push_archive
 from tests.hub.harness import Hub as HubInProcess
+from tests.signing import signed
 from tests.tiny_adapters import make_tiny, with_stored_pair
 from tests.worker.suite_files import write_suite
 from vera import archive, fingerprint
@@ -108,7 +110,9 @@ def lab(tmp_path: Path, tiny_folder: Path) -> Iterator[Lab]:
     lab = Lab(tmp_path, tiny_folder)
     with lab.http:
         # The suite is known before anything is pushed.
-        lab.worker.hub.register_worker("w", [lab.worker.suites[NAME].declaration()])
+        lab.worker.hub.register_worker(
+            "w", [lab.worker.suites[NAME].declaration()], public_key=str(lab.worker.key.public)
+        )
         yield lab
         lab.stop_worker()
 
@@ -133,7 +137,7 @@ def test_a_suite_whose_metric_is_no_mean_is_scored_from_what_each_item_was_answe
     (tmp_path / "more").mkdir()
     rows = "".join(f"{text},{label}\n" for text in TEXTS for label in LABELS)
     suite = write_suite(tmp_path / "more", f"text,label\n{rows}", name="tests/f1", metric="f1", positive="cat")
-    lab.worker.hub.register_worker("w", [suite.declaration()])
+    lab.worker.hub.register_worker("w", [suite.declaration()], public_key=str(lab.worker.key.public))
     pushed = push_archive(lab.user, make_tiny(lab.base, head=True), AdapterRef("demo", "tiny"))
     asked = lab.user.request_evaluation(pushed.version.ref, "tests/f1").id
     lab.worker.suites = {suite.name: suite}
@@ -164,7 +168,8 @@ def test_a_folder_evaluated_without_a_hub_earns_for_each_item_what_the_hub_has_s
     assert Comparison.from_json(here["comparison"]) == lab.user.compare_evaluations(*ids)
     with lab.hub.database.reading() as session:
         rows = {
-            str(row.id): row for row in session.scalars(select(db.Evaluation).options(undefer(db.Evaluation.outcomes)))
+            str(row.id): row
+            for row in session.scalars(select(StoredEvaluation).options(undefer(StoredEvaluation.outcomes)))
         }
         stored = [unpack(rows[each].outcomes) for each in ids]
     assert [each.results.outcomes for each in local.answers(suite, folders, base=None, config=config)] == stored
@@ -209,14 +214,17 @@ def test_a_killed_child_is_tried_again_and_the_job_ends_once(lab: Lab) -> None:
 
 def test_a_lost_lease_stops_the_child_and_a_late_result_changes_nothing(lab: Lab) -> None:
     evaluation_id = lab.ask()
-    other = lab.worker.hub.register_worker("other", [lab.worker.suites[NAME].declaration()])
+    other = lab.worker.hub.register_worker(
+        "other", [lab.worker.suites[NAME].declaration()], public_key=str(lab.worker.key.public)
+    )
     lab.start_worker()
     child = lab.wait_for_child()
     job = None
     while job is None:  # a heartbeat may come between the two lines
         lab.hub.let_leases_run_out()
         job = lab.worker.hub.claim_job(other, [NAME])
-    lab.worker.hub.submit_result(job, outcomes=[1, 1, 1, 1], outputs=["cat"] * 4, environment={}, seconds=1.0)
+    result = {"outcomes": [1, 1, 1, 1], "outputs": ["cat"] * 4, "environment": {}, "seconds": 1.0}
+    lab.worker.hub.submit_result(job, **result, envelope=signed(asdict(job), **result, key=lab.worker.key))
 
     lab.stop_worker()
 
@@ -298,10 +306,14 @@ def test_together_each_scores_what_it_scores_alone(lab: Lab) -> None:
 
 def test_of_several_the_lost_one_is_left_to_others_and_the_rest_are_handed_in(lab: Lab) -> None:
     first, second = lab.ask("first"), lab.ask("second", 1)
-    worker_id = lab.worker.hub.register_worker("w", [lab.worker.suites[NAME].declaration()])
+    worker_id = lab.worker.hub.register_worker(
+        "w", [lab.worker.suites[NAME].declaration()], public_key=str(lab.worker.key.public)
+    )
     jobs = [job for _ in range(2) if (job := lab.worker.hub.claim_job(worker_id, [NAME])) is not None]
     lab.hub.let_leases_run_out()
-    other = lab.worker.hub.register_worker("other", [lab.worker.suites[NAME].declaration()])
+    other = lab.worker.hub.register_worker(
+        "other", [lab.worker.suites[NAME].declaration()], public_key=str(lab.worker.key.public)
+    )
     taken = lab.worker.hub.claim_job(other, [NAME])
     assert taken is not None
     kept = next(job for job in jobs if job.id != taken.id)

@@ -51,6 +51,36 @@ class Suite(Table):
     created_at: Mapped[datetime]
 
 
+class WorkerKey(Table):
+    """An Ed25519 key that workers sign their results with. It outlives their tokens.
+
+    `public_key` is base64 and `key_id` its SHA-256; `token_id` the token that was given for this key and no other.
+    """
+
+    __tablename__ = "worker_keys"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    public_key: Mapped[str] = mapped_column(String(44), unique=True)
+    key_id: Mapped[str] = mapped_column(DIGEST)
+    name: Mapped[str] = mapped_column(String(100))
+    token_id: Mapped[int | None] = mapped_column(ForeignKey("tokens.id"), index=True)
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+
+
+class WorkerCode(Table):
+    """The hash of a code that lets one worker in, with a token of this account."""
+
+    __tablename__ = "worker_codes"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
 class Worker(Table):
     """A program that evaluates, as one token names it.
 
@@ -67,6 +97,10 @@ class Worker(Table):
     last_seen_at: Mapped[datetime] = mapped_column(index=True)
     suite_ids: Mapped[list[int]] = mapped_column(JsonText)
     bases: Mapped[list[str] | None] = mapped_column(JsonText)
+    # NULL of one that registered before workers had keys: it is given no job.
+    key_id: Mapped[int | None] = mapped_column(ForeignKey("worker_keys.id"), index=True)
+
+    key: Mapped[WorkerKey | None] = relationship(lazy="raise")
 
 
 class Evaluation(Table):
@@ -112,6 +146,9 @@ class Evaluation(Table):
     beside: Mapped[dict[str, list[float]] | None] = mapped_column(JsonText)
     environment: Mapped[dict[str, Any]] = mapped_column(JsonText)
     seconds: Mapped[float | None]
+    # What the worker has signed of it, as JSON; NULL of a result from before there were signatures.
+    envelope: Mapped[str | None] = mapped_column(Text, deferred=True)
+    worker_key_id: Mapped[int | None] = mapped_column(ForeignKey("worker_keys.id"), index=True)
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -119,3 +156,4 @@ class Evaluation(Table):
     version: Mapped[Version] = relationship(lazy="raise")
     suite: Mapped[Suite] = relationship(lazy="raise")
     worker: Mapped[Worker | None] = relationship(lazy="raise")
+    worker_key: Mapped[WorkerKey | None] = relationship(lazy="raise")

@@ -68,6 +68,12 @@ def of_version(session: Session, version_id: int) -> list[Placed]:
     return [Placed(*row) for row in session.execute(_of_version(), {"version_id": version_id})]
 
 
+def signed(session: Session, evaluation_id: int) -> Evaluation | None:
+    """An evaluation with what its worker has signed of it; None where there is no signature."""
+    query = select(Evaluation).where(Evaluation.id == evaluation_id, Evaluation.envelope.is_not(None))
+    return session.scalar(query.options(undefer(Evaluation.envelope), joinedload(Evaluation.worker_key)))
+
+
 def scored(session: Session, evaluation_id: int) -> Scored | None:
     """A finished evaluation, or None when it is not finished."""
     row = session.execute(_scored().where(Evaluation.id == evaluation_id)).first()
@@ -76,7 +82,7 @@ def scored(session: Session, evaluation_id: int) -> Scored | None:
 
 def done_after(session: Session, evaluation_id: int, suite: str | None, *, limit: int) -> Sequence[Evaluation]:
     """Finished evaluations beyond an id, with all that was found, those by a suite of this name or by any."""
-    query = _with_names().options(undefer(Evaluation.outcomes), undefer(Evaluation.beside_outcomes))
+    query = with_names().options(undefer(Evaluation.outcomes), undefer(Evaluation.beside_outcomes))
     query = query.where(Evaluation.state == "done", Evaluation.id > evaluation_id)
     if suite is not None:
         query = query.where(Evaluation.suite_id.in_(select(Suite.id).where(Suite.name == suite)))
@@ -118,7 +124,7 @@ def board(
 def finished_of(session: Session, version_ids: Sequence[int]) -> list[Evaluation]:
     """The finished evaluations of these versions on suites as they are now, best first."""
     query = (
-        _with_names()
+        with_names()
         .join(Suite, Suite.id == Evaluation.suite_id)
         .where(Evaluation.version_id.in_(version_ids), Evaluation.state == "done", Suite.is_current)
         .order_by(Evaluation.score.desc(), Evaluation.id)
@@ -309,12 +315,13 @@ def _placed() -> Select[Evaluation, int | None]:
         .correlate(Evaluation)
         .scalar_subquery()
     )
-    return _with_names().add_columns(case((Evaluation.state == "waiting", place), else_=None))
+    place_of = case((Evaluation.state == "waiting", place), else_=None)
+    return with_names().options(joinedload(Evaluation.worker_key)).add_columns(place_of)
 
 
 def _scored() -> Select[Evaluation, bytes]:
     return (
-        _with_names()
+        with_names()
         .add_columns(Evaluation.outcomes)
         .join(Version, Version.id == Evaluation.version_id)
         .join(Base, Base.id == Version.base_id)
@@ -322,7 +329,8 @@ def _scored() -> Select[Evaluation, bytes]:
     )
 
 
-def _with_names() -> Select[Evaluation]:
+def with_names() -> Select[Evaluation]:
+    """Evaluations with all that names them: version, adapter, owner, base, suite and worker."""
     version = joinedload(Evaluation.version)
     return select(Evaluation).options(
         version.joinedload(Version.adapter).joinedload(Adapter.account),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, joinedload
 
 from hub.db.models.evaluating import Worker
 from hub.db.queries.inserting import insert_new
@@ -18,7 +18,13 @@ def ensure(session: Session, token_id: int, name: str, *, at: datetime) -> Worke
 
 
 def of_token(session: Session, worker_id: int, token_id: int) -> Worker | None:
-    return session.scalar(select(Worker).where(Worker.id == worker_id, Worker.token_id == token_id))
+    """The worker with its key."""
+    query = select(Worker).where(Worker.id == worker_id, Worker.token_id == token_id)
+    return session.scalar(query.options(joinedload(Worker.key)))
+
+
+def by_id(session: Session, worker_id: int) -> Worker | None:
+    return session.get(Worker, worker_id)
 
 
 def seen_since(session: Session, moment: datetime) -> list[Worker]:

@@ -21,6 +21,35 @@ class ScoreBeside:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignerView:
+    """Whose signature a result has: the SHA-256 of the key, and the worker it was registered by. `revoked_at` says that the
+    worker was shut out since."""
+
+    key_id: str
+    name: str
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignatureView:
+    """What a worker has signed of an evaluation (DSSE), and the public key as this hub knows it."""
+
+    evaluation: str
+    envelope: Mapping[str, Any]
+    public_key: str
+    signed_by: SignerView
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerTokenView:
+    """The token that a code has brought a worker, for the key it came with. It is in no later answer."""
+
+    token: str
+    key_id: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationView:
     """One suite on one version. `position` counts from 1 while it waits; `reason` says why it waits or failed, and
     `estimate_seconds` in how long it may be done, by how long this suite has lately taken; null when nobody can know.
@@ -48,6 +77,7 @@ class EvaluationView:
     seconds: float | None
     estimate_seconds: float | None
     worker_seen_at: datetime | None
+    signed_by: SignerView | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +156,7 @@ class Job:
     fence: int
     ref: str
     version_digest: str
+    weights_digest: str
     commit: str
     suite: str
     spec: Mapping[str, Any]

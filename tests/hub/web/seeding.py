@@ -15,6 +15,7 @@ from hub.auth.tokens import TokenKind
 from hub.domain import accounts
 from hub.settings import Settings
 from tests.builders import BASE_NAME, make_archive, make_base, make_suite
+from tests.signing import PUBLIC_KEY, signed
 from vera.archive import Archive
 from vera.fingerprint import BaseFingerprint
 
@@ -70,7 +71,7 @@ class SeededHub:
 
     def register_suite(self, name: str = SUITE, **changes: object) -> str:
         """Brings a suite as a worker does. Answers the worker's id."""
-        body = {"name": "bench", "suites": [{**make_suite(name), **changes}]}
+        body = {"name": "bench", "suites": [{**make_suite(name), **changes}], "public_key": PUBLIC_KEY}
         answer = self.client.post("/api/v1/worker/register", json=body, headers=self.worker)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["worker_id"])
@@ -84,10 +85,9 @@ class SeededHub:
     def score(self, worker_id: str, outcomes: list[int]) -> None:
         """Takes the next job and hands in `outcomes`."""
         job = self.claim(worker_id)
-        body = {"fence": job["fence"], "outcomes": outcomes, "outputs": ["a"] * len(outcomes), "environment": {}}
-        answer = self.client.post(
-            f"/api/v1/worker/jobs/{job['id']}/result", json={**body, "seconds": 1.5}, headers=self.worker
-        )
+        result = {"outcomes": outcomes, "outputs": ["a"] * len(outcomes), "environment": {}, "seconds": 1.5}
+        body = {"fence": job["fence"], **result, "envelope": signed(job, **result)}
+        answer = self.client.post(f"/api/v1/worker/jobs/{job['id']}/result", json=body, headers=self.worker)
         assert answer.status_code == 204, answer.text
 
     def fail(self, worker_id: str, detail: str) -> None:

@@ -1,0 +1,100 @@
+"""`eval verify`: whether a worker has signed a score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sdk.cli import terminal
+from sdk.cli.terminal import App, Failure, clean, pass_app
+
+if TYPE_CHECKING:
+    from vera.signing import PublicKey
+
+_MAX_BYTES = 1 << 20
+
+
+@click.command(name="verify")
+@click.argument("evaluation", metavar="ID|FILE")
+@click.option("--key", "key_file", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+    help="The worker's public key (worker.pub, where it runs). The one that the hub gives, otherwise.",
+)  # fmt: skip
+@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Keep the signed envelope here: with --key it is checked without a hub.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="The statement that is signed.")
+@pass_app
+def verify(app: App, evaluation: str, *, key_file: Path | None, save: Path | None, as_json: bool) -> None:
+    """Check that the score of an evaluation is what its worker has signed, with that worker's key.
+
+    The number of an evaluation is in `vera-hub info REF --json`. Exit status 1 for what is not so.
+    """
+    from vera.attestation import check
+    from vera.signing import PublicKey
+
+    key = PublicKey.parse(_read(key_file)) if key_file is not None else None
+    if Path(evaluation).is_file():
+        if key is None:
+            raise click.UsageError("A file is checked with the worker's key: add --key worker.pub.")
+        statement, signer = check(_envelope(Path(evaluation)), key), key.id
+    else:
+        statement, signer = _check_at_hub(app, evaluation, key, save)
+    if as_json:
+        terminal.say_json(statement)
+        return
+    for line in _lines(statement, signer):
+        terminal.say(clean(line))
+
+
+def _check_at_hub(app: App, evaluation_id: str, key: PublicKey | None, save: Path | None) -> tuple[dict[str, Any], str]:
+    from sdk.signatures import check_evaluation
+    from vera import signing
+
+    with app.hub() as hub:
+        evaluation, signature = hub.get_evaluation(evaluation_id), hub.get_signature(evaluation_id)
+    used = key or signing.PublicKey.parse(signature.public_key)
+    statement = check_evaluation(evaluation, signature.envelope, used)
+    if save is not None:
+        save.write_text(signing.dumps(signature.envelope))
+    if key is None:
+        terminal.note(f"The key is the one that {clean(app.config.url)} gives: with --key it is the worker's own word.")
+    if signature.signed_by.revoked_at is not None:
+        raise Failure(
+            f"The signature is good, and the worker {clean(signature.signed_by.name)} was shut out "
+            f"{signature.signed_by.revoked_at[:16]}: its word counts for what was before it was taken over.",
+            1,
+        )
+    return statement, f"{used.id} ({signature.signed_by.name})"
+
+
+def _lines(statement: Mapping[str, Any], signer: str) -> list[str]:
+    predicate = statement["predicate"]
+    scores = ", ".join(f"{metric} {score:.4f}" for metric, score in predicate["scores"].items())
+    return [
+        f"{predicate['ref']} on {predicate['spec']['suite']}: {scores}, of {predicate['items']} items",
+        f"  signed by  {signer}",
+        *(f"  {each['name']}  sha256:{each['digest']['sha256']}" for each in statement["subject"]),
+        f"  base  {predicate['spec']['base']}",
+        f"  spec  {predicate['spec_digest']}",
+    ]
+
+
+def _envelope(path: Path) -> Mapping[str, Any]:
+    from vera import strict_json
+    from vera.errors import SignatureError
+
+    try:
+        envelope = strict_json.loads(_read(path).encode(), max_depth=8)
+    except ValueError as error:
+        raise SignatureError(f"{path} is no signed envelope: {error}.", code="ENVELOPE_INVALID") from error
+    if not isinstance(envelope, dict):
+        raise SignatureError(f"{path} is no signed envelope, but a {type(envelope).__name__}.", code="ENVELOPE_INVALID")
+    return envelope
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        return file.read(_MAX_BYTES).decode("utf-8", errors="replace")

@@ -1,0 +1,285 @@
+"""Workers and their keys: let in once, believed for what they have signed, and shut out again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import update
+
+from hub.cli.admin import admin
+from hub.db.models.evaluating import WorkerCode
+from tests.builders import make_archive, make_suite
+from tests.hub.harness import Hub, Worker, code_of
+from tests.signing import KEY, PUBLIC_KEY, signed
+from vera import attestation
+from vera.signing import PublicKey, SigningKey
+
+OTHER = SigningKey(bytes(range(1, 33)))
+RIGHT = [1, 1, 1, 1, 1, 1, 0, 0]
+RESULT: dict[str, Any] = {
+    "outcomes": RIGHT,
+    "outputs": ["a" if each else "b" for each in RIGHT],
+    "environment": {"device": "cpu"},
+    "seconds": 0.5,
+}
+
+
+def run(hub: Hub, *arguments: str) -> Result:
+    """`vera-hub admin …` where the hub runs."""
+    settings = hub.app.state.services.settings
+    environment = {"VERA_HUB_DATABASE_URL": settings.resolved_database_url}
+    return CliRunner().invoke(admin, [*arguments, "--data", str(settings.data_dir)], env=environment)
+
+
+def make_code(hub: Hub) -> str:
+    made = run(hub, "worker-code", "--user", "demo")
+    assert made.exit_code == 0, made.output
+    return made.stdout.strip()
+
+
+def enrol(hub: Hub, code: str, key: SigningKey = KEY, name: str = "bench") -> Any:
+    return hub.post("/worker/enrol", {"code": code, "name": name, "public_key": str(key.public)}, {})
+
+
+def enrolled(hub: Hub, key: SigningKey = KEY, name: str = "bench") -> dict[str, str]:
+    """The headers of a worker that a code has let in."""
+    answer = enrol(hub, make_code(hub), key, name)
+    assert answer.status_code == 201, answer.text
+    return {"Authorization": f"Bearer {answer.json()['token']}"}
+
+
+def register(hub: Hub, headers: dict[str, str], key: SigningKey = KEY) -> Any:
+    body = {"name": "bench", "suites": [make_suite()], "public_key": str(key.public)}
+    return hub.post("/worker/register", body, headers)
+
+
+def working(hub: Hub, key: SigningKey = KEY) -> Worker:
+    headers = enrolled(hub, key)
+    return Worker(hub, headers, register(hub, headers, key).json()["worker_id"], {"demo/topics": "accuracy"})
+
+
+@pytest.fixture
+def scored(hub: Hub) -> tuple[Hub, Worker, str]:
+    """A hub, a worker of it, and the evaluation that it has done."""
+    hub.register_base()
+    worker = working(hub)
+    assert hub.push(make_archive()).status_code == 201
+    job = worker.must_claim()
+    assert worker.finish(job, RIGHT).status_code == 204
+    return hub, worker, job["id"]
+
+
+# -- Let in ---------------------------------------------------------------------------------------
+
+
+def test_a_code_lets_one_worker_in(hub: Hub) -> None:
+    code = make_code(hub)
+    assert code.startswith("vhr_")
+
+    first, second = enrol(hub, code), enrol(hub, code, OTHER)
+
+    assert first.json()["token"].startswith("vhw_")
+    assert first.json()["key_id"] == KEY.public.id
+    assert code_of(second) == (401, "CODE_INVALID")
+    assert register(hub, {"Authorization": f"Bearer {first.json()['token']}"}).status_code == 200
+    assert f"{KEY.public.id}  bench  0 results  last heard of" in run(hub, "workers").output
+
+
+def test_a_code_is_good_for_ten_minutes_and_no_token(hub: Hub) -> None:
+    code = make_code(hub)
+    assert code_of(hub.get("/whoami", headers={"Authorization": f"Bearer {code}"})) == (401, "TOKEN_INVALID")
+    with hub.database.writing() as session:
+        session.execute(update(WorkerCode).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
+
+    assert code_of(enrol(hub, code)) == (401, "CODE_INVALID")
+
+
+def test_the_token_of_a_code_is_for_its_key_alone(hub: Hub) -> None:
+    headers = enrolled(hub)
+
+    refused = register(hub, headers, OTHER)
+
+    assert code_of(refused) == (403, "WORKER_KEY_MISMATCH")
+    assert refused.json()["facts"] == {"expected": KEY.public.id, "got": OTHER.public.id}
+
+
+@pytest.mark.parametrize("text", ["", "AAAA", "not a key"])
+def test_what_is_no_key_is_refused_and_the_code_stays_good(hub: Hub, text: str) -> None:
+    code = make_code(hub)
+
+    refused = hub.post("/worker/enrol", {"code": code, "name": "bench", "public_key": text}, {})
+
+    assert refused.status_code == 422
+    assert enrol(hub, code).status_code == 201
+
+
+# -- Believed -------------------------------------------------------------------------------------
+
+
+def test_a_result_is_kept_with_what_its_worker_has_signed(scored: tuple[Hub, Worker, str]) -> None:
+    hub, _, evaluation_id = scored
+
+    signature = hub.get(f"/evaluations/{evaluation_id}/signature").json()
+
+    assert signature["public_key"] == PUBLIC_KEY
+    statement = attestation.check(signature["envelope"], PublicKey.parse(signature["public_key"]))
+    version = hub.get("/adapters/demo/tiny/versions/v1").json()
+    digests = [f"sha256:{each['digest']['sha256']}" for each in statement["subject"]]
+    assert digests == [version["digest"], version["weights_digest"]]
+    assert statement["predicate"]["scores"] == {"accuracy": 0.75}
+    assert statement["predicate"]["spec"]["suite_digest"] == hub.get("/suites/demo/topics").json()["digest"]
+    said = hub.get(f"/evaluations/{evaluation_id}").json()["signed_by"]
+    assert said == {"key_id": KEY.public.id, "name": "bench", "revoked_at": None}
+
+
+SAID_OTHERWISE: dict[str, dict[str, Any]] = {
+    "scores": {"scores": {"accuracy": 1.0}},
+    "outcomes": {"outcomes": {"accuracy": [1] * 8}},
+    "outputs": {"outputs": ["a"] * 8},
+    "environment": {"environment": {"device": "H100"}},
+    "job": {"job": "999"},
+    "fence": {"fence": 99},
+    "adapter": {"weights_digest": f"sha256:{'0' * 64}"},
+    "spec": {"spec": {"suite": "demo/topics"}},
+}
+
+
+@pytest.mark.parametrize("what", SAID_OTHERWISE)
+def test_a_signature_of_something_else_is_refused_and_the_job_goes_on(sqlite_hub: Hub, what: str) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker()
+    sqlite_hub.push(make_archive())
+    job = worker.must_claim()
+
+    refused = worker.finish(job, RIGHT, envelope=signed(job, **RESULT, otherwise=SAID_OTHERWISE[what]))
+
+    assert code_of(refused) == (422, "STATEMENT_MISMATCH")
+    assert worker.finish(job, RIGHT).status_code == 204
+
+
+def test_a_signature_by_another_key_is_refused(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker()
+    sqlite_hub.push(make_archive())
+    job = worker.must_claim()
+
+    refused = worker.finish(job, RIGHT, envelope=signed(job, **RESULT, key=OTHER))
+
+    assert code_of(refused) == (422, "SIGNATURE_INVALID")
+    assert sqlite_hub.get(f"/evaluations/{job['id']}").json()["state"] == "running"
+
+
+def test_a_result_without_a_signature_is_refused(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker()
+    sqlite_hub.push(make_archive())
+    job = worker.must_claim()
+
+    refused = sqlite_hub.post(f"/worker/jobs/{job['id']}/result", {"fence": job["fence"], **RESULT}, worker.headers)
+
+    assert refused.status_code == 422
+
+
+def test_the_signature_of_one_job_is_none_of_another(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker()
+    sqlite_hub.push(make_archive(seed=0), "one")
+    sqlite_hub.push(make_archive(seed=1), "two")
+    first, second = worker.must_claim(), worker.must_claim()
+
+    replayed = worker.finish(second, RIGHT, envelope=signed(first, **RESULT))
+
+    assert code_of(replayed) == (422, "STATEMENT_MISMATCH")
+
+
+def test_what_has_no_score_has_no_signature(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker()
+    sqlite_hub.push(make_archive())
+    job = worker.must_claim()
+
+    assert code_of(sqlite_hub.get(f"/evaluations/{job['id']}/signature")) == (404, "SIGNATURE_UNKNOWN")
+
+
+# -- Shut out -------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_is_shut_out_loses_its_job_and_hands_in_nothing(hub: Hub) -> None:
+    hub.register_base()
+    worker = working(hub)
+    hub.push(make_archive())
+    job = worker.must_claim()
+
+    done = run(hub, "revoke-worker", "bench")
+
+    assert done.exit_code == 0, done.output
+    assert "1 jobs went back to the queue, 0 scores were taken back" in done.output
+    assert code_of(worker.finish(job, RIGHT)) == (401, "TOKEN_INVALID")
+    waiting = hub.get(f"/evaluations/{job['id']}").json()
+    assert (waiting["state"], waiting["attempts"]) == ("waiting", 0)
+    assert "revoked" in run(hub, "workers").output
+    other = working(hub, OTHER)
+    assert other.must_claim()["id"] == job["id"]
+
+
+def test_the_key_is_shut_out_with_whatever_token_it_comes(hub: Hub) -> None:
+    worker = hub.worker()  # with a token of its own, which nothing binds to the key
+    hub.register_base()
+    hub.push(make_archive())
+    job = worker.must_claim()
+    assert run(hub, "revoke-worker", KEY.public.id[:20]).exit_code == 0
+
+    late = worker.finish(job, RIGHT)
+    claimed = hub.post("/worker/claims", {"worker_id": worker.id, "suites": ["demo/topics"]}, worker.headers)
+
+    assert code_of(late) == (409, "LEASE_EXPIRED")
+    assert code_of(claimed) == (403, "WORKER_REVOKED")
+    assert code_of(register(hub, dict(worker.headers))) == (403, "WORKER_REVOKED")
+    assert code_of(enrol(hub, make_code(hub))) == (403, "WORKER_REVOKED")
+
+
+def test_what_it_has_signed_since_is_taken_back_and_measured_anew(scored: tuple[Hub, Worker, str]) -> None:
+    hub, _, evaluation_id = scored
+    yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%dT%H:%M}"
+
+    done = run(hub, "revoke-worker", "bench", "--since", yesterday)
+
+    assert "Taken back: demo/tiny@v1 on demo/topics" in done.output
+    evaluation = hub.get(f"/evaluations/{evaluation_id}").json()
+    assert (evaluation["state"], evaluation["score"], evaluation["signed_by"]) == ("waiting", None, None)
+    assert hub.get("/leaderboards/demo/topics").json()["rows"] == []
+    assert hub.get("/adapters?suite=demo/topics&sort=score").json()["items"] == []
+    events = hub.get("/namespaces/demo/audit", headers=hub.headers("demo")).json()["items"]
+    assert [each["facts"]["score"] for each in events if each["action"] == "evaluation.doubted"] == ["0.75"]
+    other = working(hub, OTHER)
+    job = other.must_claim()
+    assert other.finish(job, RIGHT, envelope=signed(job, **RESULT, key=OTHER)).status_code == 204
+    assert hub.get(f"/evaluations/{evaluation_id}").json()["signed_by"]["key_id"] == OTHER.public.id
+
+
+def test_what_it_had_signed_before_stays_and_is_marked(scored: tuple[Hub, Worker, str]) -> None:
+    hub, _, evaluation_id = scored
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
+
+    done = run(hub, "revoke-worker", "bench", "--since", tomorrow)
+
+    assert "0 scores were taken back" in done.output
+    evaluation = hub.get(f"/evaluations/{evaluation_id}").json()
+    assert (evaluation["state"], evaluation["score"]) == ("done", 0.75)
+    assert evaluation["signed_by"]["revoked_at"] is not None
+    again = run(hub, "revoke-worker", "bench")
+    assert (again.exit_code, hub.get(f"/evaluations/{evaluation_id}").json()) == (0, evaluation)
+
+
+def test_whom_nobody_knows_cannot_be_shut_out(sqlite_hub: Hub) -> None:
+    enrolled(sqlite_hub)
+    enrolled(sqlite_hub, OTHER)
+
+    nobody, several = run(sqlite_hub, "revoke-worker", "nobody"), run(sqlite_hub, "revoke-worker", "bench")
+
+    assert (nobody.exit_code, several.exit_code) == (1, 1)
+    assert "`vera-hub admin workers` lists them" in nobody.output
+    assert "is 2 workers" in several.output
