@@ -22,6 +22,7 @@ from sdk.parallel import in_parallel
 from vera import archive, peft_format
 from vera.archive import Archive
 from vera.errors import ProjectionMismatch
+from vera.folders import check_replaceable, check_writable
 from vera.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest
 from vera.projection import check_file
 from vera.ref import AdapterRef, SelectorKind
@@ -93,9 +94,12 @@ def pull(
     """
     from sdk.locking import lock_for
 
-    fetched = fetch(ref, config=config, hub=hub, lock=lock_for(locked))
+    parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
+    folder = Path(to) if to is not None else Path(parsed.name)
+    check_replaceable(folder, ())  # before anything is fetched, not after
+    check_writable(folder)
+    fetched = fetch(parsed, config=config, hub=hub, lock=lock_for(locked))
     fetched = with_pair(fetched, config=config, hub=hub)
-    folder = Path(to) if to is not None else Path(fetched.resolved.ref.name)
     archive.write_folder(fetched.archive, folder)
     return replace(fetched, folder=folder)
 

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from vera import peft_format, tensorfile
 from vera.errors import ArchiveError
+from vera.folders import write_files
 from vera.manifest import (
     CARD_FILE,
     CONFIG_FILE,
@@ -33,12 +33,8 @@ from vera.manifest import (
     Weights,
 )
 from vera.plain_files import read_plain
-from vera.projection import PairSource, bytes_of_pair, missing_pair, round_to_bfloat16
+from vera.projection import PairSource, missing_pair, round_to_bfloat16
 from vera.stored import PROJECTION_FILE
-
-# What `vera-hub train` leaves beside what it trained, whatever the method.
-TRAINING_LOG = "training.jsonl"
-LOSS_CURVE = "loss.svg"
 
 MAX_WEIGHTS_BYTES = 64 << 20
 MAX_BYTES = {
@@ -186,7 +182,7 @@ def read_folder(folder: Path) -> Archive:
 
 
 def write_folder(archive: Archive, folder: Path) -> None:
-    """`archive` as `folder`, its stored pair beside it: all of it or nothing. See `write_files`.
+    """`archive` as `folder`, its stored pair beside it: all of it or nothing. See `vera.folders.write_files`.
 
     Raises ProjectionMissing for a stored pair that is not at hand.
     """
@@ -194,34 +190,6 @@ def write_folder(archive: Archive, folder: Path) -> None:
     if manifest.recipe.is_stored and archive.projection is None:
         raise missing_pair(manifest.recipe, manifest.projection_digest)
     write_files(archive.files, folder, projection=archive.projection)
-
-
-def write_files(files: Mapping[str, bytes], folder: Path, *, projection: PairSource | None = None) -> None:
-    """`files` (name → bytes) as `folder`, and a stored pair beside them: all of them or nothing.
-
-    An empty folder, or an adapter that stands there, is replaced; a place that holds anything
-    else, an adapter with somebody's notes beside it included, is left alone with ArchiveError.
-    """
-    folder = Path(os.path.abspath(folder))
-    check_replaceable(folder, files)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as staging:
-        fresh = Path(staging) / "fresh"
-        fresh.mkdir()
-        for name, data in files.items():
-            (fresh / name).write_bytes(data)
-        if projection is not None:
-            with (fresh / PROJECTION_FILE).open("wb") as file:
-                file.writelines(bytes_of_pair(projection))
-        _swap(fresh, folder, aside=Path(staging) / "old")
-
-
-def is_adapter_folder(folder: Path) -> bool:
-    """Whether `folder` is one this project wrote: an adapter, or a training run of any method.
-
-    A checkpoint of PEFT is somebody else's, and may hold matrices that exist nowhere else.
-    """
-    return (folder / MANIFEST_FILE).is_file() or (folder / TRAINING_LOG).is_file()
 
 
 def relabel(archive: Archive, card: str) -> Archive:
@@ -358,38 +326,6 @@ def _read_card(folder: Path) -> bytes:
         if error.code != "FILE_MISSING":
             raise
         return b""
-
-
-def check_replaceable(folder: Path, files: Collection[str]) -> None:
-    """Raises ArchiveError unless writing `files` (names) as `folder` would lose nothing but an older adapter."""
-    if not os.path.lexists(folder):
-        return
-    is_folder = folder.is_dir() and not folder.is_symlink()
-    entries = {path.name for path in folder.iterdir()} if is_folder else set()
-    if not is_folder or (entries and not is_adapter_folder(folder)):
-        raise ArchiveError(
-            f"{folder} exists and is not an adapter: choose another place.", code="FOLDER_TAKEN", path=str(folder)
-        )
-    if strangers := sorted(entries - {*MAX_BYTES, PROJECTION_FILE, *files}):
-        raise ArchiveError(
-            f"{folder} holds {strangers[0]!r}, which would be lost: move it away or choose another place.",
-            code="FOLDER_TAKEN",
-            path=str(folder),
-            found=strangers[:20],
-        )
-
-
-def _swap(fresh: Path, folder: Path, *, aside: Path) -> None:
-    """`fresh` becomes `folder`. What stood there is put back when that fails."""
-    if not folder.exists():
-        fresh.rename(folder)
-        return
-    folder.rename(aside)
-    try:
-        fresh.rename(folder)
-    except BaseException:
-        aside.rename(folder)
-        raise
 
 
 def _read_own(folder: Path, name: str) -> bytes:

@@ -9,6 +9,7 @@ import click
 
 from sdk.cli import terminal
 from sdk.cli.terminal import App, clean, pass_app, size
+from sdk.exporting import DTYPES
 
 if TYPE_CHECKING:
     from vera.nn.exporting import Exported
@@ -34,20 +35,44 @@ _KINDS = {
 @click.option(
     "--peft", type=click.Path(path_type=Path), metavar="OUT", help="PEFT's own VeRA checkpoint, with the matrices."
 )
+@click.option("--dtype", type=click.Choice(DTYPES), help="Of --merged, every tensor. Default: as the base is stored.")
 @pass_app
-def export(app: App, ref_or_path: str, *, base: str, merged: Path | None, lora: Path | None, peft: Path | None) -> None:
+def export(
+    app: App,
+    ref_or_path: str,
+    *,
+    base: str,
+    merged: Path | None,
+    lora: Path | None,
+    peft: Path | None,
+    dtype: str | None,
+) -> None:
     """Write an adapter in a form that needs nothing of this project.
 
     PATH is a folder with an adapter, written `./my-adapter` where it could be a reference too. The base is proven first.
     """
     from sdk.exporting import export as export_adapter
+    from vera.folders import check_new, check_writable
 
     wanted = [(form, out) for form, out in (("merged", merged), ("lora", lora), ("peft", peft)) if out is not None]
     if not wanted:
         raise click.UsageError("Say what to write: --merged OUT, --lora OUT, --peft OUT, or several.")
+    if dtype is not None and merged is None:
+        raise click.UsageError("--dtype is for --merged: a LoRA or a VeRA of PEFT holds the adapter in float32.")
+    for _, out in wanted:
+        check_new(out)  # each of them before the first is written
+        check_writable(out)
     for form, out in wanted:
         with terminal.bytes_progress("Reading the base") as progress:
-            exported = export_adapter(base, ref_or_path, out, form=form, config=app.config, progress=progress)
+            exported = export_adapter(
+                base,
+                ref_or_path,
+                out,
+                form=form,
+                dtype=dtype if form == "merged" else None,
+                config=app.config,
+                progress=progress,
+            )
         _say(exported)
 
 
@@ -58,7 +83,7 @@ def _say(exported: Exported) -> None:
         if exported.lost > _WORTH_SAYING:
             terminal.note(
                 f"  the base's dtype cannot hold all of it: rounding took away {exported.lost:.0%} of what the adapter "
-                "changes in the weights. Unmerged, or as --lora, it is whole."
+                "changes in the weights. Unmerged, as --lora, or merged with --dtype float32, it is whole."
             )
     else:
         times = exported.tensor_bytes / exported.vector_bytes

@@ -38,12 +38,13 @@ def import_peft(
     Where none gives them, they are kept beside the adapter.
     """
     from sdk import bases
-    from vera import archive
+    from vera import archive, folders
     from vera.peft_import import Evidence, import_folder
 
     if out.resolve() == peft_folder.resolve():
         terminal.fail(f"{out} is the checkpoint itself: choose another place for the adapter.")
-    archive.check_replaceable(out, ())  # before the base is hashed, not after
+    folders.check_replaceable(out, ())  # before the base is hashed, not after
+    folders.check_writable(out)
     path = bases.locate(base, config=app.config)
     with terminal.bytes_progress("Fingerprinting the base") as progress:
         table = bases.fingerprint_of(path, config=app.config, progress=progress)

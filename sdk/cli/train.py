@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -146,12 +145,12 @@ def train(
     """
     _prepare_environment()
     from vera import data
-    from vera.archive import check_replaceable
+    from vera.folders import check_replaceable, check_writable
     from vera.nn.experiment import Choices
     from vera.nn.packaging import FOLDER_FILES
 
     check_replaceable(folder, FOLDER_FILES)  # before minutes of work, not after
-    _check_writable(folder)
+    check_writable(folder)
     config = terminal.config_of(context)
     split = data.load(source, offline=config.offline, **{name: options.pop(name) for name in _OF_DATA})
     recipe = _recipe(recipe_name, split, options)
@@ -161,9 +160,7 @@ def train(
     try:
         outcome = _train(loaded, split, recipe, choices, folder)
     except KeyboardInterrupt:
-        raise terminal.Failure(
-            "Stopped. The same command goes on from the last checkpoint.", terminal.INTERRUPTED
-        ) from None
+        raise terminal.Failure(_how_it_goes_on(folder), terminal.INTERRUPTED) from None
     _write(outcome, folder)
     _say_outcome(outcome, split, recipe, folder)
 
@@ -179,17 +176,6 @@ def _prepare_environment() -> None:
 def _work_of(folder: Path) -> Path:
     """Where checkpoints are kept until the folder is written: beside it, hidden."""
     return folder.resolve().with_name(f".{folder.resolve().name}.training")
-
-
-def _check_writable(folder: Path) -> None:
-    """Raises Failure when nothing can be made where the folder is to be."""
-    place = folder.resolve().parent
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        terminal.fail(f"{folder} cannot be written ({error.strerror}): choose another place. Nothing was trained.")
 
 
 def _names(listed: str) -> list[str]:
@@ -253,8 +239,23 @@ def _train(base: Base, split: Split, recipe: Recipe, choices: Choices, folder: P
         )  # fmt: skip
 
 
+def _how_it_goes_on(folder: Path) -> str:
+    from vera.nn.training.checkpoints import EVERY_S, age_s
+
+    age = age_s(_work_of(folder))
+    if age is None:
+        return f"Stopped before the first checkpoint, which is written after {EVERY_S:.0f} seconds: the same command begins anew."
+    return f"Stopped. The same command goes on from the last checkpoint, of {terminal.duration(age)} ago."
+
+
 def _write(outcome: Outcome, folder: Path) -> None:
-    outcome.write(folder)
+    try:
+        outcome.write(folder)
+    except OSError as error:
+        terminal.fail(
+            f"{folder} could not be written ({error.strerror}). The training is kept in {_work_of(folder)}: make room, and "
+            "the same command ends it."
+        )
     shutil.rmtree(_work_of(folder), ignore_errors=True)
 
 

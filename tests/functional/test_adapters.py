@@ -14,6 +14,7 @@ from tests.builders import flip_byte, make_archive
 from tests.functional.conftest import make_adapter
 from tests.functional.machines import Done, Machine, RunningHub, StallingLine, make_machine
 from vera import archive as archives
+from vera import folders
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import WEIGHTS_FILE
 
@@ -72,7 +73,7 @@ def test_another_machine_pulls_without_an_account(
     stranger = make_machine(tmp_path / "stranger", VERA_HUB_URL=hub.url)
 
     assert stranger.run("pull", "demo/public@v1").status == 0
-    assert archives.is_adapter_folder(stranger.folder / "public")
+    assert folders.is_adapter_folder(stranger.folder / "public")
 
 
 def test_a_reference_with_its_host_needs_no_setting(

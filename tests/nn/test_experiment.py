@@ -11,6 +11,7 @@ import torch
 
 from tests.tiny import WORDS, load_tiny_bert
 from vera import archive as archives
+from vera import folders
 from vera.data import Split
 from vera.data.dividing import split_by_hash
 from vera.errors import DataError, TargetError, VeraError
@@ -101,7 +102,7 @@ def test_the_trained_folder_loads_back_to_the_same_answers(
 ) -> None:
     outcome = train(tiny_folder, tiny_base, split)
     assert outcome.archive is not None
-    archives.write_files({**outcome.archive.files, **outcome.files}, tmp_path / "animals")
+    folders.write_files({**outcome.archive.files, **outcome.files}, tmp_path / "animals")
     loaded = attach(load_tiny_bert(tiny_folder), archives.read_folder(tmp_path / "animals"), tiny_base)
     answers = loaded.classify(split.heldout.texts)
     right = [split.labels[target] for target in split.heldout.targets]

@@ -144,6 +144,56 @@ def test_shards_dtype_and_layout_stay_those_of_the_base(tmp_path: Path, method: 
     assert (got - expected).norm() < 0.02 * expected.norm()  # all weights of two layers in bfloat16
 
 
+@METHODS
+def test_merged_in_float32_a_base_in_bfloat16_loses_nothing_of_the_adapter(tmp_path: Path, method: str) -> None:
+    base = tmp_path / "base"
+    tiny_gpt2().to(torch.bfloat16).save_pretrained(base, max_shard_size="40KB")
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    adapted, archive = attached_to(model, base, sizes={"transformer.h.0.attn.c_attn": (32, 96)}, method=method)
+
+    exported = write_merged(adapted, archive, base, tmp_path / "out", dtype=torch.float32)
+
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype="auto").eval()
+    assert {tensor.dtype for tensor in merged.state_dict().values()} == {torch.float32}
+    assert exported.lost == about(tmp_path / "out")["lost_by_rounding"] == 0
+    with torch.no_grad():
+        close(merged(tokens(2)).logits, model(tokens(2)).logits)
+    index = json.loads((tmp_path / "out" / INDEX_FILE).read_text())
+    assert index["weight_map"] == json.loads((base / INDEX_FILE).read_text())["weight_map"]
+    assert index["metadata"]["total_size"] > 1.9 * json.loads((base / INDEX_FILE).read_text())["metadata"]["total_size"]
+
+
+def test_a_model_with_its_own_head_is_merged_in_the_dtype_that_is_asked_for(tiny_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_folder, num_labels=2).eval()
+    adapted, archive = attached_to(model, tiny_folder, head=True, pooling=None)
+
+    write_merged(adapted, archive, tiny_folder, tmp_path / "out", dtype=torch.bfloat16)
+
+    merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out", dtype="auto")
+    assert {tensor.dtype for tensor in merged.state_dict().values() if tensor.is_floating_point()} == {torch.bfloat16}
+    torch.testing.assert_close(
+        merged.classifier.weight.float(), torch.from_numpy(vectors_of(archive).head["classifier.weight"].copy()),
+        rtol=2**-8, atol=0,
+    )  # fmt: skip
+
+
+def test_what_a_dtype_cannot_hold_is_not_written_as_infinity(tiny_folder: Path, tmp_path: Path) -> None:
+    base = write_tiny_bert(tmp_path / "base")
+    tensors = load_file(base / "model.safetensors")
+    tensors["pooler.dense.weight"][0, 0] = 1e5  # float16 ends at 65,504
+    save_file(tensors, base / "model.safetensors", metadata={"format": "pt"})
+    adapted, archive = attached_to(load_tiny_bert(base), base)
+
+    with pytest.raises(
+        TargetError, match=r"pooler\.dense\.weight has values beyond what torch\.float16 can hold"
+    ) as caught:
+        write_merged(adapted, archive, base, tmp_path / "out", dtype=torch.float16)
+    assert caught.value.code == "MERGE_OVERFLOW"
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_base_under_a_prefix_is_merged_under_its_own_names(tmp_path: Path) -> None:
     base = write_prefixed(tmp_path / "base")
     model = AutoModel.from_pretrained(base).eval()

@@ -121,6 +121,36 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(
     )
 
 
+def test_what_was_trained_to_the_end_is_kept_for_who_is_interrupted_while_it_is_scored(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split, tmp_path: Path
+) -> None:
+    seen: list[Step] = []
+
+    def finish(stop_at: str | None) -> Outcome:
+        def stop(stage: str) -> None:
+            if stage == stop_at:
+                raise Interrupted
+
+        model = Base(load_tiny_bert(tiny_folder), tiny_base, "tests/tiny-bert")
+        choices = Choices(baselines=False)
+        return experiment.run("animals", model, split, RECIPE, choices, work=tmp_path, stage=stop, report=seen.append)
+
+    with pytest.raises(Interrupted):
+        finish(stop_at="scoring the held-out set")
+    trained = len(seen)
+
+    assert contents(finish(stop_at=None)) == contents(train(tiny_folder, tiny_base, split))
+    assert len(seen) == trained
+
+
+def test_a_checkpoint_that_cannot_be_written_says_where_room_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(VeraError, match="make room there") as caught:
+        Checkpoints(tmp_path / "file" / "work", "key").save({})
+    assert caught.value.code == "CHECKPOINT_UNWRITABLE"
+
+
 def test_a_damaged_checkpoint_says_what_to_remove(
     tiny_folder: Path, tiny_base: BaseFingerprint, split: Split, tmp_path: Path
 ) -> None:

@@ -359,3 +359,17 @@ def test_a_reference_with_a_host_is_asked_there_with_the_token_for_there(config:
     assert fetched.resolved.url == "http://other.test"
     assert {request.url.host for request in fake.requests} == {"other.test"}
     assert {request.headers["authorization"] for request in fake.requests} == {"Bearer vhp_" + "O" * 46}
+
+
+def test_a_place_that_cannot_be_written_or_is_taken_is_told_before_the_hub_is_asked(
+    tmp_path: Path, fake: FakeHub, hub: Hub
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "notes.txt").write_text("mine")
+
+    for place, code in (("file/out", "FOLDER_UNWRITABLE"), ("taken", "FOLDER_TAKEN")):
+        with pytest.raises(ArchiveError) as refused:
+            pull("demo/a", to=tmp_path / place, hub=hub)
+        assert refused.value.code == code
+    assert fake.requests == []

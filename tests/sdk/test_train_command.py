@@ -126,14 +126,45 @@ def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(base: Pa
     assert "no such data" not in done.stderr
 
 
-def test_ctrl_c_says_how_to_go_on(base: Path, animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object, **__: object) -> None:
+@pytest.mark.parametrize(
+    ("saves", "said"),
+    [(True, "The same command goes on from the last checkpoint"), (False, "the same command begins anew")],
+    ids=["after a checkpoint", "before"],
+)
+def test_ctrl_c_says_how_to_go_on(
+    base: Path, animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves: bool, said: str
+) -> None:
+    from vera.nn.training.checkpoints import Checkpoints
+
+    def interrupted(*_: object, work: Path, **__: object) -> None:
+        if saves:
+            Checkpoints(work, "key").save({})
         raise KeyboardInterrupt
 
     monkeypatch.setattr("vera.nn.experiment.run", interrupted)
     done = run(URL, *typed(base, animals, str(tmp_path / "made")))
     assert done.exit_code == 130
-    assert "The same command goes on" in done.stderr
+    assert said in done.stderr
+
+
+def test_a_training_that_cannot_be_written_at_its_end_is_kept(
+    base: Path, animals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vera.nn.experiment import Outcome
+
+    def full(_outcome: Outcome, _folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    options = [*typed(base, animals, "--no-baselines"), str(tmp_path / "made")]
+    with monkeypatch.context() as patched:
+        patched.setattr(Outcome, "write", full)
+        done = run(URL, *options)
+    again = run(URL, *options)
+
+    assert (done.exit_code, again.exit_code) == (1, 0), again.stderr
+    assert "No space left on device" in done.stderr
+    assert "the same command ends it" in done.stderr
+    assert "from where it was interrupted" in again.stderr
 
 
 def test_a_training_that_was_killed_goes_on_and_ends_with_the_same_bytes(

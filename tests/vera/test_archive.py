@@ -13,20 +13,17 @@ from hypothesis import strategies as st
 
 from tests.builders import flip_byte, make_archive, spoil
 from vera.archive import (
-    TRAINING_LOG,
     Vectors,
-    check_replaceable,
     inspect,
-    is_adapter_folder,
     pack,
     read_folder,
     relabel,
     seal,
     vectors_of,
-    write_files,
     write_folder,
 )
 from vera.errors import ArchiveError, VeraError
+from vera.folders import TRAINING_LOG, check_replaceable, is_adapter_folder, write_files
 from vera.manifest import CARD_FILE, CONFIG_FILE, DVORA, MANIFEST_FILE, WEIGHTS_FILE
 
 ADAPTER = make_archive()

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from vera import __version__
-from vera.archive import LOSS_CURVE, TRAINING_LOG, Archive, write_files
+from vera.archive import Archive
 from vera.data import TEXT_GENERATION, Examples, Split
 from vera.errors import VeraError
+from vera.folders import LOSS_CURVE, TRAINING_LOG, write_files
 from vera.nn import packaging, targets
 from vera.nn.attach import live_modules, shared_tensors
 from vera.nn.bank import Bank
@@ -68,7 +69,7 @@ class Outcome:
     cost: Cost
 
     def write(self, folder: Path) -> None:
-        """All of it as `folder`, or nothing: see `vera.archive.write_files`."""
+        """All of it as `folder`, or nothing: see `vera.folders.write_files`."""
         archived = self.archive.files if self.archive else {}
         write_files({**archived, **self.files}, folder)
 

@@ -7,7 +7,6 @@ vera_head.safetensors       the head that was trained beside the vectors, where 
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -22,8 +21,9 @@ from torch import Tensor
 
 from vera import __version__
 from vera.archive import Archive, vectors_of
-from vera.errors import ArchiveError, TargetError
+from vera.errors import TargetError
 from vera.fingerprint import INDEX_FILE, SINGLE_FILE, checkpoint_files, of_files
+from vera.folders import check_new
 from vera.manifest import CARD_FILE, CONFIG_FILE, METHODS, WEIGHTS_FILE, Manifest
 from vera.nn.attach import Attached
 from vera.nn.bank import Bank
@@ -33,6 +33,8 @@ from vera.nn.merge import check_mergeable, live_name, lora_config, lora_tensors
 from vera.nn.peft_form import check_sayable, head_tensors, peft_config, peft_tensors
 from vera.peft_format import has_own_head, peft_head
 
+# What a merged checkpoint can be written in, other than its base's own.
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EXPORT_FILE = "vera_export.json"
 HEAD_FILE = "vera_head.safetensors"
 
@@ -63,10 +65,24 @@ class Exported:
 
 @dataclass
 class _Rounding:
-    """Adds up, as squares, what an adapter changes in the weights and what their dtype cannot hold of it."""
+    """To `dtype`, or for None as it is stored. Adds up, as squares, what an adapter changes in the weights and what their
+    dtype cannot hold of it."""
 
+    dtype: torch.dtype | None = None
     changed: float = 0.0
     missed: float = 0.0
+
+    def cast(self, name: str, tensor: Tensor, stored: torch.dtype) -> Tensor:
+        """`tensor` as it is written. Raises TargetError (MERGE_OVERFLOW) for a value that the dtype cannot hold."""
+        wanted = self.dtype if self.dtype is not None and stored in DTYPES.values() else stored
+        cast = tensor.to(wanted)
+        if cast.dtype != tensor.dtype and not bool(torch.isfinite(cast).all()) and bool(torch.isfinite(tensor).all()):
+            raise TargetError(
+                f"{name} has values beyond what {wanted} can hold (up to {tensor.abs().max().item():.3g}): write it in another dtype.",
+                code="MERGE_OVERFLOW",
+                tensor=name,
+            )
+        return cast
 
     def add(self, before: Tensor, exact: Tensor, rounded: Tensor) -> None:
         self.changed += (exact - before).square().sum(dtype=torch.float64).item()
@@ -77,27 +93,32 @@ class _Rounding:
         return float((self.missed / self.changed) ** 0.5) if self.changed else 0.0
 
 
-def write_merged(adapted: Any, archive: Archive, checkpoint: Path, out: Path) -> Exported:
+def write_merged(
+    adapted: Any, archive: Archive, checkpoint: Path, out: Path, *, dtype: torch.dtype | None = None
+) -> Exported:
     """The base in `checkpoint` with the adapter `archive` merged in, as the checkpoint `out` of an ordinary model.
 
     Files, names, dtypes and the tensors that are not adapted are those of the base, byte for byte;
-    W' is computed in float32 from the tensor in the file and rounded once to its dtype. `adapted`,
+    W' is computed in float32 from the tensor in the file and rounded once to its dtype. With `dtype` every float
+    tensor is written in that one, and its configuration says so: float32 holds all of the adapter on a base in bfloat16. `adapted`,
     which `attach` gave, says how its modules keep their weights, and is not changed. With a head
     that transformers knows it is that model which is saved, with the head in it.
-    Raises TargetError (MERGE_QUANTIZED, MERGE_TIED), and ArchiveError (FOLDER_TAKEN).
+    Raises TargetError (MERGE_QUANTIZED, MERGE_TIED, MERGE_OVERFLOW), and ArchiveError (FOLDER_TAKEN).
     """
     attached: Attached = adapted.vera
     bank = attached.bank
     deltas = bank.slot(attached.name).deltas
     for name in deltas:
         check_mergeable(bank, name)
-    rounding = _Rounding()
+    rounding = _Rounding(dtype)
     with _written(out) as folder:
         if has_own_head(archive.manifest):
             _save_merged_model(bank, deltas, archive, folder, rounding)
         else:
             _write_merged_files(checkpoint, folder, bank, deltas, attached.manifest, rounding=rounding)
         _copy_configuration(checkpoint, folder)
+        if dtype is not None:
+            _say_dtype(folder, dtype)
         fingerprint = of_files(folder).value
         head = None if has_own_head(archive.manifest) else _write_head(archive, folder)
         _write_about(attached, MERGED, folder, head, fingerprint=fingerprint, lost_by_rounding=round(rounding.lost, 4))
@@ -146,12 +167,6 @@ def write_peft(adapted: Any, archive: Archive, out: Path) -> Exported:
     return _exported(out, PEFT, archive.manifest, head=head)
 
 
-def check_new(out: Path) -> None:
-    """Raises ArchiveError (FOLDER_TAKEN) unless `out` is a new place or an empty folder: an export replaces nothing."""
-    if os.path.lexists(out) and not (out.is_dir() and not out.is_symlink() and not any(out.iterdir())):
-        raise ArchiveError(f"{out} exists: choose another place for the export.", code="FOLDER_TAKEN", path=str(out))
-
-
 @contextmanager
 def _written(out: Path) -> Iterator[Path]:
     """A folder that becomes `out` when the block ends well, and is gone otherwise."""
@@ -173,9 +188,10 @@ def _save_merged_model(
     tensors = model.state_dict()
     for module_name, delta in deltas.items():
         name = f"{live_name(bank, module_name)}.weight"
-        tensors[name] = _merged(tensors[name], bank.targets[module_name], delta, rounding)
+        tensors[name] = _merged(name, tensors[name], bank.targets[module_name], delta, rounding)
     for name, tensor in vectors_of(archive).head.items():
         tensors[name] = torch.from_numpy(tensor.copy()).to(tensors[name].dtype)
+    tensors = {name: rounding.cast(name, tensor, tensor.dtype) for name, tensor in tensors.items()}
     model.save_pretrained(folder, state_dict=tensors)
 
 
@@ -202,9 +218,11 @@ def _write_merged_shard(
     with safe_open(shard, framework="pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no dict
     found = tensors.keys() & of_tensor.keys()
+    for name in tensors.keys() - found:
+        tensors[name] = rounding.cast(name, tensors[name], tensors[name].dtype)
     for name in found:
         module_name = of_tensor[name]
-        tensors[name] = _merged(tensors[name], bank.targets[module_name], deltas[module_name], rounding)
+        tensors[name] = _merged(name, tensors[name], bank.targets[module_name], deltas[module_name], rounding)
     save_file(tensors, to, metadata=metadata)
     return found
 
@@ -220,11 +238,11 @@ def _check_complete(merged: set[str], of_tensor: Mapping[str, str], checkpoint: 
 
 
 @torch.no_grad()
-def _merged(weight: Tensor, module: torch.nn.Module, delta: Delta, rounding: _Rounding) -> Tensor:
+def _merged(name: str, weight: Tensor, module: torch.nn.Module, delta: Delta, rounding: _Rounding) -> Tensor:
     """What the stored `weight` of `module` becomes, laid out and rounded as it is stored."""
     rows = as_rows(module, weight.to(next(delta.parameters()).device))
     exact = delta.adapted(rows)
-    rounded = exact.to(weight.dtype)
+    rounded = rounding.cast(name, exact, weight.dtype)
     rounding.add(rows, exact, rounded)
     return as_rows(module, rounded).cpu().contiguous()
 
@@ -238,6 +256,27 @@ def _copy_configuration(checkpoint: Path, folder: Path) -> None:
             shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("*.bin", "*.py"))
         elif path.is_file() and _is_configuration(path.name) and not (folder / path.name).exists():
             shutil.copyfile(path, folder / path.name)
+
+
+def _say_dtype(folder: Path, dtype: torch.dtype) -> None:
+    """Makes the configuration and the index of the shards say what the tensors are now: transformers reads them as it says."""
+    config, index = folder / "config.json", folder / INDEX_FILE
+    if config.is_file():
+        config.write_text(_json(_with_dtype(json.loads(config.read_text()), str(dtype).removeprefix("torch."))))
+    if index.is_file():
+        fields = json.loads(index.read_text())
+        sizes = [path.stat().st_size for path in folder.glob("*.safetensors")]
+        index.write_text(_json({**fields, "metadata": {**fields.get("metadata", {}), "total_size": sum(sizes)}}))
+
+
+def _with_dtype(config: dict[str, Any], dtype: str, *, is_whole: bool = True) -> dict[str, Any]:
+    """`config`, and the parts of a model of several, with `dtype` in place of what they say, under either of its names."""
+    parts = {
+        name: _with_dtype(value, dtype, is_whole=False) if isinstance(value, dict) else value
+        for name, value in config.items()
+    }
+    said = [name for name in ("dtype", "torch_dtype") if isinstance(parts.get(name), str)]
+    return {**parts, **dict.fromkeys(said or (["dtype"] if is_whole else []), dtype)}
 
 
 def _is_configuration(name: str) -> bool:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from vera import __version__
 from vera import archive as archives
-from vera.archive import LOSS_CURVE, TRAINING_LOG, Archive, Vectors
+from vera.archive import Archive, Vectors
 from vera.data import Split
+from vera.folders import LOSS_CURVE, TRAINING_LOG
 from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
 from vera.nn import card
 from vera.nn.bank import Bank, read

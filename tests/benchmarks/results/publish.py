@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.benchmarks.results.experiments import Cell, Experiment, all_experiments
 from tests.benchmarks.results.kept import ADAPTER, RESULT, Kept, Result
-from vera.archive import LOSS_CURVE, TRAINING_LOG, is_adapter_folder
+from vera.folders import LOSS_CURVE, TRAINING_LOG, is_adapter_folder
 from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE
 
 DOCS = Path(__file__).parents[3] / "docs" / "results"

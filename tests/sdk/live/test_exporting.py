@@ -72,6 +72,42 @@ def test_another_base_is_refused_and_nothing_is_written(folder: Path, tmp_path: 
     assert not (tmp_path / "out").exists()
 
 
+def test_another_base_is_told_which_one_it_should_be_and_by_which_command(
+    folder: Path, tmp_path: Path, hub: Hub
+) -> None:
+    other = write_tiny_bert(tmp_path / "other", seed=1)
+    with pytest.raises(BaseMismatch) as refused:
+        sdk.export(other, "demo/a", tmp_path / "out", hub=hub, config=hub.config)
+    assert "The adapter needs tests/tiny-bert" in str(refused.value)
+    assert "`--base tests/tiny-bert`" in str(refused.value)
+
+
+def test_the_dtype_is_that_of_the_merged_checkpoint_alone(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:
+    command = ("export", str(folder), "--base", str(tiny_folder), "--dtype", "bfloat16")
+
+    done = run(URL, *command, "--merged", str(tmp_path / "merged"), "--lora", str(tmp_path / "lora"))
+    alone = run(URL, *command, "--lora", str(tmp_path / "second"))
+
+    assert done.exit_code == 0, done.stderr
+    assert load_tiny_bert(tmp_path / "merged", dtype="auto").dtype == torch.bfloat16
+    assert (tmp_path / "lora" / "adapter_model.safetensors").is_file()
+    assert (alone.exit_code, "--dtype is for --merged" in alone.stderr) == (2, True)
+    for form, dtype in (("lora", "float32"), ("merged", "int8")):
+        with pytest.raises(VeraError, match="dtype"):
+            sdk.export(tiny_folder, folder, tmp_path / "third", form=form, dtype=dtype)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_anything_is_read(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    command = ("export", str(folder), "--base", "no such base", "--merged", str(tmp_path / "merged"))
+
+    done = run(URL, *command, "--lora", str(tmp_path / "file" / "deep" / "lora"))
+
+    assert done.exit_code == 1
+    assert "cannot be written" in done.stderr
+    assert not (tmp_path / "merged").exists()
+
+
 def test_the_command_asks_which_form(folder: Path, tiny_folder: Path) -> None:
     done = run(URL, "export", str(folder), "--base", str(tiny_folder))
     assert done.exit_code == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -53,16 +54,32 @@ class Checkpoints:
         return state if state.get("key") == self.key else None
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Replace what was saved, at once: a kill leaves the old or the new."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Replace what was saved, at once: a kill leaves the old or the new. Raises VeraError (CHECKPOINT_UNWRITABLE)."""
         fresh = self.folder / f"{_FILE}.{os.getpid()}"
-        torch.save({**state, "key": self.key}, fresh)
-        fresh.replace(self.folder / _FILE)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            torch.save({**state, "key": self.key}, fresh)
+            fresh.replace(self.folder / _FILE)
+        except (OSError, RuntimeError) as error:  # torch's writer says RuntimeError of a full disk
+            with contextlib.suppress(OSError):
+                fresh.unlink()
+            raise VeraError(
+                f"No checkpoint can be written to {self.folder} ({error}): make room there. The same training goes on from the "
+                "last one that was.",
+                code="CHECKPOINT_UNWRITABLE",
+                path=str(self.folder),
+            ) from error
         self._saved_at = time.monotonic()
 
     def clear(self) -> None:
         """Forget it, and the folder with it: the training is done and written."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def age_s(folder: Path) -> float | None:
+    """How long ago the checkpoint in `folder` was saved, None where there is none."""
+    path = folder / _FILE
+    return time.time() - path.stat().st_mtime if path.is_file() else None
 
 
 def key_of(parts: Mapping[str, Any]) -> str:

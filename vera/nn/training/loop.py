@@ -64,6 +64,8 @@ class Loop:
             self._restore()
             while self.progress.epoch <= self.recipe.epochs and not self._has_stopped():
                 self._epoch(items)
+            if self.checkpoints:
+                self._save()  # scoring and writing may fail, too
         self.task.module.eval()
         progress = self.progress
         return Fitted(progress.steps, progress.epochs, self._snapshot(progress.epoch - 1), progress.best)
@@ -108,8 +110,8 @@ class Loop:
             if known is None or is_better(self.metric, value, known.scores[VALIDATION][self.metric]):
                 progress.best = self._snapshot(epoch.number)
         progress.epoch, progress.step_in_epoch, progress.loss_sum = progress.epoch + 1, 0, 0.0
+        self.shuffled_from = self.shuffle.get_state()
         if self.checkpoints and self.checkpoints.is_due:
-            self.shuffled_from = self.shuffle.get_state()
             self._save()
 
     def _has_stopped(self) -> bool:
