@@ -23,6 +23,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 
+class VeraWarning(UserWarning):
+    """Something to know of an adapter, a model or a training that stops nothing."""
+
+
 class VeraError(Exception):
     """Base of the tree. `code` is stable; `facts` are JSON values."""
 

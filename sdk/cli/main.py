@@ -19,7 +19,7 @@ import click
 from sdk.cli.terminal import INTERRUPTED, App, Failure, clean, note
 from sdk.errors import HubError, HubWarning
 from vera import __version__
-from vera.errors import VeraError
+from vera.errors import VeraError, VeraWarning
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -203,12 +203,13 @@ def _warnings_as_notes() -> Iterator[None]:
     """Our own warnings become lines on standard error; those of other packages go on as they were."""
     with warnings.catch_warnings():
         warnings.simplefilter("default", HubWarning)
+        warnings.simplefilter("default", VeraWarning)
         show = warnings.showwarning
 
         def show_as_note(
             message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
         ) -> None:
-            if issubclass(category, HubWarning):
+            if issubclass(category, HubWarning | VeraWarning):
                 note(f"Warning: {clean(message)}")
             else:
                 show(message, category, filename, lineno, *rest, **more)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tests.tiny import WORDS, load_tiny_bert
 from vera.data import Examples, Split
 from vera.data.dividing import split_by_hash
-from vera.errors import VeraError
+from vera.errors import VeraError, VeraWarning
 from vera.fingerprint import BaseFingerprint
 from vera.nn import experiment
 from vera.nn.base import Base
@@ -141,6 +141,16 @@ def test_what_was_trained_to_the_end_is_kept_for_who_is_interrupted_while_it_is_
 
     assert contents(finish(stop_at=None)) == contents(train(tiny_folder, tiny_base, split))
     assert len(seen) == trained
+
+
+def test_modules_that_no_answer_goes_through_are_named(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split
+) -> None:
+    """The task reads the hidden states, and the pooler of BERT stands after them."""
+    model = Base(load_tiny_bert(tiny_folder), tiny_base, "tests/tiny-bert")
+    choices = Choices(targets=["query", "pooler.dense"], baselines=False)
+    with pytest.warns(VeraWarning, match=r"1 of the 3 adapted modules learned nothing.*: pooler\.dense\. Leave"):
+        experiment.run("animals", model, split, replace(RECIPE, epochs=1), choices)
 
 
 def test_a_checkpoint_that_cannot_be_written_says_where_room_is_needed(tmp_path: Path) -> None:

@@ -267,6 +267,8 @@ def test_images_are_classified_by_the_loaded_adapter_as_in_training(vit: Path) -
 
 def test_what_is_no_image_says_so(vit: Path) -> None:
     model = loaded(vit, train(vit, load_tiny_bert, pictures(), replace(RECIPE, epochs=1)))
+    with pytest.raises(DataError, match=r"There is no image file '.*nowhere\.png'"):
+        model.classify(["nowhere.png"])
     with pytest.raises(DataError, match="cannot be decoded"):
         model.classify([b"GIF89a?"])
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from vera.archive import Archive, Vectors, vectors_of
 from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_REGRESSION
-from vera.errors import BaseMismatch, VeraError
+from vera.errors import BaseMismatch, VeraError, VeraWarning
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import Manifest, Task
 from vera.nn.bank import Bank
@@ -208,7 +208,7 @@ def _proof(
             raise
         import warnings
 
-        warnings.warn(f"The adapter may answer wrongly. {error}", stacklevel=4)
+        warnings.warn(f"The adapter may answer wrongly. {error}", VeraWarning, stacklevel=4)
         return trust_base(model, base)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import nn
 from vera import __version__
 from vera.archive import Archive
 from vera.data import TEXT_GENERATION, Examples, Split
-from vera.errors import VeraError
+from vera.errors import VeraError, VeraWarning
 from vera.folders import LOSS_CURVE, TRAINING_LOG, write_files
 from vera.nn import packaging, targets
 from vera.nn.attach import live_modules, shared_tensors
@@ -38,6 +39,7 @@ from vera.nn.training.tasks import task_of
 # After which the head alone has converged: passes over a small set, steps of a large one.
 PROBE_EPOCHS, PROBE_STEPS = 100, 20_000
 HELDOUT = "held-out"
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,22 @@ def _train(run: _Run, checkpoints: Checkpoints | None, stage: Callable[[str], No
         if recipe.keep == "last":
             loop.take(fitted.last)
         learned = packaging.Learned.on(run.bank, trainable, task.head) if trainable.modules else None
+        _warn_of_idle(run.bank)
     return _Trained(fitted, last, best or None, learned, trainable.items, training_s, peak_bytes)
+
+
+def _warn_of_idle(bank: Bank) -> None:
+    """A module that no answer goes through gets no gradient, and what starts at zero is still zero."""
+    deltas = bank.slots[methods.TRAINED].deltas if methods.TRAINED in bank.slots else {}
+    idle = sorted(name for name, delta in deltas.items() if not delta.factors()[1].any())
+    if idle:
+        more = f" and {len(idle) - _MOST_NAMED} more" if len(idle) > _MOST_NAMED else ""
+        warnings.warn(
+            f"{len(idle)} of the {len(deltas)} adapted modules learned nothing, for no answer goes through them: "
+            f"{', '.join(idle[:_MOST_NAMED])}{more}. Leave them out of the targets.",
+            VeraWarning,
+            stacklevel=4,
+        )
 
 
 def _watched(run: _Run) -> dict[str, Examples]:

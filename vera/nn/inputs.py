@@ -148,6 +148,10 @@ def decoded(image: Image) -> Any:
     try:
         with Pillow.open(io.BytesIO(data) if isinstance(data, bytes) else data) as opened:
             return opened.convert("RGB")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise DataError(
+            f"There is no image file {str(image)!r}: give the path of one, its bytes, or an image of Pillow."
+        ) from error
     except (OSError, UnidentifiedImageError, Pillow.DecompressionBombError) as error:
         what = image.sha256 if isinstance(image, EncodedImage) else str(image)[:80]
         raise DataError(f"The image {what} cannot be decoded ({error}): leave it out or save it again.") from error

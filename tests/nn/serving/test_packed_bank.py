@@ -281,6 +281,20 @@ def test_unstacking_gives_every_module_its_own_weight_again(stacked: tuple[Any, 
     assert many.stacked_bytes == 0
 
 
+def test_weights_that_are_stacked_for_one_bank_are_not_moved_to_another(stacked: tuple[Any, Bank, PackedBank]) -> None:
+    model, bank, many = stacked
+    first = [group.product.stack for group in many.groups]
+
+    with pytest.raises(VeraError, match="stacked for another packed bank") as refused:
+        packed(model, bank, stack=True)
+    assert refused.value.code == "TARGET_TAKEN"
+    assert all(stack is not None and stack.is_whole() for stack in first)
+
+    packed(model, bank)
+    many.unstack()
+    assert packed(model, bank, stack=True).stacked_bytes > 0
+
+
 def test_a_stack_notices_that_a_weight_has_been_given_another_tensor(stacked: tuple[Any, Bank, PackedBank]) -> None:
     model, _, many = stacked
     stack = many.groups[0].product.stack

@@ -27,6 +27,7 @@ from vera.nn.serving.choosing import Choices
 from vera.nn.serving.groups import beside, by_input
 from vera.nn.serving.packing import NOBODY, Packing
 from vera.nn.serving.products import MAX_MODULES, Compute, GroupProduct, Member, padded_rank
+from vera.nn.serving.stacking import check_unstacked
 
 
 class PackedBank:
@@ -45,7 +46,7 @@ class PackedBank:
         `run` is one pass of the model, of any batch: it shows which modules have the same input. The vectors
         are held in `dtype`, that of the base by default. With `stack` the weights of the groups' modules are moved to stand
         above A in memory (`vera.nn.serving.stacking`), which is quicker from some 64 rows on; `unstack` undoes it. Raises TargetError (TARGET_UNSUPPORTED) for DVoRA, embeddings,
-        modules on several devices and heads.
+        modules on several devices and heads, and VeraError (TARGET_TAKEN) for weights that are stacked for another bank already.
         """
         deltas = _deltas_of(bank, name)
         self.shared = _one_projection(deltas)
@@ -69,6 +70,7 @@ class PackedBank:
             if some
         ]
         if stack:
+            check_unstacked([member.module for group in self.groups for member in group.product.members])
             for group in self.groups:
                 group.product.stack_up()
         self.names: tuple[str | None, ...] = ()

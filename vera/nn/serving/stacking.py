@@ -7,10 +7,13 @@ The modules keep their parameters, whose data are rows of that tensor from then 
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from vera.errors import VeraError
 
 
 class Stack:
@@ -20,6 +23,7 @@ class Stack:
     """
 
     def __init__(self, modules: Sequence[nn.Linear], A_RI: Tensor) -> None:
+        check_unstacked(modules)
         self.modules = modules
         self.sizes = [*(len(module.weight) for module in modules), len(A_RI)]
         weight = modules[0].weight
@@ -35,6 +39,7 @@ class Stack:
                     if module.bias is not None:
                         _move(module.bias, place)
         self._addresses = self._found()
+        _STACKS.add(self)
 
     @property
     def more_bytes(self) -> int:
@@ -47,6 +52,7 @@ class Stack:
 
     def undo(self) -> None:
         """Give the modules weights of their own again, bit for bit what is here now."""
+        _STACKS.discard(self)
         for parameter in self._parameters():
             if parameter.untyped_storage().data_ptr() in self._storages():
                 parameter.data = parameter.data.clone()
@@ -61,6 +67,22 @@ class Stack:
         return [stacked.untyped_storage().data_ptr() for stacked in (self.W_SI, self.bias_S) if stacked is not None]
 
 
+def check_unstacked(modules: Sequence[nn.Module]) -> None:
+    """Raises VeraError (TARGET_TAKEN) when a weight stands in a stack: moved to another, the first would be useless, unnoticed."""
+    wanted = {id(module) for module in modules}
+    for stack in _STACKS:
+        if stack.is_whole() and wanted & {id(module) for module in stack.modules}:
+            raise VeraError(
+                "The weights of these modules are stacked for another packed bank of this model: pack the adapters into that "
+                "one, give its `unstack` a call first, or make this one without `stack`.",
+                code="TARGET_TAKEN",
+            )
+
+
 def _move(parameter: Tensor, place: Tensor) -> None:
     place.copy_(parameter)
     parameter.data = place
+
+
+# Those that are in use: a bank that is gone takes its stacks along.
+_STACKS: weakref.WeakSet[Stack] = weakref.WeakSet()
