@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdk.config import Config
+from sdk.endpoints import download_options
 from sdk.errors import HubWarning, Misconfigured, Offline
 from sdk.files import read_bounded, write_atomically
 from vera import fingerprint as hashing
@@ -168,7 +169,7 @@ def _not_here(wanted: str) -> BaseUnreadable:
 def download(model_id: str, *, config: Config, revision: str | None = None) -> Path:
     """The folder of the model `model_id` from Hugging Face, with its weights, configuration and tokenizer.
 
-    Uses Hugging Face's own cache and settings. Raises BaseUnreadable and Offline.
+    Uses Hugging Face's own cache and settings, but for where it is fetched from (`sdk.endpoints`). Raises BaseUnreadable and Offline.
     """
     if config.offline:
         raise Offline(
@@ -179,7 +180,8 @@ def download(model_id: str, *, config: Config, revision: str | None = None) -> P
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(model_id, revision=revision, allow_patterns=list(DOWNLOADED)))
+        options = download_options(model_id, config=config)
+        return Path(snapshot_download(model_id, revision=revision, allow_patterns=list(DOWNLOADED), **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise BaseUnreadable(

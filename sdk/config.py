@@ -7,6 +7,7 @@
 | VERA_HUB_CACHE    | folder of downloaded files           | the system's folder for caches     |
 | VERA_HUB_CONFIG   | folder of the profile and the bases  | the system's folder for settings   |
 | VERA_HUB_OFFLINE  | 1: never use the network             | 0                                  |
+| VERA_HUB_BASE_ENDPOINT | where base models come from     | `sdk.endpoints` finds out          |
 
 The profile is `profile.json`, mode 0600. `vera-hub serve` and `vera-hub login` write it.
 """
@@ -104,6 +105,8 @@ class Config:
     cache: Path
     token: str | None = field(default=None, repr=False)
     offline: bool = False
+    # None: `sdk.endpoints` finds out.
+    base_endpoint: str | None = None
 
     @classmethod
     def resolve(
@@ -124,6 +127,9 @@ class Config:
             cache=_folder(env.get("VERA_HUB_CACHE"), "user_cache_path"),
             token=check_token(env.get("VERA_HUB_TOKEN") or (login.token if login else "")),
             offline=env.get("VERA_HUB_OFFLINE", "").strip().lower() not in _FALSE,
+            base_endpoint=check_url(env["VERA_HUB_BASE_ENDPOINT"], "VERA_HUB_BASE_ENDPOINT")
+            if env.get("VERA_HUB_BASE_ENDPOINT")
+            else None,
         )
 
     def at_host(self, host: str | None) -> Config:
@@ -139,7 +145,7 @@ class Config:
         return replace(self, url=url, token=login.token if login else None)
 
 
-def check_url(text: str) -> str:
+def check_url(text: str, said_by: str = "VERA_HUB_URL") -> str:
     """`text` as the URL of a hub, without a slash at its end. Raises Misconfigured."""
     try:
         parts = urlsplit(text.strip())
@@ -149,7 +155,7 @@ def check_url(text: str) -> str:
     if not is_url or "@" in parts.netloc or parts.query or parts.fragment or not text.isprintable():
         raise Misconfigured(
             "The URL of a hub looks like http://127.0.0.1:8000 or https://hub.example.org, without user, "
-            "query or fragment: check VERA_HUB_URL.",
+            f"query or fragment: check {said_by}.",
             code="URL_INVALID",
         )
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
