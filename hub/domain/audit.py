@@ -46,6 +46,11 @@ class Change(StrEnum):
     ADAPTER_TAKEN_BACK = "adapter.taken-back"
     ADAPTER_MOVED = "adapter.moved"
     ADAPTER_RECEIVED = "adapter.received"
+    # What lies beside versions, or waits for the first one: `naming`, `committing`.
+    DRAFT_COMMITTED = "draft.committed"
+    DRAFTS_SQUASHED = "draft.squashed"
+    DRAFT_NAMED = "draft.named"
+    DRAFT_UNNAMED = "draft.unnamed"
     VISIBILITY_CHANGED = "adapter.visibility-changed"
     GATE_CHANGED = "adapter.gate-changed"
     ACCESS_REQUESTED = "access.requested"

@@ -19,6 +19,7 @@ from hub.db.models.versions import Draft
 from hub.db.queries import adapters, drafts, versions
 from hub.domain import adopting, blobs, drafting, openings, snapshots
 from hub.domain.adopting import KnownBase
+from hub.domain.audit import Change, record
 from hub.domain.catalog import find_adapter, head_of
 from hub.domain.drafting import ATTRIBUTES_FILE, Loose
 from hub.domain.openings import EMPTY_COMMIT
@@ -270,54 +271,34 @@ def beside_version(tree: Tree) -> Loose:
     return replace(tree.beside, kept=kept)
 
 
-def keep_draft(
-    session: Session,
-    principal: Principal,
-    head: Head,
-    loose: Loose,
-    *,
-    namespace: str,
-    name: str,
-    message: str,
-    quota: Quota,
-    outside: Mapping[str, datetime],
-) -> str:
+@dataclass(frozen=True)
+class Keeping:
+    """Where files are kept that are no version's, with what message, and how much their owner may have. `outside` names
+    the blobs that are in the object store already."""
+
+    namespace: str
+    name: str
+    message: str
+    quota: Quota
+    outside: Mapping[str, datetime]
+
+
+def keep_draft(session: Session, principal: Principal, head: Head, loose: Loose, keeping: Keeping) -> str:
     """Keeps `loose` as the next draft of the head's branch, and gives its commit. Raises PreconditionFailed when the
     head is another by now, and what `drafting.add` does."""
-    adapter = hold(session, principal, namespace, name)
+    adapter = hold(session, principal, keeping.namespace, keeping.name)
     _require_head(session, adapter, head)
-    draft = drafting.add(
-        session,
-        principal,
-        adapter,
-        loose,
-        message=message,
-        parent=None if head.commit == EMPTY_COMMIT else head.commit,
-        beneath_id=head.version_id,
-        is_main=head.branch == MAIN,
-        quota=quota,
-        outside=outside,
+    parent = None if head.commit == EMPTY_COMMIT else head.commit
+    return _add(
+        session, principal, adapter, loose, keeping, parent=parent, beneath_id=head.version_id, branch=head.branch
     )
-    if head.branch != MAIN:
-        drafts.set_name(session, adapter.id, "branch", head.branch, draft.commit)
-    return draft.commit
 
 
 def keep_beside(
-    session: Session,
-    principal: Principal,
-    head: Head,
-    version: VersionSummary,
-    loose: Loose,
-    *,
-    namespace: str,
-    name: str,
-    message: str,
-    quota: Quota,
-    outside: Mapping[str, datetime],
+    session: Session, principal: Principal, head: Head, loose: Loose, keeping: Keeping, *, version: VersionSummary
 ) -> str:
     """Keeps `loose` beside the version that was just made of the head, and gives the commit that `main` is then."""
-    adapter = hold(session, principal, namespace, name)
+    adapter = hold(session, principal, keeping.namespace, keeping.name)
     before = drafts.newest_on_main(session, adapter.id, head.version_id)
     if (before.commit if before else None) != (head.commit if head.is_draft else None):
         raise head_changed(expected=head.commit, got=before.commit if before else None)
@@ -325,17 +306,37 @@ def keep_beside(
         return version.commit
     row = versions.by_commit(session, adapter.id, version.commit)
     assert row is not None, "it was published in this transaction"
-    return drafting.add(
+    return _add(session, principal, adapter, loose, keeping, parent=version.commit, beneath_id=row.id, branch=MAIN)
+
+
+def _add(
+    session: Session,
+    principal: Principal,
+    adapter: Adapter,
+    loose: Loose,
+    keeping: Keeping,
+    *,
+    parent: str | None,
+    beneath_id: int | None,
+    branch: str,
+) -> str:
+    draft = drafting.add(
         session,
         principal,
         adapter,
         loose,
-        message=message,
-        parent=version.commit,
-        beneath_id=row.id,
-        quota=quota,
-        outside=outside,
-    ).commit
+        message=keeping.message,
+        parent=parent,
+        beneath_id=beneath_id,
+        is_main=branch == MAIN,
+        quota=keeping.quota,
+        outside=keeping.outside,
+    )
+    if branch != MAIN:
+        drafts.set_name(session, adapter.id, "branch", branch, draft.commit)
+    facts = {"commit": draft.commit, "parent": parent, "branch": branch, "files": len(loose.kept) + len(loose.new)}
+    record(session, principal, Change.DRAFT_COMMITTED, f"{keeping.namespace}/{keeping.name}", facts)
+    return draft.commit
 
 
 def hold(session: Session, principal: Principal, namespace: str, name: str) -> Adapter:

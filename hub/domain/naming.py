@@ -13,6 +13,7 @@ from hub.db.models.adapters import Adapter
 from hub.db.models.versions import Draft
 from hub.db.queries import aliases, drafts
 from hub.domain import committing, drafting, openings
+from hub.domain.audit import Change, record
 from hub.domain.catalog import find_adapter
 from hub.domain.drafting import Loose
 from hub.domain.snapshots import MAIN, Snapshot, files_at
@@ -49,6 +50,7 @@ def create_branch(session: Session, principal: Principal, found: Snapshot, branc
         )
     _require_room(session, adapter)
     drafts.set_name(session, adapter.id, "branch", branch, found.commit)
+    record(session, principal, Change.DRAFT_NAMED, found.id, {"branch": branch, "commit": found.commit})
 
 
 def delete_branch(session: Session, principal: Principal, adapter_id: str, branch: str) -> None:
@@ -60,6 +62,7 @@ def delete_branch(session: Session, principal: Principal, adapter_id: str, branc
         raise NotFound(f"Invalid rev id: {branch[:100]} is no branch of {adapter_id}.", code="VERSION_UNKNOWN")
     drafts.remove_name(session, adapter.id, "branch", branch)
     _clear(session, adapter)
+    record(session, principal, Change.DRAFT_UNNAMED, adapter_id, {"branch": branch})
 
 
 def create_tag(session: Session, principal: Principal, found: Snapshot, tag: str) -> None:
@@ -70,6 +73,7 @@ def create_tag(session: Session, principal: Principal, found: Snapshot, tag: str
         raise Conflict(f"{found.id} has the tag {tag} already: delete it first.", code="ALIAS_EXISTS")
     _require_room(session, adapter)
     drafts.set_name(session, adapter.id, "tag", tag, found.commit)
+    record(session, principal, Change.DRAFT_NAMED, found.id, {"tag": tag, "commit": found.commit})
 
 
 def delete_tag(session: Session, principal: Principal, adapter_id: str, tag: str) -> bool:
@@ -79,6 +83,7 @@ def delete_tag(session: Session, principal: Principal, adapter_id: str, tag: str
         return False
     drafts.remove_name(session, adapter.id, "tag", tag)
     _clear(session, adapter)
+    record(session, principal, Change.DRAFT_UNNAMED, adapter_id, {"tag": tag})
     return True
 
 
@@ -102,6 +107,8 @@ def squash(session: Session, principal: Principal, found: Snapshot, branch: str,
     if not is_main:
         drafts.set_name(session, adapter.id, "branch", branch, made.commit)
     _clear(session, adapter)
+    facts = {"branch": branch, "before": found.commit, "commit": made.commit}
+    record(session, principal, Change.DRAFTS_SQUASHED, found.id, facts)
 
 
 def _clear(session: Session, adapter: Adapter) -> None:

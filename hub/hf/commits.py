@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 from sqlalchemy.orm import Session
@@ -17,7 +17,8 @@ from hub.api.bodies import JsonBody
 from hub.api.responses import answer, hub_url
 from hub.auth.policy import Action, Principal
 from hub.domain import adopting, blobs, committing, drafting, snapshots
-from hub.domain.committing import Changes, Head, Prepared, Tree
+from hub.domain.committing import Changes, Head, Keeping, Prepared, Tree
+from hub.domain.drafting import Loose
 from hub.domain.front_matter import front_matter
 from hub.domain.ignoring import IGNORE_FILE, MAX_RULES, Ignored
 from hub.domain.publishing import Published, Said, upload_of
@@ -161,15 +162,13 @@ class Committing:
         committing.require_parent(head, changes.parent)
         loose = committing.beside_version(tree)
         drafting.check_loose(loose)
-        outside = blobs.put_large(self.parts.objects, loose.new.values())
+        keeping = self._keeping(loose, changes)
         commits: list[str] = []
 
         def keep_beside(session: Session, published: Published) -> None:
             committing.require_not_earlier(head, published.version)
             commits.append(
-                committing.keep_beside(
-                    session, self.principal, head, published.version, loose, outside=outside, **self._said(changes)
-                )
+                committing.keep_beside(session, self.principal, head, loose, keeping, version=published.version)
             )
 
         said = Said(message=changes.message or None, parent=f"v{head.number}" if head.number else None)
@@ -195,19 +194,18 @@ class Committing:
         Said(message=changes.message)
         loose = tree.as_draft(head) if head.number == 0 else tree.beside
         drafting.check_loose(loose)
-        outside = blobs.put_large(self.parts.objects, loose.new.values())
+        keeping = self._keeping(loose, changes)
         with self.parts.database.writing() as session:
-            commit = committing.keep_draft(session, self.principal, head, loose, outside=outside, **self._said(changes))
+            commit = committing.keep_draft(session, self.principal, head, loose, keeping)
         if head.number or head.branch != MAIN:
             return Made(commit)
         said = f"Kept as a draft, which is no version yet: it has no {tree.missing}."
         return Made(commit, (said,), f"draft {commit[:7]} of")  # clients say one thing of a topic
 
-    def _said(self, changes: Changes) -> dict[str, Any]:
+    def _keeping(self, loose: Loose, changes: Changes) -> Keeping:
+        outside = blobs.put_large(self.parts.objects, loose.new.values())
         message = changes.message or "Upload"
-        return {
-            "namespace": self.namespace, "name": self.name, "message": message, "quota": quota_of(self.parts),
-        }  # fmt: skip
+        return Keeping(self.namespace, self.name, message, quota_of(self.parts), outside)
 
 
 def _check_results(card: Mapping[str, object]) -> None:

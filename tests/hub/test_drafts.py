@@ -68,3 +68,42 @@ def test_what_lies_beside_a_version_is_kept_with_it(hub: Hub, repo: str) -> None
     assert hub.client.get(f"/{repo}/resolve/{head}/vocabulary", headers=hub.headers()).content == large
     assert hub.client.get(f"/{repo}/resolve/v1/vocabulary", headers=hub.headers()).status_code == 404
     assert commit(hub, repo, **files) == head
+
+
+def test_the_record_says_what_was_committed_beside_versions(hub: Hub, repo: str) -> None:
+    hub.register_base()
+    first = commit(hub, repo, a=b"1")
+    for method, path, body in (
+        ("POST", "branch/dev", {}),
+        ("POST", "tag/dev", {"tag": "kept"}),
+        ("DELETE", "tag/kept", None),
+        ("DELETE", "branch/dev", None),
+    ):
+        done = hub.client.request(method, f"/api/models/{repo}/{path}", json=body, headers=hub.headers())
+        assert done.status_code == 200, done.text
+    commit(hub, repo, **make_archive(seed=1).files)
+    beside = commit(hub, repo, notes=b"2")
+
+    items = hub.get("/namespaces/demo/audit", headers=hub.headers()).json()["items"]
+    found = [(each["action"], each["facts"]) for each in reversed(items) if each["subject"].startswith(repo)]
+
+    actions = [action for action, _ in found]
+    named = ["draft.named", "draft.named", "draft.unnamed", "draft.unnamed"]
+    # What lay there before goes along with v1.
+    assert actions == [
+        "adapter.opened",
+        "draft.committed",
+        *named,
+        "version.pushed",
+        "draft.committed",
+        "draft.committed",
+    ]
+    assert (found[1][1]["commit"], found[1][1]["branch"], found[-1][1]["commit"]) == (first, "main", beside)
+    assert found[-1][1]["files"] == 2
+
+
+def test_the_record_says_what_was_squashed(hub: Hub, repo: str) -> None:
+    before = commit(hub, repo, a=b"1")
+    assert hub.client.post(f"/api/models/{repo}/super-squash/main", json={}, headers=hub.headers()).status_code == 200
+    event = hub.get("/namespaces/demo/audit", headers=hub.headers()).json()["items"][0]
+    assert (event["action"], event["facts"]["before"]) == ("draft.squashed", before)
