@@ -29,7 +29,8 @@ Score = tuple[float, float, float]  # with the interval's low and high end
 
 @dataclass(frozen=True)
 class Rescored:
-    """A score that is another now, or, with `detail`, one that cannot be computed: it stays as it is."""
+    """A score that is another now, or, with `detail`, one that cannot be computed: it stays as it is. `noise` is how far
+    another layout of the batches has moved it, where that was measured."""
 
     evaluation_id: str
     ref: str
@@ -38,6 +39,14 @@ class Rescored:
     before: Score | None
     after: Score | None
     detail: str | None = None
+    noise: float | None = None
+
+    @property
+    def is_noise(self) -> bool:
+        """True for a change no larger than what another layout does."""
+        if self.before is None or self.after is None or self.noise is None:
+            return False
+        return abs(self.after[0] - self.before[0]) <= self.noise
 
 
 def rescore(database: Database, *, suite: str | None = None, is_rehearsal: bool = False) -> Iterator[Rescored]:
@@ -75,8 +84,15 @@ def _changes(evaluation: Evaluation) -> list[Rescored]:
         except (KeyError, ValueError, zlib.error) as error:
             changes.append(Rescored(*about, None, f"its outcomes do not give a score: {error}"))
         else:
-            changes += [] if _is_same(before, after) else [Rescored(*about, after)]
+            changes += [] if _is_same(before, after) else [Rescored(*about, after, noise=_noise(evaluation, metric))]
     return changes
+
+
+def _noise(evaluation: Evaluation, metric: str) -> float | None:
+    """It is measured of the metric that ranks."""
+    measured = evaluation.environment.get("noise")
+    score = measured.get("score") if isinstance(measured, dict) and metric == evaluation.suite.metric else None
+    return float(score) if isinstance(score, int | float) else None
 
 
 def _outcomes(evaluation: Evaluation) -> Mapping[str, Sequence[Outcome]]:

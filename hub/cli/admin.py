@@ -113,7 +113,8 @@ def rescore(context: click.Context, /, *, data_dir: Path | None, suite: str | No
         for each in rescored(database, suite=suite, is_rehearsal=is_rehearsal):
             changed, wrong = changed + (each.after is not None), wrong + (each.after is None)
             numbers = [f"{one[0]:.6f} [{one[1]:.6f}, {one[2]:.6f}]" for one in (each.before, each.after) if one]
-            click.echo(f"{each.ref} on {each.suite}, {each.metric}: {each.detail or ' → '.join(numbers)}")
+            within = f" (no more than another batch layout does, {each.noise:.6f})" if each.is_noise else ""
+            click.echo(f"{each.ref} on {each.suite}, {each.metric}: {each.detail or ' → '.join(numbers)}{within}")
     verb = "would change" if is_rehearsal else "have changed"
     click.echo(f"{changed} scores {verb}, {wrong} cannot be computed.", err=True)
     context.exit(1 if wrong else 0)

@@ -5,9 +5,11 @@ a memory blow-up ends this process and nothing else.
 
     request  {"base": {"path", "fingerprint", "tensors": [[name, dtype, shape, sha256], …]},
               "adapters": [folder, …], "batch_size": n, "asked": {"task", …}}
-    reply    {"replies": [{"outputs": [text, …], "together": n}  or  {"error": {"code", "detail"}}, …], "environment": {…}}
+    reply    {"replies": [{"outputs": [text, …], "together": n, "batch_size": n, "again": {"outputs", "batch_size"}}
+                          or  {"error": {"code", "detail"}}, …], "environment": {…}}
 
-`together` is how many adapters shared the batches of an answer.
+`together` is how many adapters shared the batches of an answer, `batch_size` how many items each had: fewer than asked where
+memory ran short. `again` is what the first items are answered in another layout; one adapter of a request has it.
 
 task                  what is asked beside it                                   an output
 text-classification   "texts", "pairs" (or null)                                the label
@@ -28,6 +30,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from hub.worker.layouts import again, is_short_of_memory, within_memory
 from vera import __version__
 from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
 from vera.errors import VeraError
@@ -129,15 +132,41 @@ def answered(
             some = numbers[at : at + _most_together(batch_size)]
             outputs = _mixed([models[number] for number in some], asked, batch_size)
             if outputs is not None:
-                replies |= {n: {"outputs": o, "together": len(some)} for n, o in zip(some, outputs, strict=True)}
+                facts = {"together": len(some), "batch_size": batch_size}
+                replies |= {n: {"outputs": o, **facts} for n, o in zip(some, outputs, strict=True)}
     for number in models.keys() - replies.keys():
         adapter = attached[number][1]
         adapter.bank.ensure_active(adapter.name)
-        try:
-            replies[number] = {"outputs": answers(models[number], asked, batch_size), "together": 1}
-        except VeraError as error:
-            replies[number] = _refusal(error)
+        replies[number] = _alone(models[number], asked, batch_size)
+    _answer_again(attached, replies, asked)
     return replies
+
+
+def _alone(model: Any, asked: dict[str, Any], batch_size: int) -> dict[str, Any]:
+    try:
+        outputs, used = within_memory(lambda size: answers(model, asked, size), batch_size)
+    except VeraError as error:
+        return _refusal(error)
+    return {"outputs": outputs, "together": 1, "batch_size": used}
+
+
+def _answer_again(
+    attached: Mapping[int, tuple[Any, Attached]], replies: dict[int, dict[str, Any]], asked: dict[str, Any]
+) -> None:
+    """Adds to one of the replies, if there is one, what a sample is answered in another layout: how much hangs on that is
+    the device's doing, and not the adapter's."""
+    number = next((each for each in sorted(replies) if "outputs" in replies[each]), None)
+    if number is None:
+        return
+    model, adapter = attached[number]
+    adapter.bank.ensure_active(adapter.name)
+    try:
+        replies[number]["again"] = again(
+            lambda some, size: answers(model, some, size), asked, replies[number]["batch_size"]
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not is_short_of_memory(error):
+            raise
 
 
 def _most_together(batch_size: int) -> int:
@@ -152,15 +181,15 @@ def _is_pooled(model: Any, task: str) -> bool:
 
 def _mixed(models: Sequence[Any], asked: dict[str, Any], batch_size: int) -> list[list[str]] | None:
     """The outputs of each model; None where they cannot be had together."""
-    import torch
-
     from vera.nn.heads import outputs_of_many
 
     inputs = [asked["images"]] if asked["task"] == IMAGE_CLASSIFICATION else [asked["texts"], asked["pairs"]]
     items = models[0].encode(*inputs)
     try:
         many = outputs_of_many(models, items, batch_size=batch_size)
-    except (MemoryError, torch.OutOfMemoryError):
+    except (MemoryError, RuntimeError) as error:
+        if not is_short_of_memory(error):
+            raise
         return None
     outputs = [_said(model, values, asked["task"]) for model, values in zip(models, many, strict=True)]
     sample = models[-1].outputs(items[:_SAMPLE], batch_size=batch_size)

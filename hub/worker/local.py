@@ -11,6 +11,7 @@ from typing import Any
 
 from hub.scoring import metrics, statistics
 from hub.scoring.metrics import Outcome
+from hub.worker import noise
 from hub.worker.runner import JobRefused, Runner
 from hub.worker.suites import BATCH_SIZE, Results, Suite
 from sdk import bases
@@ -66,7 +67,7 @@ def _answer(runner: Runner, suite: Suite, folder: Path, base: str | None, config
         )
     if isinstance(reply, JobRefused):
         raise Refused(f"{folder}: {reply}", code=reply.code)
-    return Answered(folder, manifest, suite.results(reply), started_at, datetime.now(UTC))
+    return Answered(folder, manifest, noise.graded(suite, reply), started_at, datetime.now(UTC))
 
 
 def _base_of(manifest: Manifest, wanted: str | None, config: Config) -> Path:

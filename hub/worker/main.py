@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 
 from hub.scoring import metrics
-from hub.worker import keys, suites
+from hub.worker import keys, noise, suites
 from hub.worker.runner import ChildDied, JobRefused, Runner
 from hub.worker.suites import BATCH_SIZE, Results, Suite
 from sdk import bases
@@ -141,7 +141,7 @@ class Worker:
         if isinstance(reply, Exception):
             return reply
         try:
-            return self.suites[job.suite].results(reply)
+            return noise.graded(self.suites[job.suite], reply)
         except VeraError as error:
             return error
 
@@ -152,7 +152,8 @@ class Worker:
             self.hub.report_failure(job, code="WORKER_CRASHED", detail=str(reply), may_retry=True)
             return
         if isinstance(reply, JobRefused | VeraError):
-            self.hub.report_failure(job, code=reply.code, detail=str(reply), may_retry=False)
+            may_retry = reply.code == "OUT_OF_MEMORY"  # another worker may have more of it
+            self.hub.report_failure(job, code=reply.code, detail=str(reply), may_retry=may_retry)
             return
         self.hub.submit_result(
             job, outcomes=reply.outcomes, beside=reply.beside, outputs=reply.outputs, environment=reply.environment,

@@ -90,7 +90,9 @@ class Runner:
 def _of_one(reply: dict[str, Any], environment: dict[str, Any]) -> dict[str, Any] | JobRefused:
     if "error" in reply:
         return JobRefused(reply["error"]["code"], reply["error"]["detail"])
-    return {"outputs": reply["outputs"], "environment": {**environment, "adapters_in_batch": reply["together"]}}
+    layout = {"adapters_in_batch": reply["together"], "batch_size": reply["batch_size"]}
+    again = {"again": reply["again"]} if "again" in reply else {}
+    return {"outputs": reply["outputs"], **again, "environment": {**environment, **layout}}
 
 
 def _child_environment() -> dict[str, str]:

@@ -71,6 +71,17 @@ def test_scores_are_what_their_outcomes_give(scored: Hub) -> None:
     assert "0 scores have changed" in rescore(scored).output
 
 
+def test_a_change_that_another_layout_makes_too_is_called_that(scored: Hub) -> None:
+    spoil(scored, score=0.749, environment={"noise": {"items": 32, "batch_size": 16, "changed": 1, "score": 0.002}})
+    within = rescore(scored, "--dry-run").output
+    spoil(scored, score=0.7)
+    beyond = rescore(scored, "--dry-run").output
+
+    assert "0.749000 [" in within
+    assert "(no more than another batch layout does, 0.002000)" in within
+    assert "another batch layout" not in beyond
+
+
 def test_a_rehearsal_changes_nothing(scored: Hub) -> None:
     spoil(scored, score=0.1, low=0.0, high=0.2)
     before = board(scored)

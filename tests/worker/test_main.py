@@ -130,6 +130,8 @@ def test_what_is_pushed_is_scored(lab: Lab) -> None:
     assert (done.state, done.items, done.attempts) == ("done", 4, 1)
     assert done.environment is not None
     assert done.environment["dtype"] == "float32"
+    assert done.environment["batch_size"] == 2
+    assert done.environment["noise"] == {"items": 4, "batch_size": 1, "changed": 0, "score": 0.0}
     assert done.score in (0, 0.25, 0.5, 0.75, 1)
 
 

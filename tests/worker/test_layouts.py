@@ -1,0 +1,72 @@
+"""Batches that are laid out otherwise: for want of memory, and to see what hangs on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hub.worker import layouts, noise
+from hub.worker.layouts import again, within_memory
+from tests.worker.suite_files import write_suite
+from vera.errors import VeraError
+
+FAR_TOO_MUCH = 2**46  # floats
+
+
+def answering(texts: list[str], *, fits: int):
+    """Answers with the length of each text, and really asks for memory that there is not beyond `fits` at a time."""
+
+    def answer(batch_size: int) -> list[str]:
+        if batch_size > fits:
+            torch.empty(FAR_TOO_MUCH)
+        return [str(len(text)) for text in texts]
+
+    return answer
+
+
+@pytest.mark.parametrize(("fits", "used"), [(64, 32), (32, 32), (31, 16), (3, 2), (1, 1)])
+def test_batches_are_halved_until_they_fit(fits: int, used: int) -> None:
+    assert within_memory(answering(["a", "bb"], fits=fits), 32) == (["1", "2"], used)
+
+
+def test_where_not_even_one_fits_that_is_said() -> None:
+    with pytest.raises(VeraError, match="a worker with more is needed") as refused:
+        within_memory(answering(["a"], fits=0), 4)
+
+    assert refused.value.code == "OUT_OF_MEMORY"
+
+
+def test_another_fault_is_not_taken_for_a_shortage() -> None:
+    def wrong(batch_size: int) -> list[str]:
+        return [str(torch.ones(2) @ torch.ones(3))]
+
+    with pytest.raises(RuntimeError, match="size"):
+        within_memory(wrong, 4)
+
+
+@pytest.mark.parametrize(("batch_size", "other"), [(32, 16), (1, 2)])
+def test_a_sample_is_answered_in_another_layout(batch_size: int, other: int) -> None:
+    asked = {"task": "text-classification", "texts": ["x"] * 100, "pairs": None}
+
+    found = again(lambda some, size: [f"{len(some['texts'])} {size}"], asked, batch_size)
+
+    assert found == {"outputs": [f"{layouts.SAMPLE} {other}"], "batch_size": other}
+    assert len(asked["texts"]) == 100
+
+
+def test_noise_is_how_far_the_score_moves(tmp_path: Path) -> None:
+    suite = write_suite(
+        tmp_path, "text,label\na,cat\nb,cat\nc,dog\nd,dog\n", name="tests/animals", task="text-classification"
+    )
+    reply = {"outputs": ["cat", "cat", "cat", "dog"], "environment": {"device": "cpu"}}
+
+    same = noise.graded(suite, {**reply, "again": {"outputs": ["cat", "cat"], "batch_size": 16}})
+    other = noise.graded(suite, {**reply, "again": {"outputs": ["cat", "dog"], "batch_size": 16}})
+    unmeasured = noise.graded(suite, reply)
+
+    assert same.environment["noise"] == {"items": 2, "batch_size": 16, "changed": 0, "score": 0.0}
+    assert other.environment["noise"] == {"items": 2, "batch_size": 16, "changed": 1, "score": 0.25}
+    assert other.outcomes == same.outcomes == unmeasured.outcomes == [1, 1, 0, 1]
+    assert "noise" not in unmeasured.environment
