@@ -125,6 +125,7 @@ def finished_of(session: Session, version_ids: Sequence[int]) -> list[Evaluation
     """The finished evaluations of these versions on suites as they are now, best first."""
     query = (
         with_names()
+        .options(joinedload(Evaluation.worker_key))
         .join(Suite, Suite.id == Evaluation.suite_id)
         .where(Evaluation.version_id.in_(version_ids), Evaluation.state == "done", Suite.is_current)
         .order_by(Evaluation.score.desc(), Evaluation.id)
