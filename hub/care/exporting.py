@@ -128,7 +128,7 @@ def _version(version: Version) -> dict[str, Any]:
 def _owner(session: Session, owner: Account) -> dict[str, Any]:
     members = accounts.members(session, owner.id) if owner.kind == "organisation" else []
     roles = [{"user": each.user.name, "role": each.role} for each in members]
-    return {"name": owner.name, "kind": owner.kind, "members": roles}
+    return {"name": owner.name, "kind": owner.kind, "members": roles, "mirrored_from": owner.mirrored_from}
 
 
 def _owners(namespace: str | None) -> Any:

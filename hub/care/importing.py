@@ -57,14 +57,15 @@ def bring_in(database: Database, objects: ObjectBlobs | None, folder: Path) -> i
 
 def _make_owner(session: Session, described: dict[str, Any]) -> None:
     """The user or the organisation, made when it is new. Who is in one that is here already stays as it is."""
-    at = db.now(session)
-    is_new = accounts.create(session, described["name"], described["kind"], at=at) is not None
-    owner = accounts.find(session, described["name"])
-    if owner is None or owner.kind != described["kind"]:
-        raise Conflict(
-            f"{described['name']} is or was something else here than {described['kind']}: it cannot be brought in.",
-            code="NAME_TAKEN",
-        )
+    at, name, origin = db.now(session), described["name"], described.get("mirrored_from")
+    if origin is not None:
+        is_new = accounts.mirror(session, name, origin, at=at)
+    else:
+        is_new = accounts.create(session, name, described["kind"], at=at) is not None
+    owner = accounts.find(session, name)
+    if owner is None or (owner.kind, owner.mirrored_from) != (described["kind"], origin):
+        what = f"a copy of the namespace at {origin}" if origin else described["kind"]
+        raise Conflict(f"{name} is or was something else here than {what}: it cannot be brought in.", code="NAME_TAKEN")
     if not is_new or owner.kind != "organisation":
         return
     for member in described["members"]:

@@ -13,6 +13,7 @@ from hub.db.models.adapters import Adapter
 from hub.db.queries import accounts, adapters
 from hub.db.queries.inserting import insert_new
 from hub.domain.audit import Change, record
+from hub.domain.mirroring import require_own
 from hub.domain.publishing import NO_QUOTA, Quota, name_taken, over_quota, require_unmoved
 from hub.errors import Conflict, Forbidden
 from vera.ref import check_adapter_id, fold_name
@@ -32,6 +33,7 @@ def open_adapter(
     wanted = Resource(namespace, name)
     if adapters.exists(session, viewer_of(principal), namespace, name):
         raise _exists(wanted)
+    require_own(session, namespace)
     authorize(principal, Action.CREATE_ADAPTER, wanted)
     owner_id, folded, at = principal.account_in(namespace), fold_name(name), db.now(session)
     is_new = insert_new(

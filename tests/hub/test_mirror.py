@@ -16,13 +16,15 @@ from typing import Any
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 
+from hub.cli.admin import admin
 from hub.settings import DATABASE_FILE, Settings
 from sdk.client import Hub
 from sdk.config import Config
 from sdk.fetching import fetch
 from tests.builders import BASE_NAME, make_archive, make_base, make_stored
-from tests.hub.processes import Server, serving
+from tests.hub.processes import Server, run, serving
 from vera.archive import Archive
 from vera.projection import bytes_of_pair
 from vera.ref import AdapterRef
@@ -110,8 +112,10 @@ class Two:
 
 
 @contextmanager
-def two_hubs(folder: Path, migrated: Path, *, fresh_s: float = 0, with_token: bool = False) -> Iterator[Two]:
-    """Two hubs that run, of which the second mirrors the first over a wire."""
+def two_hubs(
+    folder: Path, migrated: Path, *, fresh_s: float = 0, with_token: bool = False, database_url: str | None = None
+) -> Iterator[Two]:
+    """Two hubs that run, of which the second mirrors the first over a wire, on PostgreSQL where there is a URL."""
     with ExitStack() as stack:
         for each in ("upstream", "mirror"):
             (folder / each / "data").mkdir(parents=True, mode=0o700)
@@ -119,6 +123,9 @@ def two_hubs(folder: Path, migrated: Path, *, fresh_s: float = 0, with_token: bo
         upstream = stack.enter_context(serving(folder / "upstream"))
         wire = stack.enter_context(wired(upstream.url))
         environment = {"VERA_HUB_UPSTREAM": wire.url, "VERA_HUB_UPSTREAM_FRESH_S": str(fresh_s)}
+        if database_url is not None:
+            environment["VERA_HUB_DATABASE_URL"] = database_url
+            assert run(folder / "mirror", "migrate", environment=environment).returncode == 0
         their_token = upstream.login()["token"]
         if with_token:
             (folder / "token").write_text(their_token + "\n")
@@ -152,11 +159,20 @@ def two(tmp_path: Path, migrated_file: Path) -> Iterator[Two]:
         yield found
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def on_both(request: pytest.FixtureRequest, tmp_path: Path, migrated_file: Path) -> Iterator[Two]:
+    """`two`, and again with the mirror on PostgreSQL."""
+    url = request.getfixturevalue("postgres")() if request.param == "postgres" else None
+    with two_hubs(tmp_path, migrated_file, database_url=url) as found:
+        yield found
+
+
 def refusal(answer: httpx2.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["code"]
 
 
-def test_a_version_of_another_hub_is_given_as_it_is_there_and_stays_when_that_hub_dies(two: Two) -> None:
+def test_a_version_of_another_hub_is_given_as_it_is_there_and_stays_when_that_hub_dies(on_both: Two) -> None:
+    two = on_both
     archive = make_archive(seed=1)
     pushed = two.push(archive, message="the first")
     found = two.version("v1")
@@ -193,7 +209,8 @@ def test_what_was_never_fetched_cannot_be_given_while_the_other_hub_is_down(two:
     assert two.version("v2").status_code == 200
 
 
-def test_what_moves_there_moves_here(two: Two) -> None:
+def test_what_moves_there_moves_here(on_both: Two) -> None:
+    two = on_both
     for seed in (1, 2):
         two.push(make_archive(seed=seed))
     address = "/api/v1/adapters/acme/tiny/aliases/prod"
@@ -207,7 +224,8 @@ def test_what_moves_there_moves_here(two: Two) -> None:
     assert two.version("prod").status_code == 404
 
 
-def test_what_is_taken_back_there_is_taken_back_here(two: Two) -> None:
+def test_what_is_taken_back_there_is_taken_back_here(on_both: Two) -> None:
+    two = on_both
     for seed in (1, 2, 3):
         two.push(make_archive(seed=seed))
         assert two.version("latest").json()["version"] == seed
@@ -247,7 +265,8 @@ def test_bytes_that_are_not_what_they_should_be_are_refused_and_not_kept(two: Tw
     assert two.version("v1").status_code == 200
 
 
-def test_a_version_with_a_stored_pair_comes_with_it(two: Two) -> None:
+def test_a_version_with_a_stored_pair_comes_with_it(on_both: Two) -> None:
+    two = on_both
     archive = make_stored()
     digest, data = send_pair(two, archive)
     two.push(archive)
@@ -289,6 +308,75 @@ def test_nothing_is_pushed_to_a_copy_nor_changed_in_it(two: Two) -> None:
     yanked = two.our.put("/api/v1/adapters/acme/tiny/versions/v1/yank", json={"reason": "no"})
     assert refusal(yanked) == (403, "NAMESPACE_MIRRORED")
     assert refusal(two.our.post("/api/v1/orgs", json={"name": "acme"}))[0] == 409
+
+
+def test_no_adapter_is_made_in_a_namespace_that_is_a_copy(two: Two) -> None:
+    two.push(make_archive(seed=1))
+    assert two.version("v1").status_code == 200
+
+    made = two.our.post("/api/repos/create", json={"name": "other", "organization": "acme"})
+
+    assert made.status_code == 403
+    assert f"acme is a copy of the namespace at {two.wire.url}" in made.headers["x-error-message"]
+    assert two.get("/api/v1/adapters/acme/other").status_code == 404
+
+
+def test_another_version_under_a_number_that_is_here_is_never_given_for_it(
+    on_both: Two, tmp_path: Path, migrated_file: Path
+) -> None:
+    """The other hub was set up anew, and counts its versions from one again."""
+    two = on_both
+    kept = two.push(make_archive(seed=1))
+    assert two.version("v1").json()["digest"] == kept["digest"]
+    with two_hubs(tmp_path / "anew", migrated_file) as anew:
+        another = anew.push(make_archive(seed=2))
+        two.wire.upstream = anew.upstream.url
+
+        for selector in ("v1", kept["digest"], kept["commit"]):
+            refused = two.version(selector)
+            assert refusal(refused) == (403, "VERSION_QUARANTINED"), selector
+            assert "it is another version there now" in refused.json()["detail"]
+        assert another["digest"] not in {
+            each["digest"] for each in two.get("/api/v1/adapters/acme/tiny").json()["versions"]
+        }
+
+    two.wire.upstream = two.upstream.url
+    assert two.version("v1").json()["digest"] == kept["digest"]
+
+
+def test_an_adapter_that_has_moved_there_is_found_by_its_new_name(two: Two) -> None:
+    pushed = two.push(make_archive(seed=1))
+    assert two.version("v1").status_code == 200
+    moved = two.their.post("/api/v1/adapters/acme/tiny/move", json={"to": "acme/topics"})
+    assert moved.status_code == 200, moved.text
+
+    assert two.version("v1", "topics").json()["digest"] == pushed["digest"]
+    old = two.version("v1")
+    assert (refusal(old), old.headers["location"]) == (
+        (307, "ADAPTER_MOVED"),
+        "/api/v1/adapters/acme/topics/versions/v1",
+    )
+
+
+def test_an_export_of_a_mirror_brings_copies_in_as_copies(two: Two, tmp_path: Path) -> None:
+    pushed = two.push(make_archive(seed=1))
+    assert two.version("v1").status_code == 200
+    copy, other = tmp_path / "export", tmp_path / "other"
+
+    done = CliRunner().invoke(admin, ["export", str(copy), "--data", str(two.mirror.data)])
+    assert done.exit_code == 0, done.output
+    with serving(other) as hub, httpx2.Client(base_url=hub.url) as anybody:
+        done = CliRunner().invoke(admin, ["import", str(copy), "--data", str(hub.data)])
+        assert done.exit_code == 0, done.output
+        found = anybody.get("/api/v1/adapters/acme/tiny/versions/v1").json()
+        assert [found[each] for each in ("digest", "commit")] == [pushed[each] for each in ("digest", "commit")]
+        assert anybody.get("/api/v1/adapters/acme/tiny").json()["mirrored_from"] == two.wire.url
+    own = tmp_path / "own"
+    with serving(own) as hub:
+        theirs = {"Authorization": f"Bearer {hub.login()['token']}"}
+        assert httpx2.post(f"{hub.url}/api/v1/orgs", json={"name": "acme"}, headers=theirs).status_code == 201
+        refused = CliRunner().invoke(admin, ["import", str(copy), "--data", str(hub.data)])
+    assert (refused.exit_code, "something else here than a copy" in refused.output) == (1, True)
 
 
 def test_a_redirect_is_not_followed(two: Two) -> None:
