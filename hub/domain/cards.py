@@ -11,6 +11,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from hub.domain.front_matter import front_matter
+from hub.domain.reported import reported_scores
+from hub.domain.views.versions import ReportedScore
 from hub.errors import Malformed
 
 # Rendering takes milliseconds per ten kilobytes, and holds up everybody while it does.
@@ -39,6 +41,7 @@ class CardFacts:
     tags: tuple[str, ...] = ()
     datasets: tuple[str, ...] = ()
     license: str | None = None
+    reported: tuple[ReportedScore, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -52,11 +55,12 @@ def read_facts(markdown: str) -> CardFacts:
 
 
 def facts_of(facts: Mapping[str, object]) -> CardFacts:
-    """The tags, data sets and license of a card's YAML."""
+    """The tags, data sets, license and scores of a card's YAML."""
     tags, warnings = checked_tags(_texts(facts.get("tags")))
     license_name = next(iter(_texts(facts.get("license"))), None)
     datasets = tuple(dict.fromkeys(name for name in _texts(facts.get("datasets")) if is_name(name)))[:MAX_TAGS]
-    return CardFacts(tags, datasets, license_name[:_MAX_LICENSE] if license_name else None, warnings)
+    license_name = license_name[:_MAX_LICENSE] if license_name else None
+    return CardFacts(tags, datasets, license_name, reported_scores(facts), warnings)
 
 
 def checked_tags(texts: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -23,6 +23,7 @@ from hub.domain.shaping import (
     evaluation_views,
     evaluations_of,
     ref_of,
+    reported_of,
     source_view,
     version_summary,
 )
@@ -245,6 +246,7 @@ def version_detail(session: Session, reader: Principal | None, version: Version)
         source=source_view(version),
         aliases=tuple(aliases.names_of(session, version.id)),
         evaluations=evaluations_of(session, version.id),
+        reported=reported_of(version),
         warnings=tuple(version.warnings),
         provenance=version.provenance,
     )

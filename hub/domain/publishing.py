@@ -34,7 +34,7 @@ from hub.domain.catalog import find_version, head_of, parent_ref, require_served
 from hub.domain.evaluations import enqueue_for_version, labels_key
 from hub.domain.finding import list_new, relist
 from hub.domain.projections import get_projection, hold_projection
-from hub.domain.shaping import evaluations_of, source_view, summary_of
+from hub.domain.shaping import evaluations_of, reported_of, source_view, summary_of
 from hub.domain.views.versions import FileView, VersionDetail
 from hub.errors import Conflict, Forbidden, HubError, Invalid, PreconditionFailed, Unavailable
 from hub.storage.blobs import BlobStore, sha256_of
@@ -457,6 +457,7 @@ def _add_version(
         message=upload.said.message,
         card_html=upload.card_html,
         warnings=warnings_for(upload, base.name),
+        reported=[(each.dataset, each.metric, each.value) for each in upload.facts.reported] or None,
         provenance=None if principal.provenance is None else dict(principal.provenance),
         stored_projection=pair,
         created_at=at,
@@ -539,6 +540,7 @@ def _view_of_new(
         source=source_view(version),
         aliases=(),
         evaluations=evaluations_of(session, version.id) if version.labels_sha256 else (),
+        reported=reported_of(version),
         warnings=tuple(version.warnings),
         provenance=version.provenance,
     )

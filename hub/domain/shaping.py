@@ -19,7 +19,7 @@ from hub.db.queries.evaluations import Placed
 from hub.domain.views.adapters import AdapterView
 from hub.domain.views.bases import BaseName, BaseView, TaskView
 from hub.domain.views.evaluations import EvaluationView, ScoreBeside, SignerView, SuiteView
-from hub.domain.views.versions import AliasView, DeprecationView, SourceView, VersionSummary
+from hub.domain.views.versions import AliasView, DeprecationView, ReportedScore, SourceView, VersionSummary
 
 # A worker polls every few seconds; one that was silent for this long is not there.
 WORKER_SILENCE = timedelta(seconds=60)
@@ -90,6 +90,10 @@ def summary_of(version: Version, adapter_id: str, *, created_by: str) -> Version
 
 def source_view(version: Version) -> SourceView | None:
     return SourceView(**version.source) if version.source else None
+
+
+def reported_of(version: Version) -> tuple[ReportedScore, ...]:
+    return tuple(ReportedScore(*each) for each in version.reported or ())
 
 
 def alias_view(adapter: Adapter, pointing: Pointing) -> AliasView:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.models.adapters import Adapter
     from sdk.models.evaluations import Evaluation
-    from sdk.models.versions import VersionSummary
+    from sdk.models.versions import ReportedScore, VersionSummary
     from vera.archive import Archive
     from vera.ref import AdapterRef
 
@@ -175,18 +175,20 @@ def info(app: App, ref_or_path: str, *, as_json: bool) -> None:
     from sdk.finding import find
 
     evaluations: tuple[Evaluation, ...] = ()
+    reported: tuple[ReportedScore, ...] = ()
     versions: tuple[VersionSummary, ...] = ()
     with terminal.spinner(f"Fetching {clean(ref_or_path)}"), app.hub() as hub:
         found = find(ref_or_path, hub=hub, allow_yanked=True)
         if found.fetched:
             versions = _versions(hub, found.fetched.resolved.ref)
-            evaluations = found.fetched.resolved.answer.evaluations if found.fetched.resolved.answer else ()
+            if (said := found.fetched.resolved.answer) is not None:
+                evaluations, reported = said.evaluations, said.reported
     description = describe(found.archive)
     if as_json:
-        rows = {"evaluations": list(evaluations), "versions": list(versions)}
+        rows = {"evaluations": list(evaluations), "reported": list(reported), "versions": list(versions)}
         terminal.say_json({"ref": found.title, **description, **rows})
         return
-    _say_description(found.title, found.archive, evaluations)
+    _say_description(found.title, found.archive, evaluations, reported)
     _say_versions(versions)
 
 
@@ -219,7 +221,9 @@ def describe(archive: Archive) -> dict[str, object]:
     }
 
 
-def _say_description(title: str, archive: Archive, evaluations: tuple[Evaluation, ...]) -> None:
+def _say_description(
+    title: str, archive: Archive, evaluations: tuple[Evaluation, ...], reported: tuple[ReportedScore, ...]
+) -> None:
     from vera.manifest import METHODS
 
     manifest = archive.manifest
@@ -254,6 +258,9 @@ def _say_description(title: str, archive: Archive, evaluations: tuple[Evaluation
             [(e.suite, e.state, *_score_cells(e)) for e in evaluations],
             right=("score",),
         )
+    if reported:
+        rows = [(clean(each.dataset), clean(each.metric), f"{each.value:.6g}") for each in reported]
+        terminal.say_table(("said by the publisher", "metric", "not measured here"), rows, right=("not measured here",))
 
 
 def _versions(hub: Hub, ref: AdapterRef) -> tuple[VersionSummary, ...]:

@@ -79,6 +79,15 @@ class StoredProjection(Answer):
 
 
 @dataclass(frozen=True)
+class ReportedScore(Answer):
+    """A score that the publisher says in the card. Nobody at the hub has measured it."""
+
+    dataset: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Version(VersionSummary):
     id: str
     manifest: Mapping[str, Any]
@@ -88,6 +97,7 @@ class Version(VersionSummary):
     warnings: tuple[str, ...]
     stored_projection: StoredProjection | None = None
     provenance: Mapping[str, str] | None = None
+    reported: tuple[ReportedScore, ...] = ()
     parent: str | None = None
     source: Source | None = None
     aliases: tuple[str, ...] = ()

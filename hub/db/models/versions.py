@@ -54,6 +54,8 @@ class Version(Table):
     message: Mapped[str | None] = mapped_column(Text)
     card_html: Mapped[str] = mapped_column(Text, deferred=True)
     warnings: Mapped[list[str]] = mapped_column(JsonText)
+    # Scores that the card says, [data set, metric, value]; NULL where it says none.
+    reported: Mapped[list[tuple[str, str, float]] | None] = mapped_column(JsonText)
     # The digest of its pair where that is stored here; NULL where a recipe gives it.
     stored_projection: Mapped[str | None] = mapped_column(ForeignKey("projections.digest"), index=True)
     # The job that pushed it, as its CI system has proven; NULL for everybody else's.

@@ -108,11 +108,20 @@ class StoredProjectionView:
     created_at: datetime
 
 
+@dataclass(frozen=True)
+class ReportedScore:
+    """A score that the publisher says in the card. Nobody here has measured it."""
+
+    dataset: str
+    metric: str
+    value: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class VersionDetail(VersionSummary):
     """A version whole. `manifest` is the parsed `vera.json`; `card_html` is sanitised. `stored_projection` is
     null where a recipe gives the matrices, `parent` where there is none or it is hidden. `source` is where its pusher
-    says it was made; `provenance` names the CI job that has pushed it, as signed."""
+    says it was made; `reported` are scores of their own; `provenance` names the CI job that has pushed it, as signed."""
 
     id: str
     manifest: Mapping[str, Any]
@@ -123,6 +132,7 @@ class VersionDetail(VersionSummary):
     source: SourceView | None
     aliases: tuple[str, ...]
     evaluations: tuple[EvaluationView, ...]
+    reported: tuple[ReportedScore, ...]
     warnings: tuple[str, ...]
     provenance: Mapping[str, str] | None
 
