@@ -172,6 +172,7 @@ class WorkerEnrolment(Body):
 class WorkerRegistration(Body):
     name: Annotated[str, Field(min_length=1, max_length=100)]
     public_key: Text
+    memory_bytes: Annotated[int, Field(ge=1, lt=2**53)] | None = None
     suites: Annotated[list[SuiteRegistration], Field(max_length=100)]
 
 

@@ -47,7 +47,9 @@ def register(
 ) -> Response:
     """Name a worker, the key it signs with and the suites it knows. A definition that is new here becomes the current one."""
     known = [_definition(suite) for suite in body.suites]
-    worker_id = jobs.register_worker(session, principal, body.name, known, public_key=body.public_key)
+    worker_id = jobs.register_worker(
+        session, principal, body.name, known, public_key=body.public_key, memory_bytes=body.memory_bytes
+    )
     return answer(request, WorkerRegistered(worker_id=worker_id))
 
 

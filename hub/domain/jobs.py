@@ -107,13 +107,19 @@ class Result:
 
 
 def register_worker(
-    session: Session, principal: Principal, name: str, known: Sequence[SuiteDefinition], *, public_key: str
+    session: Session,
+    principal: Principal,
+    name: str,
+    known: Sequence[SuiteDefinition],
+    *,
+    public_key: str,
+    memory_bytes: int | None = None,
 ) -> str:
-    """The id of the worker that this token calls `name`, which signs with this key. Definitions that are new here become
+    """The id of the worker that this token calls `name`, which signs with this key and has this much memory. Definitions that are new here become
     current. Raises Invalid for what is no key, and Forbidden for one that was revoked or is another worker's."""
     at, key = db.now(session), enrolling.key_of(session, principal, name, public_key)
     worker = workers.ensure(session, principal.token_id, name, at=at)
-    worker.key_id = key.id
+    worker.key_id, worker.memory_bytes = key.id, memory_bytes
     worker.suite_ids = [_define_suite(session, suite, at).id for suite in known]
     worker.last_seen_at = at
     return str(worker.id)
@@ -338,7 +344,9 @@ def _define_suite(session: Session, suite: SuiteDefinition, at: datetime) -> Sui
 def _hold_next(session: Session, worker: Worker, suite_names: Sequence[str], at: datetime) -> Evaluation | None:
     """The next free job, locked. Where many servers share a database, another one may be faster."""
     for _ in range(_CLAIM_TRIES):
-        candidate = evaluations.next_free(session, worker.suite_ids, suite_names, worker.bases, at=at)
+        candidate = evaluations.next_free(
+            session, worker.suite_ids, suite_names, worker.bases, memory_bytes=worker.memory_bytes, at=at
+        )
         if candidate is None:
             return None
         held = evaluations.hold_free(session, candidate, at=at)

@@ -225,9 +225,21 @@ def _why_nobody_comes(evaluation: Evaluation, there: Sequence[Worker]) -> str | 
     if not able:
         return f"No connected worker can run {evaluation.suite.name}: start one that knows the suite."
     base = evaluation.version.base
-    if not any(worker.bases is None or base.fingerprint in worker.bases for worker in able):
+    able = [worker for worker in able if worker.bases is None or base.fingerprint in worker.bases]
+    if not able:
         return f"No connected worker has the base {base.name}: run `vera-hub base add` where the worker runs."
+    needed = base.parameters * evaluations.FLOAT32_BYTES
+    sizes = [worker.memory_bytes for worker in able if worker.memory_bytes is not None]
+    if len(sizes) == len(able) and max(sizes) < needed:
+        return (
+            f"No connected worker has memory enough for the base {base.name}: in float32 it takes {_size(needed)}, and "
+            f"the largest of them has {_size(max(sizes))}. Start one with more."
+        )
     return None
+
+
+def _size(octets: int) -> str:
+    return f"{octets / 1e9:,.1f} GB" if octets >= 1e8 else f"{octets:,} bytes"
 
 
 def is_abandoned(evaluation: Evaluation, at: datetime) -> bool:

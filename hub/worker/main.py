@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 
 from hub.scoring import metrics
-from hub.worker import keys, noise, suites
+from hub.worker import keys, memory, noise, suites
 from hub.worker.runner import ChildDied, JobRefused, Runner
 from hub.worker.suites import BATCH_SIZE, Results, Suite
 from sdk import bases
@@ -65,6 +65,7 @@ class Worker:
     heartbeat_s: float = HEARTBEAT_S
     job_limit_s: float = JOB_LIMIT_S
     most_together: int = MOST_TOGETHER
+    memory_bytes: int | None = field(default_factory=memory.available)
 
     @cached_property
     def key(self) -> SigningKey:
@@ -83,7 +84,9 @@ class Worker:
         declarations = [suite.declaration() for suite in self.suites.values()]
         while not self.stopping.is_set():
             try:
-                worker_id = self.hub.register_worker(self.name, declarations, public_key=str(self.key.public))
+                worker_id = self.hub.register_worker(
+                    self.name, declarations, public_key=str(self.key.public), memory_bytes=self.memory_bytes
+                )
             except Unavailable as error:
                 _log.warning("hub_away", detail=str(error))
                 self.stopping.wait(AWAY_S)

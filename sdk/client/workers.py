@@ -18,9 +18,14 @@ class Workers(Wire):
         body = {"code": code, "name": name, "public_key": public_key}
         return WorkerToken.from_json(self._post_unrepeated("/api/v1/worker/enrol", body).json()).token
 
-    def register_worker(self, name: str, suites: Sequence[Mapping[str, object]], *, public_key: str) -> str:
-        """The id of this worker, which offers `suites` and signs with the key of this public one (base64)."""
-        body = {"name": name, "suites": list(suites), "public_key": public_key}
+    def register_worker(
+        self, name: str, suites: Sequence[Mapping[str, object]], *, public_key: str, memory_bytes: int | None = None
+    ) -> str:
+        """The id of this worker, which offers `suites` and signs with the key of this public one (base64). It is given no
+        job whose base takes more than `memory_bytes`, where that is said."""
+        body: dict[str, object] = {"name": name, "suites": list(suites), "public_key": public_key}
+        if memory_bytes is not None:
+            body["memory_bytes"] = memory_bytes
         return WorkerId.from_json(self._post("/api/v1/worker/register", body, is_idempotent=True).json()).worker_id
 
     def claim_job(self, worker_id: str, suites: Sequence[str], *, bases: Sequence[str] | None = None) -> Job | None:

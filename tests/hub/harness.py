@@ -99,10 +99,14 @@ class Hub:
             assert self.post(f"/orgs/{organisation}/invitations", invitation, olga).status_code == 201
             assert self.post(f"/invitations/{organisation}/accept", {}, theirs).status_code == 200
 
-    def worker(self, *suites: Mapping[str, object], name: str = "w") -> Worker:
+    def worker(self, *suites: Mapping[str, object], name: str = "w", memory_bytes: int | None = None) -> Worker:
         """A registered worker that knows these suites (`demo/topics` when none is given)."""
         headers, known = self.headers("worker-host", TokenKind.WORKER), suites or (make_suite(),)
-        answer = self.post("/worker/register", {"name": name, "suites": known, "public_key": PUBLIC_KEY}, headers)
+        answer = self.post(
+            "/worker/register",
+            {"name": name, "suites": known, "public_key": PUBLIC_KEY, "memory_bytes": memory_bytes},
+            headers,
+        )
         assert answer.status_code == 200, answer.text
         measured = {str(suite["name"]): str(suite["metric"]) for suite in known}
         return Worker(self, headers, answer.json()["worker_id"], measured)

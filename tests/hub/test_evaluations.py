@@ -690,3 +690,18 @@ def test_how_long_it_may_take_is_told_from_what_its_suite_has_taken(sqlite_hub: 
     running = hub.get(f"/evaluations/{worker.must_claim()['id']}").json()
     assert running["worker_seen_at"] is not None
     assert 0 <= running["estimate_seconds"] <= took
+
+
+def test_a_base_without_room_waits_for_a_worker_with_more_memory(hub: Hub) -> None:
+    hub.register_base()
+    parameters = hub.get("/bases").json()["items"][0]["parameters"]
+    small = hub.worker(name="small", memory_bytes=4 * parameters - 1)
+    _push(hub)
+
+    assert small.claim() is None
+    (waiting,) = hub.get("/adapters/demo/tiny/versions/v1").json()["evaluations"]
+    sizes = f"in float32 it takes {4 * parameters:,} bytes, and the largest of them has {4 * parameters - 1:,} bytes"
+    assert sizes in waiting["reason"]
+    large = hub.worker(name="large", memory_bytes=4 * parameters)
+    assert hub.get(f"/evaluations/{waiting['id']}").json()["reason"] is None
+    assert large.must_claim()["id"] == waiting["id"]

@@ -50,8 +50,8 @@ class MortalHub(Hub):
     step: str | None = None
     folder = Path()
 
-    def register_worker(self, name: str, suites: Sequence[Any], *, public_key: str) -> str:
-        worker_id = super().register_worker(name, suites, public_key=public_key)
+    def register_worker(self, name: str, suites: Sequence[Any], **more: Any) -> str:
+        worker_id = super().register_worker(name, suites, **more)
         die_at("registered", self.step)
         return worker_id
 

@@ -97,6 +97,8 @@ class Worker(Table):
     last_seen_at: Mapped[datetime] = mapped_column(index=True)
     suite_ids: Mapped[list[int]] = mapped_column(JsonText)
     bases: Mapped[list[str] | None] = mapped_column(JsonText)
+    # Of its GPU, or of the machine where there is none; NULL is enough for anything.
+    memory_bytes: Mapped[int | None]
     # NULL of one that registered before workers had keys: it is given no job.
     key_id: Mapped[int | None] = mapped_column(ForeignKey("worker_keys.id"), index=True)
 

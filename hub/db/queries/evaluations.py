@@ -23,6 +23,8 @@ from hub.db.queries.versions import is_ranked
 from hub.db.queries.visibility import Viewer, is_of_visible_adapter
 
 _LATELY = 20
+# Evaluations are made in float32, whatever the base is stored in.
+FLOAT32_BYTES = 4
 
 
 class Placed(NamedTuple):
@@ -223,9 +225,15 @@ def seconds_each(session: Session, suite_ids: Collection[int]) -> dict[int, floa
 
 
 def next_free(
-    session: Session, suite_ids: Sequence[int], suite_names: Sequence[str], bases: Sequence[str] | None, *, at: datetime
+    session: Session,
+    suite_ids: Sequence[int],
+    suite_names: Sequence[str],
+    bases: Sequence[str] | None,
+    *,
+    memory_bytes: int | None,
+    at: datetime,
 ) -> int | None:
-    """The job that is next: the oldest of the owner with the fewest running, and of equals the one who
+    """The job that is next of those whose base is one of `bases` and has room in the memory: the oldest of the owner with the fewest running, and of equals the one who
     was served longest ago, so that nobody's thousand jobs keep another's one waiting."""
     fitting = (
         select(Evaluation.owner_id, func.min(Evaluation.id).label("oldest"))
@@ -233,8 +241,12 @@ def next_free(
         .where(_is_free(at), Suite.is_current, Suite.id.in_(suite_ids), Suite.name.in_(suite_names))
         .group_by(Evaluation.owner_id)
     )
+    if bases is not None or memory_bytes is not None:
+        fitting = fitting.join(Evaluation.version).join(Version.base)
     if bases is not None:
-        fitting = fitting.join(Evaluation.version).join(Version.base).where(Base.fingerprint.in_(bases))
+        fitting = fitting.where(Base.fingerprint.in_(bases))
+    if memory_bytes is not None:
+        fitting = fitting.where(Base.parameters <= memory_bytes // FLOAT32_BYTES)
     free = fitting.subquery()
     running = (
         select(Evaluation.owner_id, func.count().label("jobs"))
