@@ -298,7 +298,7 @@ def keep_beside(
     session: Session, principal: Principal, head: Head, loose: Loose, keeping: Keeping, *, version: VersionSummary
 ) -> str:
     """Keeps `loose` beside the version that was just made of the head, and gives the commit that `main` is then."""
-    adapter = hold(session, principal, keeping.namespace, keeping.name)
+    adapter = find_adapter(session, principal, keeping.namespace, keeping.name)  # held by the push
     before = drafts.newest_on_main(session, adapter.id, head.version_id)
     if (before.commit if before else None) != (head.commit if head.is_draft else None):
         raise head_changed(expected=head.commit, got=before.commit if before else None)

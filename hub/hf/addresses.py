@@ -11,6 +11,9 @@ from hub.api.responses import hub_url
 
 # What else their hub keeps, and this one does not.
 _OTHER_KINDS = ("datasets", "spaces", "kernels", "buckets")
+# What follows the name of a model, and the parts of an address that ends with a name without a namespace.
+_AT_A_REVISION = ("revision", "tree", "paths-info", "refs", "commits", "preupload", "commit")
+_ONE_NAME = 3
 
 
 def is_wire(path: str) -> bool:
@@ -21,6 +24,15 @@ def is_wire(path: str) -> bool:
     if segments[0] in _OTHER_KINDS:
         return "resolve" in segments
     return "resolve" in segments[1:3]  # gpt2/resolve/…, as whole names were once
+
+
+def is_of_no_adapter(path: str) -> bool:
+    """True for an address without a route that names something by a name no adapter has: a data set, or a model
+    without a namespace. What their hub tells of a model and this one does not, or of other things, names none."""
+    segments = path.split("/")[1:]
+    if segments[0] != "api" or segments[1] in _OTHER_KINDS:
+        return True
+    return segments[1] == "models" and (len(segments) == _ONE_NAME or segments[3] in _AT_A_REVISION)
 
 
 class WholeSegments:

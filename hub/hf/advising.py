@@ -21,6 +21,6 @@ def warning_of(found: Snapshot) -> dict[str, str]:
         return warning(f"yanked {version.ref}", said)
     if version.deprecated is not None:
         instead = f" Use {version.deprecated.replacement} instead." if version.deprecated.replacement else ""
-        said = f"{version.ref} is deprecated: {version.deprecated.message}{instead}"
+        said = f"{version.ref} is deprecated: {version.deprecated.message.rstrip('.')}.{instead}"
         return warning(f"deprecated {version.ref}", said)
     return {}

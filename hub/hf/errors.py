@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from fastapi import Request, Response
 
 from hub.api.errors import Problem
-from hub.hf.addresses import is_wire
+from hub.hf.addresses import is_of_no_adapter, is_wire
 
 # Their clients raise an exception of its own for each of these.
 _THEIR_CODES: Mapping[str, str] = {
     "ADAPTER_UNKNOWN": "RepoNotFound",
-    "ROUTE_UNKNOWN": "RepoNotFound",  # a data set, a model without a namespace: kinds that are not kept here
     "VERSION_UNKNOWN": "RevisionNotFound",
     "VERSION_DELETED": "RevisionNotFound",
     "ALIAS_UNKNOWN": "RevisionNotFound",
@@ -26,7 +26,12 @@ _MAX_HEADER = 1000
 
 def as_refusal(request: Request, problem: Problem) -> Response | None:
     """The problem as this wire tells it; None at any other address."""
-    return refuse(problem) if is_wire(request.url.path) else None
+    if not is_wire(request.url.path):
+        return None
+    refused = refuse(problem)
+    if problem.code == "ROUTE_UNKNOWN" and is_of_no_adapter(request.url.path):
+        refused.headers["X-Error-Code"] = "RepoNotFound"
+    return refused
 
 
 def refuse(problem: Problem, more: Mapping[str, object] | None = None) -> Response:
@@ -34,7 +39,10 @@ def refuse(problem: Problem, more: Mapping[str, object] | None = None) -> Respon
     body = {"error": problem.detail, "code": problem.code, "facts": problem.facts, **(more or {})}
     if problem.code == "ADAPTER_UNKNOWN":  # clients add what to do, in the sentence that their users look for
         body["error"] = "Repository not found"
-    headers = {"Cache-Control": "no-store", "X-Error-Message": header_line(str(body["error"])), **problem.headers}
+    said = header_line(str(body["error"]))
+    if problem.status == HTTPStatus.FORBIDDEN:  # clients set a full stop after this one
+        said = said.removesuffix(".")
+    headers = {"Cache-Control": "no-store", "X-Error-Message": said, **problem.headers}
     if problem.code in _THEIR_CODES:
         headers["X-Error-Code"] = _THEIR_CODES[problem.code]
     if "commit" in problem.facts:  # "this commit has no such file" is remembered, "there is no such file" is not

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from hub.access.publishing import count_new_adapter, quota_of
-from hub.access.services import HubParts, Writing
+from hub.access.services import HubParts, Reading, Writing
 from hub.api.bodies import JsonBody
 from hub.api.errors import problem_of
 from hub.api.responses import answer, hub_url
@@ -19,7 +19,7 @@ from hub.errors import Conflict, Forbidden, Invalid, NotFound, PreconditionFaile
 from hub.hf import shapes
 from hub.hf.addresses import whole
 from hub.hf.errors import refuse
-from hub.hf.permission import Wired
+from hub.hf.permission import Reader, Wired
 from hub.hf.schemas import (
     NewBranch,
     NewRepository,
@@ -229,6 +229,13 @@ def open_discussion(
         f"There are no discussions and no pull requests here: {principal.name} commits to {namespace}/{name} directly.",
         code="PULL_REQUESTS_UNSUPPORTED",
     )
+
+
+@router.get("/models/{namespace}/{name}/discussions")
+def list_discussions(request: Request, reader: Reader, namespace: str, name: str, session: Reading) -> Response:
+    """None: nobody but who may push has anything stored in an adapter."""
+    find_snapshot(session, reader, namespace, name, MAIN)
+    return answer(request, {"discussions": [], "count": 0, "start": 0, "numClosedDiscussions": 0})
 
 
 def _namespace(principal: Principal, body: NewRepository | OldRepository) -> str:

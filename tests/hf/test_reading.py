@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import httpx2
 import pytest
 from huggingface_hub import ModelInfo
 from huggingface_hub.errors import (
@@ -380,3 +381,41 @@ def test_a_card_that_cannot_be_read_hides_nothing_else(wire: Wire, block: str) -
     info = wire.api(None).model_info(f"demo/{name}")
     assert info.sha == commit_of(wire, 1, name)
     assert info.card_data is None or info.card_data.to_dict() == {}
+
+
+@pytest.mark.usefixtures("pushed")
+def test_what_this_hub_does_not_tell_of_a_model_is_not_told_as_if_there_were_no_model(wire: Wire) -> None:
+    for ask in (
+        lambda: list(wire.api().list_repo_likers("demo/read")),
+        lambda: wire.api().get_user_overview("demo"),
+        lambda: list(wire.api().list_collections(owner="demo")),
+    ):
+        with pytest.raises(HfHubHTTPError, match="nothing at this address") as error:
+            ask()
+        assert not isinstance(error.value, RepositoryNotFoundError)
+    for absent in ("gpt2", "gpt2/revision/main", "gpt2/tree/main"):
+        assert httpx2.get(f"{wire.url}/api/models/{absent}").headers["x-error-code"] == "RepoNotFound"
+
+
+@pytest.mark.usefixtures("pushed")
+def test_there_are_no_discussions(wire: Wire) -> None:
+    assert list(wire.api(None).get_repo_discussions("demo/read")) == []
+    with pytest.raises(RepositoryNotFoundError):
+        list(wire.api(None).get_repo_discussions("demo/none"))
+
+
+@pytest.mark.usefixtures("pushed")
+def test_a_refusal_ends_with_one_full_stop(wire: Wire) -> None:
+    with pytest.raises(HfHubHTTPError, match=r"only aliases are removed\.\n"):
+        wire.api().delete_tag("demo/read", tag="v1")
+
+
+def test_a_folder_follows_an_alias_that_moved_and_stays_offline(wire: Wire, pushed: list[Archive], cache: Path) -> None:
+    api = wire.api()
+    for number, archive in ((1, pushed[0]), (2, pushed[1]), (1, pushed[0])):
+        body = {"version": f"v{number}"}
+        moved = wire.hub.put("/adapters/demo/read/aliases/stable", body, wire.hub.headers())
+        assert moved.status_code in (200, 201), moved.text
+        for offline in (False, True):
+            folder = api.snapshot_download("demo/read", revision="stable", cache_dir=cache, local_files_only=offline)
+            assert (Path(folder) / CARD_FILE).read_bytes() == archive.files[CARD_FILE]
