@@ -41,6 +41,7 @@ router = APIRouter(prefix="/api/v1/adapters", tags=["Adapters"])
     "/{namespace}/{name}/versions",
     status_code=201,
     response_model=VersionDetail,
+    responses={200: {"model": VersionDetail}},
     openapi_extra=PUSH_BODY,
 )
 async def push(

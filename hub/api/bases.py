@@ -20,7 +20,7 @@ from hub.domain.views.page import Page
 router = APIRouter(prefix="/api/v1/bases", tags=["Bases"])
 
 
-@router.post("", status_code=201, response_model=BaseView)
+@router.post("", status_code=201, response_model=BaseView, responses={200: {"model": BaseView}})
 def register_base(
     request: Request,
     principal: Annotated[Principal, Depends(Allowed(Action.REGISTER_BASE))],

@@ -36,7 +36,7 @@ def get_suite(request: Request, family: str, task: str, session: Reading) -> Res
     return answer(request, evaluations.get_suite(session, f"{family}/{task}"))
 
 
-@router.post("/evaluations", status_code=202, response_model=EvaluationView)
+@router.post("/evaluations", status_code=202, response_model=EvaluationView, responses={200: {"model": EvaluationView}})
 def request_evaluation(
     request: Request,
     principal: Annotated[Principal, Depends(Allowed(Action.REQUEST_EVALUATION))],

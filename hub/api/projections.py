@@ -30,7 +30,13 @@ BODY: dict[str, Any] = {
 }
 
 
-@router.put("/{digest}", status_code=201, response_model=StoredProjectionView, openapi_extra=BODY)
+@router.put(
+    "/{digest}",
+    status_code=201,
+    response_model=StoredProjectionView,
+    responses={200: {"model": StoredProjectionView}},
+    openapi_extra=BODY,
+)
 async def store_projection(
     request: Request,
     digest: Digest,

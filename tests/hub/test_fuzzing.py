@@ -13,6 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from hub.auth.tokens import TokenKind
 from hub.domain import publishing
@@ -23,6 +29,13 @@ from tests.hub.harness import Hub, start
 from vera.errors import VeraError
 from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE
 
+# What an answer must keep to: the statuses, types, headers and shapes that the description has.
+DESCRIBED = [
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
 CALM = settings(
     max_examples=6,
     deadline=None,
@@ -45,7 +58,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
-def test_no_operation_answers_with_a_5xx(furnished: Hub, mode: GenerationMode) -> None:
+def test_every_operation_answers_as_it_is_described_and_never_with_a_5xx(furnished: Hub, mode: GenerationMode) -> None:
     """`positive` is what the description allows, `negative` what it does not."""
     schema = schemathesis.openapi.from_asgi("/openapi.json", furnished.app)
     personal, worker = (furnished.headers("demo", kind) for kind in (TokenKind.PERSONAL, TokenKind.WORKER))
@@ -57,8 +70,19 @@ def test_no_operation_answers_with_a_5xx(furnished: Hub, mode: GenerationMode) -
     assert asked > 60
 
 
-def _ask(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> int:
-    """How often the operation was asked, and never answered with a 5xx."""
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_whoever_has_no_token_is_answered_as_it_is_described(furnished: Hub, mode: GenerationMode) -> None:
+    """What the description says is open is answered, and everything else is 401, or 400 where no route gets it."""
+    schema = schemathesis.openapi.from_asgi("/openapi.json", furnished.app)
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        is_open = {} in operation.definition.raw["security"]
+        _ask(operation, mode, {}, may=None if is_open else {400, 401})
+
+
+def _ask(operation: Any, mode: GenerationMode, headers: dict[str, str], *, may: set[int] | None = None) -> int:
+    """How often the operation was asked, and answered with what its description has, or a problem: of the statuses
+    `may`, where that is said, and never of those from 500."""
     asked = 0
 
     @CALM
@@ -67,7 +91,15 @@ def _ask(operation: Any, mode: GenerationMode, headers: dict[str, str]) -> int:
         nonlocal asked
         asked += 1
         answer = case.call(headers=headers)
-        assert answer.status_code < 500, (case.as_curl_command(), answer.text)
+        asked_with = case.as_curl_command()
+        assert answer.status_code < 500, (asked_with, answer.text)
+        assert may is None or answer.status_code in may, (asked_with, answer.status_code)
+        if answer.status_code < 400:
+            # A default answer, which is a refusal, stands for no success.
+            assert str(answer.status_code) in operation.definition.raw["responses"], (asked_with, answer.text)
+            case.validate_response(answer, checks=DESCRIBED)
+        else:
+            assert answer.headers["content-type"] == ["application/problem+json"], (asked_with, answer.text)
 
     with suppress(Unsatisfiable):  # an operation without parameters cannot be asked wrongly
         send()
