@@ -82,7 +82,7 @@ def _say(exported: Exported) -> None:
         terminal.say(f"  an ordinary checkpoint of {size(exported.tensor_bytes)}, and another model than its base")
         if exported.lost > _WORTH_SAYING:
             terminal.note(
-                f"  the base's dtype cannot hold all of it: rounding took away {exported.lost:.0%} of what the adapter "
+                f"  its dtype cannot hold all of it: rounding took away {exported.lost:.0%} of what the adapter "
                 "changes in the weights. Unmerged, as --lora, or merged with --dtype float32, it is whole."
             )
     else:

@@ -107,7 +107,7 @@ def test_the_likelihoods_of_a_generator_are_its_training_loss(runner: Runner, tm
     base_folder = write_tiny_llama(tmp_path / "llama")
     adapter = make_tiny(fingerprint.of_files(base_folder), modules=(AdaptedModule(LLAMA_QUERY, 32, 32),))
     texts, completions = ["the cat", "", "old"], ["runs far", "sleeps", "and new and blue fish"]
-    asked = {"texts": texts, "completions": completions, "max_length": 16, "separator": " "}
+    asked = {"texts": texts, "completions": completions, "max_length": 16, "separator": " ", "chat": False}
     outputs = ask(runner, asking(adapter, base_folder, tmp_path, {"task": "text-generation", **asked}))["outputs"]
     pairs = [tuple(map(float, output.split())) for output in outputs]
 
@@ -172,7 +172,7 @@ def test_generators_answer_one_after_the_other(runner: Runner, tmp_path: Path) -
     base_folder = write_tiny_llama(tmp_path / "llama")
     asked = {
         "task": "text-generation", "texts": ["the cat", "old"], "completions": ["runs far", "and new"],
-        "max_length": 16, "separator": " ",
+        "max_length": 16, "separator": " ", "chat": False,
     }  # fmt: skip
     requests = []
     for seed in range(2):
