@@ -71,6 +71,7 @@ from hub.settings import Settings
 from hub.storage.objects import ObjectBlobs
 from hub.storage.shelf import Shelf
 from hub.web import access as access_pages
+from hub.web import boards as board_pages
 from hub.web import devices as device_pages
 from hub.web import evaluations as evaluation_pages
 from hub.web import routes as pages
@@ -128,6 +129,7 @@ def create_app(settings: Settings) -> FastAPI:
     _add_reference(app)
     for account_pages in (settings_pages, device_pages, access_pages, evaluation_pages):
         app.include_router(account_pages.router)
+    app.include_router(board_pages.router, dependencies=[Depends(Visiting(Action.READ))])
     app.include_router(
         pages.router, dependencies=[Depends(Visiting(Action.READ))]
     )  # last: /{namespace}/{name} takes what is left

@@ -10,12 +10,20 @@ from hub.access.limits import EVALUATIONS, count
 from hub.access.permission import Allowed, Reader, ReadOnly
 from hub.access.services import HubParts, Reading, Writing
 from hub.api.bodies import JsonBody
-from hub.api.parameters import Narrowing
-from hub.api.responses import answer
+from hub.api.parameters import Cursor, Limit, Narrowing
+from hub.api.responses import answer, linked
 from hub.api.schemas import EvaluationRequest
 from hub.auth.policy import Action, Principal
-from hub.domain import evaluations, leaderboards
-from hub.domain.views.evaluations import Comparison, EvaluationView, Leaderboard, SignatureView, SuiteView
+from hub.domain import evaluations, items, leaderboards
+from hub.domain.views.evaluations import (
+    BoardHistory,
+    Comparison,
+    EvaluationView,
+    ItemsCompared,
+    Leaderboard,
+    SignatureView,
+    SuiteView,
+)
 from hub.domain.views.page import Page
 from vera.ref import AdapterRef
 
@@ -84,6 +92,33 @@ def compare_evaluations(
 ) -> Response:
     """Two finished evaluations of one suite, paired by item."""
     return answer(request, evaluations.compare_evaluations(session, reader, evaluation_id, against))
+
+
+@router.get("/evaluations/{evaluation_id}/items", response_model=ItemsCompared)
+def compare_items(
+    request: Request,
+    reader: Reader,
+    *,
+    evaluation_id: str,
+    against: Annotated[str, Query(max_length=40, description="The other evaluation, of the same suite.")],
+    only: Annotated[items.Change | None, Query(description="Only items that this one answered so.")] = None,
+    session: Reading,
+    parts: HubParts,
+    cursor: Cursor = None,
+    limit: Limit = 50,
+) -> Response:
+    """Two finished evaluations item by item, where this one lost most first. Of suites whose items are public."""
+    pair = items.find_pair(session, reader, evaluation_id, against)
+    found = items.compare_items(session, pair, parts.objects, only=only, cursor=cursor, limit=limit)
+    return linked(answer(request, found), request, found.next)
+
+
+@router.get("/leaderboards/{family}/{task}/history", response_model=BoardHistory)
+def get_history(
+    request: Request, reader: Reader, *, family: str, task: str, session: Reading, narrowed: Narrowing
+) -> Response:
+    """The versions that were the best of a board when they were scored, the first first."""
+    return answer(request, leaderboards.history(session, reader, f"{family}/{task}", narrowed))
 
 
 @router.get("/leaderboards/{family}/{task}", response_model=Leaderboard)

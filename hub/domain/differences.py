@@ -99,6 +99,7 @@ def _scores(session: Session, reader: Principal | None, before: Side, after: Sid
             before=one[suite].score or 0.0,
             after=other[suite].score or 0.0,
             comparison=_comparison(session, reader, other[suite].id, one[suite].id),
+            evaluation_ids=(one[suite].id, other[suite].id),
         )
         for suite in sorted(one.keys() & other.keys())
     )

@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ from hub.db.models.adapters import Base
 from hub.db.models.evaluating import Suite
 from hub.db.models.versions import Version
 from hub.db.queries import evaluations, suites
-from hub.db.queries.evaluations import Scored
+from hub.domain import secrecy
 from hub.domain.audit import Change, record
 from hub.domain.catalog import find_version
 from hub.domain.shaping import evaluation_views, ref_of, signer_view, suite_view
@@ -49,7 +50,8 @@ def request_evaluation(
     """The evaluation of the version that `ref` means by the suite as it is now, and whether it was put
     in the queue: it is new, or it had failed and is tried again.
 
-    Raises NotFound, and Invalid when the adapter answers something else than the suite asks.
+    Raises NotFound, Invalid when the adapter answers something else than the suite asks, and TooMany where its answers are
+    hidden and the owner was scored often enough today.
     """
     version, suite = find_version(session, principal, ref), find_suite(session, suite_name)
     if version.labels_sha256 != suite.labels_sha256:
@@ -60,9 +62,12 @@ def request_evaluation(
             suite=suite.name,
             labels=suite.labels[:100],
         )
-    owner_id = version.adapter.account_id
+    owner_id, at = version.adapter.account_id, db.now(session)
     _, digest = spec_of(suite, version.base.fingerprint)
-    is_new = _enqueue(session, version, version.base, suite, owner_id, at=db.now(session))
+    known = evaluations.by_key(session, version.id, digest)
+    if known is None or known.evaluation.state == "failed":
+        secrecy.require_scores_left(session, suite, owner_id, at=at)
+    is_new = _enqueue(session, version, version.base, suite, owner_id, at=at)
     is_queued = is_new or evaluations.retry_failed(session, version.id, digest)
     placed = evaluations.by_key(session, version.id, digest)
     assert placed is not None
@@ -119,14 +124,8 @@ def cancel_evaluation(session: Session, principal: Principal, evaluation_id: str
 
 def compare_evaluations(session: Session, reader: Principal | None, evaluation_id: str, against_id: str) -> Comparison:
     """Two finished evaluations of one suite, paired by item. Raises NotFound and Conflict."""
-    ours, theirs = _finished(session, reader, evaluation_id), _finished(session, reader, against_id)
-    suite = ours.evaluation.suite
-    if suite.id != theirs.evaluation.suite.id:
-        raise Conflict(
-            f"One is of {suite.name} and the other of {theirs.evaluation.suite.name}, or of another definition of "
-            "it: only evaluations over the same items can be compared.",
-            code="SPEC_MISMATCH",
-        )
+    ours, theirs = finished_pair(session, reader, evaluation_id, against_id)
+    suite = ours.suite
     paired = compare(unpack(ours.outcomes), unpack(theirs.outcomes), suite.metric)
     return Comparison(
         metric=suite.metric,
@@ -139,7 +138,33 @@ def compare_evaluations(session: Session, reader: Principal | None, evaluation_i
         only_better=paired.only_better,
         only_worse=paired.only_worse,
         method=method_of(suite.metric),
+        items_are_public=secrecy.access_of(suite) == secrecy.PUBLIC,
     )
+
+
+@dataclass(frozen=True)
+class Finished:
+    """An evaluation that is done: packed outcomes, and the hash of its packed outputs."""
+
+    id: int
+    ref: str
+    suite: Suite
+    outcomes: bytes
+    outputs_sha256: str | None
+
+
+def finished_pair(
+    session: Session, reader: Principal | None, evaluation_id: str, against_id: str
+) -> tuple[Finished, Finished]:
+    """Two finished evaluations over the same items. Raises NotFound and Conflict."""
+    ours, theirs = _finished(session, reader, evaluation_id), _finished(session, reader, against_id)
+    if ours.suite.id != theirs.suite.id:
+        raise Conflict(
+            f"One is of {ours.suite.name} and the other of {theirs.suite.name}, or of another definition of "
+            "it: only evaluations over the same items can be compared.",
+            code="SPEC_MISMATCH",
+        )
+    return ours, theirs
 
 
 def enqueue_for_version(session: Session, version: Version, base: Base, owner_id: int, *, at: datetime) -> None:
@@ -147,12 +172,14 @@ def enqueue_for_version(session: Session, version: Version, base: Base, owner_id
     if version.labels_sha256 is None:
         return
     for suite in suites.current_for_labels(session, version.labels_sha256):
+        if secrecy.access_of(suite) == secrecy.HIDDEN:
+            continue
         _enqueue(session, version, base, suite, owner_id, at=at)
 
 
 def enqueue_for_suite(session: Session, suite: Suite, *, at: datetime) -> None:
     """Asks for the evaluation of every version with its labels by a new suite."""
-    if suite.labels_sha256 is None:
+    if suite.labels_sha256 is None or secrecy.access_of(suite) == secrecy.HIDDEN:
         return
     for base in evaluations.bases_with_labels(session, suite.labels_sha256):
         spec, digest = spec_of(suite, base.fingerprint)
@@ -248,7 +275,7 @@ def _enqueue(session: Session, version: Version, base: Base, suite: Suite, owner
     )
 
 
-def _finished(session: Session, reader: Principal | None, evaluation_id: str) -> Scored:
+def _finished(session: Session, reader: Principal | None, evaluation_id: str) -> Finished:
     view = get_evaluation(session, reader, evaluation_id)
     scored = evaluations.scored(session, int(view.id))
     if scored is None:
@@ -257,7 +284,8 @@ def _finished(session: Session, reader: Principal | None, evaluation_id: str) ->
             code="EVALUATION_NOT_DONE",
             state=view.state,
         )
-    return scored
+    found = scored.evaluation
+    return Finished(found.id, view.ref, found.suite, scored.outcomes, found.outputs_sha256)
 
 
 def _unknown(evaluation_id: str) -> NotFound:

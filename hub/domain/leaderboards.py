@@ -12,12 +12,13 @@ from threading import Lock
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal, viewer_of
+from hub.db.models.evaluating import Evaluation
 from hub.db.queries import evaluations
 from hub.db.queries.evaluations import Narrowed, Scored
 from hub.domain.evaluations import find_suite, unpack
 from hub.domain.shaping import ref_of, scores_beside, suite_view
 from hub.domain.views.bases import BaseName
-from hub.domain.views.evaluations import Leaderboard, LeaderboardRow
+from hub.domain.views.evaluations import BoardHistory, Leaderboard, LeaderboardRow, Record
 from hub.scoring import metrics
 from hub.scoring.statistics import is_different
 
@@ -49,6 +50,34 @@ def leaderboard(
         for each, own in zip(scored, distance, strict=True)
     )
     return Leaderboard(suite_view(suite), tuple(rows))
+
+
+def history(session: Session, reader: Principal | None, suite_name: str, narrowed: Narrowed = ANY) -> BoardHistory:
+    """The versions that were the best of the board when they were scored, by the suite as it is now. Those that were taken back
+    since, or that `reader` may not see, are not among them. Raises NotFound."""
+    suite = find_suite(session, suite_name)
+    is_lower = metrics.known(suite.metric).is_lower_better
+    ids = evaluations.record_ids(session, viewer_of(reader), suite.id, narrowed, lowest_first=is_lower)
+    found = evaluations.by_ids(session, ids)
+    return BoardHistory(suite_view(suite), tuple(_record(found[each]) for each in ids))
+
+
+def _record(evaluation: Evaluation) -> Record:
+    version = evaluation.version
+    assert evaluation.score is not None
+    assert evaluation.low is not None
+    assert evaluation.high is not None
+    assert evaluation.finished_at is not None
+    return Record(
+        ref=ref_of(version),
+        digest=version.digest,
+        base=BaseName(version.base.name, version.base.fingerprint),
+        score=evaluation.score,
+        interval=(evaluation.low, evaluation.high),
+        evaluation_id=str(evaluation.id),
+        created_by=version.created_by.name,
+        since=evaluation.finished_at,
+    )
 
 
 def as_csv(board: Leaderboard) -> str:

@@ -29,6 +29,7 @@ from hub.domain import (
     openings,
 )
 from hub.domain.finding import Wanted
+from hub.domain.secrecy import PUBLIC
 from hub.domain.snapshots import MAIN, Snapshot, find_snapshot
 from hub.domain.views.adapters import FoundView
 from hub.domain.views.bases import TensorRow
@@ -214,6 +215,7 @@ def leaderboard_page(
         board=replace(board, rows=board.rows[:ROWS_OF_A_BOARD]),
         is_longer=len(board.rows) > ROWS_OF_A_BOARD,
         asked=asked,
+        has_items=board.suite.definition.get("items") == PUBLIC,
         base=asked.base,
         bases=sorted({row.base for row in board.rows}, key=lambda each: each.name),
         axis=axis_of(board),

@@ -23,6 +23,8 @@ METRICS: Mapping[str, tuple[str, ...]] = {
 }
 # What a suite has that lets texts be written, and the value when it says none.
 WRITING: Mapping[str, Any] = {"max_new_tokens": 64, "beams": 1, "length_penalty": 1.0, "no_repeat_ngram": 0}
+# Who sees what single items are worth, as the hub reads it (`hub.domain.secrecy`).
+ACCESSES = ("private", "public", "hidden")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?/[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
 _SUFFIXES = (".yaml", ".yml")
@@ -34,6 +36,7 @@ class SuiteFile:
     `org/name@commit[:config]` of Hugging Face; `folder` is where a copy of such a set may lie, below the worker's
     folder of data sets. `positive` is the label that an f1 is of; `also` are metrics that stand beside the one that
     ranks. The keys of WRITING say how texts are written; `prompt` is what stands around a text, which is `{text}` in it.
+    `items` says who sees what single items are worth.
     Raises SuiteError.
     """
 
@@ -56,6 +59,7 @@ class SuiteFile:
     separator: str = "\n"
     prompt: str = "{text}"
     chat: bool = False
+    items: str = "private"
     max_new_tokens: int = WRITING["max_new_tokens"]
     beams: int = WRITING["beams"]
     length_penalty: float = WRITING["length_penalty"]
@@ -78,6 +82,7 @@ class SuiteFile:
             len(families) < 2,
             f"its metrics are of {' and of '.join(families)}, which are asked differently: make two suites",
         )
+        _require(self.items in ACCESSES, f"its items are {self.items!r} and must be one of {', '.join(ACCESSES)}")
         _require("{text}" in self.prompt, "its prompt must have {text} where the text stands")
         _require(
             self.is_generated or (self.prompt == "{text}" and not self.chat), f"{self.task} has no prompt: leave it out"

@@ -16,7 +16,7 @@ from hub.worker.errors import NotComputed, SuiteError
 from hub.worker.generating import Asked
 from hub.worker.glue import GLUE
 from hub.worker.suite_files import WRITING, SuiteFile, read_suite, suite_paths
-from vera.data import TEXT_CLASSIFICATION, EncodedImage, Questions, load_questions
+from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, EncodedImage, Questions, load_questions
 from vera.data.sources import BUILT_IN
 from vera.errors import DataError
 
@@ -25,6 +25,12 @@ BUILT_IN_SUITES = (
     SuiteFile(
         name="demo/topics", title="Which topic does a line of small talk belong to?", task=TEXT_CLASSIFICATION,
         data="demo/topics",
+    ),
+    SuiteFile(
+        name="instruct/ifeval", title="Does it do what the prompt says?", task=TEXT_GENERATION,
+        data="google/IFEval@966cd89545d6b6acfd7638bc708b98261ca58e84", folder="instruct/ifeval", text="prompt",
+        metric="ifeval", also=("ifeval_loose", "ifeval_instructions", "ifeval_instructions_loose"), separator="",
+        chat=True, max_new_tokens=1280, max_length=2048,
     ),
     *GLUE,
 )  # fmt: skip
@@ -88,7 +94,8 @@ class Suite:
         scorers = generating.scorers(self.stated.metric) if self.stated.is_generated else {}
         stated = {"scorers": scorers, "not_computed": missing}
         environment = reply["environment"] | {key: value for key, value in stated.items() if value}
-        return Results(outcomes, beside, outputs, environment)
+        kept = [""] * len(outputs) if self.stated.items == "hidden" else outputs  # a text may hold what it was asked
+        return Results(outcomes, beside, kept, environment)
 
     def grade(self, outputs: Sequence[str]) -> list[Outcome]:
         """The outcome of each item, as its metric needs it. Raises SuiteError for outputs that are no answers."""
@@ -151,6 +158,7 @@ class Suite:
             "writing": self._writing() if stated.is_written else None,
             "prompt": stated.prompt if stated.prompt != "{text}" else None,
             "chat": stated.chat,
+            "items": stated.items if stated.items != "private" else None,
             "also": list(stated.also),
         }
         return {
@@ -253,7 +261,7 @@ def available(datasets: Path | None = None) -> Mapping[str, Suite]:
     for stated in BUILT_IN_SUITES:
         try:
             found[stated.name] = load_suite(stated, datasets=datasets, offline=True)
-        except DataError:
+        except (DataError, NotComputed):
             continue
     return found
 

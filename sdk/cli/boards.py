@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from sdk.board_tables import write_parquet
 from sdk.cli import terminal
 from sdk.cli.terminal import App, clean, interval, pass_app, size
 
@@ -26,17 +28,28 @@ _NUMBERS = ("#", "score", "vectors", "head", "LoRA r=8", "× smaller", "seconds"
 @click.option("--max-rank", type=click.IntRange(1), help="Only adapters of this rank r, or a smaller one.")
 @click.option("--max-bytes", type=click.IntRange(1), help="Only adapters of so many bytes, or fewer.")
 @click.option("--limit", type=click.IntRange(1), help="Only the best so many.")
+@click.option(
+    "--history",
+    is_flag=True,
+    help="The versions that were the best when they were scored (narrowed by base and owner).",
+)
+@click.option("--parquet", type=click.Path(dir_okay=False, path_type=Path), help="Write the rows into this file too.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_app
 def leaderboard(
     app: App, suite: str, *,
     base: str | None, owner: str | None, license: str | None, min_rank: int | None, max_rank: int | None,
-    max_bytes: int | None, limit: int | None, as_json: bool,
+    max_bytes: int | None, limit: int | None, history: bool, parquet: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Show the leaderboard of a suite.
 
     Versions that the items of the suite cannot tell from the best one are marked with =.
     """
+    if history:
+        if parquet is not None or any(each is not None for each in (license, min_rank, max_rank, max_bytes, limit)):
+            raise click.UsageError("--history goes with --base, --owner and --json only.")
+        _show_history(app, suite, base=base, owner=owner, as_json=as_json)
+        return
     with app.hub() as hub:
         board = hub.leaderboard(
             suite,
@@ -48,6 +61,8 @@ def leaderboard(
             max_bytes=max_bytes,
             limit=limit,
         )
+    if parquet is not None:
+        write_parquet(board, parquet)
     if as_json:
         terminal.say_json(board)
         return
@@ -69,6 +84,22 @@ def suites(app: App, *, as_json: bool) -> None:
         return
     rows = [(s.name, s.title, s.metric, s.items, len(s.labels), s.digest[:19]) for s in found]
     terminal.say_table(("suite", "title", "metric", "items", "labels", "definition"), rows, right=("items", "labels"))
+
+
+def _show_history(app: App, suite: str, *, base: str | None, owner: str | None, as_json: bool) -> None:
+    with app.hub() as hub:
+        found = hub.board_history(suite, base=base, owner=owner)
+    if as_json:
+        terminal.say_json(found)
+        return
+    if not found.records:
+        terminal.say(f"Nothing is ranked yet: `vera-hub eval OWNER/NAME --suite {clean(suite)}` asks for it.")
+        return
+    rows = [
+        (each.since[:10], each.ref, f"{each.score:.4f}", interval(each.interval), each.base.name, each.created_by)
+        for each in reversed(found.records)
+    ]
+    terminal.say_table(("best since", "adapter", "score", "95% interval", "base", "by"), rows, right=("score",))
 
 
 def _say_board(board: Leaderboard) -> None:

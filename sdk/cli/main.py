@@ -67,6 +67,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     "Evaluation": {
         "eval": ("sdk.cli.evaluation", "Evaluate an adapter on a suite and, if asked, gate on the result."),
         "leaderboard": ("sdk.cli.boards", "Show the leaderboard of a suite."),
+        "losses": ("sdk.cli.losing", "Show where a version answers worse than another, item by item."),
         "suites": ("sdk.cli.boards", "List the suites adapters are evaluated on."),
     },
     "You and the hub": {

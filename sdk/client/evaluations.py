@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from sdk.client.addresses import segment, suite_path
 from sdk.client.wire import Wire
-from sdk.models.evaluations import Comparison, Evaluation, Leaderboard, Signature, Suite
+from sdk.models.evaluations import BoardHistory, Comparison, Evaluation, ItemsCompared, Leaderboard, Signature, Suite
 
 
 class Evaluations(Wire):
@@ -38,6 +38,26 @@ class Evaluations(Wire):
     def compare_evaluations(self, evaluation_id: str, against_id: str) -> Comparison:
         path = f"/api/v1/evaluations/{segment(evaluation_id)}/comparison"
         return Comparison.from_json(self._get(path, {"against": against_id}).json())
+
+    def compare_items(
+        self,
+        evaluation_id: str,
+        against_id: str,
+        *,
+        only: str | None = None,
+        cursor: str | None = None,
+        limit: int = 50,
+    ) -> ItemsCompared:
+        """A page of the items, where the first lost most against the other; `only` worse, better or same. Raises
+        Forbidden where the items of the suite are not public."""
+        path = f"/api/v1/evaluations/{segment(evaluation_id)}/items"
+        asked = {"against": against_id, "only": only, "cursor": cursor, "limit": limit}
+        return ItemsCompared.from_json(self._get(path, asked).json())
+
+    def board_history(self, suite: str, *, base: str | None = None, owner: str | None = None) -> BoardHistory:
+        """The versions that were the best of the suite's board when they were scored, the first first."""
+        path = f"/api/v1/leaderboards/{suite_path(suite)}/history"
+        return BoardHistory.from_json(self._get(path, {"base": base, "owner": owner}).json())
 
     def leaderboard(
         self,

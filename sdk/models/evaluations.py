@@ -99,6 +99,48 @@ class Comparison(Answer):
     only_better: int
     only_worse: int
     method: str
+    items_are_public: bool = False
+
+
+@dataclass(frozen=True)
+class ItemComparison(Answer):
+    """One item, numbered from 1 in the order of the suite's data. `change` is worse, better or same."""
+
+    item: int
+    change: str
+    output: str
+    against_output: str
+    outcome: tuple[float, ...]
+    against_outcome: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class ItemsCompared(Answer):
+    """The items of one evaluation against another, those first that lost most. The counts are of all items."""
+
+    suite: str
+    metric: str
+    ref: str
+    against: str
+    worse: int
+    better: int
+    same: int
+    items: tuple[ItemComparison, ...]
+    next: str | None = None
+
+
+@dataclass(frozen=True)
+class Record(Answer):
+    """A version that was the best of its board from `since` on, until the next."""
+
+    ref: str
+    digest: str
+    base: BaseName
+    score: float
+    interval: tuple[float, float]
+    evaluation_id: str
+    created_by: str
+    since: str
 
 
 @dataclass(frozen=True)
@@ -128,6 +170,14 @@ class LeaderboardRow(Answer):
 class Leaderboard(Answer):
     suite: Suite
     rows: tuple[LeaderboardRow, ...]
+
+
+@dataclass(frozen=True)
+class BoardHistory(Answer):
+    """The versions that were the best when they were scored, the first first."""
+
+    suite: Suite
+    records: tuple[Record, ...]
 
 
 @dataclass(frozen=True)

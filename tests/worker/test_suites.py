@@ -174,3 +174,17 @@ def test_suite_check_shows_what_would_be_asked(tmp_path: Path) -> None:
     assert "text-classification, by accuracy, f1_macro" in shown.output
     assert "it purrs → cat" in shown.output
     assert "it barks" not in shown.output
+
+
+def test_who_sees_items_is_part_of_the_definition_and_hidden_outputs_stay_here(tmp_path: Path) -> None:
+    plain, public, hidden = (
+        write_suite(tmp_path, ANIMALS, items=items) for items in (None, "public", "hidden")
+    )  # fmt: skip
+    assert "items" not in plain.declaration()["definition"]
+    assert public.declaration()["definition"]["items"] == "public"
+    reply = {"outputs": ["cat", "dog", "dog"], "environment": {}}
+    assert public.results(reply).outputs == ["cat", "dog", "dog"]
+    assert hidden.results(reply).outputs == ["", "", ""]
+    assert hidden.results(reply).outcomes == [1, 1, 0]
+    with pytest.raises(SuiteError, match="its items are 'secret'"):
+        write_suite(tmp_path, ANIMALS, items="secret")

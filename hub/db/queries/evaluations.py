@@ -123,6 +123,40 @@ def board(
     return [Scored(*row) for row in session.execute(query.order_by(*order).limit(limit))]
 
 
+def scored_since(session: Session, suite_name: str, owner_id: int, *, since: datetime) -> list[datetime]:
+    """When an owner's versions were scored by a suite of this name since then, or are about to be, in their order."""
+    at = func.coalesce(Evaluation.finished_at, Evaluation.created_at)
+    counted = (Evaluation.state.in_(("waiting", "running"))) | ((Evaluation.state == "done") & (at > since))
+    named = select(Suite.id).where(Suite.name == suite_name)
+    query = select(at).where(Evaluation.owner_id == owner_id, Evaluation.suite_id.in_(named), counted)
+    return list(session.scalars(query.order_by(at)))
+
+
+def record_ids(
+    session: Session, viewer: Viewer, suite_id: int, narrowed: Narrowed, *, lowest_first: bool = False
+) -> list[int]:
+    """The evaluations that were better than all before them when they were finished, the first first."""
+    sign = -1.0 if lowest_first else 1.0
+    gone_before = func.max(sign * Evaluation.score).over(
+        order_by=(Evaluation.finished_at, Evaluation.id), rows=(None, -1)
+    )
+    height = (sign * Evaluation.score).label("height")
+    each = (
+        select(Evaluation.id, Evaluation.finished_at, height, gone_before.label("before"))
+        .join(Version, Version.id == Evaluation.version_id)
+        .join(Base, Base.id == Version.base_id)
+        .where(Evaluation.suite_id == suite_id, Evaluation.state == "done", is_of_visible_adapter(viewer), is_ranked())
+        .where(*_within(narrowed))
+        .subquery()
+    )
+    is_record = each.c.before.is_(None) | (each.c.height > each.c.before)
+    return list(session.scalars(select(each.c.id).where(is_record).order_by(each.c.finished_at, each.c.id)))
+
+
+def by_ids(session: Session, evaluation_ids: Collection[int]) -> dict[int, Evaluation]:
+    return {each.id: each for each in session.scalars(_with_names().where(Evaluation.id.in_(evaluation_ids)))}
+
+
 def finished_of(session: Session, version_ids: Sequence[int]) -> list[Evaluation]:
     """The finished evaluations of these versions on suites as they are now, best first."""
     query = (

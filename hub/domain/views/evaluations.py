@@ -109,6 +109,57 @@ class Comparison:
     only_better: int
     only_worse: int
     method: str
+    items_are_public: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemComparison:
+    """One item, numbered from 1 in the order of the suite's data. The outcomes are what its metric needs of it."""
+
+    item: int
+    change: Literal["worse", "better", "same"]
+    output: str
+    against_output: str
+    outcome: tuple[float, ...]
+    against_outcome: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemsCompared:
+    """The items of two evaluations, those first in which this one lost most against the other. The counts are of all items,
+    `next` is the cursor of those after these."""
+
+    suite: str
+    metric: str
+    ref: str
+    against: str
+    worse: int
+    better: int
+    same: int
+    items: tuple[ItemComparison, ...]
+    next: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A version that was the best of its board from `since` on, until the next of the history."""
+
+    ref: str
+    digest: str
+    base: BaseName
+    score: float
+    interval: tuple[float, float]
+    evaluation_id: str
+    created_by: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class BoardHistory:
+    """The versions that were the best when they were scored, the first first."""
+
+    suite: SuiteView
+    records: tuple[Record, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,13 +139,15 @@ class VersionDetail(VersionSummary):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreChange:
-    """How two versions score on one suite. `comparison` is null where the suite has changed in between."""
+    """How two versions score on one suite. `comparison` is null where the suite has changed in between, and
+    `evaluation_ids` are of the one before and of the one after."""
 
     suite: str
     metric: str
     before: float
     after: float
     comparison: Comparison | None
+    evaluation_ids: tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
