@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from vera.metrics import BY_DEGREES, LOWER_IS_BETTER, SPANS
+from vera.metrics import ADVISORY, BY_DEGREES, LOWER_IS_BETTER, SPANS
 
 SIGNIFICANCE = 0.05
 
@@ -95,6 +95,7 @@ class Minimum:
 
 def judge_minimum(evaluation: Scored, minimum: Minimum) -> Finding:
     """Passes when the score itself reaches the floor. Raises ValueError when the suite has another metric."""
+    require_decisive(evaluation.metric)
     if evaluation.metric != minimum.metric:
         raise ValueError(f"{evaluation.suite} measures {evaluation.metric}, not {minimum.metric}")
     score = evaluation.score
@@ -116,6 +117,7 @@ def judge_regression(comparison: Paired, margin: float, *, against: str) -> Find
     with no margin, the loss is significant. Inconclusive when the interval reaches below -margin.
     Raises ValueError for a margin that says nothing of the metric.
     """
+    require_decisive(comparison.metric)
     check_margin(comparison.metric, margin)
     gain, (low, high) = comparison.delta, comparison.interval
     if comparison.metric in LOWER_IS_BETTER:
@@ -134,6 +136,14 @@ def judge_regression(comparison: Paired, margin: float, *, against: str) -> Find
         f"difference {comparison.delta:+.4f}, 95% interval {_signed(comparison.interval)}, p = {comparison.p_value:.3g} "
         f"({comparison.only_better} items {_better(comparison.metric)}, {comparison.only_worse} {'' if comparison.metric in BY_DEGREES else 'only '}the other).",
     )
+
+
+def require_decisive(metric: str) -> None:
+    """Raises ValueError for a metric that is advisory."""
+    if metric in ADVISORY:
+        raise ValueError(
+            f"{metric} is advisory: a judge rates the same answers otherwise the next time, so no gate stands on it"
+        )
 
 
 def check_margin(metric: str, margin: float) -> None:

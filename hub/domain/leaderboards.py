@@ -21,6 +21,7 @@ from hub.domain.views.bases import BaseName
 from hub.domain.views.evaluations import BoardHistory, Leaderboard, LeaderboardRow, Record
 from hub.scoring import metrics
 from hub.scoring.statistics import is_different
+from vera.metrics import ADVISORY
 
 ANY = Narrowed()
 _MOST_TIES = 100_000  # of some 150 bytes each
@@ -39,23 +40,29 @@ def leaderboard(
     """Every version that `reader` may see and the suite, as it is now, has scored, as far as it is wanted, or the best so
     many of them. Ranks and ties are among those that are wanted.
 
-    Raises NotFound.
+    Where the metric is advisory nothing is ranked: all rows have the first rank, in the order of their names. Raises NotFound.
     """
     suite = find_suite(session, suite_name)
+    if suite.metric in ADVISORY:
+        scored = evaluations.board(session, viewer_of(reader), suite.id, narrowed)
+        rows = sorted((_row(each, rank=1, best=each) for each in scored), key=lambda row: row.ref)
+        return Leaderboard(suite_view(suite), tuple(rows[:limit]))
     sign = 1 if metrics.known(suite.metric).is_lower_better else -1
     scored = evaluations.board(session, viewer_of(reader), suite.id, narrowed, lowest_first=sign > 0, limit=limit)
     distance = [sign * (each.evaluation.score or 0.0) for each in scored]  # best first: it only grows
-    rows = (
+    ranked = (
         _row(each, rank=bisect_left(distance, own) + 1, best=scored[0])
         for each, own in zip(scored, distance, strict=True)
     )
-    return Leaderboard(suite_view(suite), tuple(rows))
+    return Leaderboard(suite_view(suite), tuple(ranked))
 
 
 def history(session: Session, reader: Principal | None, suite_name: str, narrowed: Narrowed = ANY) -> BoardHistory:
     """The versions that were the best of the board when they were scored, by the suite as it is now. Those that were taken back
     since, or that `reader` may not see, are not among them. Raises NotFound."""
     suite = find_suite(session, suite_name)
+    if suite.metric in ADVISORY:
+        return BoardHistory(suite_view(suite), ())
     is_lower = metrics.known(suite.metric).is_lower_better
     ids = evaluations.record_ids(session, viewer_of(reader), suite.id, narrowed, lowest_first=is_lower)
     found = evaluations.by_ids(session, ids)

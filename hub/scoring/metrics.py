@@ -8,7 +8,7 @@ CREDIT       what the item earned, in 0..1                  accuracy, accuracy_n
 CLASSES      (right class, answered class)                  f1 (1 is the positive class), f1_macro, matthews
 VALUES       (right value, answered value)                  pearson, spearman, mean_squared_error
 LIKELIHOOD   (negative log-likelihood in nats, its tokens)  perplexity
-GAIN         what the item earned, from 0                   rouge_l, cider
+GAIN         what the item earned, from 0                   rouge_l, cider, judged
 COUNTS       counts that are summed over the items          bleu, nist, meteor: see `hub.scoring.overlaps`;
                                                             ifeval_instructions(_loose): those followed, and all
 """
@@ -219,6 +219,7 @@ METRICS = {
         _summed("meteor", overlaps.METEOR_COLUMNS, overlaps.meteor),
         Metric("rouge_l", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
         Metric("cider", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
+        Metric("judged", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
         Metric("accuracy_norm", Form.CREDIT, _mean, columns=1),
         Metric("ifeval", Form.CREDIT, _mean, columns=1),
         Metric("ifeval_loose", Form.CREDIT, _mean, columns=1),

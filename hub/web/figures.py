@@ -22,6 +22,7 @@ _METRICS = {
     "rouge_l": "ROUGE-L",
     "cider": "CIDEr",
     "accuracy_norm": "Accuracy by length",
+    "judged": "Judge’s rating (advisory)",
     "ifeval": "IFEval",
     "ifeval_loose": "IFEval, loose",
     "ifeval_instructions": "IFEval by instruction",

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hub.web import figures
 from hub.web.assets import asset_url
-from vera.metrics import SHARES
+from vera.metrics import ADVISORY, SHARES
 
 _VERSION = re.compile(r"v[0-9]+")
 
@@ -69,7 +69,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(asset=asset_url, times=figures.times, ScoreAxis=figures.ScoreAxis)
-    environment.tests.update(share=SHARES.__contains__)
+    environment.tests.update(share=SHARES.__contains__, advisory=ADVISORY.__contains__)
     environment.filters.update(
         size=figures.size,
         thousands=figures.thousands,

@@ -16,6 +16,7 @@ text-classification   "texts", "pairs" (or null)                                
 text-regression       "texts", "pairs" (or null)                                the number
 image-classification  "images": [path, …]                                       the label
 text-generation       "texts", "completions", "max_length", "separator"         the completion's nats and tokens, "12.5 7"
+                      "conversations", "writing", "max_length"                  what is written after each turn, in JSON
                       "texts", "continuations", "max_length"                    its nats and tokens, without one that ends it
                       "texts", "writing", "max_length", "separator", "chat"     the text that is written
 """
@@ -235,11 +236,26 @@ def _kind_of(model: Any) -> str:
 
 
 def _generated(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:
+    if "conversations" in asked:
+        return _conversed(model, asked, batch_size)
     if "writing" in asked:
         return _written(model, asked, batch_size)
     if "continuations" in asked:
         return _continuations(model, asked, batch_size)
     return _likelihoods(model, asked, batch_size)
+
+
+def _conversed(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:
+    from vera.nn.writing import Writing, conversed
+
+    answers = conversed(
+        model,
+        asked["conversations"],
+        Writing(**asked["writing"]),
+        batch_size=batch_size,
+        max_length=asked["max_length"],
+    )
+    return [json.dumps(each) for each in answers]
 
 
 def _continuations(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:

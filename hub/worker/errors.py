@@ -2,7 +2,8 @@
 
 VeraError
 ├── SuiteError    a suite that is not one, or says what cannot be
-└── NotComputed   a metric that this machine cannot compute
+├── NotComputed   a metric that this machine cannot compute
+└── JudgeFailed   a judge that did not answer, or not with a rating
 """
 
 from __future__ import annotations
@@ -20,3 +21,9 @@ class NotComputed(VeraError):
     """A metric that this machine cannot compute."""
 
     code = "METRIC_NOT_COMPUTED"
+
+
+class JudgeFailed(VeraError):
+    """A judge that did not answer, or not with a rating."""
+
+    code = "JUDGE_FAILED"

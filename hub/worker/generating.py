@@ -5,6 +5,7 @@ likelihood     perplexity                                           a prompt and
 references     bleu, nist, meteor, rouge_l, cider                   a prompt and what might be written after it
 instructions   ifeval, ifeval_loose, ifeval_instructions, …_loose   a prompt and the rules for what is written after it
 choices        accuracy, accuracy_norm                              a question, its choices, and the right one
+judged         judged                                               the turns of a conversation
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from hub.scoring.metrics import Outcome
-from hub.worker import choices, instructions, texts
+from hub.worker import choices, instructions, judging, texts
 from hub.worker.errors import SuiteError
 from vera.data import Examples
 
@@ -24,13 +25,14 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "references": texts.METRICS,
     "instructions": instructions.METRICS,
     "choices": choices.METRICS,
+    "judged": judging.METRICS,
 }
 METRICS = tuple(metric for metrics in FAMILIES.values() for metric in metrics)
 FAMILY_OF = {metric: family for family, metrics in FAMILIES.items() for metric in metrics}
-WRITTEN = ("references", "instructions")
+WRITTEN = ("references", "instructions", "judged")
 _Right = TypeVar("_Right")
 # The columns that say what is right, where a suite does not name them.
-COLUMNS = {"instructions": "instruction_id_list,kwargs", "choices": "choices,label"}
+COLUMNS = {"instructions": "instruction_id_list,kwargs", "choices": "choices,label", "judged": "turns,reference"}
 
 
 class Asked(Protocol):
@@ -48,8 +50,12 @@ class Asked(Protocol):
         """Raises SuiteError and NotComputed."""
 
 
-def asked_of(family: str, examples: Examples, *, prompted: Callable[[str], str], separator: str) -> Asked:
+def asked_of(
+    family: str, examples: Examples, *, prompted: Callable[[str], str], separator: str, judge: judging.Judge | None
+) -> Asked:
     """The items in `examples`; `prompted` makes a prompt of a text. Raises SuiteError."""
+    if judge is not None:
+        return judging.Judged(_each(examples.completions, lambda turns, references: (turns, references)), judge)
     prompts = [prompted(text) for text in examples.texts]
     return _ASKED[family](prompts, examples.completions, separator)
 
@@ -60,6 +66,8 @@ def require(metric: str) -> None:
         texts.require(metric)
     elif FAMILY_OF[metric] == "instructions":
         instructions.require(metric)
+    elif FAMILY_OF[metric] == "judged":
+        judging.require()
 
 
 def scorers(metric: str) -> dict[str, str]:

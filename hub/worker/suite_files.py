@@ -36,7 +36,7 @@ class SuiteFile:
     `org/name@commit[:config]` of Hugging Face; `folder` is where a copy of such a set may lie, below the worker's
     folder of data sets. `positive` is the label that an f1 is of; `also` are metrics that stand beside the one that
     ranks. The keys of WRITING say how texts are written; `prompt` is what stands around a text, which is `{text}` in it.
-    `items` says who sees what single items are worth.
+    `items` says who sees what single items are worth; `judge` is the model that rates answers, each `repeats` times.
     Raises SuiteError.
     """
 
@@ -60,6 +60,8 @@ class SuiteFile:
     prompt: str = "{text}"
     chat: bool = False
     items: str = "private"
+    judge: str | None = None
+    repeats: int = 3
     max_new_tokens: int = WRITING["max_new_tokens"]
     beams: int = WRITING["beams"]
     length_penalty: float = WRITING["length_penalty"]
@@ -87,6 +89,11 @@ class SuiteFile:
         _require(
             self.is_generated or (self.prompt == "{text}" and not self.chat), f"{self.task} has no prompt: leave it out"
         )
+        _require(
+            (self.judge is not None) == (self.family == "judged"),
+            "the metric judged is by a model, which `judge` names (and no other metric has one)",
+        )
+        _require(self.family != "judged" or self.chat, "judged is of conversations: write `chat: true`")
         _require(self.family != "choices" or not self.chat, "choices are compared as they are: leave out chat")
         _require(len(set(self.labels)) == len(self.labels), "its labels must be different")
         _require(self.is_labelled or not self.labels, f"{self.task} has no labels: leave them out")
@@ -95,7 +102,7 @@ class SuiteFile:
             "the metric f1 is of one label, which `positive` names (and no other metric has one)",
         )
         _require(self.sha256 is None or _SHA256.fullmatch(self.sha256), "its sha256 must be sha256: and 64 digits")
-        for key in ("limit", "batch_size", "max_length", "max_new_tokens", "beams"):
+        for key in ("limit", "batch_size", "max_length", "max_new_tokens", "beams", "repeats"):
             value = getattr(self, key)
             _require(value is None or value >= 1, f"its {key} must be 1 or more")
         _require(self.no_repeat_ngram >= 0, "its no_repeat_ngram must be 0 (which is off) or more")

@@ -15,6 +15,7 @@ from hub.worker import generating
 from hub.worker.errors import NotComputed, SuiteError
 from hub.worker.generating import Asked
 from hub.worker.glue import GLUE
+from hub.worker.judging import PROMPT_VERSION, Judge
 from hub.worker.suite_files import WRITING, SuiteFile, read_suite, suite_paths
 from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, EncodedImage, Questions, load_questions
 from vera.data.sources import BUILT_IN
@@ -71,6 +72,7 @@ class Suite:
         return generating.asked_of(
             stated.family, self.questions.examples,
             prompted=lambda text: stated.prompt.replace("{text}", text), separator=stated.separator,
+            judge=Judge.of_environment(stated.judge, stated.repeats) if stated.judge is not None else None,
         )  # fmt: skip
 
     def request(self, folder: Path) -> dict[str, Any]:
@@ -92,6 +94,7 @@ class Suite:
         outcomes = self.grade(outputs)
         beside, missing = self.grade_beside(outputs)
         scorers = generating.scorers(self.stated.metric) if self.stated.is_generated else {}
+        scorers |= {"judge": self.stated.judge} if self.stated.judge is not None else {}
         stated = {"scorers": scorers, "not_computed": missing}
         environment = reply["environment"] | {key: value for key, value in stated.items() if value}
         kept = [""] * len(outputs) if self.stated.items == "hidden" else outputs  # a text may hold what it was asked
@@ -138,6 +141,11 @@ class Suite:
     def _writing(self) -> dict[str, Any]:
         return {key: getattr(self.stated, key) for key in WRITING}
 
+    def _judging(self) -> dict[str, Any] | None:
+        if self.stated.judge is None:
+            return None
+        return {"model": self.stated.judge, "repeats": self.stated.repeats, "prompt": PROMPT_VERSION}
+
     def _outcome(self, truth: int, answer: int | None, metric: str) -> Outcome:
         if answer is None:
             raise SuiteError(f"{self.name} was given an answer that is none of its labels.")
@@ -158,6 +166,7 @@ class Suite:
             "writing": self._writing() if stated.is_written else None,
             "prompt": stated.prompt if stated.prompt != "{text}" else None,
             "chat": stated.chat,
+            "judge": self._judging(),
             "items": stated.items if stated.items != "private" else None,
             "also": list(stated.also),
         }

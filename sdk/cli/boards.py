@@ -10,6 +10,7 @@ import click
 from sdk.board_tables import write_parquet
 from sdk.cli import terminal
 from sdk.cli.terminal import App, clean, interval, pass_app, size
+from vera.metrics import ADVISORY
 
 if TYPE_CHECKING:
     from sdk.models.evaluations import Leaderboard, LeaderboardRow
@@ -112,14 +113,17 @@ def _say_board(board: Leaderboard) -> None:
         return
     beside = tuple(board.rows[0].beside)
     columns = (*_COLUMNS[:_BESIDE_AT], *map(clean, beside), *_COLUMNS[_BESIDE_AT:])
-    terminal.say_table(columns, [_row(row, beside) for row in board.rows], right=(*_NUMBERS, *beside))
-    if sum(row.tied_with_best for row in board.rows) > 1:
+    rows = [_row(row, beside, is_advisory=suite.metric in ADVISORY) for row in board.rows]
+    terminal.say_table(columns, rows, right=(*_NUMBERS, *beside))
+    if suite.metric in ADVISORY:
+        terminal.say(f"{clean(suite.metric)} is advisory: a judge's opinion, which ranks nothing")
+    elif sum(row.tied_with_best for row in board.rows) > 1:
         terminal.say("= not significantly different from the best (paired by item)")
 
 
-def _row(row: LeaderboardRow, beside: tuple[str, ...]) -> tuple[object, ...]:
+def _row(row: LeaderboardRow, beside: tuple[str, ...], *, is_advisory: bool) -> tuple[object, ...]:
     return (
-        f"{'=' if row.tied_with_best and row.rank > 1 else ''}{row.rank}",
+        "–" if is_advisory else f"{'=' if row.tied_with_best and row.rank > 1 else ''}{row.rank}",
         row.ref,
         f"{row.score:.4f}",
         interval(row.interval),

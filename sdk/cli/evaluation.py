@@ -21,7 +21,16 @@ from sdk.cli import reports, terminal
 from sdk.cli.terminal import App, Failure, clean, pass_app
 from sdk.errors import DigestMismatch, Forbidden, HubError, Misconfigured, NotFound, Refused, Unauthorized, Unavailable
 from vera.errors import VeraError
-from vera.gating import Finding, Minimum, Verdict, check_margin, judge_minimum, judge_regression, overall
+from vera.gating import (
+    Finding,
+    Minimum,
+    Verdict,
+    check_margin,
+    judge_minimum,
+    judge_regression,
+    overall,
+    require_decisive,
+)
 from vera.ref import AdapterRef
 
 if TYPE_CHECKING:
@@ -260,6 +269,8 @@ def _check_metric(evaluation: Evaluation, gates: Gates) -> None:
     if gates.minimum and gates.minimum.metric != evaluation.metric:
         raise _usage(f"{clean(evaluation.suite)} measures {clean(evaluation.metric)}, not {gates.minimum.metric}.")
     try:
+        if gates.minimum is not None or gates.against is not None:
+            require_decisive(evaluation.metric)
         check_margin(evaluation.metric, gates.margin)
     except ValueError as error:
         raise _usage(f"{clean(error)}.") from error

@@ -220,3 +220,36 @@ def _until(process: subprocess.Popen[str], event: str) -> str:
         line = process.stderr.readline()
         assert line, event
     return line
+
+
+def test_where_a_version_loses_who_was_the_best_and_a_table_for_data_frames(
+    machine: Machine, adapter: Callable[..., Path], hub: RunningHub, tmp_path: Path
+) -> None:
+    suite, labels = "demo/open", ("shut", "open")
+    worker = Hub(Config(hub.url, tmp_path / "w", tmp_path / "w", hub.worker_token))
+    with worker:
+        known = make_suite(suite, items=4, labels=labels)
+        known["definition"] = {"items": "public"}
+        worker_id = worker.register_worker("open", [known])
+        for seed, outcomes in enumerate(([1, 1, 0, 0], [1, 0, 0, 0]), 1):
+            machine.run("push", adapter("opened", seed=seed, labels=labels), "--name", "opened")
+            job = worker.claim_job(worker_id, [suite])
+            assert job is not None
+            outputs = [f"answer {row} of v{seed}" for row in range(1, 5)]
+            worker.submit_result(job, outcomes=outcomes, outputs=outputs, environment={}, seconds=1.0)
+
+    lost = machine.run("losses", "demo/opened@v2", "@v1", "--suite", suite)
+    assert lost.status == 0, lost.err
+    assert "1 worse, 0 better, 3 the same" in lost.out
+    assert "answer 2 of v2" in lost.out
+    assert "answer 1 of v2" not in lost.out
+    rows = json.loads(machine.run("losses", "demo/opened@v2", "@v1", "--suite", suite, "--only", "same", "--json").out)
+    assert [row["item"] for row in rows] == [1, 3, 4]
+    assert "has no score on demo/gate" in machine.run("losses", "demo/opened@v2", "@v1", "--suite", SUITE).err
+    table = tmp_path / "board.parquet"
+    assert machine.run("leaderboard", suite, "--history", "--parquet", table).status == 2
+    history = machine.run("leaderboard", suite, "--history").out
+    assert "demo/opened@v1" in history
+    assert "demo/opened@v2" not in history
+    assert machine.run("leaderboard", suite, "--parquet", table).status == 0
+    assert table.read_bytes()[:4] == b"PAR1"

@@ -39,13 +39,41 @@ def written(
     around it. With `chat` a prompt is what a user says in the base's own chat template. A prompt is cut at its beginning
     to what `max_length` leaves beside the new tokens. Raises DataError for a tokenizer with no token that ends a text, or
     without a template."""
+    tokenizer, most = _tokenizer_of(model), max_length - writing.max_new_tokens
+    if chat:
+        items = _chats(tokenizer, [[{"role": "user", "content": prompt}] for prompt in prompts], most)
+    else:
+        items = _prompts(tokenizer, prompts, separator, most)
+    return _all_written(model, tokenizer, items, writing, batch_size)
+
+
+def conversed(
+    model: nn.Module, conversations: Sequence[Sequence[str]], writing: Writing, *, batch_size: int, max_length: int
+) -> list[list[str]]:
+    """What the decoder writes after each turn of a user, in the base's own chat template, the turns and answers before it
+    among what it reads. Cut and refused as by `written`."""
+    tokenizer, most = _tokenizer_of(model), max_length - writing.max_new_tokens
+    chats: list[list[dict[str, str]]] = [[] for _ in conversations]
+    for turn in range(max(map(len, conversations), default=0)):
+        rows = [row for row, turns in enumerate(conversations) if turn < len(turns)]
+        for row in rows:
+            chats[row].append({"role": "user", "content": conversations[row][turn]})
+        items = _chats(tokenizer, [chats[row] for row in rows], most)
+        for row, text in zip(rows, _all_written(model, tokenizer, items, writing, batch_size), strict=True):
+            chats[row].append({"role": "assistant", "content": text})
+    return [[said["content"] for said in chat if said["role"] == "assistant"] for chat in chats]
+
+
+def _tokenizer_of(model: nn.Module) -> Any:
     tokenizer: Any = inputs.tokenizer_of(model)
     if tokenizer.eos_token_id is None:
         raise DataError("The base's tokenizer has no token that ends a text, so no text would end.")
-    if chat and not tokenizer.chat_template:
-        raise DataError("The base has no chat template: leave out `chat`, or take a base that has one.")
-    most = max_length - writing.max_new_tokens
-    items = _chats(tokenizer, prompts, most) if chat else _prompts(tokenizer, prompts, separator, most)
+    return tokenizer
+
+
+def _all_written(
+    model: nn.Module, tokenizer: Any, items: Sequence[Sequence[int]], writing: Writing, batch_size: int
+) -> list[str]:
     was_training, found = model.training, dict[int, str]()
     model.eval()
     with torch.inference_mode():
@@ -63,10 +91,11 @@ def _prompts(tokenizer: Any, prompts: Sequence[str], separator: str, most: int) 
     return [(each or [start])[-most:] for each in ids]
 
 
-def _chats(tokenizer: Any, prompts: Sequence[str], most: int) -> list[list[int]]:
-    turns = [[{"role": "user", "content": prompt}] for prompt in prompts]
+def _chats(tokenizer: Any, turns: Sequence[Sequence[dict[str, str]]], most: int) -> list[list[int]]:
+    if not tokenizer.chat_template:
+        raise DataError("The base has no chat template: leave out `chat`, or take a base that has one.")
     ids: list[list[int]] = tokenizer.apply_chat_template(
-        turns, add_generation_prompt=True, tokenize=True, return_dict=True
+        list(turns), add_generation_prompt=True, tokenize=True, return_dict=True
     )["input_ids"]
     return [each[-most:] for each in ids]
 

@@ -21,6 +21,7 @@ from hub.db.models.versions import Version
 from hub.db.queries.inserting import insert_from, insert_new
 from hub.db.queries.versions import is_ranked
 from hub.db.queries.visibility import Viewer, is_of_visible_adapter
+from vera.metrics import ADVISORY
 
 _LATELY = 20
 # Evaluations are made in float32, whatever the base is stored in.
@@ -154,7 +155,7 @@ def record_ids(
 
 
 def by_ids(session: Session, evaluation_ids: Collection[int]) -> dict[int, Evaluation]:
-    return {each.id: each for each in session.scalars(_with_names().where(Evaluation.id.in_(evaluation_ids)))}
+    return {each.id: each for each in session.scalars(with_names().where(Evaluation.id.in_(evaluation_ids)))}
 
 
 def finished_of(session: Session, version_ids: Sequence[int]) -> list[Evaluation]:
@@ -164,6 +165,7 @@ def finished_of(session: Session, version_ids: Sequence[int]) -> list[Evaluation
         .options(joinedload(Evaluation.worker_key))
         .join(Suite, Suite.id == Evaluation.suite_id)
         .where(Evaluation.version_id.in_(version_ids), Evaluation.state == "done", Suite.is_current)
+        .where(Suite.metric.not_in(ADVISORY))
         .order_by(Evaluation.score.desc(), Evaluation.id)
     )
     return list(session.scalars(query))

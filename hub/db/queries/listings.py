@@ -15,6 +15,7 @@ from hub.db.models.finding import Listing, ListingScore, ListingTerm
 from hub.db.models.versions import Version
 from hub.db.queries import downloads
 from hub.db.queries.inserting import insert_from
+from vera.metrics import ADVISORY
 
 _ADDED = insert(Listing.__table__).returning(Listing.__table__.c.id)  # type: ignore[arg-type]  # it is a Table
 _WORDS_OF_SQLITE = "INSERT INTO listing_words (rowid, words) VALUES (:id, :words)"
@@ -123,7 +124,7 @@ def _keep_scores(session: Session, listing: Listing) -> None:
 
 def _suites() -> Select[int]:
     """The definitions that scores are listed for: one version may have been evaluated by an earlier one too."""
-    return select(Suite.id).where(Suite.is_current)
+    return select(Suite.id).where(Suite.is_current, Suite.metric.not_in(ADVISORY))
 
 
 def _is_sqlite(session: Session) -> bool:
