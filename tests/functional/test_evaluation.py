@@ -230,13 +230,14 @@ def test_where_a_version_loses_who_was_the_best_and_a_table_for_data_frames(
     with worker:
         known = make_suite(suite, items=4, labels=labels)
         known["definition"] = {"items": "public"}
-        worker_id = worker.register_worker("open", [known])
+        worker_id = worker.register_worker("open", [known], public_key=PUBLIC_KEY)
         for seed, outcomes in enumerate(([1, 1, 0, 0], [1, 0, 0, 0]), 1):
             machine.run("push", adapter("opened", seed=seed, labels=labels), "--name", "opened")
             job = worker.claim_job(worker_id, [suite])
             assert job is not None
             outputs = [f"answer {row} of v{seed}" for row in range(1, 5)]
-            worker.submit_result(job, outcomes=outcomes, outputs=outputs, environment={}, seconds=1.0)
+            result = {"outcomes": outcomes, "outputs": outputs, "environment": {}, "seconds": 1.0}
+            worker.submit_result(job, **result, envelope=signed(asdict(job), **result))
 
     lost = machine.run("losses", "demo/opened@v2", "@v1", "--suite", suite)
     assert lost.status == 0, lost.err

@@ -39,8 +39,7 @@ def two_scored(hub: Hub, items: str | None, outputs: str = "an answer") -> tuple
         asked_for(hub, f"demo/tiny@v{number}")
         job = worker.must_claim()
         texts = [f"{outputs} {number}.{row}" for row in range(1, 9)]
-        facts = {"outcomes": outcomes, "outputs": texts, "environment": {}, "seconds": 1.0, "fence": job["fence"]}
-        assert hub.post(f"/worker/jobs/{job['id']}/result", facts, worker.headers).status_code == 204
+        assert worker.finish(job, outcomes, outputs=texts).status_code == 204
         ids.append(str(job["id"]))
     return ids[1], ids[0], worker
 
