@@ -272,7 +272,7 @@ def _likelihoods(model: Any, asked: dict[str, Any], batch_size: int) -> list[str
     from vera.nn.training.generation import Generation
     from vera.nn.training.recipe import Recipe
 
-    options = {key: asked[key] for key in ("max_length", "separator", "chat")}
+    options = {"max_length": asked["max_length"], "separator": asked["separator"], "chat": asked.get("chat", False)}
     recipe = Recipe(batch_size=batch_size, **options)
     examples = Examples(tuple(asked["texts"]), tuple(asked["completions"]))
     return [f"{nats!r} {tokens}" for nats, tokens in Generation(model, recipe).likelihoods(examples)]
@@ -283,7 +283,7 @@ def _written(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:
 
     return written(
         model, asked["texts"], Writing(**asked["writing"]),
-        batch_size=batch_size, max_length=asked["max_length"], separator=asked["separator"], chat=asked["chat"],
+        batch_size=batch_size, max_length=asked["max_length"], separator=asked["separator"], chat=asked.get("chat", False),
     )  # fmt: skip
 
 
