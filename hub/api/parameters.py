@@ -27,9 +27,10 @@ def narrowing(
     min_rank: Rank = None,
     max_rank: Rank = None,
     max_bytes: Bytes = None,
+    method: Annotated[str | None, Query(max_length=16, description="vera or dvora.")] = None,
 ) -> Narrowed:
     """What a leaderboard is narrowed down to."""
-    return Narrowed(base, owner, license, min_rank, max_rank, max_bytes)
+    return Narrowed(base, owner, license, min_rank, max_rank, max_bytes, method)
 
 
 Narrowing = Annotated[Narrowed, Depends(narrowing)]

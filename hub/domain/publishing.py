@@ -447,6 +447,7 @@ def _add_version(
         digest=manifest.digest,
         weights_digest=f"sha256:{manifest.weights.sha256}",
         commit=commit_of(f"{namespace}/{adapter.name}", number, manifest.digest, before.commit if before else None),
+        method=manifest.method,
         rank=manifest.recipe.rank,
         parameters=manifest.parameters,
         vector_bytes=manifest.weights.vector_bytes,

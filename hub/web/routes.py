@@ -134,6 +134,7 @@ class AskedOfBoard:
     base: Text = ""
     owner: Text = ""
     license: Text = ""
+    method: Literal["", "vera", "dvora"] = ""
     max_rank: Annotated[str, Query(pattern=r"^[0-9]{0,9}$")] = ""
     max_bytes: Annotated[str, Query(pattern=r"^[0-9]{0,15}$")] = ""
 
@@ -143,6 +144,7 @@ class AskedOfBoard:
             base=self.base or None,
             owner=self.owner or None,
             license=self.license or None,
+            method=self.method or None,
             max_rank=int(self.max_rank) if self.max_rank else None,
             max_bytes=int(self.max_bytes) if self.max_bytes else None,
         )

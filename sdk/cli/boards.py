@@ -25,6 +25,7 @@ _NUMBERS = ("#", "score", "vectors", "head", "LoRA r=8", "× smaller", "seconds"
 @click.option("--base", help="Only adapters of this base: its name or fingerprint.")
 @click.option("--owner", help="Only adapters of this namespace.")
 @click.option("--license", help="Only adapters under this licence.")
+@click.option("--method", type=click.Choice(["vera", "dvora"]), help="Only adapters by this method.")
 @click.option("--min-rank", type=click.IntRange(1), help="Only adapters of this rank r, or a larger one.")
 @click.option("--max-rank", type=click.IntRange(1), help="Only adapters of this rank r, or a smaller one.")
 @click.option("--max-bytes", type=click.IntRange(1), help="Only adapters of so many bytes, or fewer.")
@@ -39,7 +40,7 @@ _NUMBERS = ("#", "score", "vectors", "head", "LoRA r=8", "× smaller", "seconds"
 @pass_app
 def leaderboard(
     app: App, suite: str, *,
-    base: str | None, owner: str | None, license: str | None, min_rank: int | None, max_rank: int | None,
+    base: str | None, owner: str | None, license: str | None, method: str | None, min_rank: int | None, max_rank: int | None,
     max_bytes: int | None, limit: int | None, history: bool, parquet: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
     """Show the leaderboard of a suite.
@@ -47,7 +48,9 @@ def leaderboard(
     Versions that the items of the suite cannot tell from the best one are marked with =.
     """
     if history:
-        if parquet is not None or any(each is not None for each in (license, min_rank, max_rank, max_bytes, limit)):
+        if parquet is not None or any(
+            each is not None for each in (license, method, min_rank, max_rank, max_bytes, limit)
+        ):
             raise click.UsageError("--history goes with --base, --owner and --json only.")
         _show_history(app, suite, base=base, owner=owner, as_json=as_json)
         return
@@ -57,6 +60,7 @@ def leaderboard(
             base=base,
             owner=owner,
             license=license,
+            method=method,
             min_rank=min_rank,
             max_rank=max_rank,
             max_bytes=max_bytes,

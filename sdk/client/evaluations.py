@@ -69,10 +69,11 @@ class Evaluations(Wire):
         min_rank: int | None = None,
         max_rank: int | None = None,
         max_bytes: int | None = None,
+        method: str | None = None,
         limit: int | None = None,
     ) -> Leaderboard:
         """The versions that the suite has scored, best first, as far as they are wanted."""
-        wanted = {"base": base, "owner": owner, "license": license}
+        wanted = {"base": base, "owner": owner, "license": license, "method": method}
         sizes = {"min_rank": min_rank, "max_rank": max_rank, "max_bytes": max_bytes, "limit": limit}
         reply = self._get(f"/api/v1/leaderboards/{suite_path(suite)}", {**wanted, **sizes})
         return Leaderboard.from_json(reply.json())

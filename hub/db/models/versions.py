@@ -43,6 +43,8 @@ class Version(Table):
     digest: Mapped[str] = mapped_column(DIGEST, index=True)
     weights_digest: Mapped[str] = mapped_column(DIGEST)
     commit: Mapped[str] = mapped_column(String(40), unique=True)
+    # NULL where a release before this column kept a manifest outside the database.
+    method: Mapped[str | None] = mapped_column(String(16))
     rank: Mapped[int]
     parameters: Mapped[int]
     vector_bytes: Mapped[int]

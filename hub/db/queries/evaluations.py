@@ -45,6 +45,7 @@ class Narrowed(NamedTuple):
     min_rank: int | None = None
     max_rank: int | None = None
     max_bytes: int | None = None
+    method: str | None = None
 
 
 class Scored(NamedTuple):
@@ -328,7 +329,7 @@ def update_held(
 
 
 def _within(narrowed: Narrowed) -> list[ColumnElement[bool]]:
-    base, owner, license_, min_rank, max_rank, max_bytes = narrowed
+    base, owner, license_, min_rank, max_rank, max_bytes, method = narrowed
     licensed = select(Listing.adapter_id).where(Listing.license == (license_ or "").lower())
     owned = select(Adapter.id).join(Account, Account.id == Adapter.account_id).where(Account.name == owner)
     asked = (
@@ -338,6 +339,7 @@ def _within(narrowed: Narrowed) -> list[ColumnElement[bool]]:
         (min_rank, Version.rank >= (min_rank or 0)),
         (max_rank, Version.rank <= (max_rank or 0)),
         (max_bytes, Version.size_bytes <= (max_bytes or 0)),
+        (method, Version.method == method),
     )
     return [condition for value, condition in asked if value is not None]
 
