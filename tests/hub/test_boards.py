@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from hub.web.badges import badge_of
 from tests.builders import make_archive, make_suite
 from tests.hub.harness import Hub
+from vera.manifest import METHODS
 
 BOARD = "/leaderboards/demo/topics"
 BADGE = "/demo/tiny/badge/demo/topics.svg"
@@ -61,6 +62,18 @@ def test_a_board_is_narrowed_down_by_size_and_licence(scored: Hub) -> None:
     assert names(scored, f"?owner=demo&max_bytes={max(sizes.values())}") == ["demo/tiny", "demo/other"]
     assert names(scored, f"?owner=demo&max_bytes={min(sizes.values()) - 1}") == []
     assert names(scored, "?owner=demo&license=Apache-2.0") == ["demo/tiny", "demo/other"]
+
+
+def test_a_board_is_narrowed_down_by_method(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker(make_suite())
+    for method in METHODS:
+        assert hub.push(make_archive(method=method), method).status_code == 201
+        worker.finish(worker.must_claim())
+    assert names(hub, "?method=dvora") == ["demo/dvora"]
+    assert names(hub, "?method=vera") == ["demo/vera"]
+    assert page(hub, "/leaderboards/demo/topics?method=dvora").text.count("demo/dvora@v1") == 1
+    assert "demo/vera@v1" not in page(hub, "/leaderboards/demo/topics?method=dvora").text
 
 
 def test_the_best_so_many_have_the_ranks_and_ties_of_all(scored: Hub) -> None:

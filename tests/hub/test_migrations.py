@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
@@ -12,6 +14,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import Column, MetaData
 from sqlalchemy.exc import IntegrityError
 
 from hub.app import create_app
@@ -99,6 +102,45 @@ def test_what_the_first_release_kept_is_there_after_migrating(empty: Database) -
         connection.exec_driver_sql("UPDATE tokens SET kind = 'c'")  # which the first release did not know
         with pytest.raises(IntegrityError):  # who is referred to is still held
             connection.exec_driver_sql("DELETE FROM tokens")
+
+
+def test_versions_there_are_have_the_method_of_their_manifests_after_migrating(empty: Database) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    manifests = {1: b'{"method":"dvora"}', 2: b'{"method":"vera"}', 3: None}
+    with empty.engine.execution_options(writes=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0018")
+        tables = MetaData()
+        tables.reflect(connection)
+
+        def put(table: str, **values: object) -> None:
+            """A row with these values, and for the rest whatever is allowed."""
+            columns = tables.tables[table].columns
+            needed = [each for each in columns if not each.nullable and each.server_default is None]
+            filled = {each.name: _any_of(each) for each in needed if each.name not in values}
+            connection.execute(tables.tables[table].insert().values(**filled, **values))
+
+        put("accounts", id=1, name="ann", kind="user")
+        put("bases", id=1, fingerprint="vbf1:1")
+        put("adapters", id=1, account_id=1, base_id=1, name="a")
+        for number, data in manifests.items():
+            sha256 = f"{number:064}"
+            put("blobs", sha256=sha256, size_bytes=len(data or b"??"), data=data)
+            pins = {"digest": f"sha256:{sha256}", "commit": f"{number:040}", "number": number}
+            put("versions", id=number, adapter_id=1, base_id=1, created_by_id=1, **pins)
+            put("version_files", version_id=number, path="vera.json", sha256=sha256)
+
+    migrate(empty)
+
+    with empty.engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT method FROM versions ORDER BY id").scalars().all()
+    assert rows == ["dvora", "vera", None]
+
+
+def _any_of(column: Column[Any]) -> object:
+    kind = column.type.python_type
+    return datetime(2026, 1, 1, tzinfo=UTC) if kind is datetime else "[]" if kind is str else kind()
 
 
 def test_a_database_of_a_later_release_is_refused(embedded: Settings) -> None:

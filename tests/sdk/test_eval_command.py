@@ -48,6 +48,7 @@ def comparison(delta: float, low: float, high: float, p_value: float) -> dict[st
         "only_better": 10,
         "only_worse": 20,
         "method": "exact McNemar; paired bootstrap",
+        "items_are_public": False,
     }
 
 
