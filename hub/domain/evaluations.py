@@ -64,8 +64,7 @@ def request_evaluation(
         )
     owner_id, at = version.adapter.account_id, db.now(session)
     _, digest = spec_of(suite, version.base.fingerprint)
-    known = evaluations.by_key(session, version.id, digest)
-    if known is None or known.evaluation.state == "failed":
+    if not evaluations.is_open_or_done(session, version.id, digest):
         secrecy.require_scores_left(session, suite, owner_id, at=at)
     is_new = _enqueue(session, version, version.base, suite, owner_id, at=at)
     is_queued = is_new or evaluations.retry_failed(session, version.id, digest)

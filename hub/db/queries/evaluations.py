@@ -68,6 +68,12 @@ def by_key(session: Session, version_id: int, spec_digest: str) -> Placed | None
     return _first(session, _placed().where(*key))
 
 
+def is_open_or_done(session: Session, version_id: int, spec_digest: str) -> bool:
+    """Whether there is one that waits, runs or has a score."""
+    key = Evaluation.version_id == version_id, Evaluation.spec_digest == spec_digest, Evaluation.state != "failed"
+    return session.scalar(select(Evaluation.id).where(*key)) is not None
+
+
 def of_version(session: Session, version_id: int) -> list[Placed]:
     return [Placed(*row) for row in session.execute(_of_version(), {"version_id": version_id})]
 
