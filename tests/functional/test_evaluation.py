@@ -169,7 +169,7 @@ def test_a_score_is_checked_with_the_key_of_its_worker(
     machine: Machine, hub: RunningHub, adapter: Callable[..., Path], worker: Worker, tmp_path: Path
 ) -> None:
     machine.run("push", adapter("signed", labels=LABELS))
-    worker.work({"demo/signed@v1": 150})
+    worker.work({"demo/lost@v1": 0, "demo/signed@v1": 150})  # what other tests left in the queue is worked too
     done = json.loads(machine.run("eval", "demo/signed@v1", "--suite", SUITE, "--json").out)["evaluation"]
     right, wrong, kept = tmp_path / "worker.pub", tmp_path / "other.pub", tmp_path / "envelope.json"
     right.write_text(f"{PUBLIC_KEY}\n")
