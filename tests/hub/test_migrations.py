@@ -110,7 +110,7 @@ def test_versions_there_are_have_the_method_of_their_manifests_after_migrating(e
     manifests = {1: b'{"method":"dvora"}', 2: b'{"method":"vera"}', 3: None}
     with empty.engine.execution_options(writes=True).begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, "0018")
+        command.upgrade(config, "0019")
         tables = MetaData()
         tables.reflect(connection)
 
