@@ -18,6 +18,8 @@ from typing import Any
 
 from hub.scoring.metrics import Outcome
 from hub.worker.errors import JudgeFailed, NotComputed, SuiteError
+from sdk.completions import Reply, ask
+from sdk.errors import Unavailable
 
 METRICS = ("judged",)
 URL, KEY = "VERA_HUB_JUDGE_URL", "VERA_HUB_JUDGE_KEY"
@@ -51,20 +53,17 @@ class Judge:
 
     def said(self, messages: Sequence[Mapping[str, str]], *, seed: int) -> str:
         """What it answers. A busy server is asked again. Raises JudgeFailed."""
-        import httpx2
-
         body = {"model": self.model, "messages": list(messages), "temperature": 0, "seed": seed}
-        headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         for tried in range(1, _TRIES + 1):
             try:
-                answer = httpx2.post(f"{self.url}/chat/completions", json=body, headers=headers, timeout=_TIMEOUT_S)
-            except httpx2.HTTPError as error:
-                problem, wait_s = f"it could not be reached ({type(error).__name__})", 2.0**tried
+                answer = ask(self.url, body, key=self.key, timeout_s=_TIMEOUT_S)
+            except Unavailable as error:
+                problem, wait_s = str(error).rstrip("."), 2.0**tried
             else:
-                if answer.status_code == 200:
+                if answer.status == 200:
                     return _text_of(answer)
-                problem, wait_s = f"it answered with status {answer.status_code}", _wait_of(answer, tried)
-                if answer.status_code < 500 and answer.status_code != 429:
+                problem, wait_s = f"it answered with status {answer.status}", _wait_of(answer, tried)
+                if answer.status < 500 and answer.status != 429:
                     break
             if tried < _TRIES:
                 time.sleep(min(wait_s, _LONGEST_WAIT_S))
@@ -138,14 +137,14 @@ def asked_of_judge(
     return [{"role": "system", "content": _TASK}, {"role": "user", "content": "\n\n".join([*parts, last])}]
 
 
-def _text_of(answer: Any) -> str:
+def _text_of(answer: Reply) -> str:
     try:
-        return str(answer.json()["choices"][0]["message"]["content"])
+        return str(json.loads(answer.content)["choices"][0]["message"]["content"])
     except (ValueError, LookupError, TypeError) as error:
         raise JudgeFailed("The judge answered with something else than OpenAI's API has: check the address.") from error
 
 
-def _wait_of(answer: Any, tried: int) -> float:
+def _wait_of(answer: Reply, tried: int) -> float:
     asked = answer.headers.get("retry-after", "")
     return float(asked) if asked.isdecimal() else 2.0**tried
 
