@@ -102,19 +102,21 @@ def run(
     checkpoint_every_s: float = EVERY_S,
     stage: Callable[[str], None] = lambda _stage: None,
     report: Report | None = None,
+    examine: Callable[[nn.Module], None] | None = None,
 ) -> Outcome:
     """Train `recipe.method` on `split`, and score it on the held-out set beside what it must beat.
 
     With `work`, a folder for checkpoints, a run that was killed goes on where it was and gives the
     same bytes; whoever has written the outcome removes the folder. `stage` is told what begins,
-    `report` every step. The base is proven first and left as it was. Raises BaseMismatch,
+    `report` every step, and `examine` is given the model at the end, while what was trained and is kept hangs on it.
+    The base is proven first and left as it was. Raises BaseMismatch,
     TargetError, or VeraError (TRAINING_INVALID, TRAINING_DIVERGED, METRIC_UNKNOWN).
     """
     started = time.monotonic()
     stage("proving the base")
     run = _prepare(name, base, split, recipe, choices)
     checkpoints = Checkpoints(work, _key(run), every_s=checkpoint_every_s) if work else None
-    trained = _train(run, checkpoints, stage, report)
+    trained = _train(run, checkpoints, stage, report, examine)
     scores = _scores(run, trained, _baselines(run, stage) if choices.baselines else {})
     cost = Cost(trained.training_s, time.monotonic() - started, trained.peak_bytes)
     archive, files = _files(run, trained, scores)
@@ -178,7 +180,13 @@ def _check(model: nn.Module, split: Split, recipe: Recipe) -> None:
         )
 
 
-def _train(run: _Run, checkpoints: Checkpoints | None, stage: Callable[[str], None], report: Report | None) -> _Trained:
+def _train(
+    run: _Run,
+    checkpoints: Checkpoints | None,
+    stage: Callable[[str], None],
+    report: Report | None,
+    examine: Callable[[nn.Module], None] | None,
+) -> _Trained:
     task, recipe, device = run.task, run.recipe, next(run.base.model.parameters()).device
     if recipe.method == "head":
         assert isinstance(task, PooledTask)
@@ -199,6 +207,9 @@ def _train(run: _Run, checkpoints: Checkpoints | None, stage: Callable[[str], No
         best = fitted.best and _score(loop, fitted.best, run.split.heldout)
         if recipe.keep == "last":
             loop.take(fitted.last)
+        if examine:
+            stage("looking at what was trained")
+            examine(run.base.model)
         learned = packaging.Learned.on(run.bank, trainable, task.head) if trainable.modules else None
         _warn_of_idle(run.bank)
     return _Trained(fitted, last, best or None, learned, trainable.items, training_s, peak_bytes)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.results import places
-from tests.benchmarks.results.experiments import Cell, Model, Task
+from tests.benchmarks.results import places, prompting
+from tests.benchmarks.results.experiments import Cell, Model, Prompting, Task
 from tests.benchmarks.results.kept import Kept, Result
 from vera.errors import VeraError
+
+TEXTS = "texts.json"  # what was written, beside an adapter
+CHECKED_ITEMS = 256  # of a held-out set of texts, whose loss a CPU can compute again
 
 _QUIET = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
@@ -55,15 +60,21 @@ class Bench:
         return self.splits[task.key]
 
     def score(self, cell: Cell, folder: Path) -> float:
-        """What the adapter in `folder` scores on the held-out set by the task's metric, loaded and proven as anyone
-        would load it."""
+        """What the adapter in `folder` scores on the held-out set (of texts to generate: on its first items) by the task's
+        metric, loaded and proven as anyone would load it."""
         from vera.archive import read_folder
+        from vera.data import TEXT_GENERATION
         from vera.nn.attach import attach
+        from vera.nn.training.generation import Generation
         from vera.nn.training.tasks import Classes
 
         split = self.split(cell.task)
-        base = self.base(cell.model, generates=False)
+        generates = split.task == TEXT_GENERATION
+        base = self.base(cell.model, generates=generates)
         loaded = attach(base.model, read_folder(folder), base.fingerprint)
+        if generates:
+            first = split.heldout.take(range(min(CHECKED_ITEMS, len(split.heldout))))
+            return Generation(base.model, cell.recipe).score(first)[cell.task.metric]
         encoded = loaded.encode(
             split.heldout.images or split.heldout.texts, *([split.heldout.pairs] if split.heldout.pairs else [])
         )
@@ -97,10 +108,15 @@ def _trained(cell: Cell, bench: Bench) -> tuple[Result, dict[str, bytes]]:
 
     split = bench.split(cell.task)
     base = bench.base(cell.model, generates=split.task == TEXT_GENERATION)
-    watches = not cell.is_try and split.task != IMAGE_CLASSIFICATION  # decoding a test set takes longer than an epoch
+    if isinstance(cell.recipe, Prompting):
+        return prompting.asked(cell, base.model, base.fingerprint.value, split)
+    # Decoding a set of images takes longer than an epoch, and a loss of 4,693 texts a quarter of one.
+    watches = not cell.is_try and split.task not in (IMAGE_CLASSIFICATION, TEXT_GENERATION)
     choices = experiment.Choices(targets=cell.targets, baselines=False, watch_heldout=watches)
     name = f"{cell.model.key}-{cell.task.key}-{cell.method.key}"
-    outcome = experiment.run(name, base, split, cell.recipe, choices)
+    seen: dict[str, Any] = {}
+    examine = partial(_look, cell, split, seen) if split.task == TEXT_GENERATION and not cell.is_try else None
+    outcome = experiment.run(name, base, split, cell.recipe, choices, examine=examine)
     result = {
         "base": base.fingerprint.value,
         "epochs": [{"epoch": epoch.number, "loss": epoch.loss, **epoch.scores} for epoch in outcome.epochs],
@@ -113,7 +129,18 @@ def _trained(cell: Cell, bench: Bench) -> tuple[Result, dict[str, bytes]]:
     archived = dict(outcome.archive.files) if outcome.archive else {}
     weights = {"weights": asdict(outcome.archive.manifest.weights)} if outcome.archive else {}
     result |= {"scores": outcome.scores.to_dict(), "heldout_digest": split.heldout_digest, **weights}
-    return result, {**archived, **outcome.files}
+    texts = {TEXTS: json.dumps(seen.pop("texts"), indent=0).encode()} if seen else {}
+    return result | seen, {**archived, **outcome.files, **texts}
+
+
+def _look(cell: Cell, split: Any, seen: dict[str, Any], model: Any) -> None:
+    """What the trained model says of the first held-out items, and what it writes."""
+    from vera.nn.training.generation import Generation
+
+    first = split.heldout.take(range(min(CHECKED_ITEMS, len(split.heldout))))
+    seen["checked"] = {"items": len(first), **Generation(model, cell.recipe).score(first)}
+    if cell.task.writes:
+        seen["texts"] = prompting.texts_of(model, cell.task.writes, cell.recipe)
 
 
 def _open(folder: Path, *, generates: bool) -> Any:

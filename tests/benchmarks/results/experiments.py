@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,42 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Prompting:
+    """The base as it is, asked with `shots` examples of the training set before each prompt, `seed` says which.
+
+    `instruction` is what its first turn begins with; with `chat`, prompts and answers are turns of its template.
+    """
+
+    method: str = "prompt"
+    shots: int = 0
+    instruction: str = ""
+    seed: int = 0
+    batch_size: int = 64
+    max_length: int = 256
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Writes:
+    """What is written by a model of a task, and how: after the prompts in the column `text` of the file `data`, each once.
+
+    `beams` and the like are those of `vera.nn.writing.Writing`.
+    """
+
+    data: str
+    text: str
+    scorer: str
+    max_new_tokens: int
+    chat: bool = False
+    batch_size: int = 64
+    beams: int = 1
+    length_penalty: float = 1.0
+    no_repeat_ngram: int = 0
+
+
+@dataclass(frozen=True)
 class Task:
     """A set and what counts on it. `tuning` is what the recipe has otherwise while a learning rate is chosen.
 
@@ -39,6 +75,7 @@ class Task:
     recipe: Mapping[str, Any]
     tuning: Mapping[str, Any]
     train_items: int | None = None
+    writes: Writes | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +101,7 @@ class Cell:
     task: Task
     method: Method
     name: str  # try0, try1, … or seed0, seed1, …
-    recipe: Recipe
+    recipe: Recipe | Prompting
 
     @property
     def path(self) -> str:
@@ -97,6 +134,10 @@ class Group:
 
     def _cell(self, name: str, more: Mapping[str, Any]) -> Cell:
         values = {**self.experiment.recipe, **self.task.recipe, **self.method.recipe, **more}
+        if values["method"] == "prompt":
+            known = {each.name for each in fields(Prompting)}
+            prompting = Prompting(**{name: value for name, value in values.items() if name in known})
+            return Cell(self.experiment.name, self.model, self.task, self.method, name, prompting)
         recipe = Recipe(**values, metric=self.task.metric, validation=True)
         return Cell(self.experiment.name, self.model, self.task, self.method, name, recipe)
 
@@ -113,7 +154,7 @@ class Experiment:
     seeds: Sequence[int]
 
     def __post_init__(self) -> None:
-        counts = {method.key: len(method.tries) for method in self.methods}
+        counts = {method.key: len(method.tries) for method in self.methods if method.recipe["method"] != "prompt"}
         if len(set(counts.values())) != 1:
             raise ValueError(f"{self.name} tries its methods {counts} times: give every method as many tries.")
 
@@ -142,7 +183,8 @@ def all_experiments() -> list[Experiment]:
 
 
 def _task(key: str, said: Mapping[str, Any]) -> Task:
-    return Task(key, **{"recipe": {}, "tuning": {}, **said})
+    writes = Writes(**said["writes"]) if "writes" in said else None
+    return Task(key, **{"recipe": {}, "tuning": {}, **said, "writes": writes})
 
 
 def _method(key: str, said: Mapping[str, Any]) -> Method:

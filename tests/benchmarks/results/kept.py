@@ -51,8 +51,8 @@ class Kept:
 
 
 def score_of(result: Result) -> float:
-    """The last epoch on validation, by the task's metric."""
+    """The last epoch on validation, by the task's metric; the more the better."""
     if "failed" in result:
         return float("-inf")
     score: float = result["epochs"][-1]["validation"][result["metric"]]
-    return score
+    return -score if result["metric"] == "loss" else score

@@ -13,7 +13,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from tests.benchmarks.results.experiments import Model, Task
+from tests.benchmarks.results.experiments import Model, Task, Writes
 from vera import data
 from vera.data import Split
 
@@ -41,13 +41,25 @@ def split_of(task: Task) -> Split:
     return replace(split, train=split.train.take(range(task.train_items)))
 
 
+def prompts_of(writes: Writes) -> list[str]:
+    """The prompts of `writes`, each once. Raises NotHere."""
+    import pyarrow.parquet
+
+    given = os.environ.get("VERA_RESULTS_DATA", "")
+    path = Path(given) / writes.data
+    if not given or not path.is_file():
+        raise NotHere(f"There is no {path}: set VERA_RESULTS_DATA to a folder that has {writes.data}.")
+    column = pyarrow.parquet.read_table(path, columns=[writes.text]).column(writes.text)
+    return list(dict.fromkeys(column.to_pylist()))
+
+
 def _whole(task: Task) -> Split:
     if given := os.environ.get("VERA_RESULTS_DATA"):
-        folder = Path(given) / task.data
-        if folder.is_dir():
-            return data.load(str(folder))
+        path = Path(given) / task.data
+        if path.exists():
+            return data.load(str(path))
         raise NotHere(
-            f"VERA_RESULTS_DATA is {given}, and there is no folder {task.data} in it: unset it to download {task.dataset}."
+            f"VERA_RESULTS_DATA is {given}, and there is no {task.data} in it: unset it to download {task.dataset}."
         )
     return data.load(task.dataset)
 

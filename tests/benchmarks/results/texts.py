@@ -1,0 +1,68 @@
+"""Texts that finished cells wrote, measured: `python -m tests.benchmarks.results.texts FOLDER`.
+
+Beside the GPU is seldom what measures them (Java, for METEOR and the tokens of ROUGE-L and CIDEr), so a cell keeps its
+texts and this puts their metrics into its result. Needs the `nlg` extra and VERA_RESULTS_DATA.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from hub.scoring.metrics import score
+from hub.worker.texts import METRICS, Texts
+from tests.benchmarks.results.cells import TEXTS
+from tests.benchmarks.results.experiments import Cell, Writes, all_experiments
+from tests.benchmarks.results.kept import ADAPTER, RESULT, Kept
+
+Scores = Mapping[str, float]
+
+
+def measure(kept: Kept, cell: Cell) -> Scores | None:
+    """The metrics of the texts of `cell`, put into its result; None when it has no texts, or is measured."""
+    path, result = kept.of(cell) / ADAPTER / TEXTS, kept.result(cell)
+    if cell.task.writes is None or result is None or not path.is_file():
+        return None
+    scores = SCORERS[cell.task.writes.scorer](cell.task.writes, json.loads(path.read_text()))
+    result["written"] = dict(scores)
+    (kept.of(cell) / RESULT).write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    return scores
+
+
+def of_e2e(writes: Writes, texts: Sequence[str]) -> Scores:
+    """The five metrics of the E2E challenge, over all references of each meaning representation."""
+    references: dict[str, list[str]] = {}
+    for row in _rows(writes):
+        references.setdefault(str(row["mr"]), []).append(str(row["ref"]))
+    measured = Texts(texts, list(references.values()))
+    return {metric: score(metric, measured.outcomes(metric)) for metric in METRICS}
+
+
+def _rows(writes: Writes) -> list[dict[str, object]]:
+    import pyarrow.parquet
+
+    found: list[dict[str, object]] = pyarrow.parquet.read_table(
+        Path(os.environ["VERA_RESULTS_DATA"]) / writes.data
+    ).to_pylist()
+    return found
+
+
+SCORERS: Mapping[str, Callable[[Writes, Sequence[str]], Scores]] = {"e2e": of_e2e}
+
+
+def main() -> int:
+    kept = Kept(Path(sys.argv[1]))
+    for experiment in all_experiments():
+        for group in experiment.groups():
+            for cell in group.seeds(kept.chosen(group) or {}):
+                if scores := measure(kept, cell):
+                    shown = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
+                    print(f"{experiment.name}/{cell.path}  {shown}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
