@@ -20,7 +20,7 @@ def texts_of(model: Any, writes: Writes, recipe: Recipe, shots: Shots = (), inst
     """The text after each prompt of `writes`, in the order of `places.prompts_of`."""
     prompts, separator = places.prompts_of(writes), recipe.separator
     if writes.chat or shots or instruction:
-        prompts, separator = [in_chat(model, prompt, shots, instruction) for prompt in prompts], ""
+        prompts, separator = in_chat(model, prompts, shots, instruction), ""
     writing = Writing(writes.max_new_tokens, writes.beams, writes.length_penalty, writes.no_repeat_ngram)
     longest = recipe.max_length + writes.max_new_tokens
     return written(
@@ -28,15 +28,21 @@ def texts_of(model: Any, writes: Writes, recipe: Recipe, shots: Shots = (), inst
     )  # fmt: skip
 
 
-def in_chat(model: Any, prompt: str, shots: Shots, instruction: str) -> str:
-    """`prompt` as the last turn of a chat in which the `shots` were answered, up to where the answer begins."""
+def in_chat(model: Any, prompts: Sequence[str], shots: Shots, instruction: str) -> list[str]:
+    """Each prompt as the last turn of a chat in which the `shots` were answered, up to where the answer begins."""
     from vera.nn import inputs
 
     tokenizer: Any = inputs.tokenizer_of(model)
-    turns = [turn for asked, answer in shots for turn in (_turn("user", asked), _turn("assistant", answer))]
-    turns.append(_turn("user", prompt))
-    turns[0] = _turn("user", f"{instruction}\n\n{turns[0]['content']}" if instruction else turns[0]["content"])
-    return str(tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+    answered = [turn for asked, answer in shots for turn in (_turn("user", asked), _turn("assistant", answer))]
+    found = []
+    for prompt in prompts:
+        first, *others = [*answered, _turn("user", prompt)]
+        if instruction:
+            first = _turn("user", f"{instruction}\n\n{first['content']}")
+        found.append(
+            str(tokenizer.apply_chat_template([first, *others], add_generation_prompt=True, tokenize=False))
+        )
+    return found
 
 
 def asked(cell: Cell, model: Any, base: str, split: Split) -> tuple[dict[str, Any], dict[str, bytes]]:
@@ -60,7 +66,7 @@ def asked(cell: Cell, model: Any, base: str, split: Split) -> tuple[dict[str, An
 def _loss(model: Any, examples: Examples, ask: Prompting, shots: Shots, recipe: Recipe) -> dict[str, float]:
     from vera.nn.training.generation import Generation
 
-    prompts = tuple(in_chat(model, str(text), shots, ask.instruction) for text in examples.texts)
+    prompts = tuple(in_chat(model, examples.texts, shots, ask.instruction))
     return dict(Generation(model, recipe).score(Examples(prompts, examples.targets)))
 
 
