@@ -48,7 +48,11 @@ def all_of(measured: Mapping[str, Measured]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, numbers in measured.items():
         for model in numbers.experiment.models:
-            panels = {task.title: list(_marks(numbers, model.key, task.key)) for task in numbers.tasks(model.key)}
+            panels = {
+                task.title: list(_marks(numbers, model.key, task.key))
+                for task in numbers.tasks(model.key)
+                if not task.writes
+            }
             if panels:
                 found[f"{name}-{model.key}.svg"] = drawn(model.id, panels)
     return found

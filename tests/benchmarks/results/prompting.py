@@ -39,9 +39,7 @@ def in_chat(model: Any, prompts: Sequence[str], shots: Shots, instruction: str) 
         first, *others = [*answered, _turn("user", prompt)]
         if instruction:
             first = _turn("user", f"{instruction}\n\n{first['content']}")
-        found.append(
-            str(tokenizer.apply_chat_template([first, *others], add_generation_prompt=True, tokenize=False))
-        )
+        found.append(str(tokenizer.apply_chat_template([first, *others], add_generation_prompt=True, tokenize=False)))
     return found
 
 

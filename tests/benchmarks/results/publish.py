@@ -1,9 +1,9 @@
 """Finished cells into docs/results: `python -m tests.benchmarks.results.publish FOLDER`.
 
 docs/results/<experiment>.json            every cell: recipe, scores by epoch, sizes, cost
-docs/results/adapters/<experiment>/…      the adapters of the seeds, where their weights are under 120 KB
+docs/results/adapters/<experiment>/…      the adapters of the seeds, where their weights are under 170 KB
 
-An adapter comes without the log and the curve of its training, which are several times its size.
+An adapter comes without the log and the curve of its training and the texts it wrote, which are several times its size.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.results.cells import TEXTS
 from tests.benchmarks.results.experiments import Cell, Experiment, all_experiments
 from tests.benchmarks.results.kept import ADAPTER, RESULT, Kept, Result
 from vera.folders import LOSS_CURVE, TRAINING_LOG, is_adapter_folder
 from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE
 
 DOCS = Path(__file__).parents[3] / "docs" / "results"
-MAX_WEIGHTS_BYTES = 120_000  # rank 256 on an encoder of base size is 110,688
+MAX_WEIGHTS_BYTES = 170_000  # rank 256 on the query and value maps of SmolLM2-135M is 168,672
 
 
 def publish(kept: Kept, experiment: Experiment, docs: Path) -> int:
@@ -55,7 +56,7 @@ def _copy_adapter(kept: Kept, cell: Cell, docs: Path) -> None:
     if (source / WEIGHTS_FILE).stat().st_size > MAX_WEIGHTS_BYTES:
         return
     target = docs / "adapters" / cell.experiment / cell.path
-    shutil.copytree(source, target, ignore=shutil.ignore_patterns(TRAINING_LOG, LOSS_CURVE), dirs_exist_ok=True)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(TRAINING_LOG, LOSS_CURVE, TEXTS), dirs_exist_ok=True)
 
 
 def _short(result: Result) -> Result:

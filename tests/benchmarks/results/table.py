@@ -16,11 +16,14 @@ from typing import Any
 
 from tests.benchmarks.results import picture
 from tests.benchmarks.results.experiments import Experiment, Task, all_experiments
+from tests.benchmarks.results.kept import score_of
 from tests.benchmarks.results.publish import DOCS
 
 PAGE = DOCS.parent / "results.md"
 _MARKED = re.compile(r"(<!-- table (?P<name>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 METRICS = {"matthews": "MCC"}
+_TEXT_METRICS = {"bleu": "BLEU", "nist": "NIST", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider": "CIDEr"}
+_DECIMALS = {"bleu": 1, "nist": 2, "meteor": 1, "rouge_l": 1, "cider": 2}
 
 Row = Mapping[str, Any]
 
@@ -72,6 +75,16 @@ class Measured:
         seeds = [row for path, row in self.rows.items() if path.startswith(start) and "scores" in row]
         return Numbers(seeds) if seeds else None
 
+    def best_try(self, model: str, task: str) -> dict[str, Row]:
+        """Of each method that was tried on `task`, the best by validation."""
+        found: dict[str, Row] = {}
+        for method in self.experiment.methods:
+            start = f"{model}/{task}/{method.key}/try"
+            rows = [row for path, row in self.rows.items() if path.startswith(start)]
+            if rows:
+                found[method.key] = max(rows, key=score_of)
+        return found
+
     def tasks(self, model: str) -> list[Task]:
         """Those with any number for `model`."""
         methods = [method.key for method in self.experiment.methods]
@@ -118,6 +131,49 @@ def costs(measured: Measured, model: str) -> Iterator[str]:
             )
 
 
+def tries(measured: Measured, model: str) -> Iterator[str]:
+    """The best try of each method on the validation tenth: what the seeds are run with, and all there is of some."""
+    tasks = [t for t in measured.experiment.tasks if measured.best_try(model, t.key)]
+    yield from _header(["method", "parameters", *(cell for task in tasks for cell in (task.title, "rate"))])
+    for method in measured.experiment.methods:
+        found = [measured.best_try(model, task.key).get(method.key) for task in tasks]
+        known = next((row for row in found if row), None)
+        if known:
+            cells = [cell for row in found for cell in (_tried(row) if row else ["", ""])]
+            yield _line([method.key, f"{known['parameters']:,}", *cells])
+
+
+def texts(measured: Measured, model: str) -> Iterator[str]:
+    """What texts that were written are worth, and the loss of the references, per token."""
+    for task in measured.tasks(model):
+        names = [name for name in _TEXT_METRICS if _written(measured.numbers(model, task.key, _first(measured)), name)]
+        yield from _header(["method", "parameters", "bytes", *(_TEXT_METRICS[name] for name in names), "loss"])
+        for method in measured.experiment.methods:
+            if numbers := measured.numbers(model, task.key, method.key):
+                found = [_spread(_written(numbers, name), _DECIMALS[name]) for name in names]
+                losses = [row["scores"]["last"]["loss"] for row in numbers.seeds]
+                yield _line([method.key, *_sizes(numbers)[:2], *found, _spread(losses, 3)])
+
+
+def _written(numbers: Numbers | None, name: str) -> list[float]:
+    """In percent, but for the two whose best is no 1."""
+    scale = 1 if name in ("nist", "cider") else 100
+    return [scale * row["written"][name] for row in numbers.seeds if name in row.get("written", {})] if numbers else []
+
+
+def _first(measured: Measured) -> str:
+    return measured.experiment.methods[0].key
+
+
+def _tried(row: Row) -> list[str]:
+    metric, recipe = row["metric"], row["recipe"]
+    value = row["epochs"][-1]["validation"][metric]
+    if recipe["method"] == "prompt":
+        return [f"{value:.3f}", f"{recipe['shots']} examples"]
+    rate = recipe["head_learning_rate" if recipe["method"] == "head" else "learning_rate"]
+    return [f"{value:.3f}" if metric == "loss" else f"{100 * value:.1f}", f"{rate:g}"]
+
+
 def _cost(numbers: Numbers) -> list[str]:
     recipe = numbers.seeds[0]["recipe"]
     rate = recipe["head_learning_rate" if recipe["method"] == "head" else "learning_rate"]
@@ -131,9 +187,11 @@ def _sizes(numbers: Numbers) -> list[str]:
     return [f"{numbers.parameters:,}", f"{without:,}", f"{without + head:,}"]
 
 
-def _spread(values: Sequence[float]) -> str:
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{deviation}"
+def _spread(values: Sequence[float], decimals: int = 1) -> str:
+    if not values:
+        return ""
+    deviation = f" ± {statistics.stdev(values):.{decimals}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{decimals}f}{deviation}"
 
 
 def _header(names: Sequence[str]) -> Iterator[str]:
@@ -145,7 +203,9 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-KINDS: dict[str, Callable[[Measured, str], Iterator[str]]] = {"scores": scores, "epochs": epochs, "costs": costs}
+KINDS: dict[str, Callable[[Measured, str], Iterator[str]]] = {
+    "scores": scores, "epochs": epochs, "costs": costs, "tries": tries, "texts": texts,
+}  # fmt: skip
 
 
 def filled(page: str, measured: Mapping[str, Measured]) -> str:
