@@ -7,12 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
+from transformers import AutoModelForCausalLM
 
-from tests.benchmarks.results import cells, publish, rescore, table
-from tests.benchmarks.results.experiments import Cell, Experiment, Group, Method, Model, Task, all_experiments
+from tests.benchmarks.results import cells, prompting, publish, rescore, table
+from tests.benchmarks.results.experiments import (
+    Cell,
+    Experiment,
+    Group,
+    Method,
+    Model,
+    Prompting,
+    Task,
+    Writes,
+    all_experiments,
+)
 from tests.benchmarks.results.kept import Kept
-from tests.tiny import WORDS, write_tiny_bert
+from tests.tiny import WORDS, write_tiny_bert, write_tiny_llama
 from vera.archive import read_folder
 
 MODEL = Model("tiny", "tests/tiny-bert")
@@ -57,7 +70,7 @@ def run_all(folder: Path, of: Experiment) -> Kept:
 def test_the_experiments_of_the_project_can_be_read() -> None:
     for found in all_experiments():
         recipes = [cell.recipe for group in found.groups() for cell in group.tries]
-        assert all(recipe.validation for recipe in recipes)
+        assert all(isinstance(recipe, Prompting) or recipe.validation for recipe in recipes)
 
 
 def test_methods_that_are_tried_unequally_often_are_refused() -> None:
@@ -74,6 +87,43 @@ def test_the_try_that_is_best_on_validation_is_chosen_and_a_diverged_one_never(t
     assert kept.chosen(group) == TRIES[1]
     kept.keep(second, {**scored(0.9, second), "failed": "The loss became nan"}, {})
     assert kept.chosen(group) == TRIES[0]
+
+
+def test_of_losses_the_lower_is_chosen(tmp_path: Path) -> None:
+    kept, group = Kept(tmp_path), next(experiment().groups())
+    for cell, loss in zip(group.tries, (1.5, 1.2), strict=True):
+        epochs = [{"epoch": 1, "loss": loss, "validation": {"loss": loss}}]
+        kept.keep(cell, {**scored(0.0, cell), "metric": "loss", "epochs": epochs}, {})
+    assert kept.chosen(group) == TRIES[1]
+
+
+def test_a_decoder_writes_after_each_prompt_once_trained_or_asked_with_examples(tmp_path: Path, here: Path) -> None:
+    write_tiny_llama(here / "models/tiny")
+    (here / "data/pairs").mkdir()
+    rows = [f"{animal} {place},{place}" for place in WORDS[10:] for animal in ("cat", "dog", "bird")]
+    for name, part in (("train", rows[:-6]), ("validation", rows[-6:])):
+        (here / f"data/pairs/{name}.csv").write_text("\n".join(["prompt,completion", *part]) + "\n")
+    prompts = ["cat", "dog", "cat"]
+    parquet.write_table(pa.table({"mr": prompts}), here / "data/asked.parquet")
+    writes = Writes("asked.parquet", "mr", "e2e", max_new_tokens=3)
+    task = Task("pairs", "Pairs", "pairs", "tests/pairs", "loss", {"epochs": 1}, {}, writes=writes)
+    ask = Method("prompt", {"method": "prompt", "instruction": "the"}, [{"shots": 1}], {})
+    lines = Experiment("tiny", RECIPE, [MODEL], [task], [VERA, ask], seeds=[0])
+    kept = run_all(tmp_path / "kept", lines)
+    for group in lines.groups():
+        cell = group.seeds(kept.chosen(group) or {})[0]
+        result = kept.result(cell)
+        assert result is not None
+        assert result["scores"]["items"] == 6
+        texts = json.loads((kept.of(cell) / "adapter" / cells.TEXTS).read_text())
+        assert len(texts) == len(set(prompts))
+        assert all(isinstance(text, str) for text in texts)
+
+
+def test_an_example_is_of_the_training_set_and_stands_before_the_prompt(tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(write_tiny_llama(tmp_path))
+    (text,) = prompting.in_chat(model, ["the cat"], [("the dog", "the bird")], "the red")
+    assert text.index("the red") < text.index("the dog") < text.index("the bird") < text.index("the cat")
 
 
 def test_a_result_of_another_recipe_does_not_count(tmp_path: Path) -> None:
