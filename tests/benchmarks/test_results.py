@@ -100,7 +100,8 @@ def test_of_losses_the_lower_is_chosen(tmp_path: Path) -> None:
 def test_a_decoder_writes_after_each_prompt_once_trained_or_asked_with_examples(tmp_path: Path, here: Path) -> None:
     write_tiny_llama(here / "models/tiny")
     (here / "data/pairs").mkdir()
-    rows = [f"{animal} {place},{place}" for place in WORDS[10:] for animal in ("cat", "dog", "bird")]
+    places = [f"{a} {b}" for a in WORDS[10:] for b in WORDS[10:]][:40]
+    rows = [f"{animal} {place},{place}" for place in places for animal in ("cat", "dog", "bird")]
     for name, part in (("train", rows[:-6]), ("validation", rows[-6:])):
         (here / f"data/pairs/{name}.csv").write_text("\n".join(["prompt,completion", *part]) + "\n")
     prompts = ["cat", "dog", "cat"]
