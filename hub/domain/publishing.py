@@ -29,7 +29,7 @@ from hub.db.queries.inserting import insert_new
 from hub.domain import blobs
 from hub.domain.audit import Change, record
 from hub.domain.bases import shapes_of
-from hub.domain.cards import MAX_RENDERED, CardFacts, read_facts, render_card
+from hub.domain.cards import MAX_RENDERED, CardFacts, read_facts
 from hub.domain.catalog import find_version, head_of, parent_ref, require_served, version_detail
 from hub.domain.evaluations import enqueue_for_version, labels_key
 from hub.domain.finding import list_new, relist
@@ -151,6 +151,8 @@ def upload_of(checked: Archive, said: Said | None = None, *, notes: tuple[str, .
                 code="FILE_MISSING",
                 path=path,
             )
+    from hub.domain.rendering import render_card  # 2 MB, which an idle hub does not need
+
     upload = Upload(checked, render_card(checked.card), said or Said(), notes)
     _ = upload.hashes, upload.spelled, upload.warnings  # looked at now, and not while everybody else waits to write
     return upload

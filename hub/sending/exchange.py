@@ -37,13 +37,15 @@ class Exchange:
         self._alarm.daemon = True
         # The connection lets go of it where the answer ends with it.
         self._sock: socket.socket | None = None
+        self._answer: http.client.HTTPResponse | None = None
 
     def __enter__(self) -> http.client.HTTPResponse:
         self._alarm.start()
         try:
             self._connection.request("GET", self._path, headers=self._headers)
             self._sock = self._connection.sock
-            return self._connection.getresponse()
+            self._answer = self._connection.getresponse()
+            return self._answer
         except (OSError, http.client.HTTPException) as error:
             self._end()
             raise silent(self._origin, type(error).__name__) from error
@@ -60,6 +62,8 @@ class Exchange:
     def _end(self) -> None:
         self._alarm.cancel()
         with suppress(OSError):
+            if self._answer is not None:  # an answer that ends with its connection has the socket, read or not
+                self._answer.close()
             self._connection.close()
 
     def _cut(self) -> None:

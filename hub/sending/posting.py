@@ -86,12 +86,12 @@ class Poster:
         try:
             with closing(connection):
                 connection.request("POST", target.path, body, dict(headers))
-                answer = connection.getresponse()
-                if time.monotonic() >= ends:  # a connection that is cut looks like the end of the headers
-                    raise TimeoutError
-                with suppress(OSError, http.client.HTTPException):  # what it says beyond the status is not kept
-                    answer.read(MAX_ANSWER_BYTES)
-                return answer.status
+                with connection.getresponse() as answer:
+                    if time.monotonic() >= ends:  # a connection that is cut looks like the end of the headers
+                        raise TimeoutError
+                    with suppress(OSError, http.client.HTTPException):  # what it says beyond the status is not kept
+                        answer.read(MAX_ANSWER_BYTES)
+                    return answer.status
         finally:
             alarm.cancel()
 

@@ -9,13 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 import pytest
 
 from hub.errors import Invalid
 from hub.sending import signing
 from hub.sending.addresses import find_target, is_public
+from hub.sending.exchange import Exchange
 from hub.sending.posting import Poster
+from hub.sending.upstream import connect
 
 FORBIDDEN = [
     # this machine, in many spellings
@@ -132,6 +135,14 @@ def test_a_message_arrives_as_it_was_sent(poster: Poster) -> None:
     assert (outcome.status, outcome.is_delivered, outcome.error) == (204, True, None)
     assert received[0].startswith(b"POST /hook HTTP/1.1\r\n")
     assert b"webhook-id: msg_1" in received[0]
+
+
+def test_an_answer_that_nobody_has_read_holds_no_line_open() -> None:
+    until_closed = b"HTTP/1.1 404 Not Found\r\nConnection: close\r\n\r\n" + b"x" * 100_000
+    with server(lambda connection: connection.sendall(until_closed)) as (url, _):
+        with Exchange(url, connect(urlsplit(url)), "/hook", {}, max_bytes=10) as answer:
+            assert answer.status == 404
+        assert answer.isclosed()
 
 
 def test_a_redirect_is_not_followed(poster: Poster) -> None:
