@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.models.adapters import Adapter
     from sdk.models.evaluations import Evaluation
-    from sdk.models.versions import ReportedScore, VersionSummary
+    from sdk.models.versions import ReportedScore, Version, VersionSummary
     from vera.archive import Archive
     from vera.ref import AdapterRef
 
@@ -181,7 +181,7 @@ def info(app: App, ref_or_path: str, *, as_json: bool) -> None:
         found = find(ref_or_path, hub=hub, allow_yanked=True)
         if found.fetched:
             versions = _versions(hub, found.fetched.resolved.ref)
-            if (said := found.fetched.resolved.answer) is not None:
+            if (said := found.fetched.resolved.answer or _version(hub, found.fetched.resolved.ref)) is not None:
                 evaluations, reported = said.evaluations, said.reported
     description = describe(found.archive)
     if as_json:
@@ -261,6 +261,16 @@ def _say_description(
     if reported:
         rows = [(clean(each.dataset), clean(each.metric), f"{each.value:.6g}") for each in reported]
         terminal.say_table(("said by the publisher", "metric", "not measured here"), rows, right=("not measured here",))
+
+
+def _version(hub: Hub, ref: AdapterRef) -> Version | None:
+    """What the hub says now of a version that was known here already, which has its scores since then."""
+    if hub.config.offline or hub.config.at_host(ref.host).url != hub.config.url:
+        return None
+    try:
+        return hub.resolve_version(ref)
+    except (Unavailable, NotFound):
+        return None
 
 
 def _versions(hub: Hub, ref: AdapterRef) -> tuple[VersionSummary, ...]:

@@ -151,6 +151,15 @@ def test_info_lists_the_versions_of_the_adapter(fake: FakeHub, url: str) -> None
     assert [version["version"] for version in json.loads(as_json.stdout)["versions"]] == [2, 1]
 
 
+def test_info_of_a_version_that_is_here_already_shows_what_it_was_scored_since(fake: FakeHub, url: str) -> None:
+    assert json.loads(run(url, "info", "demo/a@v1", "--json").stdout)["evaluations"] == []
+    scored = {**version_json("demo/a", 1, BEFORE), "evaluations": [evaluation_json(id="E1", score=0.8)]}
+    fake.canned["GET /api/v1/adapters/demo/a/versions/v1"] = [scored]
+    assert [each["score"] for each in json.loads(run(url, "info", "demo/a@v1", "--json").stdout)["evaluations"]] == [
+        0.8
+    ]
+
+
 def test_info_shows_a_yanked_version_with_a_warning(fake: FakeHub, url: str, tmp_path: Path) -> None:
     yanked = {**version_json("demo/a", 1, BEFORE), "yanked": "it is wrong"}
     fake.canned["GET /api/v1/adapters/demo/a/versions/v1"] = [yanked]
