@@ -69,7 +69,7 @@ def _walk(environment: Environment) -> None:
     status = run(
         "eval", "demo/my-adapter@v2", "--suite", SUITE, "--wait", "--no-regression-vs", "@v1", statuses=(0, 1, 2)
     )
-    print(f"\nexit status {status}: {('no regression was found', 'a regression is proven', 'inconclusive')[status]}")
+    print(f"\nexit status {status}: {('no regression is proven', 'a regression is proven', 'inconclusive')[status]}")
     _title("The leaderboard")
     run("leaderboard", SUITE)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from sdk.models.versions import ReportedScore, Version, VersionSummary
     from vera.archive import Archive
     from vera.ref import AdapterRef
+
+T = TypeVar("T")
 
 
 @click.command()
@@ -265,22 +268,23 @@ def _say_description(
 
 def _version(hub: Hub, ref: AdapterRef) -> Version | None:
     """What the hub says now of a version that was known here already, which has its scores since then."""
-    if hub.config.offline or hub.config.at_host(ref.host).url != hub.config.url:
-        return None
-    try:
-        return hub.resolve_version(ref)
-    except (Unavailable, NotFound):
-        return None
+    return _asked(hub, ref, hub.resolve_version)
 
 
 def _versions(hub: Hub, ref: AdapterRef) -> tuple[VersionSummary, ...]:
-    """The versions of the adapter, newest first; none when only the cache can be asked."""
+    """The versions of the adapter, newest first."""
+    found = _asked(hub, ref, hub.get_adapter)
+    return found.versions if found else ()
+
+
+def _asked(hub: Hub, ref: AdapterRef, question: Callable[[AdapterRef], T]) -> T | None:
+    """The hub's answer; None where only the cache can be asked: what is shown of the version has been proven without it."""
     if hub.config.offline or hub.config.at_host(ref.host).url != hub.config.url:
-        return ()
+        return None
     try:
-        return hub.get_adapter(ref).versions
-    except (Unavailable, NotFound):  # what is shown of the version itself has been proven without it
-        return ()
+        return question(ref)
+    except (Unavailable, NotFound):
+        return None
 
 
 def _say_versions(versions: tuple[VersionSummary, ...]) -> None:
