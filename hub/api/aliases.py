@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
@@ -71,11 +70,12 @@ def get_alias_at(
     name: str,
     alias: str,
     session: Reading,
-    time: Annotated[datetime, Query(description="RFC 3339; UTC when it names no zone.")],
+    time: Annotated[
+        str, Query(max_length=40, description="A date, or a date and a time as in ISO 8601; UTC when it names no zone.")
+    ],
 ) -> Response:
     """What an alias meant at a moment: `after` of its last move until then."""
-    at = time.replace(tzinfo=UTC) if time.tzinfo is None else time
-    return answer(request, aliases.alias_at(session, reader, AdapterRef(namespace, name), alias, at))
+    return answer(request, aliases.alias_at(session, reader, AdapterRef(namespace, name), alias, time))
 
 
 @router.put("/{alias}", response_model=AliasView, responses={201: {"model": AliasView}})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -59,17 +59,18 @@ def get_alias(session: Session, reader: Principal | None, ref: AdapterRef, alias
     return alias_view(adapter, _find(session, adapter, alias))
 
 
-def alias_at(session: Session, reader: Principal | None, ref: AdapterRef, alias: str, at: datetime) -> AliasMoveView:
-    """The move that the alias had made last at that moment. Raises NotFound when it was not set then."""
+def alias_at(session: Session, reader: Principal | None, ref: AdapterRef, alias: str, time: str) -> AliasMoveView:
+    """The move that the alias had made last at a moment, as somebody writes it. Raises NotFound when it was not set then,
+    and Invalid for a moment that is still to come or is none."""
     adapter = find_adapter(session, reader, ref.namespace, ref.name)
+    at = _moment(time)
+    _require_past(session, at)
     move = aliases.last_move_until(session, adapter.id, alias, at)
-    if move is None or move.to_number is None:
-        raise NotFound(
-            f"{ref.adapter_id}@{alias[:64]} was not set at {at.isoformat()}: "
-            f"`vera-hub alias history {ref.adapter_id} {alias[:64]}` shows when it was.",
-            code="ALIAS_UNKNOWN",
-        )
-    return _move_view(move)
+    if move is None:
+        raise _not_yet(session, adapter, alias, at)
+    if move.to_number is None:
+        raise _not_then(adapter, alias, at, f"{move.by.name} had removed it at {_second(move.at)}")
+    return _move_view(move, until=_end_of(session, move))
 
 
 def history(
@@ -81,7 +82,14 @@ def history(
     found = aliases.moves(session, adapter.id, alias, before=int(keys[0]) if keys else None, limit=limit + 1)
     if not found and keys is None:
         raise _unknown(adapter, alias)
-    return paging.page(found, limit, _move_view, lambda move: paging.encode(session, "alias", move.id))
+    ends = [_end_of(session, found[0]) if found else None, *(move.at for move in found)]
+    moves = list(zip(found, ends, strict=False))
+    return paging.page(
+        moves,
+        limit,
+        lambda each: _move_view(each[0], until=each[1]),
+        lambda each: paging.encode(session, "alias", each[0].id),
+    )
 
 
 def set_alias(
@@ -244,8 +252,60 @@ def _record(
     record(session, principal, change, adapter_id(adapter), {"alias": alias, **facts, **protection})
 
 
-def _move_view(move: AliasMove) -> AliasMoveView:
-    return AliasMoveView(revision=move.id, before=move.from_number, after=move.to_number, at=move.at, by=move.by.name)
+def _move_view(move: AliasMove, *, until: datetime | None) -> AliasMoveView:
+    return AliasMoveView(
+        revision=move.id, before=move.from_number, after=move.to_number, at=move.at, until=until, by=move.by.name
+    )
+
+
+def _end_of(session: Session, move: AliasMove) -> datetime | None:
+    """When the alias moved next."""
+    following = aliases.first_move_after(session, move.adapter_id, move.name, move.id)
+    return following and following.at
+
+
+def _moment(text: str) -> datetime:
+    """A moment in UTC, which is meant where no zone is named. A bare number, which may be of seconds, is none."""
+    try:
+        moment = datetime.fromisoformat(text if "-" in text else "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise Invalid(
+            f"{text[:40]!r} is no time: write 2026-03-14, or 2026-03-14T12:00:00Z.", code="TIME_INVALID"
+        ) from error
+
+
+def _require_past(session: Session, at: datetime) -> None:
+    now = db.now(session)
+    if at > now:
+        raise Invalid(
+            f"{_second(at)} is still to come (it is {_second(now)} here), and nobody knows what an alias will mean: "
+            "ask for a time that has passed, or for what it means now.",
+            code="TIME_TO_COME",
+            at=at.isoformat(),
+            now=now.isoformat(),
+        )
+
+
+def _not_yet(session: Session, adapter: Adapter, alias: str, at: datetime) -> NotFound:
+    first = aliases.first_move_after(session, adapter.id, alias)
+    if first is None:
+        return _unknown(adapter, alias)
+    return _not_then(adapter, alias, at, f"{first.by.name} set it for the first time at {_second(first.at)}")
+
+
+def _not_then(adapter: Adapter, alias: str, at: datetime, why: str) -> NotFound:
+    named = f"{adapter_id(adapter)} {alias}"
+    return NotFound(
+        f"{adapter_id(adapter)}@{alias} was not set at {_second(at)}: {why}. "
+        f"`vera-hub alias history {named}` shows when it was.",
+        code="ALIAS_NOT_SET_THEN",
+        at=at.isoformat(),
+    )
+
+
+def _second(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _unknown(adapter: Adapter, alias: str) -> NotFound:

@@ -35,6 +35,7 @@ from hub.domain.views.adapters import FoundView
 from hub.domain.views.bases import TensorRow
 from hub.domain.views.evaluations import EvaluationView, Leaderboard
 from hub.domain.views.versions import VersionDetail, VersionSummary
+from hub.errors import HubError
 from hub.web.assets import all_assets
 from hub.web.badges import badge_of
 from hub.web.figures import ScoreAxis
@@ -300,14 +301,23 @@ def adapter_commit_page(
 
 @page("/{namespace}/{name}/aliases/{alias}")
 def alias_page(
-    request: Request, session: Reading, reader: Visitor, *, namespace: str, name: str, alias: str, cursor: Text = ""
-) -> Response:
-    """Where an alias was when."""
-    moves = aliases.history(
-        session, reader, AdapterRef(namespace, name), alias, cursor=cursor or None, limit=ROWS_PER_PAGE
-    )
-    next_page = moves.next and f"?{urlencode({'cursor': moves.next})}"
-    return render(request, "alias.html", id=f"{namespace}/{name}", alias=alias, moves=moves.items, next=next_page)
+    request: Request, session: Reading, reader: Visitor,
+    *, namespace: str, name: str, alias: str, cursor: Text = "", at: Text = "",
+) -> Response:  # fmt: skip
+    """What an alias meant from when to when, and at a moment that somebody asks for."""
+    ref = AdapterRef(namespace, name)
+    moves = aliases.history(session, reader, ref, alias, cursor=cursor or None, limit=ROWS_PER_PAGE)
+    then = problem = None
+    if at:
+        try:
+            then = aliases.alias_at(session, reader, ref, alias, at)
+        except HubError as error:
+            problem = str(error)
+    return render(
+        request, "alias.html", id=ref.adapter_id, alias=alias, moves=moves.items,
+        next=moves.next and f"?{urlencode({'cursor': moves.next})}",
+        asked=at, then=then, problem=problem,
+    )  # fmt: skip
 
 
 @page("/{namespace}/{name}/v{number}/diff")

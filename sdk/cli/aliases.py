@@ -8,6 +8,7 @@ import click
 
 from sdk.cli import terminal
 from sdk.cli.terminal import App, clean, pass_app
+from sdk.models.versions import Alias
 from vera.ref import AdapterRef
 
 adapter_argument = click.argument("adapter", metavar="OWNER/NAME")
@@ -63,21 +64,41 @@ def list_(app: App, adapter: str, *, as_json: bool) -> None:
 @alias.command()
 @adapter_argument
 @name_argument
-@click.option("--at", "time", metavar="TIME", help="Only what it meant then: 2026-03-14, or 2026-03-14T12:00 (UTC).")
+@click.option("--at", "time", metavar="TIME", help="What it meant then: 2026-03-14, or 2026-03-14T12:00 (UTC).")
 @json_option
 @pass_app
-def history(app: App, adapter: str, name: str, *, time: str | None, as_json: bool) -> None:
-    """Show every move of ALIAS, newest first, or what it meant at a time."""
+def show(app: App, adapter: str, name: str, *, time: str | None, as_json: bool) -> None:
+    """Show which version ALIAS means, or meant at a time."""
     ref = AdapterRef.parse(adapter)
     with app.hub() as hub:
-        moves = list(hub.alias_history(ref, name)) if time is None else [hub.alias_at(ref, name, _moment(time))]
+        found = hub.get_alias(ref, name) if time is None else hub.alias_at(ref, name, _moment(time))
+    if as_json:
+        terminal.say_json(found)
+    elif isinstance(found, Alias):
+        protected = ", protected" * found.protected
+        said = f"means v{found.version}, since {_minute(found.updated_at)} UTC by {clean(found.updated_by)}{protected}"
+        terminal.say(f"{ref.adapter_id}@{clean(name)} {said}.")
+    else:
+        until = f"until {_minute(found.until)} UTC" if found.until else "and means it still"
+        said = f"meant v{found.after}, from {_minute(found.at)} UTC by {clean(found.by)} {until}"
+        terminal.say(f"{ref.adapter_id}@{clean(name)} {said}.")
+
+
+@alias.command()
+@adapter_argument
+@name_argument
+@json_option
+@pass_app
+def history(app: App, adapter: str, name: str, *, as_json: bool) -> None:
+    """Show what ALIAS has meant from when to when, newest first."""
+    ref = AdapterRef.parse(adapter)
+    with app.hub() as hub:
+        moves = list(hub.alias_history(ref, name))
     if as_json:
         terminal.say_json(moves)
-    elif time is not None:
-        terminal.say(f"{ref.adapter_id}@{clean(name)} meant v{moves[0].after}, since {_minute(moves[0].at)}.")
     else:
-        rows = [(_minute(move.at), move.by, _version(move.before), _version(move.after)) for move in moves]
-        terminal.say_table(("when", "who", "from", "to"), rows)
+        rows = [(_version(move.after), _minute(move.at), _minute(move.until or "now"), move.by) for move in moves]
+        terminal.say_table(("meant", "from (UTC)", "until", "set by"), rows)
 
 
 @alias.command()
@@ -105,4 +126,4 @@ def _minute(time: str) -> str:
 
 
 def _version(number: int | None) -> str:
-    return "–" if number is None else f"v{number}"
+    return "nothing" if number is None else f"v{number}"

@@ -26,7 +26,8 @@ class Aliases(Wire):
         return self._pages(f"{alias_path(ref, alias)}/history", {}, AliasMove)
 
     def alias_at(self, ref: AdapterRef, alias: str, time: datetime) -> AliasMove:
-        """The move that said what the alias meant at `time`, in `after`. Raises NotFound when it was not set then."""
+        """The move that said what the alias meant at `time`, in `after`. Raises NotFound when it was not set then, and
+        Refused for a time that is still to come."""
         return AliasMove.from_json(self._get(f"{alias_path(ref, alias)}/at", {"time": time.isoformat()}).json())
 
     def set_alias(

@@ -155,13 +155,15 @@ class Alias(Answer):
 
 @dataclass(frozen=True)
 class AliasMove(Answer):
-    """One move of an alias, from and to versions by number; None is "not set"."""
+    """One move of an alias, from and to versions by number; None is "not set". It meant `after` until the next one,
+    at `until`; None when there was none yet, or the hub is an older one."""
 
     revision: int
     before: int | None
     after: int | None
     at: str
     by: str
+    until: str | None = None
 
 
 @dataclass(frozen=True)

@@ -201,10 +201,15 @@ def test_the_alias_commands_set_show_and_remove(typed: Typed) -> None:
     assert "protected" in typed("alias", "list", "demo/tiny").stdout
     moves = json.loads(typed("alias", "history", "demo/tiny", "prod", "--json").stdout)
     assert [(move["before"], move["after"]) for move in moves] == [(1, 2), (None, 1)]
-    then = typed("alias", "history", "demo/tiny", "prod", "--at", moves[1]["at"]).stdout
-    assert then.startswith("demo/tiny@prod meant v1, since ")
-    assert typed("alias", "history", "demo/tiny", "prod", "--at", "2020-01-01").exit_code == 1
-    assert typed("alias", "history", "demo/tiny", "prod", "--at", "soon").exit_code == 2
+    then = typed("alias", "show", "demo/tiny", "prod", "--at", moves[1]["at"]).stdout
+    assert (then.startswith("demo/tiny@prod meant v1, from "), " UTC by demo until " in then) == (True, True)
+    now = typed("alias", "show", "demo/tiny", "prod").stdout
+    assert (now.startswith("demo/tiny@prod means v2, since "), now.endswith(" UTC by demo, protected.\n")) == (
+        True,
+        True,
+    )
+    assert typed("alias", "show", "demo/tiny", "prod", "--at", "2020-01-01").exit_code == 1
+    assert typed("alias", "show", "demo/tiny", "prod", "--at", "soon").exit_code == 2
     assert typed("alias", "rm", "demo/tiny", "prod").exit_code == 0
     assert "No aliases" in typed("alias", "list", "demo/tiny").stdout
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -76,9 +76,40 @@ def test_the_history_says_what_an_alias_meant_when(two: Hub) -> None:
 
     assert at(moves[2]["at"]) == 1
     assert at(moves[1]["at"]) == 2
-    assert at(moves[0]["at"]) == at(moves[0]["at"], timedelta(days=1)) == "ALIAS_UNKNOWN"
-    assert at(moves[2]["at"], -timedelta(seconds=1)) == "ALIAS_UNKNOWN"
+    assert at(moves[0]["at"]) == "ALIAS_NOT_SET_THEN"
+    assert at(moves[2]["at"], -timedelta(seconds=1)) == "ALIAS_NOT_SET_THEN"
+    assert [move["until"] for move in moves] == [None, moves[0]["at"], moves[1]["at"]]
+    assert two.get(f"{PROD}/at", params={"time": moves[2]["at"]}).json() == moves[2]
     assert meaning(two) == "VERSION_UNKNOWN"
+
+
+def test_a_time_at_which_an_alias_was_not_set_is_answered_with_when_it_was(two: Hub) -> None:
+    two.put(PROD, {"version": "v1"}, two.headers())
+    two.delete(PROD, two.headers())
+
+    def said(time: str, alias: str = PROD) -> str:
+        answer = two.get(f"{alias}/at", params={"time": time}).json()
+        return f"{answer['code']} {answer['detail']}"
+
+    removed, made = (move["at"] for move in two.get(f"{PROD}/history").json()["items"])
+    assert f"demo set it for the first time at {made[:19].replace('T', ' ')} UTC" in said("2020-02-29")
+    assert f"demo had removed it at {removed[:19].replace('T', ' ')} UTC" in said(removed)
+    assert said("2020-02-29", f"{TINY}/aliases/never").startswith("ALIAS_UNKNOWN")
+    assert said((datetime.now(UTC) + timedelta(days=1)).isoformat()).startswith("TIME_TO_COME")
+    assert said("9999-12-31T23:00").startswith("TIME_TO_COME")
+    for nonsense in ("March", "2026-02-30", "20260301", "1772323200", "", "0001-01-01T00:00+14:00"):
+        assert said(nonsense).startswith("TIME_INVALID"), nonsense
+
+
+@pytest.mark.parametrize("zone", ["", "Z", "+00:00"])
+def test_a_time_without_a_zone_is_in_utc(two: Hub, zone: str) -> None:
+    two.put(PROD, {"version": "v1"}, two.headers())
+    made = datetime.fromisoformat(two.get(PROD).json()["updated_at"]).replace(tzinfo=None)
+
+    def status(moment: datetime) -> int:
+        return two.get(f"{PROD}/at", params={"time": f"{moment.isoformat()}{zone}"}).status_code
+
+    assert (status(made), status(made - timedelta(seconds=1))) == (200, 404)
 
 
 def test_a_long_history_comes_page_by_page(two: Hub) -> None:
@@ -91,6 +122,7 @@ def test_a_long_history_comes_page_by_page(two: Hub) -> None:
 
     assert [move["after"] for move in first["items"] + rest["items"]] == [1, 2, 1, 2, 1]
     assert rest["next"] is None
+    assert [move["until"] for move in rest["items"]] == [first["items"][2]["at"], rest["items"][0]["at"]]
 
 
 def test_setting_the_same_again_is_no_move(two: Hub) -> None:

@@ -143,6 +143,22 @@ def test_the_page_of_an_alias_shows_where_it_was(two: Hub) -> None:
     assert two.client.get("/demo/tiny@prod").status_code == 200
 
 
+def test_the_page_of_an_alias_answers_what_it_meant_at_a_time(two: Hub) -> None:
+    for number in (1, 2):
+        two.put(f"{TINY}/aliases/prod", {"version": f"v{number}"}, two.headers())
+    first = two.get(f"{TINY}/aliases/prod/history").json()["items"][1]["at"]
+
+    def asked(at: str) -> str:
+        answer = two.client.get("/demo/tiny/aliases/prod", params={"at": at})
+        assert answer.status_code == 200
+        return answer.text
+
+    assert 'It meant <a href="/demo/tiny/v1">v1</a>' in asked(first)
+    assert "demo set it for the first time" in asked("2020-02-29")
+    assert "&#39;&lt;b&gt;&#39; is no time" in asked("<b>")
+    assert 'role="alert"' not in asked("")
+
+
 def test_the_page_says_what_became_of_each_version(two: Hub) -> None:
     two.push(make_archive(seed=7), prerelease="true")
     headers = two.headers()

@@ -235,7 +235,7 @@ def test_verify_proves_the_base_this_machine_knows_and_says_when_it_knows_none(
     "command",
     [
         "pull", "list", "info", "verify", "diff", "base list", "base info", "base diff", "lock", "sync", "cache list",
-        "cache verify", "cache prune", "alias list", "alias history", "eval", "leaderboard", "suites", "whoami", "doctor",
+        "cache verify", "cache prune", "alias list", "alias show", "alias history", "eval", "leaderboard", "suites", "whoami", "doctor",
     ],
 )  # fmt: skip
 def test_what_reads_can_say_it_to_a_program(command: str) -> None:

@@ -69,6 +69,14 @@ def last_move_until(session: Session, adapter_id: int, name: str, at: datetime) 
     return session.scalar(_moves(adapter_id, name).where(AliasMove.at <= at).limit(1))
 
 
+def first_move_after(session: Session, adapter_id: int, name: str, move_id: int | None = None) -> AliasMove | None:
+    """The next move of the alias after the move `move_id`; the first it ever made, without one."""
+    query = _moves(adapter_id, name).order_by(None).order_by(AliasMove.id)
+    if move_id is not None:
+        query = query.where(AliasMove.id > move_id)
+    return session.scalar(query.limit(1))
+
+
 def _pointing() -> Select[Alias, Version, AliasMove]:
     return (
         select(Alias, Version, AliasMove)

@@ -82,12 +82,16 @@ class AliasView:
 
 @dataclass(frozen=True, kw_only=True)
 class AliasMoveView:
-    """One move of an alias, from and to versions by number: from null when it was set, to null when it was removed."""
+    """One move of an alias, from and to versions by number: from null when it was set, to null when it was removed.
+
+    It meant `after` from `at` until the next move of it, at `until`; null when there was none yet.
+    """
 
     revision: int
     before: int | None
     after: int | None
     at: datetime
+    until: datetime | None
     by: str
 
 
