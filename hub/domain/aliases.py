@@ -261,7 +261,7 @@ def _move_view(move: AliasMove, *, until: datetime | None) -> AliasMoveView:
 def _end_of(session: Session, move: AliasMove) -> datetime | None:
     """When the alias moved next."""
     following = aliases.first_move_after(session, move.adapter_id, move.name, move.id)
-    return following and following.at
+    return None if following is None else following.at
 
 
 def _moment(text: str) -> datetime:
