@@ -19,7 +19,7 @@ from sdk.config import Config
 from sdk.errors import BadAnswer, DigestMismatch, HubWarning, LockMismatch, Misconfigured, NotFound, Offline, Yanked
 from sdk.files import writing_atomically
 from sdk.parallel import in_parallel
-from vera import archive, peft_format
+from vera import archive, canonical_json, peft_format
 from vera.archive import Archive
 from vera.errors import ProjectionMismatch
 from vera.folders import check_replaceable, check_writable
@@ -322,11 +322,9 @@ def _manifest_in(resolved: Resolved) -> bytes | None:
     """The manifest as the hub's answer spells it: canonical JSON has one form, so its hash decides whether it is it."""
     if resolved.answer is None:
         return None
-    import rfc8785
-
     try:
-        return rfc8785.dumps(dict(resolved.answer.manifest))
-    except (rfc8785.CanonicalizationError, ValueError, RecursionError):
+        return canonical_json.dumps(dict(resolved.answer.manifest))
+    except (ValueError, RecursionError):
         return None
 
 

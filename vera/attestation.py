@@ -14,8 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import rfc8785
-
+from vera import canonical_json
 from vera.errors import SignatureError
 from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE
 from vera.signing import PublicKey, SigningKey, opened, sealed
@@ -74,7 +73,7 @@ class Evaluated:
 
 def signed(evaluated: Evaluated, key: SigningKey) -> dict[str, Any]:
     """The envelope of the statement of `evaluated`."""
-    return sealed(rfc8785.dumps(evaluated.statement()), PAYLOAD_TYPE, key)
+    return sealed(canonical_json.dumps(evaluated.statement()), PAYLOAD_TYPE, key)
 
 
 def check(envelope: Mapping[str, Any], key: PublicKey) -> dict[str, Any]:
@@ -103,7 +102,7 @@ def check_says(statement: Mapping[str, Any], evaluated: Evaluated) -> None:
 
 def digest_of(value: Sequence[Any]) -> str:
     """`sha256:…` of the RFC 8785 form of a list."""
-    return f"sha256:{hashlib.sha256(rfc8785.dumps(list(value))).hexdigest()}"
+    return f"sha256:{hashlib.sha256(canonical_json.dumps(list(value))).hexdigest()}"
 
 
 def _differences(ours: object, theirs: object, path: str = "") -> list[tuple[str, object, object]]:

@@ -14,9 +14,7 @@ from dataclasses import fields as fields_of
 from functools import cached_property
 from typing import Any
 
-import rfc8785
-
-from vera import strict_json
+from vera import canonical_json, strict_json
 from vera.errors import ManifestError, RecipeError
 from vera.manifest_fields import Fields
 from vera.projection import ProjectionRecipe
@@ -162,7 +160,7 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON (RFC 8785): one manifest, one byte string."""
-        return rfc8785.dumps(_to_json(self))
+        return canonical_json.dumps(_to_json(self))
 
     @cached_property
     def digest(self) -> str:
@@ -307,9 +305,9 @@ def _check_training(training: Mapping[str, Any]) -> None:
     A float such as 2.0**60 is written as digits that read back as an integer RFC 8785 cannot write.
     """
     try:
-        canonical = rfc8785.dumps(dict(training))
+        canonical = canonical_json.dumps(dict(training))
         read = strict_json.loads(canonical, max_depth=strict_json.MAX_DEPTH - 1)  # it lies one deep in the manifest
-        rfc8785.dumps(read)  # type: ignore[arg-type]  # what strict_json reads is JSON
+        canonical_json.dumps(read)
     except ValueError as error:
         raise ManifestError(
             f"vera.json is not valid: training cannot be written as canonical JSON: {error}."

@@ -14,6 +14,7 @@ MAX_DEPTH = 8
 _MAX_INTEGER_DIGITS = 19
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # to its end or, where it has none, to that of the text
 _BRACKET = re.compile(r"[\[\]{}]")
+_LONG_INTEGER = re.compile(rf"[0-9]{{{_MAX_INTEGER_DIGITS}}}")  # shorter ones are in bounds
 
 
 class DuplicateKey(ValueError):
@@ -29,12 +30,13 @@ def loads(data: bytes, *, max_depth: int = MAX_DEPTH) -> object:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8 text") from error
-    _check_depth(text, max_depth)
+    bare = _STRING.sub("", text)
+    _check_depth(bare, max_depth)
     value = json.loads(
         text,
         object_pairs_hook=_unique_keys,
         parse_constant=_refuse_constant,
-        parse_int=_bounded_int,
+        parse_int=_bounded_int if _LONG_INTEGER.search(bare) else None,
         parse_float=_finite,
     )
     if "\\u" in text:
@@ -56,9 +58,9 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return unique
 
 
-def _check_depth(text: str, max_depth: int) -> None:
+def _check_depth(bare: str, max_depth: int) -> None:
     depth = 0
-    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+    for bracket in _BRACKET.findall(bare):
         depth += 1 if bracket in "{[" else -1
         if depth > max_depth:
             raise ValueError(f"it is nested more than {max_depth} deep")

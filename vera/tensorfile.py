@@ -26,6 +26,7 @@ ITEM_BYTES = {
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 
+_NUMPY_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _FIELDS = {"dtype", "shape", "data_offsets"}
 
 # What is met under the name of a tensor file, by its first bytes.
@@ -127,6 +128,13 @@ def parse(data: bytes, limits: HeaderLimits = ADAPTER_LIMITS) -> dict[str, NDArr
     return {entry.name: _view(data, body, entry) for entry in entries}
 
 
+def values_of(data: bytes, dtype: str, limits: HeaderLimits = ADAPTER_LIMITS) -> NDArray[np.generic]:
+    """Every number of the file that `data` is, in one array over its bytes, where `parse` has found that all of its
+    tensors are of `dtype`."""
+    body = PREFIX_BYTES + header_length(data[:PREFIX_BYTES], len(data), limits)
+    return np.frombuffer(data, dtype=_NUMPY_DTYPES[dtype], offset=body)
+
+
 def serialize(tensors: Mapping[str, NDArray[np.generic]], dtype: str) -> bytes:
     """A safetensors file of `tensors`, all of `dtype`, sorted by name: equal tensors, equal bytes."""
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
@@ -146,9 +154,9 @@ def serialize(tensors: Mapping[str, NDArray[np.generic]], dtype: str) -> bytes:
 
 
 def _view(data: bytes, body: int, entry: TensorEntry) -> NDArray[np.generic]:
-    numpy_dtype = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}[entry.dtype]
     count = math.prod(entry.shape)
-    return np.frombuffer(data, dtype=numpy_dtype, count=count, offset=body + entry.start).reshape(entry.shape)
+    flat = np.frombuffer(data, dtype=_NUMPY_DTYPES[entry.dtype], count=count, offset=body + entry.start)
+    return flat.reshape(entry.shape)
 
 
 def _entry(name: str, value: object, limits: HeaderLimits) -> TensorEntry:

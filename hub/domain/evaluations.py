@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import rfc8785
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize, viewer_of
@@ -28,6 +27,7 @@ from hub.domain.views.evaluations import Comparison, EvaluationView, SignatureVi
 from hub.errors import Conflict, Invalid, NotFound
 from hub.scoring.metrics import Outcome
 from hub.scoring.statistics import compare, method_of
+from vera import canonical_json
 from vera.ref import AdapterRef
 
 CANCELLED = "CANCELLED"
@@ -210,8 +210,8 @@ def spec_of(suite: Suite, fingerprint: str) -> tuple[dict[str, Any], str]:
 def canonical(value: Mapping[str, Any]) -> bytes:
     """The RFC 8785 form of `value`. Raises Invalid for numbers that not every machine reads alike."""
     try:
-        return rfc8785.dumps(dict(value))
-    except rfc8785.CanonicalizationError as error:
+        return canonical_json.dumps(dict(value))
+    except canonical_json.Impossible as error:
         raise Invalid(f"That is no canonical JSON (RFC 8785): {error}.", code="JSON_INVALID") from error
 
 

@@ -37,11 +37,11 @@ from hub.domain.projections import get_projection, hold_projection
 from hub.domain.shaping import evaluations_of, reported_of, source_view, summary_of
 from hub.domain.views.versions import FileView, VersionDetail
 from hub.errors import Conflict, Forbidden, HubError, Invalid, PreconditionFailed, Unavailable
-from hub.storage.blobs import BlobStore, sha256_of
+from hub.storage.blobs import BlobStore
 from vera import archive
 from vera.archive import Archive
 from vera.errors import ArchiveError
-from vera.manifest import CARD_FILE, EXTRA_FILES, MANIFEST_FILE, AdaptedModule, Manifest
+from vera.manifest import CARD_FILE, EXTRA_FILES, MANIFEST_FILE, WEIGHTS_FILE, AdaptedModule, Manifest
 from vera.ref import AdapterRef, check_adapter_id, fold_name
 
 MAX_MESSAGE = 1000
@@ -96,8 +96,11 @@ class Upload:
 
     @cached_property
     def hashes(self) -> Mapping[str, str]:
-        """The SHA-256 of each file."""
-        return {path: sha256_of(data) for path, data in sorted(self.archive.files.items())}
+        """The SHA-256 of each file, which `inspect` has proven to be what the manifest says."""
+        manifest = self.manifest
+        proven = {path: entry.sha256 for path, entry in manifest.files.items()}
+        proven |= {WEIGHTS_FILE: manifest.weights.sha256, MANIFEST_FILE: manifest.digest.removeprefix("sha256:")}
+        return {path: proven[path] for path in sorted(self.archive.files)}
 
     @cached_property
     def spelled(self) -> Mapping[str, Any]:
@@ -505,9 +508,8 @@ def warnings_for(upload: Upload, registered_base: str) -> list[str]:
 
 def _warnings_of(upload: Upload) -> Iterator[str]:
     manifest = upload.manifest
-    lambda_b = archive.vectors_of(upload.archive).lambda_b.values()
     # DVoRA's magnitudes change the model without any λb.
-    if not manifest.has_magnitude and not any(np.any(vector) for vector in lambda_b):
+    if not manifest.has_magnitude and not any(np.any(vector) for vector in archive.lambda_b_of(upload.archive)):
         yield "Every λb is zero: this adapter changes nothing. Was it trained?"
     yield from upload.facts.warnings
     if len(upload.archive.card) > MAX_RENDERED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 import nh3
 from markdown_it import MarkdownIt
@@ -26,12 +27,21 @@ def render_card(markdown: str) -> str:
     Only the first MAX_RENDERED characters are shown.
     """
     text = _FRONT_MATTER.sub("", markdown[:MAX_RENDERED], count=1)
-    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    parser = _parser()
     tokens = parser.parse(text)
     html = parser.renderer.render([_below_title(token) for token in tokens], parser.options, {})
     return nh3.clean(
         str(html), tags=_TAGS, attributes=_ATTRIBUTES, url_schemes=_SCHEMES, link_rel="nofollow noopener noreferrer"
     )
+
+
+@cache
+def _parser() -> MarkdownIt:
+    """Made once, which takes longer than most cards. It puts its rules in order when it first parses, and must have
+    done so before a second thread has it."""
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    parser.parse("ready")
+    return parser
 
 
 def _below_title(token: Token) -> Token:

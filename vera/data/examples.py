@@ -17,8 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import rfc8785
-
+from vera import canonical_json
 from vera.errors import DataError
 
 TEXT_CLASSIFICATION = "text-classification"
@@ -234,7 +233,9 @@ class Split:
     def digest(self) -> str:
         """`sha256:…` over every part, in the order of its items: what a training was made from."""
         parts = {name: _canonical(examples, self.labels) for name, examples in self.parts.items()}
-        return f"sha256:{_sha256(rfc8785.dumps({'task': self.task, 'labels': list(self.labels), 'parts': parts}))}"
+        return (
+            f"sha256:{_sha256(canonical_json.dumps({'task': self.task, 'labels': list(self.labels), 'parts': parts}))}"
+        )
 
     def with_validation(self) -> Split:
         """The same with about a tenth of the training items, by their hash, set aside as `validation`.
@@ -265,7 +266,7 @@ def identity_of(first: str | EncodedImage, second: str | None, target: Target) -
 
 def items_digest(examples: Examples, labels: Sequence[str]) -> str:
     """`sha256:…` over items in canonical JSON, each as in `Split.heldout_digest`."""
-    return f"sha256:{_sha256(rfc8785.dumps(_canonical(examples, labels)))}"
+    return f"sha256:{_sha256(canonical_json.dumps(_canonical(examples, labels)))}"
 
 
 def is_heldout(identity: str, fifth: int = 0) -> bool:

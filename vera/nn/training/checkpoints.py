@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import rfc8785
 import torch
 
+from vera import canonical_json
 from vera.errors import VeraError
 
 EVERY_S = 30.0
@@ -84,4 +84,4 @@ def age_s(folder: Path) -> float | None:
 
 def key_of(parts: Mapping[str, Any]) -> str:
     """The key of the training that `parts` (JSON values) decide."""
-    return hashlib.sha256(rfc8785.dumps(dict(parts))).hexdigest()
+    return hashlib.sha256(canonical_json.dumps(dict(parts))).hexdigest()
