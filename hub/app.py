@@ -74,8 +74,10 @@ from hub.web import access as access_pages
 from hub.web import boards as board_pages
 from hub.web import devices as device_pages
 from hub.web import evaluations as evaluation_pages
+from hub.web import publishers as publisher_pages
 from hub.web import routes as pages
 from hub.web import settings as settings_pages
+from hub.web import webhooks as webhook_pages
 from hub.web.assets import asset_url
 from hub.web.errors import error_page, to_sign_in, wants_page
 from hub.web.pages import SECURITY_HEADERS
@@ -127,7 +129,8 @@ def create_app(settings: Settings) -> FastAPI:
     for wire in (hf_listing, hf_repositories, hf_files, hf_making, hf_commits, hf_gates):
         app.include_router(wire.router)
     _add_reference(app)
-    for account_pages in (settings_pages, device_pages, access_pages, evaluation_pages):
+    own_pages = (settings_pages, device_pages, publisher_pages, webhook_pages)
+    for account_pages in (*own_pages, access_pages, evaluation_pages):
         app.include_router(account_pages.router)
     app.include_router(board_pages.router, dependencies=[Depends(Visiting(Action.READ))])
     app.include_router(

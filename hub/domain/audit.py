@@ -85,6 +85,11 @@ class Change(StrEnum):
 _OF_THE_HUB = ("user", "base", "worker")
 
 
+def is_of_the_hub(change: Change) -> bool:
+    """True for what no namespace's record has, and so no webhook hears of."""
+    return change.partition(".")[0] in _OF_THE_HUB
+
+
 def record(
     session: Session,
     principal: Principal | None,
@@ -101,7 +106,7 @@ def record(
     secrets. Come last: this holds the end of the namespace's chain until the transaction is over.
     """
     namespace, adapter = _place(subject)
-    chain = audit.hold_chain(session, HUB if change.partition(".")[0] in _OF_THE_HUB else namespace)
+    chain = audit.hold_chain(session, HUB if is_of_the_hub(change) else namespace)
     chain.length += 1
     event = AuditEvent(
         chain=chain.name,

@@ -34,6 +34,12 @@ def list_webhooks(session: Session, principal: Principal, namespace: str) -> tup
     return tuple(_view(each, namespace, each.created_by.name) for each in webhooks.of_account(session, account.id))
 
 
+def get(session: Session, principal: Principal, namespace: str, webhook_id: str) -> WebhookView:
+    """One webhook. Raises NotFound."""
+    webhook = _find(session, principal, namespace, webhook_id)
+    return _view(webhook, namespace, webhook.created_by.name)
+
+
 def add(
     session: Session,
     principal: Principal,

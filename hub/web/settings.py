@@ -169,7 +169,8 @@ def decline(principal: Invited, organisation: str, session: Writing) -> Response
 @page("/settings/organisations/{namespace}")
 def organisation_page(request: Request, principal: Insider, namespace: str, session: Reading) -> Response:
     """Who is in an organisation, and as what."""
-    is_owner = principal.role_in(namespace) is Role.OWNER
+    role = principal.role_in(namespace)
+    is_owner = role is Role.OWNER
     return render(
         request,
         "organisation.html",
@@ -177,6 +178,7 @@ def organisation_page(request: Request, principal: Insider, namespace: str, sess
         members=organisations.members(session, principal, namespace),
         invitations=organisations.invitations_of(session, principal, namespace) if is_owner else (),
         is_owner=is_owner,
+        is_maintainer=role is not None and role.covers(Role.MAINTAINER),
         roles=[role.value for role in Role],
     )
 

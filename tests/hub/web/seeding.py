@@ -101,7 +101,7 @@ class SeededHub:
 @contextmanager
 def empty_hub(folder: Path) -> Iterator[SeededHub]:
     """A hub that nobody has pushed to."""
-    app = create_app(Settings(data_dir=folder))
+    app = create_app(Settings(data_dir=folder, webhook_allow_loopback=True))
     with TestClient(app, base_url=ORIGIN, raise_server_exceptions=False) as client:
         with app.state.services.database.writing() as session:
             account = accounts.ensure_user(session, "demo")

@@ -187,7 +187,8 @@ def test_one_signs_in_and_every_page_of_ones_own_is_readable(hub: SeededHub, vis
     page.get_by_label("Name of a new one").fill(name)
     page.get_by_role("button", name="Found it").click()
     page.get_by_role("heading", name=name).wait_for()
-    for path in ("/settings", f"/settings/organisations/{name}"):
+    own = [trust_a_workflow(visitor, name), add_a_webhook(visitor, name)]
+    for path in ("/settings", f"/settings/organisations/{name}", f"/settings/webhooks/{name}", *own):
         page = visitor.visit(path)
         assert page.evaluate(CONTRAST) == [], path
         assert page.evaluate(STRUCTURE) == [], path
@@ -199,6 +200,29 @@ def test_one_signs_in_and_every_page_of_ones_own_is_readable(hub: SeededHub, vis
     page.get_by_role("button", name="Sign out").click()
     page.get_by_role("link", name="Sign in").wait_for()
     assert visitor.complaints == []
+
+
+def trust_a_workflow(visitor: Visitor, namespace: str) -> str:
+    """The page of its publishers, with one whose names are long."""
+    page = visitor.visit(f"/settings/publishers/{namespace}")
+    page.get_by_label("Repository").fill("octo/" + "long-" * 20)
+    page.get_by_label("Its number").fill("1" * 40)
+    page.get_by_label("Its owner’s number").fill("45")
+    page.get_by_label("Workflow’s file").fill("train.yml")
+    page.get_by_role("button", name="Trust it").click()
+    page.get_by_text("may push new versions").wait_for()
+    return f"/settings/publishers/{namespace}"
+
+
+def add_a_webhook(visitor: Visitor, namespace: str) -> str:
+    """The page of a webhook with a long address, to which one message could not be sent."""
+    page = visitor.visit(f"/settings/webhooks/{namespace}")
+    page.get_by_label("Address").fill("http://127.0.0.1:1/" + "long-" * 20)
+    page.get_by_role("button", name="Add it").click()
+    page.get_by_text("shown this once").wait_for()
+    page.get_by_text("Its body").click()
+    path: str = page.get_by_role("button", name="Make another secret").evaluate("button => button.form.action")
+    return path.removeprefix(visitor.origin).removesuffix("/secret")
 
 
 @pytest.mark.parametrize("path", ["/demo/topics", "/demo/topics/v2"])
