@@ -51,8 +51,20 @@ def add(request: Request, principal: Maintainer, namespace: str, fields: Fields,
     """Trusts a workflow. What was typed stays on the page when it is refused."""
     given = {name: _one(fields, name) for name in (*_FIELDS, "issuer")}
     try:
+        _check(given, parts)
         with parts.database.writing() as session:
-            publishers.add(session, principal, namespace, **_checked(given, parts))
+            publishers.add(
+                session,
+                principal,
+                namespace,
+                adapter=given["adapter"] or None,
+                issuer=given["issuer"],
+                repository=given["repository"],
+                repository_id=given["repository_id"],
+                owner_id=given["owner_id"],
+                workflow=given["workflow"],
+                environment=given["environment"] or None,
+            )
     except (HubError, VeraError) as error:
         with parts.database.reading() as session:
             return _show(request, parts, session, principal, namespace, given=given, problem=str(error))
@@ -89,8 +101,8 @@ def _show(
     )
 
 
-def _checked(given: dict[str, str], parts: Services) -> dict[str, str | None]:
-    """The publisher that a form describes. Raises Invalid, naming the field."""
+def _check(given: dict[str, str], parts: Services) -> None:
+    """Raises Invalid, naming the field, where a form describes no publisher."""
     if given["issuer"] not in parts.settings.oidc_issuers:
         raise Invalid(f"This hub trusts no jobs of {given['issuer'][:100] or 'nobody'}: choose one of those it names.")
     for name, words in _FIELDS.items():
@@ -101,7 +113,6 @@ def _checked(given: dict[str, str], parts: Services) -> dict[str, str | None]:
     for name in ("repository_id", "owner_id"):
         if not re.fullmatch("[0-9]{1,40}", given[name]):
             raise Invalid(f"{given[name][:40]!r} is no number: {_FIELDS[name]} has only digits.", code="BODY_INVALID")
-    return {name: value or None for name, value in given.items()}
 
 
 def _one(fields: Form, name: str) -> str:

@@ -3,6 +3,7 @@ which are on one page once."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated
 from urllib.parse import urlencode
@@ -93,7 +94,7 @@ def _show_all(
     principal: Principal,
     namespace: str,
     *,
-    given: dict[str, object] | None = None,
+    given: Mapping[str, object] | None = None,
     problem: str | None = None,
 ) -> Response:
     return render(
