@@ -84,10 +84,17 @@ def migrate(*, data_dir: Path | None) -> None:
     "--code", envvar="VERA_HUB_WORKER_CODE",
     help="What `vera-hub admin worker-code` has said, once: it brings this machine a token, which is kept. [VERA_HUB_WORKER_CODE]",
 )  # fmt: skip
+@click.option(
+    "--engine", type=click.Choice(["process", "ray"]), default="process", show_default=True,
+    help="Where adapters run: in one process of this machine, or on a Ray cluster, one process for each of its GPUs.",
+)  # fmt: skip
+@click.option("--address", metavar="HOST:PORT|auto", help="The Ray cluster. With --engine ray.")
+@click.option("--slots", type=click.IntRange(1), help="At most so many processes on it. With --engine ray.")
 @click.pass_context
 def worker(
     context: click.Context, /, *,
     data_dir: Path | None, name: str | None, suites: tuple[str, ...], datasets: Path | None, code: str | None,
+    engine: str, address: str | None, slots: int | None,
 ) -> None:  # fmt: skip
     """Evaluate what waits at a hub, until Ctrl-C. Results are signed with this machine's key, worker.key.
 
@@ -96,11 +103,17 @@ def worker(
     """
     from hub.cli.working import work
 
+    if (engine == "ray") != (address is not None) or (slots is not None and engine != "ray"):
+        raise click.UsageError("--engine ray needs --address (and --slots is only for it).")
     token_file = _settings(data_dir=data_dir).worker_token_file
     suites = suites or tuple(each for each in os.environ.get("VERA_HUB_SUITES", "").split(os.pathsep) if each)
     config = context.obj.config
     is_own_hub = data_dir is not None
-    context.exit(work(name, config, token_file, is_own_hub=is_own_hub, suites=suites, datasets=datasets, code=code))
+    fleet = (address, slots) if address is not None else None
+    status = work(
+        name, config, token_file, is_own_hub=is_own_hub, suites=suites, datasets=datasets, code=code, fleet=fleet
+    )
+    context.exit(status)
 
 
 @click.group()

@@ -6,6 +6,7 @@ import os
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,25 +25,28 @@ def work(
     suites: Sequence[str] = (),
     datasets: Path | None = None,
     code: str | None = None,
+    fleet: tuple[str, int | None] | None = None,
 ) -> int:
     """Works until SIGTERM or Ctrl-C, and gives the exit status. `client` is the command line's configuration,
-    `suites` and `datasets` are those of `hub.worker.main.main`.
+    `suites` and `datasets` are those of `hub.worker.starting.main`; `fleet` is the address of a Ray cluster and how many
+    adapters run there at a time.
 
     Without VERA_HUB_TOKEN, the token is the one that `code` brings or an earlier code has brought, or the one that
     the hub on this machine left in `token_file`. That goes to another machine only when `is_own_hub` says that
     the file is that hub's.
     """
     from hub.worker import keys
-    from hub.worker.main import main
+    from hub.worker.starting import Fleet, main
 
+    run = partial(main, suite_names=suites, datasets=datasets, fleet=Fleet(*fleet) if fleet is not None else None)
     if code is not None:
-        return main(name, keys.enrol(client, code, name or platform.node()), suite_names=suites, datasets=datasets)
+        return run(name, keys.enrol(client, code, name or platform.node()))
     if "VERA_HUB_TOKEN" not in os.environ and (token := keys.token_for(client)):
-        return main(name, replace(client, token=token), suite_names=suites, datasets=datasets)
+        return run(name, replace(client, token=token))
     may_use_file = is_own_hub or urlsplit(client.url).hostname in LOOPBACK_NAMES
     if "VERA_HUB_TOKEN" not in os.environ and may_use_file and token_file.is_file():
         client = replace(client, token=token_file.read_text().strip())
-    return main(name, client, suite_names=suites, datasets=datasets)
+    return run(name, client)
 
 
 def evaluate_folders(

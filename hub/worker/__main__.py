@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from hub.worker.main import main
+from hub.worker.starting import main
 from vera.errors import VeraError
 
 if __name__ == "__main__":

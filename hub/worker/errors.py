@@ -3,7 +3,8 @@
 VeraError
 ├── SuiteError    a suite that is not one, or says what cannot be
 ├── NotComputed   a metric that this machine cannot compute
-└── JudgeFailed   a judge that did not answer, or not with a rating
+├── JudgeFailed   a judge that did not answer, or not with a rating
+└── FleetError    a Ray cluster that is not there, or cannot run adapters
 """
 
 from __future__ import annotations
@@ -27,3 +28,9 @@ class JudgeFailed(VeraError):
     """A judge that did not answer, or not with a rating."""
 
     code = "JUDGE_FAILED"
+
+
+class FleetError(VeraError):
+    """A Ray cluster that is not there, or cannot run adapters."""
+
+    code = "FLEET_AWAY"

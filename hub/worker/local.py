@@ -12,7 +12,7 @@ from typing import Any
 from hub.scoring import metrics, statistics
 from hub.scoring.metrics import Outcome
 from hub.worker import noise
-from hub.worker.runner import JobRefused, Runner
+from hub.worker.runner import ChildDied, JobRefused, Runner
 from hub.worker.suites import BATCH_SIZE, Results, Suite
 from sdk import bases
 from sdk.config import Config
@@ -67,6 +67,8 @@ def _answer(runner: Runner, suite: Suite, folder: Path, base: str | None, config
         )
     if isinstance(reply, JobRefused):
         raise Refused(f"{folder}: {reply}", code=reply.code)
+    if isinstance(reply, ChildDied):
+        raise reply
     return Answered(folder, manifest, noise.graded(suite, reply), started_at, datetime.now(UTC))
 
 

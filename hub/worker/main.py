@@ -1,4 +1,4 @@
-"""The worker's loop: register, claim, run, report; drain on SIGTERM.
+"""The worker's loop: register, claim, run, report.
 
 The parent holds the token, the lease and the right answers. A heartbeat goes on while the child
 computes; when the lease is lost the child is stopped and the job is left to whoever has it now.
@@ -6,9 +6,6 @@ computes; when the lease is lost the child is stopped and the job is left to who
 
 from __future__ import annotations
 
-import os
-import platform
-import signal
 import tempfile
 import threading
 import time
@@ -22,12 +19,11 @@ from typing import Any
 import structlog
 
 from hub.scoring import metrics
-from hub.worker import keys, memory, noise, suites
-from hub.worker.runner import ChildDied, JobRefused, Runner
+from hub.worker import keys, memory, noise
+from hub.worker.runner import ChildDied, Engine, JobRefused, Runner
 from hub.worker.suites import BATCH_SIZE, Results, Suite
 from sdk import bases
 from sdk.client import Hub
-from sdk.config import Config
 from sdk.errors import Forbidden, HubError, LeaseLost, Unauthorized, Unavailable
 from sdk.fetching import fetch, with_pair
 from sdk.models.evaluations import Job
@@ -60,7 +56,7 @@ class Worker:
     hub: Hub
     name: str
     suites: Mapping[str, Suite]
-    runner: Runner = field(default_factory=Runner)
+    runner: Engine = field(default_factory=Runner)
     stopping: threading.Event = field(default_factory=threading.Event)
     heartbeat_s: float = HEARTBEAT_S
     job_limit_s: float = JOB_LIMIT_S
@@ -97,7 +93,7 @@ class Worker:
 
     def _turn(self, worker_id: str) -> None:
         try:
-            job = self.hub.claim_job(worker_id, sorted(self.suites), bases=bases.fingerprints_here(self.hub.config))
+            job = self.hub.claim_job(worker_id, sorted(self.suites), bases=self._bases())
         except (Unauthorized, Forbidden):
             raise
         except HubError as error:
@@ -109,11 +105,14 @@ class Worker:
             return
         self._work([job, *self._alike(worker_id, job)])
 
+    def _bases(self) -> list[str]:
+        return [each for each in bases.fingerprints_here(self.hub.config) if each not in self.runner.lacking]
+
     def _alike(self, worker_id: str, job: Job) -> Iterator[Job]:
         """Further jobs on the suite of `job` that wait now: they can be answered together."""
         for _ in range(self.most_together - 1):
             try:
-                more = self.hub.claim_job(worker_id, [job.suite], bases=bases.fingerprints_here(self.hub.config))
+                more = self.hub.claim_job(worker_id, [job.suite], bases=self._bases())
             except HubError:
                 return
             if more is None:
@@ -183,16 +182,16 @@ class Worker:
         return attestation.signed(evaluated, self.key)
 
     def _evaluate(self, jobs: Sequence[Job]) -> list[Reply]:
-        """What became of each. A group that the child did not survive is tried again one by one: one of it may be why."""
+        """What became of each. Those of a group that a child did not survive are tried again one by one: one of them may be why."""
         groups: dict[str, list[int]] = {}
         for number, job in enumerate(jobs):
             groups.setdefault(job.base.fingerprint, []).append(number)
         found: dict[int, Reply] = {}
         for numbers in groups.values():
             replies = self._answers([jobs[number] for number in numbers])
-            if len(numbers) > 1 and any(isinstance(reply, ChildDied) for reply in replies):
-                replies = [self._answers([jobs[number]])[0] for number in numbers]
-            found |= zip(numbers, replies, strict=True)
+            for number, reply in zip(numbers, replies, strict=True):
+                is_to_be_tried = len(numbers) > 1 and isinstance(reply, ChildDied)
+                found[number] = self._answers([jobs[number]])[0] if is_to_be_tried else reply
         return [found[number] for number in range(len(jobs))]
 
     def _answers(self, jobs: Sequence[Job]) -> list[Reply]:
@@ -208,7 +207,7 @@ class Worker:
                 return [error if isinstance(path, Path) else path for path in there]
         return [next(replies) if isinstance(path, Path) else path for path in there]
 
-    def _asked(self, job: Job, adapters: Sequence[str], images: Path) -> list[dict[str, Any] | JobRefused]:
+    def _asked(self, job: Job, adapters: Sequence[str], images: Path) -> Sequence[Reply]:
         return self.runner.run(
             {
                 "base": self._base(job.base.fingerprint),
@@ -281,36 +280,3 @@ def _require_weights(job: Job, got: str) -> None:
             expected=job.weights_digest,
             got=got,
         )
-
-
-def main(
-    name: str | None = None,
-    config: Config | None = None,
-    *,
-    suite_names: Sequence[str] = (),
-    datasets: Path | None = None,
-) -> int:
-    """Work for the hub of `config` until SIGTERM or Ctrl-C. The exit status: 0, or 1 when the token is refused.
-
-    `suite_names` are suite files, folders of them and names of built-in suites; without any, the built-in suites
-    whose data is here are run. Raises SuiteError and DataError before anything is done.
-    """
-    known = suites.named(suite_names, datasets=datasets) if suite_names else suites.available(datasets)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(os.fdopen(os.dup(2), "w", buffering=1)),
-    )
-    with Hub(config or Config.resolve()) as hub:
-        worker = Worker(hub, name or f"{platform.node()}-{os.getpid()}", known)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: worker.stopping.set())
-        try:
-            worker.run()
-        except HubError as error:
-            _log.error("stopped", code=error.code, detail=str(error))
-            return 1
-    return 0

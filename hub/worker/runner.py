@@ -7,7 +7,8 @@ import os
 import subprocess
 import sys
 import threading
-from typing import IO, Any
+from collections.abc import Collection, Sequence
+from typing import IO, Any, Protocol
 
 # What a child may know. Everything else in the environment, tokens above all, stays with the parent.
 _PASSED_ON = (
@@ -24,6 +25,16 @@ _PASSED_ON = (
 )
 
 
+# What is so for whatever runs adapters. PASSIVE: threads that wait sleep; spinning halves the speed of everything on a machine
+# that is busy.
+CHILD_ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+
+
 class ChildDied(Exception):
     """The child ended without an answer: it crashed, ran out of memory, or was stopped."""
 
@@ -36,14 +47,32 @@ class JobRefused(Exception):
         self.code = code
 
 
+Reply = dict[str, Any] | JobRefused | ChildDied
+
+
+class Engine(Protocol):
+    """What runs adapters for a worker. `lacking` are the fingerprints of bases that are not to be had there."""
+
+    @property
+    def lacking(self) -> Collection[str]: ...
+
+    def run(self, request: dict[str, Any]) -> Sequence[Reply]:
+        """What became of each adapter of `request` (`hub.worker.child`). Raises ChildDied when that is so of all of them."""
+
+    def stop(self) -> None:
+        """Ends what is being answered at once, from whichever thread. Whoever waits for it gets ChildDied."""
+
+
 class Runner:
     """One child process, started at need and kept while it behaves."""
+
+    lacking: Collection[str] = ()
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
 
-    def run(self, request: dict[str, Any]) -> list[dict[str, Any] | JobRefused]:
+    def run(self, request: dict[str, Any]) -> list[Reply]:
         """The child's reply for each adapter of `request`, with the environment it was made in. Raises ChildDied."""
         child = self._started()
         assert child.stdin is not None
@@ -57,7 +86,7 @@ class Runner:
         if not line:
             raise self._died(child)
         reply: dict[str, Any] = json.loads(line)
-        return [_of_one(each, reply["environment"]) for each in reply["replies"]]
+        return [of_one(each, reply["environment"]) for each in reply["replies"]]
 
     def stop(self) -> None:
         """End the child at once, from whichever thread. Whoever waits for its answer gets ChildDied."""
@@ -87,7 +116,8 @@ class Runner:
         return ChildDied(f"The evaluation process ended with status {child.poll()} and gave no answer.")
 
 
-def _of_one(reply: dict[str, Any], environment: dict[str, Any]) -> dict[str, Any] | JobRefused:
+def of_one(reply: dict[str, Any], environment: dict[str, Any]) -> Reply:
+    """The reply for one adapter, with the environment that is that of all."""
     if "error" in reply:
         return JobRefused(reply["error"]["code"], reply["error"]["detail"])
     layout = {"adapters_in_batch": reply["together"], "batch_size": reply["batch_size"]}
@@ -97,12 +127,7 @@ def _of_one(reply: dict[str, Any], environment: dict[str, Any]) -> dict[str, Any
 
 def _child_environment() -> dict[str, str]:
     passed = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
-    # PASSIVE: threads that wait sleep. Spinning halves the speed of everything on a machine that is busy.
-    return (
-        {"OMP_WAIT_POLICY": "PASSIVE"}
-        | passed
-        | {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    )
+    return CHILD_ENVIRONMENT | passed
 
 
 def _close(pipe: IO[str] | None) -> None:
