@@ -22,9 +22,10 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from hub.db.session import Database
-from hub.domain import bases, blobs, mirroring, projections, publishing
+from hub.domain import bases, blobs, mirroring, projections, uploads
+from hub.domain.claiming import Quota
 from hub.domain.mirroring import Copy
-from hub.domain.publishing import Quota, Upload
+from hub.domain.uploads import Upload
 from hub.domain.views.adapters import AdapterDetail
 from hub.domain.views.bases import BaseDetail
 from hub.domain.views.versions import VersionDetail
@@ -191,7 +192,7 @@ class Mirror:
             upload = self._fetch_upload(asked, told)
             self._keep_base(upload)
             self._keep_pair(upload, detail)
-            upload = publishing.put_large_files(self._objects, upload)
+            upload = uploads.put_large_files(self._objects, upload)
             quota = Quota(self._settings.max_account_adapters, self._settings.max_account_bytes)
             with self._database.writing() as session:
                 mirroring.keep_version(session, self._upstream.origin, upload, told, detail, quota=quota)
@@ -208,7 +209,7 @@ class Mirror:
             if got != file.sha256:
                 raise mismatch(self._upstream.origin, f"{file.path} of {told.ref} is {got} and should be {file.sha256}")
             files[file.path] = data
-        upload = publishing.check_upload(files, mirroring.said_of(told))
+        upload = uploads.check_upload(files, mirroring.said_of(told))
         if upload.manifest.digest != told.digest:
             raise mismatch(self._upstream.origin, f"{told.ref} is {upload.manifest.digest} and should be {told.digest}")
         return upload

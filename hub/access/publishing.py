@@ -10,8 +10,10 @@ from sqlalchemy.orm import Session
 from hub.access.limits import NEW_ADAPTERS, count
 from hub.access.services import Services
 from hub.auth.policy import Principal
-from hub.domain import blobs, projections, publishing
-from hub.domain.publishing import Published, Quota, Upload
+from hub.domain import bases, blobs, projections, publishing, uploads
+from hub.domain.claiming import Quota
+from hub.domain.publishing import Published
+from hub.domain.uploads import Upload
 from vera.projection import PairSource, bytes_of_pair
 
 
@@ -30,10 +32,10 @@ def publish(
     transaction, of which `then` is the end. Raises what `publish_version` does."""
     if parts.objects is not None:
         with parts.database.reading() as session:
-            publishing.require_base(session, upload.manifest)
+            bases.require_base(session, upload.manifest)
             if upload.archive.projection is None:
                 projections.require_projection(session, principal, upload.manifest)
-        upload = publishing.put_large_files(parts.objects, upload)
+        upload = uploads.put_large_files(parts.objects, upload)
     if upload.archive.projection is not None:
         _keep_pair(parts, principal, upload.manifest.projection_digest, upload.archive.projection)
     with parts.database.writing() as session:

@@ -21,7 +21,7 @@ from hub.api.push_parts import PART_LIMITS, PUSH_BODY, said_in
 from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known, linked
 from hub.api.schemas import AdapterChange, Move
 from hub.auth.policy import Action, Principal
-from hub.domain import access, blobs, catalog, downloads, finding, moving, publishing
+from hub.domain import access, blobs, catalog, downloads, finding, moving, uploads
 from hub.domain.finding import Sort
 from hub.domain.publishing import Published
 from hub.domain.shaping import adapter_view
@@ -177,5 +177,5 @@ def _publish(
     request: Request, parts: Services, principal: Principal, received: Mapping[str, bytes], *, namespace: str, name: str
 ) -> Published:
     files = {path: data for path, data in received.items() if path in MAX_BYTES}
-    upload = publishing.check_upload(files, said_in(received))
+    upload = uploads.check_upload(files, said_in(received))
     return publish(request, parts, principal, upload, namespace=namespace, name=name)

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hub.domain import publishing
-from hub.domain.publishing import Said
+from hub.domain import uploads
+from hub.domain.uploads import Said
 from hub.errors import Invalid
 from vera.archive import MAX_BYTES
 
 # The longest text of each, in bytes: a character takes up to 4.
 _TEXTS = {
-    "message": 4 * publishing.MAX_MESSAGE,
+    "message": 4 * uploads.MAX_MESSAGE,
     "visibility": 16,
     "prerelease": 16,
     "parent": 200,
     "source_commit": 64,
-    "source_run": publishing.MAX_LINK,
+    "source_run": uploads.MAX_LINK,
 }
 PART_LIMITS = {**MAX_BYTES, **_TEXTS}
 

@@ -22,9 +22,9 @@ from hub.db.models.versions import Alias, Version
 from hub.db.queries import accounts, adapters, aliases, versions
 from hub.db.queries.inserting import insert_new
 from hub.db.session import Database
-from hub.domain import bases, projections, publishing, withdrawing
+from hub.domain import bases, projections, publishing, uploads, withdrawing
 from hub.domain.audit import Change, record
-from hub.domain.publishing import Said, Upload
+from hub.domain.uploads import Said, Upload
 from hub.errors import Conflict, Invalid
 from hub.storage.objects import ObjectBlobs
 from vera.ref import check_adapter_id, fold_name
@@ -81,13 +81,13 @@ def _bring_adapter(database: Database, objects: ObjectBlobs | None, folder: Path
     for version in described["versions"]:
         place = path.parent / f"v{int(version['number'])}"
         said = Said(version["message"], described["visibility"] == "private", version["prerelease"])
-        upload = publishing.check_upload({file.name: file.read_bytes() for file in sorted(place.iterdir())}, said)
+        upload = uploads.check_upload({file.name: file.read_bytes() for file in sorted(place.iterdir())}, said)
         if upload.manifest.digest != version["digest"]:
             raise Invalid(
                 f"{place} has the digest {upload.manifest.digest} and should have {version['digest']}: it was changed.",
                 code="DIGEST_MISMATCH",
             )
-        upload = publishing.put_large_files(objects, upload)
+        upload = uploads.put_large_files(objects, upload)
         with database.writing() as session:
             brought += _bring_version(session, folder, upload, namespace=namespace, name=name, described=version)
     with database.writing() as session:
@@ -133,7 +133,7 @@ def _prepare_adapter(session: Session, owner: Account, name: str, upload: Upload
         account_id=owner.id,
         name=name,
         folded_name=fold_name(name),
-        base_id=publishing.require_base(session, upload.manifest).id,
+        base_id=bases.require_base(session, upload.manifest).id,
         is_private=bool(upload.said.is_private),
         last_number=described["number"] - 1,
         created_at=at,

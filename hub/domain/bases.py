@@ -23,6 +23,7 @@ from hub.domain.views.bases import BaseDetail, BaseView, TensorRow
 from hub.domain.views.page import Page
 from hub.errors import Invalid, NotFound
 from vera.fingerprint import BaseFingerprint
+from vera.manifest import AdaptedModule, Manifest
 from vera.tensorfile import ITEM_BYTES
 
 _MAX_TEXT = 200
@@ -90,6 +91,26 @@ def is_known(session: Session, fingerprint: str) -> bool:
     return bases.find(session, fingerprint) is not None
 
 
+def require_base(session: Session, manifest: Manifest) -> Base:
+    """The base that the adapter is for, proven to have every adapted module in the size the manifest says.
+
+    Raises Invalid.
+    """
+    base = bases.find(session, manifest.base.fingerprint)
+    if base is None:
+        raise Invalid(
+            f"The base {manifest.base.name} ({manifest.base.fingerprint}) is not registered here: register it first "
+            "with `vera-hub base add`.",
+            code="BASE_UNKNOWN",
+            fingerprint=manifest.base.fingerprint,
+            name=manifest.base.name,
+        )
+    shapes = shapes_of(session, base)
+    for module in manifest.modules:
+        _check_target(module, shapes, base.name)
+    return base
+
+
 def tensor_table(session: Session, base_id: int) -> list[TensorRow]:
     return [(name, dtype, tuple(shape), sha256) for name, dtype, shape, sha256 in _rows(session, base_id)]
 
@@ -113,6 +134,28 @@ def fingerprint_of(session: Session, base_id: int) -> BaseFingerprint:
 def _rows(session: Session, base_id: int) -> list[list[Any]]:
     rows: list[list[Any]] = json.loads(zlib.decompress(bases.tensors_of(session, base_id)))
     return rows
+
+
+def _check_target(module: AdaptedModule, shapes: Mapping[str, tuple[int, ...]], base: str) -> None:
+    shape = shapes.get(module.weight)
+    if shape is None:
+        raise Invalid(
+            f"{base} has no tensor {module.weight}, and the adapter adapts {module.name}: is it an adapter of this base?",
+            code="TARGET_UNKNOWN",
+            module=module.name,
+            base=base,
+        )
+    expected = (module.out_features, module.in_features)
+    # A Conv1D layer, as GPT-2 has them, keeps its weight as (in, out), and so does an embedding.
+    if shape not in (expected, expected[::-1]):
+        raise Invalid(
+            f"{module.name} is {expected} (out, in) in the adapter and {shape} in {base}: "
+            "it was trained on another model.",
+            code="DIMS_MISMATCH",
+            module=module.name,
+            expected=list(shape),
+            got=list(expected),
+        )
 
 
 def _check_text(field: str, text: str) -> None:

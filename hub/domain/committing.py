@@ -21,9 +21,10 @@ from hub.domain import adopting, blobs, drafting, openings, snapshots
 from hub.domain.adopting import KnownBase
 from hub.domain.audit import Change, record
 from hub.domain.catalog import find_adapter, head_of
+from hub.domain.claiming import Quota
 from hub.domain.drafting import ATTRIBUTES_FILE, Loose
 from hub.domain.openings import EMPTY_COMMIT
-from hub.domain.publishing import Quota, head_changed
+from hub.domain.publishing import head_changed
 from hub.domain.snapshots import MAIN
 from hub.domain.views.versions import FileView, VersionSummary
 from hub.errors import Conflict, Invalid, NotFound

@@ -21,7 +21,7 @@ from hub.db.models.adapters import Adapter
 from hub.db.models.versions import Draft
 from hub.db.queries import accounts, drafts
 from hub.domain import blobs
-from hub.domain.publishing import NO_QUOTA, Quota, over_quota
+from hub.domain.claiming import NO_QUOTA, Quota, over_quota
 from hub.domain.views.versions import FileView
 from hub.errors import Conflict, Invalid, TooLarge
 from hub.storage.blobs import sha256_of

@@ -20,11 +20,12 @@ from hub.db.models.versions import Alias, Version
 from hub.db.queries import accounts, adapters, aliases, listings, versions
 from hub.db.queries import blobs as blob_rows
 from hub.db.queries.inserting import insert_new
-from hub.domain import publishing, withdrawing
+from hub.domain import bases, claiming, publishing, withdrawing
 from hub.domain.audit import Change, record
 from hub.domain.catalog import read_only, select_version
-from hub.domain.publishing import Quota, Said, Upload
+from hub.domain.claiming import Quota
 from hub.domain.shaping import ref_of
+from hub.domain.uploads import Said, Upload
 from hub.domain.views.adapters import AdapterDetail
 from hub.domain.views.versions import VersionDetail, VersionSummary
 from hub.errors import Conflict, HubError
@@ -235,7 +236,7 @@ def _prepare_adapter(
         account_id=account.id,
         name=adapter.name,
         folded_name=fold_name(adapter.name),
-        base_id=publishing.require_base(session, upload.manifest).id,
+        base_id=bases.require_base(session, upload.manifest).id,
         is_private=adapter.visibility == "private",
         last_number=told.version - 1,
         created_at=adapter.created_at,
@@ -243,7 +244,7 @@ def _prepare_adapter(
     )
     row = adapters.hold(session, account.id, adapter.name)
     if row is None:
-        raise publishing.name_taken(session, account.id, Resource(account.name, adapter.name), fold_name(adapter.name))
+        raise claiming.name_taken(session, account.id, Resource(account.name, adapter.name), fold_name(adapter.name))
     return row
 
 

@@ -12,7 +12,7 @@ from hub.db.models.adapters import Adapter
 from hub.db.queries import accounts, adapters, listings, moves
 from hub.domain import catalog, finding, openings
 from hub.domain.audit import Change, record
-from hub.domain.publishing import NO_QUOTA, Quota, over_quota, require_unmoved
+from hub.domain.claiming import NO_QUOTA, Quota, over_quota, require_unmoved
 from hub.errors import Conflict
 from vera.ref import check_adapter_id, fold_name
 

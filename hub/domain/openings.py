@@ -13,8 +13,8 @@ from hub.db.models.adapters import Adapter
 from hub.db.queries import accounts, adapters
 from hub.db.queries.inserting import insert_new
 from hub.domain.audit import Change, record
+from hub.domain.claiming import NO_QUOTA, Quota, name_taken, over_quota, require_unmoved
 from hub.domain.mirroring import require_own
-from hub.domain.publishing import NO_QUOTA, Quota, name_taken, over_quota, require_unmoved
 from hub.errors import Conflict, Forbidden
 from vera.ref import check_adapter_id, fold_name
 

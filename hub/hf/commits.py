@@ -21,8 +21,9 @@ from hub.domain.committing import Changes, Head, Keeping, Prepared, Tree
 from hub.domain.drafting import Loose
 from hub.domain.front_matter import front_matter
 from hub.domain.ignoring import IGNORE_FILE, MAX_RULES, Ignored
-from hub.domain.publishing import Published, Said, upload_of
+from hub.domain.publishing import Published
 from hub.domain.snapshots import MAIN, Snapshot, find_snapshot
+from hub.domain.uploads import Said, upload_of
 from hub.errors import Invalid, Malformed, TooLarge
 from hub.hf.addresses import whole
 from hub.hf.advising import warning

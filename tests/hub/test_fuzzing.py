@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from hub.auth.tokens import TokenKind
-from hub.domain import publishing
+from hub.domain import uploads
 from hub.errors import HubError
 from hub.settings import Settings
 from tests.builders import edit_weights, make_archive
@@ -143,7 +143,7 @@ def _spoiled_manifests(draw: st.DrawFn) -> bytes:
 @given(_spoiled_manifests() | st.binary(max_size=50))
 def test_no_manifest_is_more_than_refused(manifest: bytes) -> None:
     try:
-        publishing.check_upload({**ARCHIVE.files, MANIFEST_FILE: manifest})
+        uploads.check_upload({**ARCHIVE.files, MANIFEST_FILE: manifest})
     except (VeraError, HubError):
         return
 
@@ -154,6 +154,6 @@ def test_no_tensor_file_is_more_than_refused(junk: bytes, at: int) -> None:
     data = ARCHIVE.files[WEIGHTS_FILE]
     files = edit_weights(ARCHIVE, lambda _: data[:at] + junk + data[at + len(junk) :])
     try:
-        publishing.check_upload(files)
+        uploads.check_upload(files)
     except (VeraError, HubError):
         return
