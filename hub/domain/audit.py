@@ -105,12 +105,13 @@ def record(
     it is any text. Without a `principal` the `actor` acts, or the subject (who signs in). `facts` are JSON without floats and hold no
     secrets. Come last: this holds the end of the namespace's chain until the transaction is over.
     """
+    session.flush()  # what has changed comes first, and the end of the chain is held the shortest
     namespace, adapter = _place(subject)
-    chain = audit.hold_chain(session, HUB if is_of_the_hub(change) else namespace)
-    chain.length += 1
+    chain = HUB if is_of_the_hub(change) else namespace
+    head = audit.hold_chain(session, chain)
     event = AuditEvent(
-        chain=chain.name,
-        number=chain.length,
+        chain=chain,
+        number=head.length + 1,
         at=db.now(session),
         actor=principal.name if principal else actor or namespace,
         token_id=principal.token_id if principal else None,
@@ -118,12 +119,11 @@ def record(
         subject=subject,
         adapter=adapter,
         facts=dict(facts or {}),
-        previous=chain.hash,
+        previous=head.hash,
     )
-    event.hash = chain.hash = hash_of(event)
-    session.add(event)
+    event.hash = hash_of(event)
+    audit.add(session, event)
     deliveries.enqueue(session, event)
-    session.flush()
 
 
 def hash_of(event: AuditEvent) -> str:

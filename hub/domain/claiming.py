@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.db.models.adapters import Adapter, Base
 from hub.db.queries import accounts, adapters, moves
-from hub.db.queries.inserting import insert_new
+from hub.db.queries.inserting import insert_numbered
 from hub.domain.uploads import Upload
 from hub.errors import Conflict, Forbidden, HubError, Unavailable
 from vera.ref import fold_name
@@ -34,26 +35,26 @@ def claim_name(
     authorize(principal, Action.PUSH, wanted)
     owner_id, name = principal.account_in(wanted.namespace), wanted.adapter or ""
     folded = fold_name(name)
-    is_new = insert_new(
-        session,
-        Adapter,
-        account_id=owner_id,
-        name=name,
-        folded_name=folded,
-        base_id=base.id,
-        is_private=bool(upload.said.is_private),
-        last_number=0,
-        created_at=at,
-        updated_at=at,
-    )
-    if is_new:
+    values: dict[str, Any] = {
+        "account_id": owner_id,
+        "name": name,
+        "folded_name": folded,
+        "base_id": base.id,
+        "is_private": bool(upload.said.is_private),
+        "last_number": 0,
+        "created_at": at,
+        "updated_at": at,
+    }
+    new_id = insert_numbered(session, Adapter, **values)
+    if new_id is not None:
         authorize(principal, Action.CREATE_ADAPTER, wanted)
         require_unmoved(session, owner_id, wanted)
+        return Adapter(id=new_id, **values), True
     adapter = adapters.hold(session, owner_id, name)
-    if adapter is not None:
-        _require_same_visibility(adapter, wanted, upload)
-        return adapter, is_new
-    raise name_taken(session, owner_id, wanted, folded)
+    if adapter is None:
+        raise name_taken(session, owner_id, wanted, folded)
+    _require_same_visibility(adapter, wanted, upload)
+    return adapter, False
 
 
 def name_taken(session: Session, owner_id: int, wanted: Resource, folded: str) -> HubError:

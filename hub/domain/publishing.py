@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from typing import Any
 
-from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal, Resource
 from hub.db import session as db
 from hub.db.models.adapters import Adapter, Base
-from hub.db.models.versions import Version, VersionFile
-from hub.db.queries import versions
+from hub.db.models.versions import Version
+from hub.db.queries import adapters, versions
 from hub.domain import blobs
 from hub.domain.audit import Change, record
 from hub.domain.bases import require_base
@@ -30,6 +29,7 @@ from hub.domain.shaping import evaluations_of, reported_of, source_view, summary
 from hub.domain.uploads import Upload, warnings_for
 from hub.domain.views.versions import FileView, VersionDetail
 from hub.errors import Conflict, PreconditionFailed
+from vera.manifest import Task
 from vera.ref import AdapterRef, check_adapter_id
 
 
@@ -73,10 +73,18 @@ def publish_version(
         return Published(version_detail(session, principal, known), is_new=False)
     _require_head(session, adapter, built_on)
     require_room(session, adapter, upload, quota)
-    parent = _find_parent(session, principal, AdapterRef(namespace, name), adapter, upload.said.parent)
-    version = _add_version(
-        session, adapter, base, upload, pair=pair, parent=parent, namespace=namespace, principal=principal, at=at
-    )
+    before = None if is_first else versions.by_number(session, adapter.id, adapter.last_number)
+    parent = _find_parent(session, principal, AdapterRef(namespace, name), before, upload.said.parent)
+    values = _values_of(upload, base, principal) | {
+        "adapter_id": adapter.id,
+        "number": adapter.last_number + 1,
+        "commit": commit_of(f"{namespace}/{name}", adapter.last_number + 1, upload.manifest.digest, before),
+        "stored_projection": pair,
+        "parent_id": parent.id if parent else None,
+        "created_at": at,
+    }
+    version = versions.add(session, **values)
+    _move_head(session, adapter, version, upload.manifest.task)
     _keep_files(session, version, upload)
     if version.is_prerelease:
         relist(session, adapter, is_change=True)
@@ -129,68 +137,53 @@ def _require_same_release(known: Version, upload: Upload) -> None:
 
 
 def _find_parent(
-    session: Session, principal: Principal, wanted: AdapterRef, adapter: Adapter, said: str | None
+    session: Session, principal: Principal, wanted: AdapterRef, before: Version | None, said: str | None
 ) -> Version | None:
     """The version that the new one was made from: the one before it, unless the push says another one."""
-    if said is None and adapter.last_number == 0:
-        return None
     if said is None:
-        return versions.by_number(session, adapter.id, adapter.last_number)
+        return before
     text = said if "/" in said else f"{wanted.adapter_id}@{said.removeprefix('@')}"
     return find_version(session, principal, AdapterRef.parse(text))
 
 
-def _add_version(
-    session: Session,
-    adapter: Adapter,
-    base: Base,
-    upload: Upload,
-    *,
-    pair: str | None,
-    parent: Version | None,
-    namespace: str,
-    principal: Principal,
-    at: datetime,
-) -> Version:
-    manifest, number = upload.manifest, adapter.last_number + 1
-    before = versions.by_number(session, adapter.id, adapter.last_number) if adapter.last_number else None
-    version = Version(
-        adapter_id=adapter.id,
-        base_id=base.id,
-        created_by_id=principal.account_id,
-        number=number,
-        digest=manifest.digest,
-        weights_digest=f"sha256:{manifest.weights.sha256}",
-        commit=commit_of(f"{namespace}/{adapter.name}", number, manifest.digest, before.commit if before else None),
-        method=manifest.method,
-        rank=manifest.recipe.rank,
-        parameters=manifest.parameters,
-        vector_bytes=manifest.weights.vector_bytes,
-        head_bytes=manifest.weights.head_bytes,
-        size_bytes=upload.archive.size_bytes,
-        lora_bytes=manifest.lora_bytes(),
-        labels_sha256=labels_key(manifest.task.labels if manifest.task else ()),
-        message=upload.said.message,
-        card_html=upload.card_html,
-        warnings=warnings_for(upload, base.name),
-        reported=[(each.dataset, each.metric, each.value) for each in upload.facts.reported] or None,
-        provenance=None if principal.provenance is None else dict(principal.provenance),
-        stored_projection=pair,
-        created_at=at,
-        parent_id=parent.id if parent else None,
-        source=upload.said.source,
-        is_prerelease=bool(upload.said.is_prerelease),
-    )
-    session.add(version)
-    adapter.last_number, adapter.updated_at = number, at
+def _values_of(upload: Upload, base: Base, principal: Principal) -> dict[str, Any]:
+    """What of a version's row only depends on what was pushed, for which base, and by whom."""
+    manifest = upload.manifest
+    return {
+        "base_id": base.id,
+        "created_by_id": principal.account_id,
+        "digest": manifest.digest,
+        "weights_digest": f"sha256:{manifest.weights.sha256}",
+        "method": manifest.method,
+        "rank": manifest.recipe.rank,
+        "parameters": manifest.parameters,
+        "vector_bytes": manifest.weights.vector_bytes,
+        "head_bytes": manifest.weights.head_bytes,
+        "size_bytes": upload.archive.size_bytes,
+        "lora_bytes": manifest.lora_bytes(),
+        "labels_sha256": labels_key(manifest.task.labels if manifest.task else ()),
+        "message": upload.said.message,
+        "card_html": upload.card_html,
+        "warnings": warnings_for(upload, base.name),
+        "reported": [(each.dataset, each.metric, each.value) for each in upload.facts.reported] or None,
+        "provenance": None if principal.provenance is None else dict(principal.provenance),
+        "source": upload.said.source,
+        "is_prerelease": bool(upload.said.is_prerelease),
+    }
+
+
+def _move_head(session: Session, adapter: Adapter, version: Version, task: Task | None) -> None:
+    """Has the adapter, which is held, be what its new version makes of it."""
+    changed: dict[str, Any] = {"last_number": version.number, "updated_at": version.created_at}
     if not version.is_prerelease:
-        adapter.latest_number = number
-    if adapter.latest_number in (number, None):
-        adapter.base_id = base.id
-        adapter.task_kind = manifest.task.kind if manifest.task else None
-        adapter.labels = list(manifest.task.labels) if manifest.task else None
-    session.flush()
-    return version
+        changed["latest_number"] = version.number
+    if changed.get("latest_number", adapter.latest_number) in (version.number, None):
+        changed |= {
+            "base_id": version.base_id,
+            "task_kind": task.kind if task else None,
+            "labels": list(task.labels) if task else None,
+        }
+    adapters.change(session, adapter, **changed)
 
 
 def facts_of(version: Version, adapter: Adapter) -> dict[str, object]:
@@ -203,21 +196,18 @@ def facts_of(version: Version, adapter: Adapter) -> dict[str, object]:
     return facts if version.provenance is None else {**facts, "provenance": version.provenance}
 
 
-def commit_of(adapter_id: str, number: int, digest: str, parent: str | None) -> str:
-    """40 hex digits that name this version and, through its parent, all before it."""
-    return hashlib.sha256(f"{adapter_id}\n{number}\n{digest}\n{parent or ''}".encode()).hexdigest()[:40]
+def commit_of(adapter_id: str, number: int, digest: str, before: Version | None) -> str:
+    """40 hex digits that name this version and, through the one before it, all of those."""
+    parent = before.commit if before else ""
+    return hashlib.sha256(f"{adapter_id}\n{number}\n{digest}\n{parent}".encode()).hexdigest()[:40]
 
 
 def _keep_files(session: Session, version: Version, upload: Upload) -> None:
     # In one order for everybody: two pushes that share files then cannot wait for each other.
     files = upload.archive.files
     blobs.record_all(session, {sha256: files[path] for path, sha256 in upload.hashes.items()}, upload.outside)
-    session.execute(
-        insert(VersionFile),
-        [
-            {"version_id": version.id, "path": path, "sha256": sha256, "size_bytes": len(files[path])}
-            for path, sha256 in upload.hashes.items()
-        ],
+    versions.add_files(
+        session, version.id, {path: (sha256, len(files[path])) for path, sha256 in upload.hashes.items()}
     )
 
 

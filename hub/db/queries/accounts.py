@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, delete, func, select, true, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, select, true, update
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from hub.db.models.accounts import Account, Invitation, Membership
@@ -22,6 +22,16 @@ class RoleRow(NamedTuple):
     account_id: int
     namespace: str
     role: str
+
+
+_ACCOUNTS, _MEMBERSHIPS = Account.__table__.c, Membership.__table__.c
+# Made once: every request with a token asks for it.
+_ROLES = (
+    select(_ACCOUNTS.id, _ACCOUNTS.name, _MEMBERSHIPS.role)
+    .join(Membership.__table__, _MEMBERSHIPS.organisation_id == _ACCOUNTS.id)
+    .where(_MEMBERSHIPS.user_id == bindparam("user_id"), _ACCOUNTS.deleted_at.is_(None))
+    .order_by(_ACCOUNTS.name)
+)
 
 
 def ensure_account(session: Session, name: str, *, at: datetime) -> Account:
@@ -118,13 +128,7 @@ def private_mirrors(session: Session) -> list[tuple[int, str]]:
 
 def roles_of(session: Session, user_id: int) -> list[RoleRow]:
     """What the user is in each organisation, by its name."""
-    query = (
-        select(Account.id, Account.name, Membership.role)
-        .join(Membership, Membership.organisation_id == Account.id)
-        .where(Membership.user_id == user_id, Account.deleted_at.is_(None))
-        .order_by(Account.name)
-    )
-    return [RoleRow(*row) for row in session.execute(query)]
+    return [RoleRow(*row) for row in session.execute(_ROLES, {"user_id": user_id})]
 
 
 def members(session: Session, organisation_id: int) -> list[Membership]:

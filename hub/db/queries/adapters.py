@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Select, delete, select
+from typing import Any
+
+from sqlalchemy import Select, bindparam, delete, select, update
 from sqlalchemy.orm import Session, contains_eager
+from sqlalchemy.orm.attributes import set_committed_value
 
 from hub.db.models.accounts import Account
 from hub.db.models.adapters import Adapter
 from hub.db.queries.visibility import Viewer, gives_files_to, is_visible
+
+_CHANGED = update(Adapter.__table__).where(Adapter.__table__.c.id == bindparam("key"))  # type: ignore[arg-type]  # it is a Table
 
 
 def find(session: Session, viewer: Viewer, namespace: str, name: str) -> Adapter | None:
@@ -50,6 +55,13 @@ def hold(session: Session, account_id: int, name: str) -> Adapter | None:
     """The adapter, locked until the transaction ends: pushes to one adapter come one after another."""
     query = select(Adapter).where(Adapter.account_id == account_id, Adapter.name == name)
     return session.scalar(query.with_for_update().execution_options(populate_existing=True))
+
+
+def change(session: Session, adapter: Adapter, **values: Any) -> None:
+    """Changes the row of an adapter that is held, past the unit of work, and the adapter with it."""
+    session.execute(_CHANGED, {"key": adapter.id, **values})
+    for name, value in values.items():
+        set_committed_value(adapter, name, value)
 
 
 def name_like(session: Session, account_id: int, folded_name: str) -> str | None:

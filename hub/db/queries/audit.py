@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
-from sqlalchemy import bindparam, select, true
+from sqlalchemy import bindparam, insert, select, true, update
 from sqlalchemy.orm import Session
 
 from hub.db.models.accounts import Account
@@ -14,21 +15,35 @@ from hub.db.queries.inserting import insert_new
 from hub.db.queries.visibility import Viewer, is_visible
 
 GENESIS = "0" * 64
-_HELD = (
-    select(AuditChain)
-    .where(AuditChain.name == bindparam("name"))
-    .with_for_update()
-    .execution_options(populate_existing=True)
-)
+# Every change of anything adds to the record: these are made once, and go past the unit of work.
+_CHAINS = AuditChain.__table__.c
+_NAMED = _CHAINS.name == bindparam("chain")
+_HELD = select(_CHAINS.length, _CHAINS.hash).where(_NAMED).with_for_update()
+_MOVED = update(AuditChain.__table__).where(_NAMED).values(length=bindparam("number"), hash=bindparam("last"))  # type: ignore[arg-type]  # it is a Table
+_ADDED = insert(AuditEvent.__table__)  # type: ignore[arg-type]
+_COLUMNS = tuple(column.name for column in AuditEvent.__table__.columns if column.name != "id")
 
 
-def hold_chain(session: Session, name: str) -> AuditChain:
-    """The head of a chain, begun now when it is new, and locked until the transaction ends."""
-    chain = session.scalar(_HELD, {"name": name})
-    if chain is None:
+class Head(NamedTuple):
+    """The end of a chain: how many events it has, and the hash of the last one."""
+
+    length: int
+    hash: str
+
+
+def hold_chain(session: Session, name: str) -> Head:
+    """The end of a chain, begun now when it is new, and locked until the transaction ends."""
+    held = session.execute(_HELD, {"chain": name}).first()
+    if held is None:
         insert_new(session, AuditChain, name=name, length=0, hash=GENESIS)
-        chain = session.scalars(_HELD, {"name": name}).one()
-    return chain
+        held = session.execute(_HELD, {"chain": name}).one()
+    return Head(*held)
+
+
+def add(session: Session, event: AuditEvent) -> None:
+    """Puts the event at the end of its chain, which is held."""
+    session.execute(_ADDED, {name: getattr(event, name) for name in _COLUMNS})
+    session.execute(_MOVED, {"chain": event.chain, "number": event.number, "last": event.hash})
 
 
 def page(

@@ -11,12 +11,17 @@ from sqlalchemy.orm import Session
 
 from hub.db.models.objects import Blob, RemovedObject
 from hub.db.models.versions import Version, VersionFile
-from hub.db.queries.inserting import insert_keys, insert_new
+from hub.db.queries.inserting import insert_new, insert_quietly
 from hub.db.queries.versions import is_served
 
 # Made once: that takes longer than running them.
 _OF_HASH = Blob.sha256 == bindparam("sha256")
 _HELD = select(Blob.sha256).where(_OF_HASH).with_for_update(read=True, key_share=True)
+_ALL_HELD = (
+    select(Blob.sha256)
+    .where(Blob.sha256.in_(bindparam("hashes", expanding=True)))
+    .with_for_update(read=True, key_share=True)
+)
 _FOUND = select(Blob.sha256, Blob.data).where(_OF_HASH)
 
 
@@ -38,9 +43,12 @@ def insert_all(session: Session, found: Mapping[str, bytes], outside: Container[
         }
         for sha256, data in found.items()
     ]
-    new = insert_keys(session, Blob, rows)
+    insert_quietly(session, Blob, rows)
+    if session.get_bind().dialect.name == "sqlite":
+        return  # where nobody else writes until the transaction ends
+    held = set(session.scalars(_ALL_HELD, {"hashes": list(found)}))
     for row in rows:
-        if row["sha256"] not in new:
+        if row["sha256"] not in held:
             _hold(session, row)
 
 

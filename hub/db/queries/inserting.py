@@ -15,7 +15,12 @@ from hub.db.models.table import Table
 
 def insert_new(session: Session, table: type[Table], **values: Any) -> bool:
     """Inserts a row unless a constraint says that there is one already. True when it was inserted."""
-    return session.execute(_inserting(session.get_bind().dialect.name, table), values).first() is not None
+    return insert_numbered(session, table, **values) is not None
+
+
+def insert_numbered(session: Session, table: type[Table], **values: Any) -> Any:
+    """`insert_new` that gives the first column of the row, which is mostly its id; None when it was not inserted."""
+    return session.scalar(_inserting(session.get_bind().dialect.name, table), values)
 
 
 def insert_rows(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> int:
@@ -23,10 +28,9 @@ def insert_rows(session: Session, table: type[Table], rows: Sequence[Mapping[str
     return len(_inserted(session, table, rows)) if rows else 0
 
 
-def insert_keys(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Inserts those of `rows`, of which there is one at least, that a constraint does not know already, and gives
-    the first column of those."""
-    return {row[0] for row in _inserted(session, table, rows)}
+def insert_quietly(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts those of `rows`, of which there is one at least, that a constraint does not know already."""
+    session.execute(_inserting_quietly(session.get_bind().dialect.name, table), list(rows))
 
 
 def insert_from(session: Session, table: type[Table], columns: Sequence[str], rows: Select[*tuple[Any, ...]]) -> None:
@@ -44,6 +48,11 @@ def _inserting(dialect: str, table: type[Table]) -> Any:
     """Made once for each table: making a statement takes longer than running it."""
     first_column = next(iter(table.__table__.columns))
     return _insert(dialect, table).on_conflict_do_nothing().returning(first_column)
+
+
+@lru_cache
+def _inserting_quietly(dialect: str, table: type[Table]) -> Any:
+    return _insert(dialect, table).on_conflict_do_nothing()
 
 
 def _insert(dialect: str, table: type[Table]) -> Any:

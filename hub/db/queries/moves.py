@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session, contains_eager
 
 from hub.db.models.accounts import Account, Publisher
@@ -13,6 +13,12 @@ from hub.db.models.evaluating import Evaluation
 from hub.db.models.record import Webhook
 from hub.db.models.versions import Version
 from hub.db.queries.visibility import Viewer, is_visible
+
+_NAMES = MovedName.__table__.c
+# Made once: every push of a new adapter asks for it.
+_HOLDER = select(_NAMES.adapter_id).where(
+    _NAMES.account_id == bindparam("account_id"), _NAMES.name == bindparam("name")
+)
 
 
 def adapter_of(session: Session, viewer: Viewer, namespace: str, name: str) -> Adapter | None:
@@ -29,9 +35,7 @@ def adapter_of(session: Session, viewer: Viewer, namespace: str, name: str) -> A
 
 def holder(session: Session, account_id: int, name: str) -> int | None:
     """The adapter that this name leads to."""
-    return session.scalar(
-        select(MovedName.adapter_id).where(MovedName.account_id == account_id, MovedName.name == name)
-    )
+    return session.scalar(_HOLDER, {"account_id": account_id, "name": name})
 
 
 def remember(session: Session, adapter: Adapter, *, at: datetime) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from functools import cache
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from hub.db.models.accounts import Token
@@ -12,7 +13,13 @@ from hub.db.models.accounts import Token
 
 def by_hash(session: Session, token_hash: bytes) -> Token | None:
     """The token with this hash, with its account."""
-    return session.scalar(select(Token).where(Token.hash == token_hash).options(joinedload(Token.account)))
+    return session.scalar(_by_hash(), {"hash": token_hash})
+
+
+@cache
+def _by_hash() -> Select[Token]:
+    """Made once: every request with a token asks for it, and making it takes longer than running it."""
+    return select(Token).where(Token.hash == bindparam("hash")).options(joinedload(Token.account))
 
 
 def usable_of(session: Session, account_id: int, kinds: tuple[str, ...], *, at: datetime) -> list[Token]:
