@@ -19,18 +19,18 @@ Values = Sequence[float] | NDArray[np.float64]
 BY_DEGREES = frozenset(
     {
         "pearson", "spearman", "mean_squared_error", "perplexity", "bleu", "nist", "meteor", "rouge_l", "cider",
-        "ifeval_instructions", "ifeval_instructions_loose", "judged",
+        "ifeval_instructions", "ifeval_instructions_loose", "judged", "harness_mean",
     }
 )  # fmt: skip
 # Of these, a score is a share of the items: Wilson's interval and McNemar's test are of it.
-SHARES = frozenset({"accuracy", "accuracy_norm", "ifeval", "ifeval_loose"})
+SHARES = frozenset({"accuracy", "accuracy_norm", "exact_match", "ifeval", "ifeval_loose"})
 # Of these, a score is somebody's opinion: it differs from run to run, and neither ranks nor gates.
 ADVISORY = frozenset({"judged"})
 LOWER_IS_BETTER = frozenset({"mean_squared_error", "perplexity"})
 # How far the worst score is from the best; what is not here has no end.
 SPANS = {
     "judged": 9.0,
-    "accuracy": 1.0, "accuracy_norm": 1.0, "f1": 1.0, "f1_macro": 1.0, "matthews": 2.0, "pearson": 2.0, "spearman": 2.0,
+    "accuracy": 1.0, "accuracy_norm": 1.0, "exact_match": 1.0, "f1": 1.0, "f1_macro": 1.0, "matthews": 2.0, "pearson": 2.0, "spearman": 2.0,
     "bleu": 1.0, "meteor": 1.0, "rouge_l": 1.0,
     "ifeval": 1.0, "ifeval_loose": 1.0, "ifeval_instructions": 1.0, "ifeval_instructions_loose": 1.0,
 }  # fmt: skip

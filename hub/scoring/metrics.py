@@ -4,11 +4,11 @@ A metric is given as a function of the distinct outcomes there are and of how of
 resamples at once: the score is its value for the counts as they are, and its interval comes from counts drawn anew.
 
 form         an outcome                                     metrics
-CREDIT       what the item earned, in 0..1                  accuracy, accuracy_norm, ifeval, ifeval_loose
+CREDIT       what the item earned, in 0..1                  accuracy, accuracy_norm, exact_match, ifeval(_loose)
 CLASSES      (right class, answered class)                  f1 (1 is the positive class), f1_macro, matthews
 VALUES       (right value, answered value)                  pearson, spearman, mean_squared_error
 LIKELIHOOD   (negative log-likelihood in nats, its tokens)  perplexity
-GAIN         what the item earned, from 0                   rouge_l, cider, judged
+GAIN         what the item earned, from 0                   rouge_l, cider, judged, harness_mean
 COUNTS       counts that are summed over the items          bleu, nist, meteor: see `hub.scoring.overlaps`;
                                                             ifeval_instructions(_loose): those followed, and all
 """
@@ -221,6 +221,8 @@ METRICS = {
         Metric("cider", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
         Metric("judged", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
         Metric("accuracy_norm", Form.CREDIT, _mean, columns=1),
+        Metric("exact_match", Form.CREDIT, _mean, columns=1),
+        Metric("harness_mean", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
         Metric("ifeval", Form.CREDIT, _mean, columns=1),
         Metric("ifeval_loose", Form.CREDIT, _mean, columns=1),
         _summed("ifeval_instructions", 2, _share),

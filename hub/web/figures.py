@@ -22,6 +22,8 @@ _METRICS = {
     "rouge_l": "ROUGE-L",
     "cider": "CIDEr",
     "accuracy_norm": "Accuracy by length",
+    "exact_match": "Exact match",
+    "harness_mean": "Mean of the items",
     "judged": "Judge’s rating (advisory)",
     "ifeval": "IFEval",
     "ifeval_loose": "IFEval, loose",

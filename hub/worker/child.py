@@ -19,6 +19,7 @@ text-generation       "texts", "completions", "max_length", "separator"         
                       "conversations", "writing", "max_length"                  what is written after each turn, in JSON
                       "texts", "continuations", "max_length"                    its nats and tokens, without one that ends it
                       "texts", "writing", "max_length", "separator", "chat"     the text that is written
+                      "harness": [[kind, argument, …], …], "max_length"         lm-evaluation-harness's response, in JSON
 """
 
 from __future__ import annotations
@@ -236,6 +237,10 @@ def _kind_of(model: Any) -> str:
 
 
 def _generated(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:
+    if "harness" in asked:
+        from hub.worker.harness_model import responses
+
+        return responses(model, asked["harness"], batch_size=batch_size, max_length=asked["max_length"])
     if "conversations" in asked:
         return _conversed(model, asked, batch_size)
     if "writing" in asked:

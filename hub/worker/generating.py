@@ -6,6 +6,7 @@ references     bleu, nist, meteor, rouge_l, cider                   a prompt and
 instructions   ifeval, ifeval_loose, ifeval_instructions, …_loose   a prompt and the rules for what is written after it
 choices        accuracy, accuracy_norm                              a question, its choices, and the right one
 judged         judged                                               the turns of a conversation
+harness        those that a task of lm-evaluation-harness has       what the task asks (`hub.worker.harness`)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 from hub.scoring.metrics import Outcome
-from hub.worker import choices, instructions, judging, texts
+from hub.worker import choices, harness, instructions, judging, texts
 from hub.worker.errors import SuiteError
 from vera.data import Examples
 
@@ -26,6 +27,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "instructions": instructions.METRICS,
     "choices": choices.METRICS,
     "judged": judging.METRICS,
+    "harness": harness.METRICS,
 }
 METRICS = tuple(metric for metrics in FAMILIES.values() for metric in metrics)
 FAMILY_OF = {metric: family for family, metrics in FAMILIES.items() for metric in metrics}

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hub.worker import generating
+from hub.worker import generating, harness
 from hub.worker.errors import SuiteError
 from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
 from vera.data.questions import is_pinned
@@ -24,6 +24,20 @@ METRICS: Mapping[str, tuple[str, ...]] = {
 # What a suite has that lets texts be written, and the value when it says none.
 WRITING: Mapping[str, Any] = {"max_new_tokens": 64, "beams": 1, "length_penalty": 1.0, "no_repeat_ngram": 0}
 # Who sees what single items are worth, as the hub reads it (`hub.domain.secrecy`).
+_OF_HARNESS = ("harness_version", "num_fewshot", "measure")
+_NOT_OF_HARNESS = (
+    "text",
+    "label",
+    "image",
+    "labels",
+    "split",
+    "prompt",
+    "separator",
+    "chat",
+    "judge",
+    "positive",
+    *WRITING,
+)
 ACCESSES = ("private", "public", "hidden")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?/[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
@@ -36,7 +50,8 @@ class SuiteFile:
     `org/name@commit[:config]` of Hugging Face; `folder` is where a copy of such a set may lie, below the worker's
     folder of data sets. `positive` is the label that an f1 is of; `also` are metrics that stand beside the one that
     ranks. The keys of WRITING say how texts are written; `prompt` is what stands around a text, which is `{text}` in it.
-    `items` says who sees what single items are worth; `judge` is the model that rates answers, each `repeats` times.
+    `items` says who sees what single items are worth; `judge` is the model that rates answers, each `repeats` times. `harness` is a task of lm-evaluation-harness, of the release
+    `harness_version`, and `measure` the one of its metrics that ranks: such a suite has the metrics that the task has.
     Raises SuiteError.
     """
 
@@ -66,17 +81,27 @@ class SuiteFile:
     beams: int = WRITING["beams"]
     length_penalty: float = WRITING["length_penalty"]
     no_repeat_ngram: int = WRITING["no_repeat_ngram"]
+    harness: str | None = None
+    harness_version: str | None = None
+    num_fewshot: int | None = None
+    measure: str | None = None
     folder: str | None = None
 
     def __post_init__(self) -> None:
         _require(_NAME.fullmatch(self.name), f"its name is {self.name!r} and must be family/task, in small letters")
         _require(0 < len(self.title) <= 200, "its title must have 1 to 200 characters")
         _require(self.task in METRICS, f"its task is {self.task!r} and must be one of {', '.join(METRICS)}")
+        if self.harness is not None:
+            self._require_harness()
+            return
+        odd = next((key for key in _OF_HARNESS if getattr(self, key) is not None), None)
+        _require(odd is None, f"{odd} is of a task of lm-evaluation-harness, which `harness` names")
         if not self.metric:
             object.__setattr__(self, "metric", METRICS[self.task][0])
         known = METRICS[self.task]
         for metric in (self.metric, *self.also):
             _require(metric in known, f"its metric is {metric!r}; {self.task} is measured by {', '.join(known)}")
+            _require(metric not in harness.METRICS, f"{metric} is measured by tasks of lm-evaluation-harness alone")
         measured = {self.metric, *self.also}
         _require(len(measured) == 1 + len(self.also), "a metric stands in `metric` and `also` more than once")
         families = sorted({generating.FAMILY_OF[metric] for metric in measured}) if self.is_generated else []
@@ -120,6 +145,18 @@ class SuiteFile:
             f"org/name@<40 hexadecimal digits>, and :config after them where there is more than one",
         )
 
+    def _require_harness(self) -> None:
+        _require(self.is_generated, f"tasks of lm-evaluation-harness are for decoders: write `task: {TEXT_GENERATION}`")
+        _require(self.harness_version, "harness_version is missing: numbers of two releases are not the same")
+        _require(self.items in ACCESSES, f"its items are {self.items!r} and must be one of {', '.join(ACCESSES)}")
+        _require(self.sha256 is None or _SHA256.fullmatch(self.sha256), "its sha256 must be sha256: and 64 digits")
+        for key, least in (("limit", 1), ("batch_size", 1), ("max_length", 1), ("num_fewshot", 0)):
+            value = getattr(self, key)
+            _require(value is None or value >= least, f"its {key} must be {least} or more")
+        own = {each.name: each.default for each in fields(self)}
+        odd = next((key for key in _NOT_OF_HARNESS if getattr(self, key) != own[key]), None)
+        _require(odd is None, f"{odd} is the task's own: leave it out (and `measure` names the metric that ranks)")
+
     @property
     def is_labelled(self) -> bool:
         return self.task in (TEXT_CLASSIFICATION, IMAGE_CLASSIFICATION)
@@ -131,6 +168,8 @@ class SuiteFile:
     @property
     def family(self) -> str | None:
         """What its metrics are of, where a decoder answers: see `hub.worker.generating`."""
+        if self.harness is not None:
+            return "harness"
         return generating.FAMILY_OF[self.metric] if self.is_generated else None
 
     @property
@@ -188,6 +227,10 @@ def _parse(stated: object, beside: Path) -> SuiteFile:
     values: dict[str, Any] = dict(stated)
     for key in values.keys() & {"labels", "also"}:
         values[key] = tuple(values[key])
+    if "harness" in values:
+        odd = next((key for key in ("metric", "also") if key in values), None)
+        _require(odd is None, f"{odd} is the task's own: leave it out (and `measure` names the metric that ranks)")
+        values = {"max_length": harness.MAX_LENGTH, **values}
     near = beside / Path(values["data"]).expanduser()
     return SuiteFile(**values | ({"data": str(near)} if near.exists() else {}))
 

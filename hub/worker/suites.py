@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from hub.scoring import metrics
 from hub.scoring.metrics import Outcome
-from hub.worker import generating
+from hub.worker import generating, harness
 from hub.worker.errors import NotComputed, SuiteError
 from hub.worker.generating import Asked
 from hub.worker.glue import GLUE
 from hub.worker.judging import PROMPT_VERSION, Judge
 from hub.worker.suite_files import WRITING, SuiteFile, read_suite, suite_paths
 from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, EncodedImage, Questions, load_questions
+from vera.data.examples import Examples, Source
 from vera.data.sources import BUILT_IN
 from vera.errors import DataError
 
@@ -54,6 +55,7 @@ class Suite:
     stated: SuiteFile
     questions: Questions
     version: int = 1
+    harnessed: harness.Harnessed | None = None
 
     @property
     def name(self) -> str:
@@ -67,8 +69,8 @@ class Suite:
     def asked(self) -> Asked | None:
         """What is asked of a decoder. Raises SuiteError."""
         stated = self.stated
-        if stated.family is None:
-            return None
+        if stated.family is None or self.harnessed is not None:
+            return self.harnessed
         return generating.asked_of(
             stated.family, self.questions.examples,
             prompted=lambda text: stated.prompt.replace("{text}", text), separator=stated.separator,
@@ -94,6 +96,7 @@ class Suite:
         outcomes = self.grade(outputs)
         beside, missing = self.grade_beside(outputs)
         scorers = generating.scorers(self.stated.metric) if self.stated.is_generated else {}
+        scorers = scorers if self.harnessed is None else {"lm_eval": harness.version()}
         scorers |= {"judge": self.stated.judge} if self.stated.judge is not None else {}
         stated = {"scorers": scorers, "not_computed": missing}
         environment = reply["environment"] | {key: value for key, value in stated.items() if value}
@@ -167,6 +170,7 @@ class Suite:
             "prompt": stated.prompt if stated.prompt != "{text}" else None,
             "chat": stated.chat,
             "judge": self._judging(),
+            "harness": self.harnessed.facts if self.harnessed is not None else None,
             "items": stated.items if stated.items != "private" else None,
             "also": list(stated.also),
         }
@@ -214,6 +218,8 @@ def load_suite(stated: SuiteFile, *, datasets: Path | None = None, offline: bool
     Raises DataError when the data is not to be had, SuiteError when it is not what the suite says, and NotComputed when
     this machine cannot compute the metric that ranks.
     """
+    if stated.harness is not None:
+        return _harnessed(stated)
     if stated.is_generated:
         generating.require(stated.metric)
     questions = _questions(stated, datasets=datasets, offline=offline)
@@ -226,6 +232,17 @@ def load_suite(stated: SuiteFile, *, datasets: Path | None = None, offline: bool
     suite = Suite(stated, questions)
     suite.asked  # noqa: B018  # raises
     return suite
+
+
+def _harnessed(stated: SuiteFile) -> Suite:
+    """Of a task of lm-evaluation-harness, which has its own metrics. Raises SuiteError and NotComputed."""
+    items = harness.load(stated)
+    _check_digest(stated, items.digest, f"the items of {stated.harness}")
+    ranking, *beside = items.metrics
+    source = Source(f"lm-eval:{stated.harness}")
+    examples = Examples(tuple(items.prompts), tuple(items.answers))
+    questions = Questions(stated.name, stated.task, (), examples, source)
+    return Suite(replace(stated, metric=ranking, also=tuple(beside)), questions, harnessed=items)
 
 
 def _questions(stated: SuiteFile, *, datasets: Path | None, offline: bool) -> Questions:
@@ -285,12 +302,16 @@ def _image_files(images: Sequence[EncodedImage], folder: Path) -> list[Path]:
 
 def _check_files(stated: SuiteFile, questions: Questions) -> None:
     """Raises SuiteError unless the files have the sha256 that the suite says."""
-    got = questions.files_digest
-    if stated.data in BUILT_IN or got == stated.sha256:
+    if stated.data not in BUILT_IN:
+        _check_digest(stated, questions.files_digest, stated.data)
+
+
+def _check_digest(stated: SuiteFile, got: str | None, data: str) -> None:
+    if got == stated.sha256:
         return
     if stated.sha256 is None:
         raise SuiteError(f"{stated.name} does not say the sha256 of its data. Add this line: `sha256: {got}`")
     raise SuiteError(
-        f"{stated.name} is over data with {stated.sha256}, and {stated.data} has {got}: put the file back, or change "
+        f"{stated.name} is over data with {stated.sha256}, and {data} has {got}: put the file back, or change "
         "the sha256 in the suite, which begins a new leaderboard."
     )

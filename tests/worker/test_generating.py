@@ -17,9 +17,9 @@ from hub.worker.suites import Suite
 from sdk.pushing import push_archive
 from tests.tiny import WORDS, write_tiny_llama
 from tests.tiny_adapters import make_tiny
+from tests.worker.lab import Lab
 from tests.worker.suite_files import write_suite
 from tests.worker.test_instructions import needs_packages
-from tests.worker.test_main import Lab
 from vera import fingerprint
 from vera.manifest import AdaptedModule
 from vera.nn.attach import attach

@@ -23,9 +23,9 @@ from hub.worker.suites import Suite
 from sdk.errors import HubError
 from sdk.pushing import push_archive
 from tests.tiny_adapters import make_tiny
+from tests.worker.lab import Lab
 from tests.worker.suite_files import write_suite
 from tests.worker.test_generating import LLAMA_QUERY, adapted, lines, llama  # noqa: F401  # a fixture
-from tests.worker.test_main import Lab
 from vera.gating import Minimum, judge_minimum, judge_regression
 from vera.manifest import AdaptedModule
 from vera.nn.inputs import tokenizer_of
