@@ -310,7 +310,17 @@ def headlines(sqlite_hub: Hub) -> Hub:
         ("suite=demo/topics&sort=bytes-per-point", "ix_listing_scores_bytes_per_point"),
     ],
 )
-@pytest.mark.parametrize("narrowed", ["", "&search=headlines", "&tag=dutch&license=apache-2.0", "&base=acme/llama"])
+@pytest.mark.parametrize(
+    "narrowed",
+    [
+        "",
+        "&search=headlines",
+        "&tag=dutch&license=apache-2.0",
+        "&base=acme/llama",
+        "&min_rank=1&max_rank=100000&max_bytes=100000000",
+        "&suite=demo/topics&min_score=0",
+    ],
+)
 def test_what_many_are_is_read_in_order_from_an_index(
     headlines: Hub, monkeypatch: pytest.MonkeyPatch, order: str, narrowed: str, index: str
 ) -> None:
@@ -329,6 +339,11 @@ def test_what_many_are_is_read_in_order_from_an_index(
         ("tag=dutch", "sqlite_autoindex_listing_terms_1"),
         ("family=llama", "ix_listings_family_id"),
         ("base=acme/llama", "ix_listings_base_id_id"),
+        ("max_rank=100000", "ix_listings_rank_id"),
+        ("min_rank=1", "ix_listings_rank_id"),
+        ("max_bytes=100000000", "ix_listings_size_bytes_id"),
+        ("suite=demo/topics", "ix_listing_scores_"),
+        ("suite=demo/topics&min_score=0", "ix_listing_scores_score"),
     ],
 )
 @pytest.mark.parametrize("order", ["sort=updated", "sort=name"])

@@ -31,6 +31,8 @@ class Listing(Table):
         Index("ix_listings_license_id", "license", "id"),
         Index("ix_listings_projection_id", "projection", "id"),
         Index("ix_listings_downloads_id", "downloads", "id"),
+        Index("ix_listings_rank_id", "rank", "id"),
+        Index("ix_listings_size_bytes_id", "size_bytes", "id"),
         DERIVED,
     )
 

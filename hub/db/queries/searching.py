@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Row,
     Select,
+    and_,
     exists,
     func,
     literal_column,
@@ -116,7 +117,7 @@ def page(
 ) -> list[Found]:
     """The first `limit` that are visible and as narrowed down, those beyond the keys of `after`."""
     query = _listed(viewer, narrowing, select(Listing.id, *order.columns))
-    for clause in _planned(session, narrowing):
+    for clause in _planned(session, narrowing, order):
         query = query.where(clause)
     if order is BY_BYTES_PER_POINT:
         query = query.where(ListingScore.bytes_per_point.is_not(None))
@@ -160,18 +161,22 @@ def count_tags(session: Session, viewer: Viewer, narrowing: Narrowing, *, most: 
 def _listed(viewer: Viewer, narrowing: Narrowing, query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
     query = query.select_from(Listing).where(is_listed_for(viewer))
     if narrowing.suite_id is not None:
-        on_suite = (ListingScore.adapter_id == Listing.adapter_id) & (ListingScore.suite_id == narrowing.suite_id)
-        query = query.join(ListingScore, on_suite)
+        query = query.join(ListingScore, ListingScore.adapter_id == Listing.adapter_id)
     return query
 
 
-def _planned(session: Session, narrowing: Narrowing) -> list[ColumnElement[bool]]:
+def _planned(session: Session, narrowing: Narrowing, order: Order = BY_CHANGE) -> list[ColumnElement[bool]]:
     """The conditions, each in the words that make the database do the least."""
     conditions = _conditions(session, narrowing)
+    if narrowing.suite_id is not None:
+        conditions.append(_scored(narrowing.suite_id, narrowing.min_score))
     if not _is_sqlite(session):
         return [each.clause for each in conditions]
     rare = next((each for each in conditions if each.meeting is not None and _are_few(session, each.meeting)), None)
-    return [each.clause if each is rare else each.checked for each in conditions]
+    clauses = [each.clause if each is rare else each.checked for each in conditions]
+    if rare is None and order.key.class_ is ListingScore:
+        clauses.append(ListingScore.suite_id == narrowing.suite_id)  # whose scores are gone through in this order
+    return clauses
 
 
 def _are_few(session: Session, meeting: Select[Any]) -> bool:
@@ -197,24 +202,48 @@ def _conditions(session: Session, narrowing: Narrowing) -> list[_Condition]:
     if narrowing.base_ids is not None:
         found.append(_equal(Listing.base_id, narrowing.base_ids))
     found += [_marked(mark) for mark in narrowing.marks]
-    return [*found, *(_Condition(each, each) for each in _bounds(narrowing))]
-
-
-def _bounds(narrowing: Narrowing) -> list[ColumnElement[bool]]:
-    bounds = []
-    if narrowing.min_rank is not None:
-        bounds.append(Listing.rank >= narrowing.min_rank)
-    if narrowing.max_rank is not None:
-        bounds.append(Listing.rank <= narrowing.max_rank)
-    if narrowing.max_bytes is not None:
-        bounds.append(Listing.size_bytes <= narrowing.max_bytes)
-    if narrowing.min_score is not None:
-        bounds.append(ListingScore.score >= narrowing.min_score)
+    found += _within(session, Listing.rank, narrowing.min_rank, narrowing.max_rank)
+    found += _within(session, Listing.size_bytes, None, narrowing.max_bytes)
     if narrowing.is_gated is not None:
-        is_gated = Adapter.gate.is_not(None) if narrowing.is_gated else Adapter.gate.is_(None)
-        bounds.append(exists().where(Adapter.id == Listing.adapter_id, is_gated))
-    bounds += _sizes(narrowing)
-    return bounds
+        found.append(_gated(is_gated=narrowing.is_gated))
+    return [*found, *(_Condition(each, each) for each in _sizes(narrowing))]
+
+
+def _within(
+    session: Session, column: InstrumentedAttribute[int], least: int | None, most: int | None
+) -> list[_Condition]:
+    """That the column is from `least` to `most`, where either is said."""
+
+    def between(place: ColumnElement[int]) -> ColumnElement[bool]:
+        bounds = [place >= least] if least is not None else []
+        return and_(*bounds, *([place <= most] if most is not None else []))
+
+    if least is most is None:
+        return []
+    clause, having = between(column), select(Listing.id).where(between(column))  # type: ignore[arg-type]  # an attribute is a column
+    guarded: ColumnElement[int] = literal_column(f"+listings.{column.key}", column.type)
+    # SQLite takes any range for a wide one, and goes through all of a sort rather than begin with it.
+    return [_Condition(Listing.id.in_(having) if _is_sqlite(session) else clause, between(guarded), having)]
+
+
+def _scored(suite_id: int, min_score: float | None) -> _Condition:
+    """That the listing's version has a score on the suite, and one that is high enough."""
+    suite: ColumnElement[int] = literal_column("+listing_scores.suite_id", ListingScore.suite_id.type)
+    score: ColumnElement[float] = literal_column("+listing_scores.score", ListingScore.score.type)
+    clause, checked = ListingScore.suite_id == suite_id, suite == suite_id
+    if min_score is not None:
+        clause, checked = clause & (ListingScore.score >= min_score), checked & (score >= min_score)
+    return _Condition(clause, checked, select(ListingScore.adapter_id).where(clause))
+
+
+def _gated(*, is_gated: bool) -> _Condition:
+    """That the files of the adapter are given to whom its owners let in, or to everybody. Few are gated."""
+    gated = Adapter.gate.is_not(None)
+    checked = exists().where(Adapter.id == Listing.adapter_id, gated)
+    if not is_gated:
+        return _Condition(~checked, ~checked)
+    having = select(Adapter.id).where(gated)
+    return _Condition(Listing.adapter_id.in_(having), checked, having)
 
 
 def _equal(column: InstrumentedAttribute[Any], values: tuple[Any, ...]) -> _Condition:
