@@ -35,8 +35,12 @@ def _is_plain(value: object) -> bool:
         return -_INT_MAX <= value <= _INT_MAX  # type: ignore[operator]  # it is an int
     if kind is list or kind is tuple:
         return all(map(_is_plain, value))  # type: ignore[call-overload]  # it is a list
-    # Keys are sorted by their UTF-16 words there and by their characters here, which is the same in ASCII.
-    return kind is dict and all(
-        type(key) is str and key.isascii() and _is_plain(item)
-        for key, item in value.items()  # type: ignore[attr-defined]  # it is a dict
-    )
+    return kind is dict and _has_plain_items(value)  # type: ignore[arg-type]  # it is one
+
+
+def _has_plain_items(value: dict[object, object]) -> bool:
+    for key, item in value.items():  # noqa: SIM110  # a third faster than all() of a generator
+        # Keys are sorted by their UTF-16 words there and by their characters here, which is the same in ASCII.
+        if type(key) is not str or not key.isascii() or not _is_plain(item):
+            return False
+    return True

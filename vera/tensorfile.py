@@ -162,7 +162,7 @@ def _view(data: bytes, body: int, entry: TensorEntry) -> NDArray[np.generic]:
 def _entry(name: str, value: object, limits: HeaderLimits) -> TensorEntry:
     if not is_name(name, limits):
         raise _lie("TENSOR_NAME", f"{name[:80]!r} cannot be the name of a tensor", tensor=name[:200])
-    if not isinstance(value, dict) or set(value) != _FIELDS:
+    if not isinstance(value, dict) or value.keys() != _FIELDS:
         raise _lie(
             "TENSOR_HEADER_INVALID",
             f"the entry of {name} does not have exactly dtype, shape and data_offsets",
@@ -181,9 +181,11 @@ def _entry(name: str, value: object, limits: HeaderLimits) -> TensorEntry:
         )
     if 0 in shape:
         raise _lie("TENSOR_EMPTY", f"{name} is empty (shape {shape})", tensor=name)
-    if not (isinstance(offsets, list) and len(offsets) == 2 and all(type(o) is int for o in offsets)):
+    if not (isinstance(offsets, list) and len(offsets) == 2):
         raise _lie("TENSOR_OFFSETS", f"{name} has no proper data_offsets", tensor=name)
     start, end = offsets
+    if type(start) is not int or type(end) is not int:
+        raise _lie("TENSOR_OFFSETS", f"{name} has no proper data_offsets", tensor=name)
     if end - start != math.prod(shape) * ITEM_BYTES[dtype]:
         raise _lie("TENSOR_OFFSETS", f"{name} ({dtype} {shape}) cannot lie in bytes {start} to {end}", tensor=name)
     return TensorEntry(name, dtype, tuple(shape), start, end)
@@ -196,12 +198,12 @@ def is_name(name: str, limits: HeaderLimits) -> bool:
 
 def is_shape(shape: object, limits: HeaderLimits) -> TypeGuard[list[int]]:
     """Whether `shape`, as JSON gives it, can be that of a tensor. An empty tensor has a shape too."""
-    return (
-        isinstance(shape, list)
-        and limits.min_dims <= len(shape) <= limits.max_dims
-        and all(type(n) is int and 0 <= n <= limits.max_items for n in shape)
-        and math.prod(shape) <= limits.max_items
-    )
+    if not isinstance(shape, list) or not limits.min_dims <= len(shape) <= limits.max_dims:
+        return False
+    for n in shape:
+        if type(n) is not int or not 0 <= n <= limits.max_items:
+            return False
+    return math.prod(shape) <= limits.max_items
 
 
 def _check_metadata(metadata: object, limits: HeaderLimits) -> None:

@@ -38,7 +38,8 @@ SEARCHES = 200
 PAGES = 1_000
 # 42 modules of rank 256 are the 172 KB of the issue.
 MODULES = tuple((f"encoder.layer.{number}.dense", 768, 768) for number in range(42))
-PUSHES = 200
+# Enough that no body is sent twice, whose blobs would be there already.
+PUSHES = 3_000
 
 # One word that many have and one that few have, and each way to narrow down and to sort.
 QUERIES = (
@@ -142,7 +143,8 @@ def _under_load(folder: Path, server: Server) -> Iterator[Row]:
     yield _load("asked again (304)", metadata, {**token, "If-None-Match": etag}, "3,000/s")
     yield _load(f"pull of {weights['size_bytes'] // 1000} KB by digest", blob, {}, "2,500/s", kind=PULL)
     yield _load("a search", f"{server.url}/api/v1/adapters?search=measured", {}, kind=SEARCH)
-    yield _load_pushes(server, folder, user, token)
+    for connections, first in ((CONNECTIONS, 0), (1, PUSHES - 1_000)):
+        yield _load_pushes(server, folder, user, token, connections=connections, first=first)
     print(f"after it all: {_resident_mb(server):.0f} MB", file=sys.stderr)
 
 
@@ -181,23 +183,21 @@ def _floors(folder: Path) -> Iterator[Row]:
 
 _BOUNDARY = "bench-registry-boundary"
 _MULTIPART = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
-# Names that look like no other, and bodies in turn.
+# Names that look like no other, and bodies in turn, from a number on.
 _PUSHES_LUA = """
 local syllables = {%s}
-local bodies, number = {}, 0
-for index = 1, %d do
-  local file = io.open(string.format("%s/%%d", index - 1), "rb")
-  bodies[index] = file:read("*a")
-  file:close()
-end
+local number = %d
 function request()
   number = number + 1
+  local file = io.open(string.format("%s/%%d", number %% %d), "rb")
+  local body = file:read("*a")
+  file:close()
   local name, rest = "", number
   for place = 1, 4 do
     name = name .. (place > 1 and "-" or "") .. syllables[rest %% 20 + 1]
     rest = math.floor(rest / 20)
   end
-  return wrk.format("POST", "/api/v1/adapters/%s/" .. name .. "/versions", nil, bodies[number %% #bodies + 1])
+  return wrk.format("POST", "/api/v1/adapters/%s/" .. name .. "/versions", nil, body)
 end
 function response(status, headers, body)
   if status ~= 201 then print(status, body) end
@@ -243,19 +243,26 @@ def _multipart(archive: Archive) -> bytes:
     return b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode()
 
 
-def _load_pushes(server: Server, folder: Path, user: str, token: dict[str, str]) -> Row:
+def _load_pushes(
+    server: Server, folder: Path, user: str, token: dict[str, str], *, connections: int, first: int
+) -> Row:
     script = folder / "push.lua"
     syllables = ", ".join(f'"{each}"' for each in seeding.SYLLABLES)
-    script.write_text(_PUSHES_LUA % (syllables, PUSHES, folder / "bodies", user))
-    return _load(
-        "durable push",
+    script.write_text(_PUSHES_LUA % (syllables, first, folder / "bodies", PUSHES, user))
+    before = _cpu_seconds(server)
+    row = _load(
+        f"durable push, {connections} at a time",
         server.url,
         {**token, **_MULTIPART},
         "300/s, 40% of commit and fsync",
         "-s",
         str(script),
-        kind=PUSH,
+        kind=PUSH if connections == CONNECTIONS else "",
+        connections=connections,
     )
+    pushes = (row.per_second or 0) * wrk.SECONDS
+    print(f"CPU time of a push: {1000 * (_cpu_seconds(server) - before) / pushes:.1f} ms", file=sys.stderr)
+    return row
 
 
 def _walk(client: httpx2.Client, query: str) -> Iterator[float]:
@@ -300,6 +307,12 @@ def _wait_for(url: str) -> None:
 def _resident_mb(server: Server) -> float:
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+
+
+def _cpu_seconds(server: Server) -> float:
+    """The CPU time that the server has taken so far, of the kernel for it too."""
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _print(rows: list[Row], *, as_json: bool) -> None:

@@ -25,10 +25,18 @@ class Row:
     kind: str = ""
 
 
-def load(what: str, url: str, headers: dict[str, str], goal: str = "", *options: str, kind: str = "") -> Row:
+def load(
+    what: str,
+    url: str,
+    headers: dict[str, str],
+    goal: str = "",
+    *options: str,
+    kind: str = "",
+    connections: int = CONNECTIONS,
+) -> Row:
     """The row of a load on `url`. Ends the program when an answer is a refusal."""
     given = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
-    command = ["wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{SECONDS}s", "--latency", *given, *options, url]
+    command = ["wrk", "-t", "1", "-c", str(connections), "-d", f"{SECONDS}s", "--latency", *given, *options, url]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in said and "If-None-Match" not in headers:
         sys.exit(f"{what} was refused:\n{said}")
