@@ -12,7 +12,8 @@ import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeGuard
+from operator import attrgetter
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,8 +71,7 @@ BASE_LIMITS = HeaderLimits(
 )
 
 
-@dataclass(frozen=True)
-class TensorEntry:
+class TensorEntry(NamedTuple):
     """Where one tensor lies. `start` and `end` are byte offsets from the end of the header."""
 
     name: str
@@ -115,7 +115,7 @@ def parse_header(header: bytes, data_bytes: int, limits: HeaderLimits = ADAPTER_
         _check_metadata(fields.pop("__metadata__"), limits)
     if len(fields) > limits.max_tensors:
         raise _lie("TENSOR_COUNT", f"it holds {len(fields):,} tensors and {limits.max_tensors:,} are allowed")
-    entries = sorted((_entry(name, value, limits) for name, value in fields.items()), key=lambda e: (e.start, e.end))
+    entries = sorted((_entry(name, value, limits) for name, value in fields.items()), key=attrgetter("start", "end"))
     _check_packing(entries, data_bytes)
     return entries
 

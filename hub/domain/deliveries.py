@@ -51,12 +51,12 @@ class _Message:
 
 def enqueue(session: Session, event: AuditEvent) -> None:
     """Enqueues a message for every webhook that is to hear of the event."""
-    for webhook in webhooks.hearing_of(session, event.chain, event.adapter):
-        if webhook.actions is not None and event.action not in webhook.actions:
+    for hearer in webhooks.hearing_of(session, event.chain, event.adapter):
+        if hearer.actions is not None and event.action not in hearer.actions:
             continue
         session.add(
             Delivery(
-                webhook_id=webhook.id,
+                webhook_id=hearer.id,
                 key=f"msg_{secrets.token_hex(16)}",
                 action=event.action,
                 body=_payload(event),

@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
+from typing import NamedTuple
 
-from sqlalchemy import Select, bindparam, delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from hub.db.models.accounts import Account
 from hub.db.models.record import Delivery, Webhook
+
+_HOOKS, _ACCOUNTS = Webhook.__table__.c, Account.__table__.c
+# Made once, of columns alone: every change of anything asks for it.
+_HEARING = (
+    select(_HOOKS.id, _HOOKS.actions)
+    .join(Account.__table__, _ACCOUNTS.id == _HOOKS.account_id)
+    .where(
+        _ACCOUNTS.name == bindparam("namespace"),
+        _HOOKS.adapter_name.is_(None) | (_HOOKS.adapter_name == bindparam("adapter")),
+        _HOOKS.disabled_at.is_(None),
+    )
+)
 
 
 def of_account(session: Session, account_id: int) -> list[Webhook]:
@@ -29,17 +41,16 @@ def count(session: Session, account_id: int) -> int:
     return session.scalar(select(func.count()).where(Webhook.account_id == account_id)) or 0
 
 
-def hearing_of(session: Session, namespace: str, adapter: str | None) -> list[Webhook]:
+class Hearer(NamedTuple):
+    """A webhook that is still sent to. `actions` are those it hears of; None is all."""
+
+    id: int
+    actions: Sequence[str] | None
+
+
+def hearing_of(session: Session, namespace: str, adapter: str | None) -> list[Hearer]:
     """Those of the namespace, or of this adapter in it, that are still sent to."""
-    return list(session.scalars(_hearing(), {"namespace": namespace, "adapter": adapter}))
-
-
-@cache
-def _hearing() -> Select[Webhook]:
-    """Made once: every change of anything asks for it, and making it takes longer than running it."""
-    query = select(Webhook).join(Account, Account.id == Webhook.account_id)
-    is_meant = Webhook.adapter_name.is_(None) | (Webhook.adapter_name == bindparam("adapter"))
-    return query.where(Account.name == bindparam("namespace"), is_meant, Webhook.disabled_at.is_(None))
+    return [Hearer(*row) for row in session.execute(_HEARING, {"namespace": namespace, "adapter": adapter})]
 
 
 def remove(session: Session, webhook_id: int) -> None:
