@@ -39,7 +39,7 @@ def work(
     from hub.worker.starting import Fleet, main
 
     run = partial(main, suite_names=suites, datasets=datasets, fleet=Fleet(*fleet) if fleet is not None else None)
-    if code is not None:
+    if code:
         return run(name, keys.enrol(client, code, name or platform.node()))
     if "VERA_HUB_TOKEN" not in os.environ and (token := keys.token_for(client)):
         return run(name, replace(client, token=token))

@@ -79,6 +79,7 @@ class Change(StrEnum):
     USER_DELETED = "user.deleted"
     BASE_REGISTERED = "base.registered"
     WORKER_ENROLLED = "worker.enrolled"
+    WORKER_TOKEN_CHANGED = "worker.token-changed"  # noqa: S105  # a change
     WORKER_REVOKED = "worker.revoked"
 
 

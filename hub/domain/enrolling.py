@@ -1,7 +1,8 @@
 """How a worker is let in, which key it signs with, and how it is shut out again.
 
 A code is good for one worker and ten minutes. The token it brings is bound to the worker's key: without the key it leads to
-no job. A worker with a token that it was given otherwise (the hub's own machine) brings its key when it registers.
+no job. A further code brings a worker that is in already another token: the one it has is good until it comes with the new
+one, and no longer. A worker with a token that it was given otherwise (the hub's own machine) brings its key when it registers.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ def enrol(session: Session, code: str, name: str, public_key: str) -> WorkerToke
     token, secret = accounts.add_token(session, account_id, TokenKind.WORKER, lifetime=TOKEN_LIFETIME, name=name)
     row = worker_keys.ensure(session, str(key), key_id=key.id, name=name, created_at=at)
     require_good(row)
-    row.token_id, row.name = token.id, name
+    _keep_token(session, row, token.id, at)
+    row.name = name
     record(session, None, Change.WORKER_ENROLLED, name, {"key": key.id, "token": token.id}, actor=ADMIN)
     return WorkerTokenView(token=secret, key_id=key.id, expires_at=token.expires_at)
 
@@ -83,7 +85,28 @@ def key_of(session: Session, principal: Principal, name: str, public_key: str) -
         )
     row = worker_keys.ensure(session, str(key), key_id=key.id, name=name, created_at=db.now(session))
     require_good(row)
+    if row.next_token_id is not None and row.next_token_id == principal.token_id:
+        _change_token(session, row)
     return row
+
+
+def _keep_token(session: Session, key: WorkerKey, token_id: int, at: datetime) -> None:
+    """The token is the key's now, or once its worker has come with it. One that was to be, and was never used, is no more."""
+    if key.token_id is None or token_rows.by_id(session, key.token_id) is None:
+        key.token_id = token_id
+        return
+    if key.next_token_id is not None:
+        token_rows.revoke(session, key.next_token_id, at=at)
+    key.next_token_id = token_id
+
+
+def _change_token(session: Session, key: WorkerKey) -> None:
+    """The worker has its new token: the old one is good for nothing."""
+    facts = {"key": key.key_id, "token": key.next_token_id, "instead_of": key.token_id}
+    if key.token_id is not None:
+        token_rows.revoke(session, key.token_id, at=db.now(session))
+    key.token_id, key.next_token_id = key.next_token_id, None
+    record(session, None, Change.WORKER_TOKEN_CHANGED, key.name, facts, actor=ADMIN)
 
 
 def require_good(key: WorkerKey) -> None:
@@ -110,8 +133,9 @@ def revoke(session: Session, wanted: str, *, since: datetime | None = None) -> R
     if key.revoked_at is None:
         key.revoked_at = at
         record(session, None, Change.WORKER_REVOKED, key.name, {"key": key.key_id}, actor=ADMIN)
-    if key.token_id is not None:
-        token_rows.revoke(session, key.token_id, at=at)
+    for token_id in (key.token_id, key.next_token_id):
+        if token_id is not None:
+            token_rows.revoke(session, token_id, at=at)
     leases = worker_keys.release_leases(session, key.id)
     signed = worker_keys.signed_since(session, key.id, since) if since is not None else ()
     for evaluation in signed:

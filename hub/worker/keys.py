@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sdk.client import Hub
 from sdk.config import Config
+from sdk.errors import Unauthorized
 from sdk.files import read_bounded, write_atomically
 from vera.errors import SignatureError
 from vera.locks import alone_with
@@ -43,9 +44,16 @@ def key_in(folder: Path) -> SigningKey:
 
 
 def enrol(config: Config, code: str, name: str) -> Config:
-    """`config` with the token that `code` brings, which is kept for the next start. The code is good for nothing after."""
-    with Hub(replace(config, token=None)) as hub:
-        token = hub.enrol_worker(code, name, public_key=str(key_in(config.folder).public))
+    """`config` with the token that `code` brings, which is kept for the next start. The code is good for nothing after, and
+    where one that is good for nothing has let this machine in already, its token is used. Raises Unauthorized."""
+    try:
+        with Hub(replace(config, token=None)) as hub:
+            token = hub.enrol_worker(code, name, public_key=str(key_in(config.folder).public))
+    except Unauthorized as error:
+        known = token_for(config)
+        if error.code != "CODE_INVALID" or known is None:
+            raise
+        return replace(config, token=known)
     path = config.folder / TOKENS_FILE
     with alone_with(path):
         write_atomically(path, json.dumps({**_tokens(path), config.url: token}, indent=2).encode(), mode=0o600)

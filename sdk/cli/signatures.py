@@ -12,8 +12,11 @@ from sdk.cli import terminal
 from sdk.cli.terminal import App, Failure, clean, pass_app
 
 if TYPE_CHECKING:
+    from sdk.signatures import Signed
     from vera.signing import PublicKey
 
+# All is as it was signed but the score, which was computed again.
+_RESCORED = 3
 _MAX_BYTES = 1 << 20
 
 
@@ -30,7 +33,8 @@ _MAX_BYTES = 1 << 20
 def verify(app: App, evaluation: str, *, key_file: Path | None, save: Path | None, as_json: bool) -> None:
     """Check that the score of an evaluation is what its worker has signed, with that worker's key.
 
-    The number of an evaluation is in `vera-hub info REF --json`. Exit status 1 for what is not so.
+    The number of an evaluation is in `vera-hub info REF --json`. Exit status 1 for what is not so, and 3 for a score that the hub
+    has computed again since, which its worker has not signed.
     """
     from vera.attestation import check
     from vera.signing import PublicKey
@@ -39,24 +43,29 @@ def verify(app: App, evaluation: str, *, key_file: Path | None, save: Path | Non
     if Path(evaluation).is_file():
         if key is None:
             raise click.UsageError("A file is checked with the worker's key: add --key worker.pub.")
-        statement, signer = check(_envelope(Path(evaluation)), key), key.id
+        statement, signer, rescored = check(_envelope(Path(evaluation)), key), key.id, None
     else:
-        statement, signer = _check_at_hub(app, evaluation, key, save)
+        statement, signer, rescored = _check_at_hub(app, evaluation, key, save)
     if as_json:
         terminal.say_json(statement)
-        return
-    for line in _lines(statement, signer):
-        terminal.say(clean(line))
+    else:
+        for line in _lines(statement, signer):
+            terminal.say(clean(line))
+    if rescored is not None:
+        raise Failure(rescored, _RESCORED)
 
 
-def _check_at_hub(app: App, evaluation_id: str, key: PublicKey | None, save: Path | None) -> tuple[dict[str, Any], str]:
+def _check_at_hub(
+    app: App, evaluation_id: str, key: PublicKey | None, save: Path | None
+) -> tuple[dict[str, Any], str, str | None]:
+    """The statement, who has signed it, and what was changed of the score since, if it was."""
     from sdk.signatures import check_evaluation
     from vera import signing
 
     with app.hub() as hub:
         evaluation, signature = hub.get_evaluation(evaluation_id), hub.get_signature(evaluation_id)
     used = key or signing.PublicKey.parse(signature.public_key)
-    statement = check_evaluation(evaluation, signature.envelope, used)
+    signed = check_evaluation(evaluation, signature.envelope, used)
     if save is not None:
         save.write_text(signing.dumps(signature.envelope))
     if key is None:
@@ -67,7 +76,18 @@ def _check_at_hub(app: App, evaluation_id: str, key: PublicKey | None, save: Pat
             f"{signature.signed_by.revoked_at[:16]}: its word counts for what was before it was taken over.",
             1,
         )
-    return statement, f"{used.id} ({signature.signed_by.name})"
+    return (
+        signed.statement,
+        f"{used.id} ({signature.signed_by.name})",
+        _rescored(signed) if signed.is_rescored else None,
+    )
+
+
+def _rescored(signed: Signed) -> str:
+    return (
+        f"Signed is the {signed.metric} {signed.signed_score!r}, and the hub's is {signed.score!r}: it was computed again since "
+        "(`vera-hub admin rescore`), which its worker has not signed. Version, spec and environment are as they were signed."
+    )
 
 
 def _lines(statement: Mapping[str, Any], signer: str) -> list[str]:

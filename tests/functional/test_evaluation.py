@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -185,11 +188,34 @@ def test_a_score_is_checked_with_the_key_of_its_worker(
     assert f"is the one that {hub.url} gives" in by_hub.err
     assert "is not signed by the key" in by_other.err
     assert json.loads(offline.out)["predicate"]["scores"] == {"accuracy": 0.75}
+    with _written_otherwise(hub, done["id"], "score", 0.5):
+        rescored = machine.run("eval", "verify", done["id"], "--key", right)
+    with _written_otherwise(hub, done["id"], "environment", '{"device": "another"}'):
+        changed = machine.run("eval", "verify", done["id"], "--key", right)
+    assert (rescored.status, changed.status) == (3, 1)
+    assert "accuracy 0.7500" in rescored.out
+    assert "Signed is the accuracy 0.75, and the hub's is 0.5: it was computed again since" in rescored.err
+    assert "The environment of the evaluation" in changed.err
     altered = json.loads(kept.read_text())
     altered["payload"] = altered["payload"][:-8] + "fX19fX0="
     kept.write_text(json.dumps(altered))
     assert machine.run("eval", "verify", kept, "--key", right).status == 1
     assert machine.run("eval", "verify", kept).status == 2
+
+
+@contextmanager
+def _written_otherwise(hub: RunningHub, evaluation_id: str, column: str, value: object) -> Iterator[None]:
+    """What the hub has of an evaluation is another value for a while."""
+    with closing(sqlite3.connect(hub.data / "hub.db")) as connection:
+        where = f"evaluations WHERE id = {int(evaluation_id)}"
+        ((before,),) = connection.execute(f"SELECT {column} FROM {where}").fetchall()
+        change = f"UPDATE evaluations SET {column} = ? WHERE id = {int(evaluation_id)}"
+        for each in (value, before):
+            with connection:
+                connection.execute(change, (each,))
+            time.sleep(1.1)  # an answer holds for a second
+            if each is value:
+                yield
 
 
 def test_a_worker_joins_with_a_code_and_is_shut_out(hub: RunningHub, tmp_path: Path) -> None:
@@ -201,7 +227,10 @@ def test_a_worker_joins_with_a_code_and_is_shut_out(hub: RunningHub, tmp_path: P
         said = _until(joined, "registered")
     with elsewhere.running(*arguments) as again:
         assert json.loads(_until(again, "registered"))["key"] == json.loads(said)["key"]
-    assert "was used already" in elsewhere.run(*arguments, "--code", code).err
+    with elsewhere.running(*arguments, "--code", code) as with_the_used_one:
+        assert json.loads(_until(with_the_used_one, "registered"))["key"] == json.loads(said)["key"]
+    third = make_machine(tmp_path / "third", VERA_HUB_URL=hub.url)
+    assert "was used already" in third.run(*arguments, "--code", code).err
     key = (elsewhere.folder / "config" / "worker.key").stat()
     assert key.st_mode & 0o777 == 0o600
 

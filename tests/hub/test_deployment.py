@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -10,8 +14,10 @@ import httpx2
 import obstore
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from hub import cli
+from hub.cli.admin import admin
 from hub.settings import Settings
 from tests.builders import BASE_NAME, make_archive, make_base
 from tests.hub.harness import sha256_of
@@ -73,6 +79,49 @@ def test_a_version_is_pushed_and_pulled_by_way_of_postgresql_and_s3(
     store = obstore.store.from_url(environment["VERA_HUB_BLOB_URL"])
     objects = [each["path"] for batch in obstore.list(store) for each in batch]
     assert objects == [f"blobs/{sha256[:2]}/{sha256}"]
+
+
+def test_the_worker_of_the_compose_file_joins_with_a_code_and_needs_none_again(
+    tmp_path: Path, environment: Mapping[str, str]
+) -> None:
+    service = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["worker"]
+    assert run(tmp_path, "migrate", environment=environment).returncode == 0
+
+    with serving(tmp_path, "--user", "demo", environment=environment) as server:
+        settings = {**environment, "VERA_HUB_DATA_DIR": str(server.data), "VERA_HUB_USER": "demo"}
+        made = CliRunner().invoke(admin, ["worker-code"], env=settings)
+        assert made.exit_code == 0, made.output
+        # As `docker compose` does it: what stays is what the volume of the configuration has.
+        said = {
+            **service["environment"], "VERA_HUB_URL": server.url, "VERA_HUB_CONFIG": str(tmp_path / "worker"),
+            "VERA_HUB_WORKER_CODE": made.stdout.strip(), "HOME": str(tmp_path / "home"),
+        }  # fmt: skip
+        first = _registered(service["command"], said)
+        again = _registered(service["command"], said)
+        without = _registered(service["command"], {**said, "VERA_HUB_WORKER_CODE": ""})
+        listed = CliRunner().invoke(admin, ["workers"], env=settings).output
+
+    assert first == again == without
+    assert f"{first}  worker  0 results  last heard of" in listed
+    assert not [volume for volume in service["volumes"] if volume.startswith("hub-")]
+
+
+def _registered(command: list[str], environment: Mapping[str, str]) -> str:
+    """The key that a worker registers with; it is stopped then."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("VERA_HUB_", "AWS_"))}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sdk.cli.main", *command], env={**kept, **environment}, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    try:
+        seen = [""]
+        while '"registered"' not in seen[-1]:
+            seen.append(process.stderr.readline())
+            assert seen[-1], "".join(seen)
+        return str(json.loads(seen[-1])["key"])
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
 
 
 def test_the_compose_file_sets_only_what_the_hub_reads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from hub.cli.admin import admin
 from hub.db.models.evaluating import WorkerCode
+from hub.db.models.record import AuditEvent
 from tests.builders import make_archive, make_suite
 from tests.hub.harness import Hub, Worker, code_of
 from tests.signing import KEY, PUBLIC_KEY, signed
@@ -70,6 +71,46 @@ def scored(hub: Hub) -> tuple[Hub, Worker, str]:
     job = worker.must_claim()
     assert worker.finish(job, RIGHT).status_code == 204
     return hub, worker, job["id"]
+
+
+# -- Another token --------------------------------------------------------------------------------
+
+
+def test_the_old_token_is_good_until_the_worker_comes_with_the_new_one(scored: tuple[Hub, Worker, str]) -> None:
+    hub, worker, _ = scored
+    hub.push(make_archive(seed=1))
+    job = worker.must_claim()
+
+    new = enrolled(hub)
+
+    assert worker.finish(job, RIGHT).status_code == 204
+    assert register(hub, dict(worker.headers)).status_code == 200
+    assert code_of(register(hub, new, OTHER)) == (403, "WORKER_KEY_MISMATCH")
+    assert register(hub, dict(worker.headers)).status_code == 200
+    assert register(hub, new).status_code == 200
+    assert code_of(register(hub, dict(worker.headers))) == (401, "TOKEN_INVALID")
+    assert register(hub, new).status_code == 200
+    with hub.database.reading() as session:
+        changes = session.scalars(select(AuditEvent).where(AuditEvent.action == "worker.token-changed")).all()
+    assert [(each.subject, each.facts["key"]) for each in changes] == [("bench", KEY.public.id)]
+
+
+def test_of_two_further_codes_the_last_one_counts_and_both_tokens_are_the_keys_alone(hub: Hub) -> None:
+    first, second, third = (enrolled(hub) for _ in range(3))
+
+    assert code_of(register(hub, second)) == (401, "TOKEN_INVALID")
+    assert code_of(register(hub, first, OTHER)) == (403, "WORKER_KEY_MISMATCH")
+    assert code_of(register(hub, third, OTHER)) == (403, "WORKER_KEY_MISMATCH")
+    assert register(hub, first).status_code == 200
+    assert register(hub, third).status_code == 200
+
+
+def test_who_is_shut_out_has_no_token_to_come_with(hub: Hub) -> None:
+    first, second = enrolled(hub), enrolled(hub)
+
+    assert run(hub, "revoke-worker", "bench").exit_code == 0
+
+    assert [code_of(register(hub, each)) for each in (first, second)] == [(401, "TOKEN_INVALID")] * 2
 
 
 # -- Let in ---------------------------------------------------------------------------------------

@@ -54,7 +54,8 @@ class Suite(Table):
 class WorkerKey(Table):
     """An Ed25519 key that workers sign their results with. It outlives their tokens.
 
-    `public_key` is base64 and `key_id` its SHA-256; `token_id` the token that was given for this key and no other.
+    `public_key` is base64 and `key_id` its SHA-256; `token_id` the token that was given for this key and no other, and
+    `next_token_id` the one that takes its place once the worker has come with it.
     """
 
     __tablename__ = "worker_keys"
@@ -64,6 +65,7 @@ class WorkerKey(Table):
     key_id: Mapped[str] = mapped_column(DIGEST)
     name: Mapped[str] = mapped_column(String(100))
     token_id: Mapped[int | None] = mapped_column(ForeignKey("tokens.id"), index=True)
+    next_token_id: Mapped[int | None] = mapped_column(ForeignKey("tokens.id"), index=True)
     created_at: Mapped[datetime]
     revoked_at: Mapped[datetime | None]
 

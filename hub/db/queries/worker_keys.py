@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from hub.db.models.evaluating import Evaluation, Worker, WorkerCode, WorkerKey
@@ -30,7 +30,8 @@ def ensure(session: Session, public_key: str, **values: Any) -> WorkerKey:
 
 def of_token(session: Session, token_id: int) -> WorkerKey | None:
     """The key that this token was given for; None for one that any key of its machine may come with."""
-    return session.scalar(select(WorkerKey).where(WorkerKey.token_id == token_id))
+    mine = or_(WorkerKey.token_id == token_id, WorkerKey.next_token_id == token_id)
+    return session.scalar(select(WorkerKey).where(mine))
 
 
 def counted(session: Session) -> list[Counted]:
