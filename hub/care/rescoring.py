@@ -14,7 +14,7 @@ from hub.db.models.evaluating import Evaluation
 from hub.db.queries import evaluations, listings
 from hub.db.session import Database
 from hub.domain.evaluations import unpack, unpack_beside
-from hub.domain.shaping import ref_of
+from hub.domain.shaping import noise_of, ref_of
 from hub.errors import NotFound
 from hub.scoring import metrics, statistics
 from hub.scoring.metrics import Outcome
@@ -76,7 +76,7 @@ def _changes(evaluation: Evaluation) -> list[Rescored]:
     assert evaluation.high is not None
     stored: dict[str, Score] = {evaluation.suite.metric: (evaluation.score, evaluation.low, evaluation.high)}
     stored |= {metric: (score, low, high) for metric, (score, low, high) in (evaluation.beside or {}).items()}
-    changes = []
+    changes, noise = [], noise_of(evaluation)
     for metric, before in stored.items():
         about = str(evaluation.id), ref_of(evaluation.version), evaluation.suite.name, metric, before
         try:
@@ -84,15 +84,12 @@ def _changes(evaluation: Evaluation) -> list[Rescored]:
         except (KeyError, ValueError, zlib.error) as error:
             changes.append(Rescored(*about, None, f"its outcomes do not give a score: {error}"))
         else:
-            changes += [] if _is_same(before, after) else [Rescored(*about, after, noise=_noise(evaluation, metric))]
+            changes += (
+                []
+                if _is_same(before, after)
+                else [Rescored(*about, after, noise=noise if metric == evaluation.suite.metric else None)]
+            )
     return changes
-
-
-def _noise(evaluation: Evaluation, metric: str) -> float | None:
-    """It is measured of the metric that ranks."""
-    measured = evaluation.environment.get("noise")
-    score = measured.get("score") if isinstance(measured, dict) and metric == evaluation.suite.metric else None
-    return float(score) if isinstance(score, int | float) else None
 
 
 def _outcomes(evaluation: Evaluation) -> Mapping[str, Sequence[Outcome]]:

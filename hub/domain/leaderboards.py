@@ -16,7 +16,7 @@ from hub.db.models.evaluating import Evaluation
 from hub.db.queries import evaluations
 from hub.db.queries.evaluations import Narrowed, Scored
 from hub.domain.evaluations import find_suite, unpack
-from hub.domain.shaping import ref_of, scores_beside, suite_view
+from hub.domain.shaping import noise_of, ref_of, scores_beside, suite_view
 from hub.domain.views.bases import BaseName
 from hub.domain.views.evaluations import BoardHistory, Leaderboard, LeaderboardRow, Record
 from hub.scoring import metrics
@@ -132,6 +132,7 @@ def _row(scored: Scored, *, rank: int, best: Scored) -> LeaderboardRow:
         finished_at=evaluation.finished_at,
         seconds=evaluation.seconds,
         beside=scores_beside(evaluation),
+        noise=noise_of(evaluation),
     )
 
 

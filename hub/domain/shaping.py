@@ -196,6 +196,15 @@ def metrics_beside(suite: Suite) -> tuple[str, ...]:
     return tuple(each for each in stated if isinstance(each, str)) if isinstance(stated, list) else ()
 
 
+def noise_of(evaluation: Evaluation) -> float | None:
+    """How far another layout of the batches has moved the score, where that was measured: it is of the metric that ranks."""
+    measured = evaluation.environment.get("noise")
+    score = measured.get("score") if isinstance(measured, dict) else None
+    if isinstance(score, int | float) and math.isfinite(score):
+        return float(score)
+    return None
+
+
 def scores_beside(evaluation: Evaluation) -> dict[str, ScoreBeside | None]:
     """Of each metric beside the one that ranks; None of one that was not computed. Empty before there is a score."""
     if evaluation.score is None:

@@ -119,6 +119,8 @@ def _say_board(board: Leaderboard) -> None:
     columns = (*_COLUMNS[:_BESIDE_AT], *map(clean, beside), *_COLUMNS[_BESIDE_AT:])
     rows = [_row(row, beside, is_advisory=suite.metric in ADVISORY) for row in board.rows]
     terminal.say_table(columns, rows, right=(*_NUMBERS, *beside))
+    if any(row.noise for row in board.rows):
+        terminal.say("± is how far a sample in batches of another size moves the score: nothing less is a difference")
     if suite.metric in ADVISORY:
         terminal.say(f"{clean(suite.metric)} is advisory: a judge's opinion, which ranks nothing")
     elif sum(row.tied_with_best for row in board.rows) > 1:
@@ -130,7 +132,7 @@ def _row(row: LeaderboardRow, beside: tuple[str, ...], *, is_advisory: bool) -> 
         "–" if is_advisory else f"{'=' if row.tied_with_best and row.rank > 1 else ''}{row.rank}",
         row.ref,
         f"{row.score:.4f}",
-        interval(row.interval),
+        interval(row.interval) + (f" ±{row.noise:.4f}" if row.noise else ""),
         *(terminal.score_beside(row.beside.get(metric)) for metric in beside),
         size(row.vector_bytes),
         size(row.head_bytes),

@@ -164,6 +164,7 @@ class LeaderboardRow(Answer):
     finished_at: str
     seconds: float | None = None
     beside: Mapping[str, ScoreBeside | None] = field(default_factory=dict)
+    noise: float | None = None
 
 
 @dataclass(frozen=True)

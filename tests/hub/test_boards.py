@@ -99,6 +99,22 @@ def page(hub: Hub, path: str, **headers: str):
     return TestClient(hub.app, base_url="http://127.0.0.1:8000").get(path, headers={"Accept": "*/*", **headers})
 
 
+def test_a_row_says_how_much_hangs_on_the_layout_where_that_was_measured(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker(make_suite())
+    measured = [{"items": 8, "batch_size": 16, "changed": 1, "score": 0.125}, None, {"score": "a lot"}]
+    for seed, noise in enumerate(measured):
+        assert sqlite_hub.push(make_archive(seed=seed), f"adapter-{seed}").status_code == 201
+        environment = {"device": "cpu", "noise": noise}
+        done = worker.finish(worker.must_claim(), [1] * (8 - seed) + [0] * seed, environment=environment)
+        assert done.status_code == 204, done.text
+
+    assert [row["noise"] for row in sqlite_hub.get(BOARD).json()["rows"]] == [0.125, None, None]
+    page = sqlite_hub.client.get(BOARD).text
+    assert page.count("±0.1250") == 1
+    assert "is how far a score moves" in page
+
+
 def test_the_table_for_spreadsheets_holds_what_the_api_says(scored: Hub) -> None:
     answer = page(scored, f"{BOARD}/export.csv?owner=demo")
 

@@ -165,7 +165,8 @@ class BoardHistory:
 @dataclass(frozen=True, kw_only=True)
 class LeaderboardRow:
     """One version on a board. `rank` counts the versions that score higher; `tied_with_best` is the
-    paired test against the first row (which is tied with itself)."""
+    paired test against the first row (which is tied with itself), and `noise` how far another layout of the batches has moved
+    the score, where that was measured."""
 
     rank: int
     tied_with_best: bool
@@ -184,6 +185,7 @@ class LeaderboardRow:
     finished_at: datetime
     seconds: float | None
     beside: Mapping[str, ScoreBeside | None]
+    noise: float | None
 
 
 @dataclass(frozen=True)
