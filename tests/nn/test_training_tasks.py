@@ -211,6 +211,21 @@ def test_the_loss_is_on_the_completion_alone_and_on_its_end(llama: Path) -> None
     assert task.weight([item]) == 3
 
 
+def test_logits_are_computed_from_the_first_completion_on(llama: Path) -> None:
+    task = Generation(load_llama(llama), RECIPE)
+    items = task.items(Examples(("the old dog sleeps", "the cat runs"), ("red", "blue green")))
+    kept = []
+    task.model.lm_head.register_forward_hook(lambda _module, given, _out: kept.append(given[0].shape[1]))
+
+    loss = task.loss(items)
+
+    assert kept == [max(map(len, items)) - min(item.start for item in items) + 1]
+    with torch.no_grad():
+        whole = [task.model(torch.tensor([item.ids])).logits[0].log_softmax(-1) for item in items]
+    nats = [-w[at - 1, i.ids[at]] for w, i in zip(whole, items, strict=True) for at in range(i.start, len(i))]
+    assert loss.item() == pytest.approx(torch.stack(nats).mean().item(), rel=1e-5)
+
+
 def test_rows_of_unequal_length_have_the_loss_they_have_alone(llama: Path) -> None:
     task = Generation(load_llama(llama), RECIPE)
     items = task.items(Examples(("the cat", "the old dog sleeps"), ("red runs", "blue")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,7 @@ class Generation(Task[Completion]):
         super().__init__()
         self.model, self.recipe = model, recipe
         self.tokenizer: Any = inputs.tokenizer_of(model)
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         if self.tokenizer.eos_token_id is None:
             raise DataError("The base's tokenizer has no token that ends a text, so no completion would end.")
         if recipe.chat and not self.tokenizer.chat_template:
@@ -124,9 +126,13 @@ class Generation(Task[Completion]):
         return functional.cross_entropy(logits[learned].float(), targets[learned], label_smoothing=label_smoothing)
 
     def _predictions(self, items: Sequence[Completion]) -> tuple[Tensor, Tensor]:
-        """Logits (batch, tokens, vocabulary) and the tokens they predict (batch, tokens)."""
+        """Logits (batch, tokens, vocabulary) from where the first completion begins, and the tokens they predict (batch, tokens)."""
         batch = inputs.padded([inputs.Tokens(item.ids) for item in items], self.device)
         labels = [[*[_IGNORED] * item.start, *item.ids[item.start :]] for item in items]
-        targets = inputs.filled(labels, self.device, value=_IGNORED)[:, 1:]
-        logits: Tensor = self.model(**batch, use_cache=False).logits[:, :-1]
+        first = min(item.start for item in items)
+        targets = inputs.filled(labels, self.device, value=_IGNORED)[:, first:]
+        kept = targets.shape[1] + 1  # the logits at a token predict the next one
+        # Most of the memory of a long prompt would be logits that nothing is learned from.
+        only = {"logits_to_keep": kept} if self._keeps_logits else {}
+        logits: Tensor = self.model(**batch, use_cache=False, **only).logits[:, -kept:-1]
         return logits, targets
