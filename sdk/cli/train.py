@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -111,6 +112,7 @@ _machine = _options(
     "The machine",
     ("--device", {"type": click.Choice(["auto", "cpu", "cuda"]), "default": "auto", "show_default": True}),
     ("--dtype", {"type": click.Choice(["stored", "float32", "bfloat16"]), "help": "bfloat16: products in it, over the base as stored."}),
+    ("--quantize", {"type": click.Choice(["int8", "nf4"]), "help": "Hold the frozen base in 8 bits (torchao) or 4 (bitsandbytes, on a GPU)."}),
     ("--no-baselines", {"is_flag": True, "help": "Leave out what it is compared with."}),
 )  # fmt: skip
 
@@ -135,6 +137,7 @@ def train(
     pooling: str | None,
     licence: str | None,
     device: str,
+    quantize: str | None,
     no_baselines: bool,
     **options: Any,
 ) -> None:
@@ -155,7 +158,7 @@ def train(
     split = data.load(source, offline=config.offline, **{name: options.pop(name) for name in _OF_DATA})
     recipe = _recipe(recipe_name, split, options)
     _say_data(split)
-    loaded = _load_base(base, split, recipe, _device(device), config)
+    loaded = _load_base(base, split.task, recipe, Held(_device(device), quantize), config)
     choices = Choices(_names(targets), pooling, licence, baselines=not no_baselines)
     try:
         outcome = _train(loaded, split, recipe, choices, folder)
@@ -203,7 +206,15 @@ def _device(name: str) -> str:
     return name
 
 
-def _load_base(base: str, split: Split, recipe: Recipe, device: str, config: Config) -> Base:
+@dataclass(frozen=True)
+class Held:
+    """Where the base is held, and how it is quantised there."""
+
+    device: str
+    quantization: str | None
+
+
+def _load_base(base: str, task: str, recipe: Recipe, held: Held, config: Config) -> Base:
     from transformers.utils import logging
 
     from vera.nn.base import Base
@@ -214,7 +225,10 @@ def _load_base(base: str, split: Split, recipe: Recipe, device: str, config: Con
     name, revision = _name_of(base, fingerprint.value, path, config)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers
     with terminal.spinner("Loading the base"):
-        return Base.open(path, split.task, recipe, name=name, revision=revision, fingerprint=fingerprint, device=device)
+        return Base.open(
+            path, task, recipe, name=name, revision=revision, fingerprint=fingerprint,
+            device=held.device, quantization=held.quantization,
+        )  # fmt: skip
 
 
 def _name_of(typed: str, fingerprint: str, path: Path, config: Config) -> tuple[str, str | None]:

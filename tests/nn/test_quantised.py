@@ -10,18 +10,24 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torchao.quantization import Int8WeightOnlyConfig, quantize_
+from torchao.quantization import Int8Tensor, Int8WeightOnlyConfig, quantize_
 from transformers import BitsAndBytesConfig, LlamaForCausalLM, TorchAoConfig
 
 from tests.nn.small_models import Int8Linear, adapted, normal, tiny_llama, tokens
+from tests.nn.test_training_tasks import completions
+from tests.tiny import write_tiny_llama
 from tests.tiny_adapters import make_tiny
 from vera import fingerprint
 from vera.archive import Archive
-from vera.errors import BaseMismatch, TargetError
+from vera.data import TEXT_GENERATION
+from vera.errors import BaseMismatch, TargetError, VeraError
 from vera.fingerprint import BaseFingerprint
+from vera.nn import experiment, quantising
 from vera.nn.attach import attach
+from vera.nn.base import Base
 from vera.nn.identity import prove_base
 from vera.nn.merge import merge
+from vera.nn.training.recipe import Recipe
 
 HAS_BITSANDBYTES = torch.cuda.is_available() and importlib.util.find_spec("bitsandbytes") is not None
 ON_GPU = pytest.mark.skipif(not HAS_BITSANDBYTES, reason="bitsandbytes computes on CUDA devices only")
@@ -212,3 +218,37 @@ def test_a_rounded_base_is_proven_by_its_source_alone(folder: Path, base: BaseFi
 def test_dvora_needs_norms_that_a_quantised_weight_does_not_tell(folder: Path, base: BaseFingerprint) -> None:
     with pytest.raises(TargetError, match="DVoRA"):
         attach(torchao_in_place(folder), make_tiny(base, sizes=SIZES, method="dvora"), base, is_loaded_from_base=True)
+
+
+# What is trained
+
+
+def test_a_base_is_read_in_8_bits_and_its_adapter_says_so(folder: Path) -> None:
+    recipe = Recipe(rank=8, epochs=1, batch_size=8, max_length=16)
+    base = Base.open(
+        write_tiny_llama(folder.with_name("worded")), TEXT_GENERATION, recipe, name="tests/tiny", quantization="int8"
+    )
+    outcome = experiment.run("made", base, completions(), recipe, experiment.Choices(baselines=False))
+    assert outcome.archive is not None
+    assert outcome.archive.manifest.base.fingerprint == base.fingerprint.value  # the files', whatever it is held in
+    assert outcome.archive.manifest.training["quantization"] == "int8"
+    assert "held in int8" in outcome.archive.card
+    assert isinstance(base.model.get_submodule("model.layers.0.mlp.up_proj").weight, Int8Tensor)
+
+
+def test_all_weights_of_a_quantised_base_are_not_trained(folder: Path) -> None:
+    recipe = Recipe(method="full", epochs=1)
+    base = Base.open(
+        write_tiny_llama(folder.with_name("whole")), TEXT_GENERATION, recipe, name="tests/tiny", quantization="int8"
+    )
+    with pytest.raises(VeraError, match="held in int8") as caught:
+        experiment.run("made", base, completions(), recipe)
+    assert caught.value.code == "TRAINING_INVALID"
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+@pytest.mark.parametrize(("name", "words"), [("nf4", "pip install bitsandbytes"), ("int3", "one of int8, nf4")])
+def test_a_quantisation_that_cannot_be_had_says_what_can(name: str, words: str) -> None:
+    with pytest.raises(VeraError, match=words) as caught:
+        quantising.configuration(name)
+    assert caught.value.code == "QUANTIZATION_UNAVAILABLE"

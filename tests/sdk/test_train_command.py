@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from sdk.cli.train import train
 from tests.sdk.commands import run
 from tests.tiny import WORDS, write_tiny_bert
+from vera.nn.quantising import QUANTIZATIONS
 
 URL = "http://127.0.0.1:1"  # nobody is asked
 DEADLINE_S = 120
@@ -59,6 +61,18 @@ def test_an_option_overrides_the_recipe_and_a_method_brings_its_own_rank(
     assert done.exit_code == 0, done.stderr
     recipe = json.loads((made / "training.json").read_bytes())["recipe"]
     assert (recipe["method"], recipe["rank"], recipe["epochs"], recipe["head_learning_rate"]) == ("lora", 8, 1, 4e-3)
+
+
+def test_a_base_can_be_held_in_8_bits(base: Path, animals: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    done = run(URL, *typed(base, animals, "--quantize", "int8", "--epochs", "1", "--no-baselines"), str(made))
+    assert done.exit_code == 0, done.stderr
+    assert json.loads((made / "vera.json").read_bytes())["training"]["quantization"] == "int8"
+
+
+def test_the_quantisations_that_are_offered_are_those_there_are() -> None:
+    offered = next(option.type for option in train.params if option.name == "quantize")
+    assert tuple(offered.choices) == QUANTIZATIONS
 
 
 def test_an_unknown_recipe_says_how_to_see_them(base: Path, animals: Path, tmp_path: Path) -> None:

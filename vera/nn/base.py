@@ -12,6 +12,7 @@ from vera.data import TEXT_GENERATION
 from vera.fingerprint import BaseFingerprint, of_files
 from vera.manifest import BaseIdentity
 from vera.nn.opening import open_language_model
+from vera.nn.quantising import configuration
 from vera.nn.training.recipe import Recipe
 
 
@@ -23,6 +24,7 @@ class Base:
     fingerprint: BaseFingerprint
     name: str
     revision: str | None = None
+    quantization: str | None = None  # how `model` was quantised as the files of `fingerprint` were read
 
     @classmethod
     def open(
@@ -35,21 +37,26 @@ class Base:
         revision: str | None = None,
         fingerprint: BaseFingerprint | None = None,
         device: str = "cpu",
+        quantization: str | None = None,
     ) -> Base:
         """The base in the checkpoint folder `path`, as `task` and `recipe` need it, on `device`.
 
         Its files are hashed unless their `fingerprint` is known; whether the model holds them is
-        proven when it is trained. Raises VeraError (HEAD_UNTRAINED) when it is to generate and is no decoder.
+        proven when it is trained. With `quantization`, one of those of `quantising`, its weights are quantised as they
+        are read. Raises VeraError (HEAD_UNTRAINED) when it is to generate and is no decoder.
         """
         from transformers import AutoModel
 
-        dtype = "float32" if recipe.dtype == "float32" else "auto"  # auto: as stored
+        options: dict[str, Any] = {"dtype": "float32" if recipe.dtype == "float32" else "auto"}  # auto: as stored
+        if quantization:
+            options |= {"quantization_config": configuration(quantization), "device_map": device}
         model: Any = (
-            open_language_model(path, {"dtype": dtype})
+            open_language_model(path, options)
             if task == TEXT_GENERATION
-            else AutoModel.from_pretrained(path, local_files_only=True, dtype=dtype)
+            else AutoModel.from_pretrained(path, local_files_only=True, **options)
         )
-        return cls(model.to(device), fingerprint or of_files(path), name, revision)
+        held = model if quantization else model.to(device)
+        return cls(held, fingerprint or of_files(path), name, revision, quantization)
 
     @property
     def identity(self) -> BaseIdentity:

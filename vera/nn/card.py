@@ -25,6 +25,10 @@ _SHARES = ("accuracy", "f1")  # shown in percent
 def of_adapter(name: str, manifest: Manifest, split: Split, recipe: Recipe, scores: Scores) -> str:
     """Markdown."""
     notes = "".join(f"- {note}\n" for note in split.notes)
+    if held := manifest.training.get("quantization"):
+        notes += (
+            f"- trained over the base held in {held}; over the base as it is stored it answers a little differently\n"
+        )
     weights, head = manifest.weights, f"; head: {manifest.weights.head_bytes:,} bytes" if manifest.head else ""
     return f"""# {name}
 

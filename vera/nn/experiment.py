@@ -154,9 +154,9 @@ class _Trained:
 
 
 def _prepare(name: str, base: Base, split: Split, recipe: Recipe, choices: Choices) -> _Run:
-    proof = prove_base(base.model, base.fingerprint)
+    proof = prove_base(base.model, base.fingerprint, is_loaded_from_base=base.quantization is not None)
     live = live_modules(base.model, proof)
-    _check(base.model, split, recipe)
+    _check(base, split, recipe)
     adapts = recipe.method not in ("head", "full")
     chosen = {id(module) for module in targets.choose(base.model, choices.targets).values()} if adapts else set()
     adapted = {name: module for name, module in live.items() if id(module) in chosen}
@@ -166,8 +166,14 @@ def _prepare(name: str, base: Base, split: Split, recipe: Recipe, choices: Choic
     return _Run(name, base, split, recipe, choices, bank, task, check_metric(task, recipe.metric))
 
 
-def _check(model: nn.Module, split: Split, recipe: Recipe) -> None:
-    dtype = next(model.parameters()).dtype
+def _check(base: Base, split: Split, recipe: Recipe) -> None:
+    if base.quantization and recipe.method == "full":
+        raise VeraError(
+            f"All weights are trained, and the base is held in {base.quantization}, which has no gradients: load it as it is "
+            "stored, or train an adapter.",
+            code="TRAINING_INVALID",
+        )
+    dtype = next(base.model.parameters()).dtype
     if dtype != torch.float32 and (recipe.dtype == "float32" or recipe.method == "full"):
         why = "All weights are trained" if recipe.method == "full" else "The recipe asks for float32"
         raise VeraError(
@@ -277,8 +283,9 @@ def _files(run: _Run, trained: _Trained, scores: Scores) -> tuple[Archive | None
     """The adapter's archive, for a method of the hub, and what else belongs in the folder."""
     fitted, learned = trained.fitted, trained.learned
     about = packaging.About(
-        run.name, run.base.identity, run.split, run.recipe, scores, run.choices.license, run.task.head
-    )
+        run.name, run.base.identity, run.split, run.recipe, scores, run.choices.license, run.task.head,
+        run.base.quantization,
+    )  # fmt: skip
     files = {
         TRAINING_LOG: packaging.training_log(fitted.steps, fitted.epochs),
         LOSS_CURVE: loss_curve(fitted.steps, fitted.epochs, run.metric, scores.best_epoch),
@@ -296,6 +303,7 @@ def _key(run: _Run) -> str:
             "torch": torch.__version__,
             "device": next(run.base.model.parameters()).device.type,
             "base": run.base.fingerprint.value,
+            "quantization": run.base.quantization,
             "recipe": run.recipe.to_dict(),
             "targets": sorted(run.bank.targets),
             "pooling": run.task.head.pooling if run.task.head else None,

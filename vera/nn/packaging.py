@@ -97,6 +97,7 @@ class About:
     scores: Scores
     license: str | None = None
     head: PooledHead | None = None
+    quantization: str | None = None
 
     @property
     def task(self) -> Task:
@@ -118,6 +119,7 @@ class About:
             "heldout_digest": self.split.heldout_digest,
             "made_with": {"vera-hub": __version__, "torch": str(torch.__version__)},
             "recipe": self.recipe.to_dict(),
+            **({"quantization": self.quantization} if self.quantization else {}),
             "self_reported": self.scores.to_dict(),
         }
 
