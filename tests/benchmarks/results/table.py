@@ -22,7 +22,11 @@ from tests.benchmarks.results.publish import DOCS
 PAGE = DOCS.parent / "results.md"
 _MARKED = re.compile(r"(<!-- table (?P<name>\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 METRICS = {"matthews": "MCC"}
-_TEXT_METRICS = {"bleu": "BLEU", "nist": "NIST", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider": "CIDEr"}
+_TEXT_METRICS = {
+    "bleu": "BLEU", "nist": "NIST", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider": "CIDEr",
+    "ifeval": "prompts", "ifeval_loose": "prompts, loose",
+    "ifeval_instructions": "instructions", "ifeval_instructions_loose": "instructions, loose",
+}  # fmt: skip
 _DECIMALS = {"bleu": 1, "nist": 2, "meteor": 1, "rouge_l": 1, "cider": 2}
 
 Row = Mapping[str, Any]
@@ -150,7 +154,7 @@ def texts(measured: Measured, model: str) -> Iterator[str]:
         yield from _header(["method", "parameters", "bytes", *(_TEXT_METRICS[name] for name in names), "loss"])
         for method in measured.experiment.methods:
             if numbers := measured.numbers(model, task.key, method.key):
-                found = [_spread(_written(numbers, name), _DECIMALS[name]) for name in names]
+                found = [_spread(_written(numbers, name), _DECIMALS.get(name, 1)) for name in names]
                 losses = [row["scores"]["last"]["loss"] for row in numbers.seeds]
                 yield _line([method.key, *_sizes(numbers)[:2], *found, _spread(losses, 3)])
 

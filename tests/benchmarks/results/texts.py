@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from hub.scoring.metrics import score
+from hub.worker import instructions
 from hub.worker.texts import METRICS, Texts
 from tests.benchmarks.results.cells import TEXTS
 from tests.benchmarks.results.experiments import Cell, Writes, all_experiments
@@ -41,6 +42,13 @@ def of_e2e(writes: Writes, texts: Sequence[str]) -> Scores:
     return {metric: score(metric, measured.outcomes(metric)) for metric in METRICS}
 
 
+def of_ifeval(writes: Writes, texts: Sequence[str]) -> Scores:
+    """IFEval's four: of all prompts, and of all instructions, as the texts stand and leniently."""
+    rows = {str(row["prompt"]): row for row in _rows(writes)}.values()
+    asked = [instructions.instructions_of(row["instruction_id_list"], row["kwargs_json"]) for row in rows]
+    return {metric: score(metric, instructions.outcomes(metric, asked, texts)) for metric in instructions.METRICS}
+
+
 def _rows(writes: Writes) -> list[dict[str, object]]:
     import pyarrow.parquet
 
@@ -50,7 +58,7 @@ def _rows(writes: Writes) -> list[dict[str, object]]:
     return found
 
 
-SCORERS: Mapping[str, Callable[[Writes, Sequence[str]], Scores]] = {"e2e": of_e2e}
+SCORERS: Mapping[str, Callable[[Writes, Sequence[str]], Scores]] = {"e2e": of_e2e, "ifeval": of_ifeval}
 
 
 def main() -> int:
