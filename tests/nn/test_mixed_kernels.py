@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
 pytest.importorskip("triton")
 
 from vera.nn.kernels import mixed  # noqa: E402  # after it is known to be there
-from vera.nn.kernels.mixed import Module, Packed, Tiles  # noqa: E402
+from vera.nn.kernels.mixed import Activation, Module, Packed, Tiles  # noqa: E402
 
 # The interpreter multiplies bfloat16 wrongly.
 DTYPES = [torch.float16, torch.bfloat16] if DEVICE == "cuda" else [torch.float16]
@@ -230,3 +231,73 @@ def test_equal_inputs_give_equal_bits(split: int) -> None:
 
 def _of_rank(cut: Tiles) -> Tiles:
     return Tiles(cut.tokens, mixed.RANK_STEP, cut.inputs, cut.split, cut.warps, cut.stages)
+
+
+# act(gate) ⊙ up, whose parts are never written
+
+ACTIVATIONS = {
+    Activation.SILU: torch.nn.functional.silu,
+    Activation.GELU: torch.nn.functional.gelu,
+    Activation.GELU_TANH: partial(torch.nn.functional.gelu, approximate="tanh"),
+}
+
+
+def _pair(made: Problem) -> Problem:
+    """Two modules of one size, both adapted: a gate and what it gates."""
+    fields = {n: getattr(made, n) for n in ("rows", "tokens", "in_features", "rank", "bias", "dtype", "seed")}
+    return Problem(outputs=(made.outputs[0],) * 2, adapted=(True, True), **fields)
+
+
+def _check_gated(problem: Problem, activation: Activation, answer: Tensor) -> None:
+    gate, up = problem.expected()
+    expected = ACTIVATIONS[activation](gate) * up
+    assert answer.shape == expected.shape
+    assert (answer.double() - expected).abs().max() <= TOLERANCE[problem.dtype] * expected.abs().max()
+
+
+@settings(QUICK)
+@given(problems.map(_pair), tiles, tiles, st.sampled_from(Activation))
+def test_gate_and_up_in_one_launch(problem: Problem, first: Tiles, second: Tiles, activation: Activation) -> None:
+    h = mixed.project(problem.made["x"], problem.made["A"], problem.packed, problem.places_d, _of_rank(first))
+
+    answer = mixed.multiply_gated(
+        problem.made["x"], *problem.modules, h, problem.made["B"], problem.packed, activation, second
+    )
+
+    _check_gated(problem, activation, answer)
+
+
+@settings(QUICK)
+@given(problems.map(_pair), tiles, st.booleans(), st.sampled_from(Activation))
+def test_gate_and_up_of_products_that_are_there(
+    problem: Problem, cut: Tiles, scales: bool, activation: Activation
+) -> None:
+    x, A = problem.made["x"], problem.made["A"]
+    gate, up = (torch.nn.functional.linear(x, m.weight, m.bias) for m in problem.modules)
+    wide = torch.cat([up, gate], 1)  # with a stride that is not its size
+    h = x @ A.T if scales else mixed.scale(x @ A.T, problem.packed, problem.places_d)
+
+    answer = mixed.add_gated(
+        wide[:, len(gate[0]) :], up, h, problem.made["B"], problem.packed, problem.places_b, activation, cut,
+        places_d=problem.places_d if scales else None,
+    )  # fmt: skip
+
+    _check_gated(problem, activation, answer)
+
+
+@settings(QUICK)
+@given(problems.map(_pair).map(_aligned), st.sampled_from([(16, 32), (32, 64)]), st.sampled_from(Activation))
+def test_gate_and_up_of_many_tokens(problem: Problem, sides: tuple[int, int], activation: Activation) -> None:
+    h = mixed.scale(problem.made["x"] @ problem.made["A"].T, problem.packed, problem.places_d)
+
+    answer = mixed.accumulate_gated(
+        problem.made["x"],
+        *problem.modules,
+        h,
+        problem.made["B"],
+        problem.packed,
+        activation,
+        Tiles(*sides, 32, 1, 4, 2),
+    )
+
+    _check_gated(problem, activation, answer)

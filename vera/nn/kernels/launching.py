@@ -7,6 +7,7 @@ here have. Who launches again with arguments of the same kind keeps what was com
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -44,3 +45,9 @@ def launch(
         *(*grid, 1, 1)[:3], stream, compiled.function, compiled.packed_metadata, None, None, None,
         *arguments, *constants.values(),
     )  # fmt: skip
+
+
+@cache
+def has_gdc() -> bool:
+    """Whether a kernel may begin before the one it follows has ended (programmatic dependent launch)."""
+    return torch.cuda.is_available() and torch.cuda.get_device_capability() >= (9, 0)
