@@ -25,7 +25,7 @@ DEFAULT_CAPACITY = 1024
 
 def pack(
     model: Any, ref: str | Path, *, capacity: int = DEFAULT_CAPACITY, max_rows: int = 1024, dtype: Any = None,
-    run: Callable[[], object] | None = None, stack: bool = False,
+    run: Callable[[], object] | None = None, stack: bool = False, fuse: bool = False,
 ) -> Packed:  # fmt: skip
     """Room on `model` for `capacity` adapters like `ref`, which `sdk.load` has put on it: of the same base, matrices and modules.
 
@@ -37,13 +37,17 @@ def pack(
     some 64 rows and more quicker and takes one more A for each such group of modules. Nothing that reads a module sees a difference, but
     a CUDA graph captured before would go on reading where the weights were. `Packed.bank.unstack` undoes it.
 
+    With `fuse` the gate and the up of an MLP and its activation are one kernel on a GPU, where that is measured to be quicker: whoever
+    watches or replaces one of them, with a hook, say, has the MLP go its own way again. An MLP counts as one when it answers random inputs
+    as down(act(gate x) * up x) does, to the bit; VeraWarning tells of others. Nothing of it outlives the block.
+
     `run` is one pass of the model, of any inputs, by which it is seen which modules share an input; models of
     transformers know some by themselves. Raises VeraError: ADAPTER_NOT_LOADED, ADAPTER_AMBIGUOUS, TARGET_UNSUPPORTED.
     """
     bank, backbone = bank_on(model), backbone_of(model)
     held = held_of(bank, ref)
     packed = PackedBank(
-        bank, held.attached.name, capacity=capacity, max_rows=max_rows, dtype=dtype, stack=stack,
+        bank, held.attached.name, capacity=capacity, max_rows=max_rows, dtype=dtype, stack=stack, fuse=fuse,
         run=run or (lambda: backbone(**_some_inputs(backbone))),
     )  # fmt: skip
     return Packed(packed, held.attached.manifest, str(ref))

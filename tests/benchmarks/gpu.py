@@ -27,6 +27,7 @@ from vera.manifest import AdaptedModule
 from vera.nn.bank import Bank, find_targets
 from vera.nn.linear import linear_size
 from vera.nn.serving.bank import PackedBank
+from vera.nn.serving.gated import GatedMlp
 from vera.projection import ProjectionRecipe, digest_of, rebuild
 from vera.streams import PHILOX
 
@@ -197,7 +198,7 @@ def llama(layers: int) -> Any:
         torch.set_default_dtype(default)
 
 
-def made(case: Case, model: Any, *, stack: bool = True) -> PackedBank:
+def made(case: Case, model: Any, *, stack: bool = True, fuse: bool = True) -> PackedBank:
     """A packed bank full of random adapters."""
     bank = Bank(find_targets(model, case.targets), model)
     modules = [AdaptedModule(name, *linear_size(module)) for name, module in bank.targets.items()]
@@ -206,7 +207,7 @@ def made(case: Case, model: Any, *, stack: bool = True) -> PackedBank:
     )
     pair = rebuild(recipe)
     bank.add_vera("0", modules, digest_of(pair), lambda: pair)
-    many = PackedBank(bank, "0", capacity=case.adapters, run=partial(step, model, 2), stack=stack)
+    many = PackedBank(bank, "0", capacity=case.adapters, run=partial(step, model, 2), stack=stack, fuse=fuse and len(case.targets) > 2)  # fmt: skip
     many.packing.rows_SV[1:].normal_(0, 0.02)
     some = vectors_of(many, 0)
     for number in range(1, case.adapters):  # as many names; their vectors are there already
@@ -240,6 +241,16 @@ def check(many: PackedBank, batch: int) -> None:
                 expected += rows[:, b : b + len(member.module.weight)] * (h @ B[: len(member.module.weight)].T)
             error = (y[:, 0].double() - expected).abs().max() / expected.abs().max()
             assert error < 2e-2, f"{float(error):.3g} from float64"
+    for mlp in list(many.mlps.values())[:2]:
+        _check_gated(many, mlp, batch)
+
+
+def _check_gated(many: PackedBank, mlp: GatedMlp, batch: int) -> None:
+    x = torch.randn(batch, 1, mlp.module.gate_proj.in_features, device="cuda", dtype=torch.bfloat16)
+    gate, up = (part.double() for part in mlp.product.product.outputs(x, many.choices))  # checked above
+    expected = gate * torch.sigmoid(gate) * up
+    error = (mlp.product.output(x, many.choices).double() - expected).abs().max() / expected.abs().max()
+    assert error < 2e-2, f"{float(error):.3g} from float64"
 
 
 def _rows(case: Case, batch: int) -> list[str]:

@@ -24,6 +24,7 @@ from vera.nn.layer import Adapting, SharedProjection, VeraDelta
 from vera.nn.linear import is_linear, linear_size, weight_of
 from vera.nn.offloading import device_of
 from vera.nn.serving.choosing import Choices
+from vera.nn.serving.gated import GatedMlp, gated_mlps
 from vera.nn.serving.groups import beside, by_input
 from vera.nn.serving.packing import NOBODY, Packing
 from vera.nn.serving.products import MAX_MODULES, Compute, GroupProduct, Member, padded_rank
@@ -39,14 +40,16 @@ class PackedBank:
 
     def __init__(
         self, bank: Bank, name: str, *, capacity: int, run: Callable[[], object], max_rows: int = 1024,
-        dtype: torch.dtype | None = None, stack: bool = False,
+        dtype: torch.dtype | None = None, stack: bool = False, fuse: bool = False,
     ) -> None:  # fmt: skip
         """A bank for adapters like `name`, which is in `bank` and is the first one here too.
 
         `run` is one pass of the model, of any batch: it shows which modules have the same input. The vectors
         are held in `dtype`, that of the base by default. With `stack` the weights of the groups' modules are moved to stand
-        above A in memory (`vera.nn.serving.stacking`), which is quicker from some 64 rows on; `unstack` undoes it. Raises TargetError (TARGET_UNSUPPORTED) for DVoRA, embeddings,
-        modules on several devices and heads, and VeraError (TARGET_TAKEN) for weights that are stacked for another bank already.
+        above A in memory (`vera.nn.serving.stacking`), which is quicker from some 64 rows on; `unstack` undoes it. With `fuse` an MLP's
+        activation is computed where its inputs are (`vera.nn.serving.gated`), within the block, where that is quicker. Raises TargetError
+        (TARGET_UNSUPPORTED) for DVoRA, embeddings, modules on several devices and heads, and VeraError (TARGET_TAKEN) for
+        weights that are stacked for another bank already.
         """
         deltas = _deltas_of(bank, name)
         self.shared = _one_projection(deltas)
@@ -64,15 +67,18 @@ class PackedBank:
         )  # fmt: skip
         self.index = torch.full((max_rows,), NOBODY, dtype=torch.int32, device=device)
         self.choices: Choices[Compute] = Choices()
-        self.groups = [
-            _Group([(linear[module], self.packing.places.get(module)) for module in group], self)
+        named = {
+            tuple(group): _Group([(linear[module], self.packing.places.get(module)) for module in group], self)
             for group, some in zip(groups, adapted, strict=True)
             if some
-        ]
+        }
+        self.groups = list(named.values())
         if stack:
             check_unstacked([member.module for group in self.groups for member in group.product.members])
             for group in self.groups:
                 group.product.stack_up()
+        products = {names: group.product for names, group in named.items()}
+        self.mlps = gated_mlps(bank.model, products) if fuse else {}
         self.names: tuple[str | None, ...] = ()
         self._bank = bank
         self._hung: list[Hung] = []
@@ -110,6 +116,19 @@ class PackedBank:
         self.index[: len(names)].copy_(staged, non_blocking=True)
         self.names = tuple(names)
 
+    def checked(self, x_BTI: Tensor) -> Tensor:
+        """`x_BTI`, when it has as many rows as adapters were set for. Raises VeraError (ROWS_MISMATCH)."""
+        rows = len(self.names)
+        if x_BTI.dim() < 2 or x_BTI.shape[0] != rows:
+            raise VeraError(
+                f"A module was given inputs of shape {tuple(x_BTI.shape)}, and adapters were set for {rows} rows: set one per row "
+                "of the batch, which must be the first dimension inside the model too (beam search repeats each row once per beam).",
+                code="ROWS_MISMATCH",
+                rows=rows,
+                shape=list(x_BTI.shape),
+            )
+        return x_BTI
+
     @property
     def stacked_bytes(self) -> int:
         """What the stacks take beyond the weights that are in them: an A for each group of modules."""
@@ -119,6 +138,8 @@ class PackedBank:
         """Give every module of the base a weight of its own again, bit for bit."""
         for group in self.groups:
             group.product.unstack()
+        for mlp in self.mlps.values():
+            mlp.product.forget()
 
     def __enter__(self) -> Self:
         self._bank.check_free()
@@ -128,6 +149,8 @@ class PackedBank:
             for member, forward in zip(group.product.members, group.forwards(), strict=True):
                 check_unadapted(type(member.module).__name__, member.module)
                 self._hung.append(Hung.on(member.module, forward))
+        for mlp in self.mlps.values():
+            self._hung.append(Hung.on(mlp.module, _MlpForward(mlp, self)))
         return self
 
     def __exit__(
@@ -159,8 +182,11 @@ class _Group:
         if x_BTI is self._input and number in self._held:
             return self._taken(number)
         if number:  # the first one was given something else
-            return self.product.alone(self.product.members[number], self._checked(x_BTI))
-        self._input, self._held = x_BTI, dict(enumerate(self.product.outputs(self._checked(x_BTI), self._bank.choices)))
+            return self.product.alone(self.product.members[number], self._bank.checked(x_BTI))
+        self._input, self._held = (
+            x_BTI,
+            dict(enumerate(self.product.outputs(self._bank.checked(x_BTI), self._bank.choices))),
+        )
         return self._taken(0)
 
     def _taken(self, number: int) -> Tensor:
@@ -169,18 +195,6 @@ class _Group:
             self._input = None
         return output
 
-    def _checked(self, x_BTI: Tensor) -> Tensor:
-        rows = len(self._bank.names)
-        if x_BTI.dim() < 2 or x_BTI.shape[0] != rows:
-            raise VeraError(
-                f"A module was given inputs of shape {tuple(x_BTI.shape)}, and adapters were set for {rows} rows: set one per row "
-                "of the batch, which must be the first dimension inside the model too (beam search repeats each row once per beam).",
-                code="ROWS_MISMATCH",
-                rows=rows,
-                shape=list(x_BTI.shape),
-            )
-        return x_BTI
-
 
 class _MemberForward(Adapting):
     def __init__(self, group: _Group, number: int) -> None:
@@ -188,6 +202,19 @@ class _MemberForward(Adapting):
 
     def __call__(self, x_BTI: Tensor) -> Tensor:
         return self._group.output(self._number, x_BTI)
+
+
+class _MlpForward(Adapting):
+    """The whole of an MLP; its own forward, in which each module answers for itself, where it is not fused."""
+
+    def __init__(self, mlp: GatedMlp, bank: PackedBank) -> None:
+        self._mlp, self._bank = mlp, bank
+
+    def __call__(self, x_BTI: Tensor) -> Tensor:
+        if not self._mlp.is_fused(x_BTI):
+            return self._mlp.own(x_BTI)  # type: ignore[no-any-return]  # a module of anybody's
+        hidden_BTO = self._mlp.product.output(self._bank.checked(x_BTI), self._bank.choices)
+        return self._mlp.module.down_proj(hidden_BTO)  # type: ignore[no-any-return]  # likewise
 
 
 def _deltas_of(bank: Bank, name: str) -> dict[str, VeraDelta]:

@@ -20,7 +20,7 @@ from vera.nn.kernels.mixed import Packed, Tiles
 if TYPE_CHECKING:
     from vera.nn.serving.products import GroupProduct
 
-_MANY = 128  # tokens from which torch's own product makes A x quicker
+MANY = 128  # tokens from which torch's own product makes A x quicker
 
 # What was quick on an H100 for some shape of Llama-2-7B, of some sixty that were tried (docs/performance.md). Tokens a program takes are
 # those of the batch, up to 64 or 128.
@@ -39,14 +39,14 @@ _FEW_BESIDE, _MANY_BESIDE = Tiles(64, 64, 64, 1, 4, 3), Tiles(128, 128, 64, 1, 8
 
 
 def tiles_beside(tokens: int) -> list[Tiles]:
-    few = replace(_FEW_BESIDE, tokens=_block(tokens))
+    few = replace(_FEW_BESIDE, tokens=block_of(tokens))
     return [few] if tokens <= 64 else [few, _MANY_BESIDE]
 
 
 def tiles_joined(tokens: int) -> list[Tiles]:
     if tokens > 64:
         return _MANY_JOINED
-    return [replace(tiles, tokens=_block(tokens)) for tiles in (_FEW_JOINED if tokens <= 16 else _SOME_JOINED)]
+    return [replace(tiles, tokens=block_of(tokens)) for tiles in (_FEW_JOINED if tokens <= 16 else _SOME_JOINED)]
 
 
 def tiles_accumulated(tokens: int, sizes: Sequence[int]) -> list[Tiles]:
@@ -55,22 +55,16 @@ def tiles_accumulated(tokens: int, sizes: Sequence[int]) -> list[Tiles]:
 
 
 def tiles_stacked(tokens: int) -> list[Tiles]:
-    block = _block(tokens)
+    block = block_of(tokens)
     narrow = [Tiles(min(block, 32), 64, 128, 1, 4, 3), Tiles(block, 32, 128, 1, 4, 3), Tiles(block, 128, 64, 1, 4, 3)]
     return [*tiles_beside(tokens), *(narrow if tokens <= 512 else [Tiles(128, 256, 64, 1, 8, 3)])]
 
 
 def beside(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> list[Tensor]:
     """Every member's own product, and the adapters' added to it. What few tokens need for that is made meanwhile."""
-    x_NI, packed = _rows(x_BTI), _packed(product, x_BTI)
-    here, side = torch.cuda.current_stream(x_BTI.device), _side_of(x_BTI.device)
-    h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)  # allocated here, so it is freed here
-    side.wait_stream(here)
-    with torch.cuda.stream(side):
-        _project(product, x_NI, packed, h_NGR, known)
-    y = [member.forward(x_BTI) for member in product.members]
-    here.wait_stream(side)
-    there = [_rows(part) for part, member in zip(y, product.members, strict=True) if member.places]
+    x_NI, packed = rows_of(x_BTI), packed_of(product, x_BTI)
+    h_NGR, y = projected_beside(product, x_BTI, known)
+    there = [rows_of(part) for part, member in zip(y, product.members, strict=True) if member.places]
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
     mixed.add_adapted(there, h_NGR, B_OR, packed, product.places_b, tiles, known=known)
     return y
@@ -78,26 +72,24 @@ def beside(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor) 
 
 def joined(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> list[Tensor]:
     """All members' products, base and adapters, in one launch."""
-    x_NI, packed = _rows(x_BTI), _packed(product, x_BTI)
-    h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)
-    _project(product, x_NI, packed, h_NGR, known)
+    x_NI, packed = rows_of(x_BTI), packed_of(product, x_BTI)
+    h_NGR = projected(product, x_NI, packed, known)
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
-    y = mixed.multiply_adapted(x_NI, _modules(product), h_NGR, B_OR, packed, tiles, known=known)
+    y = mixed.multiply_adapted(x_NI, modules_of(product), h_NGR, B_OR, packed, tiles, known=known)
     return [part.view(*x_BTI.shape[:-1], -1) for part in y]
 
 
 def accumulated(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> list[Tensor]:
     """For long prompts: each adapted member's product in one launch that begins with what its adapters add."""
-    x_NI, packed = _rows(x_BTI).contiguous(), _packed(product, x_BTI)
-    h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)
-    _project(product, x_NI, packed, h_NGR, known)
+    x_NI, packed = rows_of(x_BTI).contiguous(), packed_of(product, x_BTI)
+    h_NGR = projected(product, x_NI, packed, known)
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
     h = iter(torch.split(h_NGR, product.rank, 1))
     return [
         mixed.accumulate_adapted(x_NI, module, next(h), B_OR, packed, tiles).view(*x_BTI.shape[:-1], -1)
         if module.place_b is not None
         else member.forward(x_BTI)
-        for member, module in zip(product.members, _modules(product), strict=True)
+        for member, module in zip(product.members, modules_of(product), strict=True)
     ]
 
 
@@ -105,28 +97,47 @@ def stacked(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor)
     """All members' products and A x in one product of torch's, and the adapters' added to it."""
     if product.stack is None or not product.stack.is_whole():
         return product.plain(x_BTI)
-    x_NI = _rows(x_BTI)
+    x_NI = rows_of(x_BTI)
     y_NS = functional.linear(x_NI, product.stack.W_SI, product.stack.bias_S)
     *y, Ax_NR = torch.split(y_NS, product.stack.sizes, 1)
     there = [part for part, member in zip(y, product.members, strict=True) if member.places]
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
     mixed.add_adapted(
-        there, Ax_NR, B_OR, _packed(product, x_BTI), product.places_b, tiles, places_d=product.places_d, known=known
+        there, Ax_NR, B_OR, packed_of(product, x_BTI), product.places_b, tiles, places_d=product.places_d, known=known
     )
     return [part.view(*x_BTI.shape[:-1], -1) for part in y]
 
 
-def _modules(product: GroupProduct) -> list[mixed.Module]:
+def modules_of(product: GroupProduct) -> list[mixed.Module]:
     return [
         mixed.Module(m.module.weight, m.module.bias, m.places.lambda_b if m.places else None)  # type: ignore[arg-type]  # of nn.Linear
         for m in product.members
     ]
 
 
+def projected(product: GroupProduct, x_NI: Tensor, packed: Packed, known: Compiled) -> Tensor:
+    """λd ⊙ (A x) of every adapted member, side by side."""
+    h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)
+    _project(product, x_NI, packed, h_NGR, known)
+    return h_NGR
+
+
+def projected_beside(product: GroupProduct, x_BTI: Tensor, known: Compiled) -> tuple[Tensor, list[Tensor]]:
+    """The same, and every member's own product, made meanwhile."""
+    x_NI = rows_of(x_BTI)
+    here, side = torch.cuda.current_stream(x_BTI.device), _side_of(x_BTI.device)
+    h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)  # allocated here, so it is freed here
+    side.wait_stream(here)
+    with torch.cuda.stream(side):
+        _project(product, x_NI, packed_of(product, x_BTI), h_NGR, known)
+    y = [member.forward(x_BTI) for member in product.members]
+    here.wait_stream(side)
+    return h_NGR, y
+
+
 def _project(product: GroupProduct, x_NI: Tensor, packed: Packed, h_NGR: Tensor, known: Compiled) -> None:
-    """λd ⊙ (A x) of every adapted member, side by side, into h."""
     A_RI, _ = product.pair(x_NI.dtype, x_NI.shape[1])
-    if len(x_NI) >= _MANY:
+    if len(x_NI) >= MANY:
         mixed.scale(functional.linear(x_NI, A_RI), packed, product.places_d, out=h_NGR)
     else:
         tiles = _PROJECTING if len(x_NI) <= 16 else _PROJECTING_MORE
@@ -138,15 +149,15 @@ def _side_of(device: torch.device) -> torch.cuda.Stream:
     return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
 
 
-def _packed(product: GroupProduct, x_BTI: Tensor) -> Packed:
+def packed_of(product: GroupProduct, x_BTI: Tensor) -> Packed:
     tokens = x_BTI.numel() // (x_BTI.shape[0] * x_BTI.shape[-1])
     return Packed(product.packing.rows_SV, product.index, tokens)
 
 
-def _rows(x: Tensor) -> Tensor:
+def rows_of(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
-def _block(tokens: int) -> int:
+def block_of(tokens: int) -> int:
     """Tokens a program takes at once: 16, which a matrix instruction takes at least, 32 or 64."""
     return min(64, max(16, 1 << (tokens - 1).bit_length()))

@@ -71,18 +71,21 @@ class GroupProduct:
 
     def outputs(self, x_BTI: Tensor, choices: Choices[Compute]) -> list[Tensor]:
         """The outputs (B, T, O) of every member for inputs x, of which row i goes through adapter `index[i]`."""
-        if not self._has_kernels(x_BTI):
+        if not self.has_kernels(x_BTI):
             return self.plain(x_BTI)
-        # All that a kernel is compiled for: a form keeps what it has compiled.
-        key = (x_BTI.shape[:-1], x_BTI.stride(), x_BTI.data_ptr() % 16, x_BTI.dtype)
+        key = self.compiled_for(x_BTI)
         chosen = self._chosen.get(key)
         if chosen is None:
             if not x_BTI.numel() or torch.cuda.is_current_stream_capturing():
                 return self.plain(x_BTI)
-            x_NI = x_BTI.reshape(-1, x_BTI.shape[-1])
-            chosen = choices.best(self._shape(x_NI), self._forms(x_NI), run=lambda form: form(x_BTI))
+            chosen = choices.best(self.shape_of(x_BTI), self._forms(x_BTI), run=lambda form: form(x_BTI))
             self._chosen[key] = chosen
         return chosen(x_BTI)
+
+    @staticmethod
+    def compiled_for(x_BTI: Tensor) -> Hashable:
+        """All that a kernel is compiled for: a form keeps what it has compiled."""
+        return x_BTI.shape[:-1], x_BTI.stride(), x_BTI.data_ptr() % 16, x_BTI.dtype
 
     def stack_up(self) -> None:
         """Move the members' weights to stand above A, where the base's products are nothing but products."""
@@ -124,7 +127,7 @@ class GroupProduct:
         added_BTO = scaled(functional.linear(x_BTI.to(y_BTO.dtype), A_RI), factors)
         return (y_BTO + added_BTO).to(y_BTO.dtype)
 
-    def _has_kernels(self, x: Tensor) -> bool:
+    def has_kernels(self, x: Tensor) -> bool:
         return (
             can_run_on(x.device)
             and x.dtype in _HALVES
@@ -133,40 +136,40 @@ class GroupProduct:
             and not torch.is_grad_enabled()
         )
 
-    def _shape(self, x_NI: Tensor) -> Hashable:
+    def shape_of(self, x_BTI: Tensor) -> Hashable:
         """What decides which form is quickest. Batches are measured at the next power of two."""
-        joinable = self._is_joinable(x_NI)
+        tokens, joinable = x_BTI.numel() // x_BTI.shape[-1], self.is_joinable(x_BTI)
         sizes = tuple((member.out_features, member.places is not None) for member in self.members)
         kinds = None if joinable else tuple(type(member.module) for member in self.members)
         return (
-            x_NI.device,
-            x_NI.dtype,
-            x_NI.shape[1],
+            x_BTI.device,
+            x_BTI.dtype,
+            x_BTI.shape[-1],
             sizes,
             self.packing.rank,
-            (len(x_NI) - 1).bit_length(),
+            (tokens - 1).bit_length(),
             joinable,
             kinds,
             self.stack is not None,
         )
 
-    def _forms(self, x_NI: Tensor) -> list[Compute]:
+    def _forms(self, x_BTI: Tensor) -> list[Compute]:
         from vera.nn.serving import forms
 
+        tokens = x_BTI.numel() // x_BTI.shape[-1]
         found: list[Compute] = [self.plain]
-        found += [partial(forms.beside, self, tiles, {}) for tiles in forms.tiles_beside(len(x_NI))]
-        if self._is_joinable(x_NI):
-            found += [partial(forms.joined, self, tiles, {}) for tiles in forms.tiles_joined(len(x_NI))]
+        found += [partial(forms.beside, self, tiles, {}) for tiles in forms.tiles_beside(tokens)]
+        if self.is_joinable(x_BTI):
+            found += [partial(forms.joined, self, tiles, {}) for tiles in forms.tiles_joined(tokens)]
             sizes = [self.rank, *(member.out_features for member in self.adapted)]
-            found += [
-                partial(forms.accumulated, self, tiles, {}) for tiles in forms.tiles_accumulated(len(x_NI), sizes)
-            ]
+            found += [partial(forms.accumulated, self, tiles, {}) for tiles in forms.tiles_accumulated(tokens, sizes)]
         if self.stack is not None:
-            found += [partial(forms.stacked, self, tiles, {}) for tiles in forms.tiles_stacked(len(x_NI))]
+            found += [partial(forms.stacked, self, tiles, {}) for tiles in forms.tiles_stacked(tokens)]
         return found
 
-    def _is_joinable(self, x_NI: Tensor) -> bool:
-        return x_NI.shape[1] % 16 == 0 and self._are_plain(x_NI.dtype)
+    def is_joinable(self, x: Tensor) -> bool:
+        """Whether a kernel can make the base's products for inputs like these."""
+        return x.shape[-1] % 16 == 0 and self._are_plain(x.dtype)
 
     def _are_plain(self, dtype: torch.dtype) -> bool:
         """Whether the base's products are nothing but x Wᵀ + bias of plain tensors."""

@@ -1,0 +1,104 @@
+"""The forms of act(gate x) ⊙ up x that run in kernels, and how they may cut their work. They are those of `forms`, gated."""
+
+# N tokens of a batch, R rank
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vera.nn.kernels import mixed
+from vera.nn.kernels.launching import Compiled
+from vera.nn.kernels.mixed import Activation, Tiles
+from vera.nn.serving import forms
+from vera.nn.serving.products import GroupProduct
+
+if TYPE_CHECKING:
+    from vera.nn.serving.gated import Gated
+
+_FEW_JOINED = [Tiles(16, 32, 128, 1, 4, 5), Tiles(16, 64, 128, 1, 4, 4), Tiles(16, 32, 128, 1, 4, 3)]
+_SOME_JOINED = [
+    Tiles(64, 64, 64, 1, 4, 4),
+    Tiles(64, 32, 128, 1, 4, 3),
+    Tiles(64, 64, 128, 1, 8, 3),
+    Tiles(64, 128, 64, 1, 8, 4),
+]
+_MANY_JOINED = [Tiles(128, 64, 64, 1, 8, 4), Tiles(128, 128, 64, 1, 8, 3)]
+_ACCUMULATED = [Tiles(128, 128, 64, 1, 8, 3), Tiles(128, 128, 64, 1, 8, 4)]
+_ADDED = [Tiles(64, 64, 64, 1, 4, 3), Tiles(64, 32, 128, 1, 4, 2), Tiles(32, 64, 64, 1, 4, 3)]
+_MANY_ADDED = [Tiles(128, 128, 64, 1, 8, 2), Tiles(128, 64, 64, 1, 8, 3)]
+
+
+def forms_of(product: GroupProduct, activation: str, x_BTI: Tensor) -> list[Gated]:
+    """Every way to compute it for inputs like these."""
+    tokens, kind = x_BTI.numel() // x_BTI.shape[-1], Activation[activation.upper()]
+    found: list[Gated] = [partial(beside, product, kind, tiles, {}) for tiles in tiles_added(tokens)]
+    if product.is_joinable(x_BTI):
+        found += [partial(joined, product, kind, tiles, {}) for tiles in tiles_joined(tokens)]
+        sizes = [product.rank, product.members[0].out_features]
+        found += [partial(accumulated, product, kind, tiles, {}) for tiles in tiles_accumulated(tokens, sizes)]
+    if product.stack is not None:
+        found += [partial(stacked, product, kind, tiles, {}) for tiles in tiles_added(tokens)]
+    return found
+
+
+def tiles_added(tokens: int) -> list[Tiles]:
+    block = forms.block_of(tokens)
+    few = list(dict.fromkeys(replace(tiles, tokens=min(tiles.tokens, block)) for tiles in _ADDED))
+    return few if tokens <= forms.MANY else [*few, *_MANY_ADDED]
+
+
+def tiles_joined(tokens: int) -> list[Tiles]:
+    if tokens > 64:
+        return _MANY_JOINED
+    return [replace(tiles, tokens=forms.block_of(tokens)) for tiles in (_FEW_JOINED if tokens <= 16 else _SOME_JOINED)]
+
+
+def tiles_accumulated(tokens: int, sizes: list[int]) -> list[Tiles]:
+    return _ACCUMULATED if forms.tiles_accumulated(tokens, sizes) else []
+
+
+def beside(product: GroupProduct, kind: Activation, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> Tensor:
+    x_NI, packed = forms.rows_of(x_BTI), forms.packed_of(product, x_BTI)
+    h_NGR, (gate, up) = forms.projected_beside(product, x_BTI, known)
+    _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
+    y_NO = mixed.add_gated(
+        forms.rows_of(gate), forms.rows_of(up), h_NGR, B_OR, packed, product.places_b, kind, tiles, known=known
+    )
+    return y_NO.view(*x_BTI.shape[:-1], -1)
+
+
+def joined(product: GroupProduct, kind: Activation, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> Tensor:
+    x_NI, packed = forms.rows_of(x_BTI), forms.packed_of(product, x_BTI)
+    h_NGR = forms.projected(product, x_NI, packed, known)
+    _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
+    gate, up = forms.modules_of(product)
+    y_NO = mixed.multiply_gated(x_NI, gate, up, h_NGR, B_OR, packed, kind, tiles, known=known)
+    return y_NO.view(*x_BTI.shape[:-1], -1)
+
+
+def accumulated(product: GroupProduct, kind: Activation, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> Tensor:
+    x_NI, packed = forms.rows_of(x_BTI).contiguous(), forms.packed_of(product, x_BTI)
+    h_NGR = forms.projected(product, x_NI, packed, known)
+    _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
+    gate, up = forms.modules_of(product)
+    return mixed.accumulate_gated(x_NI, gate, up, h_NGR, B_OR, packed, kind, tiles).view(*x_BTI.shape[:-1], -1)
+
+
+def stacked(product: GroupProduct, kind: Activation, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> Tensor:
+    if product.stack is None or not product.stack.is_whole():
+        return beside(product, kind, tiles, {}, x_BTI)  # another kernel than the one that is known
+    x_NI = forms.rows_of(x_BTI)
+    y_NS = functional.linear(x_NI, product.stack.W_SI, product.stack.bias_S)
+    gate, up, Ax_NR = torch.split(y_NS, product.stack.sizes, 1)
+    _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
+    y_NO = mixed.add_gated(
+        gate, up, Ax_NR, B_OR, forms.packed_of(product, x_BTI), product.places_b, kind, tiles,
+        places_d=product.places_d, known=known,
+    )  # fmt: skip
+    return y_NO.view(*x_BTI.shape[:-1], -1)
