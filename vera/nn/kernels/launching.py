@@ -1,7 +1,8 @@
 """Launching a kernel of Triton again and again.
 
 Triton binds, specialises and looks a kernel up at every launch, 60 µs of Python for one with as many arguments as those
-here have. Who launches again with arguments of the same kind keeps what was compiled for them, which is launched directly.
+here have, and asks the driver about every tensor's address. Who launches again with arguments of the same kind keeps what was
+launched, and gives the addresses that are others than the last time.
 """
 
 from __future__ import annotations
@@ -15,36 +16,61 @@ import triton
 from torch import Tensor
 from triton import knobs
 
-# Of each kernel, by its name, what was compiled for the arguments of one place that launches it. Whoever passes it on
-# promises that they are the same from launch to launch but for the addresses of tensors, and those as well aligned.
-Compiled = dict[str, Any]
 _IS_KNOWN = triton.__version__.startswith("3.6.")  # how a compiled kernel is launched is no promise of Triton's
+
+
+class Repeat:
+    """A launch that was made once, with other tensors at `places` of its arguments: as well aligned, and on the same device."""
+
+    def __init__(
+        self, compiled: Any, grid: tuple[int, ...], arguments: Sequence[Tensor | int], constants: Mapping[str, Any],
+        places: Sequence[int],
+    ) -> None:  # fmt: skip
+        assert isinstance(arguments[0], Tensor)
+        self._device = arguments[0].get_device()
+        self._run, self._compiled = compiled.run, (compiled.function, compiled.packed_metadata, None, None, None)
+        self._grid, self._places = (*grid, 1, 1)[:3], places
+        # An address that Triton is given as a number it takes as it is.
+        self._arguments = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments] + list(constants.values())
+
+    def __call__(self, *addresses: int) -> None:
+        arguments = self._arguments.copy()
+        for place, address in zip(self._places, addresses, strict=False):
+            arguments[place] = address
+        self._run(*self._grid, _current_stream(self._device), *self._compiled, *arguments)
+
+
+# Of each kernel, by its name, the launch to repeat for the arguments of one place that launches it. Whoever passes it on
+# promises that they are the same from launch to launch but for the addresses of tensors, and those as well aligned.
+Repeats = dict[str, Repeat]
 
 
 def launch(
     kernel: Any, grid: tuple[int, ...], arguments: Sequence[Tensor | int], constants: Mapping[str, Any], *, warps: int,
-    stages: int, overlaps: bool = False, known: Compiled | None = None,
+    stages: int, overlaps: bool = False, known: Repeats | None = None, places: Sequence[int] = (),
 ) -> None:  # fmt: skip
     """Launch `kernel` on the device of its first argument. `constants` are its constexprs, in the order of its signature.
 
-    With `overlaps` it may begin before the kernel that it follows has ended (programmatic dependent launch).
+    With `overlaps` it may begin before the kernel that it follows has ended (programmatic dependent launch). `known` is
+    given what repeats it with other tensors at `places`.
     """
     assert isinstance(arguments[0], Tensor)
     if arguments[0].is_cuda and arguments[0].get_device() != torch.cuda.current_device():
         with torch.cuda.device_of(arguments[0]):
-            launch(kernel, grid, arguments, constants, warps=warps, stages=stages, overlaps=overlaps, known=known)
+            launch(kernel, grid, arguments, constants, warps=warps, stages=stages, overlaps=overlaps)
         return
-    compiled = None if known is None else known.get(kernel.__name__)
-    if compiled is None or knobs.runtime.launch_enter_hook.calls:  # a profiler wants to be told
-        made = kernel[grid](*arguments, **constants, num_warps=warps, num_stages=stages, launch_pdl=overlaps)
-        if _IS_KNOWN and known is not None and made is not None:
-            known[kernel.__name__] = made
-        return
-    stream = triton.runtime.driver.active.get_current_stream(arguments[0].get_device())
-    compiled.run(
-        *(*grid, 1, 1)[:3], stream, compiled.function, compiled.packed_metadata, None, None, None,
-        *arguments, *constants.values(),
-    )  # fmt: skip
+    made = kernel[grid](*arguments, **constants, num_warps=warps, num_stages=stages, launch_pdl=overlaps)
+    if _IS_KNOWN and known is not None and made is not None:
+        known[kernel.__name__] = Repeat(made, grid, arguments, constants, places)
+
+
+def may_repeat(x: Tensor) -> bool:
+    """Whether launches on the device of `x` may be repeated: it is the current one, and no profiler wants to be told."""
+    return x.get_device() == torch.cuda.current_device() and not knobs.runtime.launch_enter_hook.calls
+
+
+def _current_stream(device: int) -> int:
+    return int(triton.runtime.driver.active.get_current_stream(device))
 
 
 @cache

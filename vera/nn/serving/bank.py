@@ -19,7 +19,7 @@ from vera.errors import TargetError, VeraError
 from vera.manifest import AdaptedModule
 from vera.nn.bank import Bank, read
 from vera.nn.dvora import DvoraDelta
-from vera.nn.hanging import Hung, check_unadapted
+from vera.nn.hanging import Hung, check_unadapted, has_fast_paths
 from vera.nn.layer import Adapting, SharedProjection, VeraDelta
 from vera.nn.linear import is_linear, linear_size, weight_of
 from vera.nn.offloading import device_of
@@ -82,6 +82,7 @@ class PackedBank:
         self.names: tuple[str | None, ...] = ()
         self._bank = bank
         self._hung: list[Hung] = []
+        self._is_marked = has_fast_paths(bank.model)
         self.put(name, read(bank.slot(name)))
 
     def put(self, name: str, vectors: Vectors) -> None:
@@ -148,9 +149,9 @@ class PackedBank:
         for group in self.groups:
             for member, forward in zip(group.product.members, group.forwards(), strict=True):
                 check_unadapted(type(member.module).__name__, member.module)
-                self._hung.append(Hung.on(member.module, forward))
+                self._hung.append(Hung.on(member.module, forward, is_marked=self._is_marked))
         for mlp in self.mlps.values():
-            self._hung.append(Hung.on(mlp.module, _MlpForward(mlp, self)))
+            self._hung.append(Hung.on(mlp.module, _MlpForward(mlp, self), is_marked=False))
         return self
 
     def __exit__(
@@ -174,11 +175,14 @@ class _Group:
         self._bank = bank
         self._input: Tensor | None = None
         self._held: dict[int, Tensor] = {}
+        self._is_alone = len(members) == 1
 
     def forwards(self) -> list[_MemberForward]:
         return [_MemberForward(self, number) for number in range(len(self.product.members))]
 
     def output(self, number: int, x_BTI: Tensor) -> Tensor:
+        if self._is_alone:
+            return self.product.outputs(self._bank.checked(x_BTI), self._bank.choices)[0]
         if x_BTI is self._input and number in self._held:
             return self._taken(number)
         if number:  # the first one was given something else

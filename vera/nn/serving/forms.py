@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from vera.nn.kernels import mixed
-from vera.nn.kernels.launching import Compiled
 from vera.nn.kernels.mixed import Packed, Tiles
+from vera.nn.serving.repeating import Known
 
 if TYPE_CHECKING:
     from vera.nn.serving.products import GroupProduct
@@ -60,26 +60,30 @@ def tiles_stacked(tokens: int) -> list[Tiles]:
     return [*tiles_beside(tokens), *(narrow if tokens <= 512 else [Tiles(128, 256, 64, 1, 8, 3)])]
 
 
-def beside(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> list[Tensor]:
+def beside(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Tensor) -> list[Tensor]:
     """Every member's own product, and the adapters' added to it. What few tokens need for that is made meanwhile."""
     x_NI, packed = rows_of(x_BTI), packed_of(product, x_BTI)
     h_NGR, y = projected_beside(product, x_BTI, known)
     there = [rows_of(part) for part, member in zip(y, product.members, strict=True) if member.places]
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
-    mixed.add_adapted(there, h_NGR, B_OR, packed, product.places_b, tiles, known=known)
+    mixed.add_adapted(there, h_NGR, B_OR, packed, product.places_b, tiles, known=known.launches)
     return y
 
 
-def joined(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> list[Tensor]:
+def joined(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Tensor) -> list[Tensor]:
     """All members' products, base and adapters, in one launch."""
+    if known.serves(product, x_BTI):
+        return _joined_again(product, known, x_BTI)
     x_NI, packed = rows_of(x_BTI), packed_of(product, x_BTI)
     h_NGR = projected(product, x_NI, packed, known)
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
-    y = mixed.multiply_adapted(x_NI, modules_of(product), h_NGR, B_OR, packed, tiles, known=known)
+    y = mixed.multiply_adapted(x_NI, modules_of(product), h_NGR, B_OR, packed, tiles, known=known.launches)
+    if len(x_NI) < MANY:
+        known.keep(product, x_BTI)
     return [part.view(*x_BTI.shape[:-1], -1) for part in y]
 
 
-def accumulated(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> list[Tensor]:
+def accumulated(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Tensor) -> list[Tensor]:
     """For long prompts: each adapted member's product in one launch that begins with what its adapters add."""
     x_NI, packed = rows_of(x_BTI).contiguous(), packed_of(product, x_BTI)
     h_NGR = projected(product, x_NI, packed, known)
@@ -93,19 +97,31 @@ def accumulated(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Ten
     ]
 
 
-def stacked(product: GroupProduct, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> list[Tensor]:
+def _joined_again(product: GroupProduct, known: Known, x_BTI: Tensor) -> list[Tensor]:
+    x_at, h_NGR = x_BTI.data_ptr(), projected_again(product, known, x_BTI)
+    y = [x_BTI.new_empty((*x_BTI.shape[:-1], size)) for size in product.sizes]
+    known.launches["_multiply"](x_at, h_NGR.data_ptr(), *[part.data_ptr() for part in y])
+    return y
+
+
+def stacked(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Tensor) -> list[Tensor]:
     """All members' products and A x in one product of torch's, and the adapters' added to it."""
     if product.stack is None or not product.stack.is_whole():
         return product.plain(x_BTI)
-    x_NI = rows_of(x_BTI)
-    y_NS = functional.linear(x_NI, product.stack.W_SI, product.stack.bias_S)
-    *y, Ax_NR = torch.split(y_NS, product.stack.sizes, 1)
-    there = [part for part, member in zip(y, product.members, strict=True) if member.places]
-    _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
-    mixed.add_adapted(
-        there, Ax_NR, B_OR, packed_of(product, x_BTI), product.places_b, tiles, places_d=product.places_d, known=known
+    *y, Ax_BTR = torch.split(
+        functional.linear(x_BTI, product.stack.W_SI, product.stack.bias_S), product.stack.sizes, -1
     )
-    return [part.view(*x_BTI.shape[:-1], -1) for part in y]
+    there = [part for part, member in zip(y, product.members, strict=True) if member.places]
+    if known.serves(product, x_BTI):
+        known.launches["_add"](Ax_BTR.data_ptr(), *[part.data_ptr() for part in there])
+        return y
+    _, B_OR = product.pair(x_BTI.dtype, x_BTI.shape[-1])
+    mixed.add_adapted(
+        [rows_of(part) for part in there], rows_of(Ax_BTR), B_OR, packed_of(product, x_BTI), product.places_b, tiles,
+        places_d=product.places_d, known=known.launches,
+    )  # fmt: skip
+    known.keep(product, x_BTI)
+    return y
 
 
 def modules_of(product: GroupProduct) -> list[mixed.Module]:
@@ -115,18 +131,24 @@ def modules_of(product: GroupProduct) -> list[mixed.Module]:
     ]
 
 
-def projected(product: GroupProduct, x_NI: Tensor, packed: Packed, known: Compiled) -> Tensor:
+def projected(product: GroupProduct, x_NI: Tensor, packed: Packed, known: Known) -> Tensor:
     """λd ⊙ (A x) of every adapted member, side by side."""
-    h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)
+    h_NGR = x_NI.new_empty(len(x_NI), product.h_columns)
     _project(product, x_NI, packed, h_NGR, known)
     return h_NGR
 
 
-def projected_beside(product: GroupProduct, x_BTI: Tensor, known: Compiled) -> tuple[Tensor, list[Tensor]]:
+def projected_again(product: GroupProduct, known: Known, x_BTI: Tensor) -> Tensor:
+    h_NGR = x_BTI.new_empty((x_BTI.numel() // x_BTI.shape[-1], product.h_columns))
+    known.launches["_project"](x_BTI.data_ptr(), h_NGR.data_ptr())
+    return h_NGR
+
+
+def projected_beside(product: GroupProduct, x_BTI: Tensor, known: Known) -> tuple[Tensor, list[Tensor]]:
     """The same, and every member's own product, made meanwhile."""
     x_NI = rows_of(x_BTI)
     here, side = torch.cuda.current_stream(x_BTI.device), _side_of(x_BTI.device)
-    h_NGR = x_NI.new_empty(len(x_NI), len(product.adapted) * product.rank)  # allocated here, so it is freed here
+    h_NGR = x_NI.new_empty(len(x_NI), product.h_columns)  # allocated here, so it is freed here
     side.wait_stream(here)
     with torch.cuda.stream(side):
         _project(product, x_NI, packed_of(product, x_BTI), h_NGR, known)
@@ -135,13 +157,13 @@ def projected_beside(product: GroupProduct, x_BTI: Tensor, known: Compiled) -> t
     return h_NGR, y
 
 
-def _project(product: GroupProduct, x_NI: Tensor, packed: Packed, h_NGR: Tensor, known: Compiled) -> None:
+def _project(product: GroupProduct, x_NI: Tensor, packed: Packed, h_NGR: Tensor, known: Known) -> None:
     A_RI, _ = product.pair(x_NI.dtype, x_NI.shape[1])
     if len(x_NI) >= MANY:
         mixed.scale(functional.linear(x_NI, A_RI), packed, product.places_d, out=h_NGR)
     else:
         tiles = _PROJECTING if len(x_NI) <= 16 else _PROJECTING_MORE
-        mixed.project(x_NI, A_RI, packed, product.places_d, tiles, out=h_NGR, known=known)
+        mixed.project(x_NI, A_RI, packed, product.places_d, tiles, out=h_NGR, known=known.launches)
 
 
 @cache

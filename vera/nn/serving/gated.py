@@ -74,19 +74,20 @@ class GatedMlp:
         self.module, self.own = module, module.forward
         self.product = GatedProduct(product, module.act_fn, activation_of(module), choices)
         check_formula(module)
+        self._parts = self._found()
 
     def is_fused(self, x: Tensor) -> bool:
-        """Whether the kernels may answer for the whole of it: nobody watches its parts, and nothing is drawn at random."""
-        return self.product.product.has_kernels(x) and not self.module.training and not self._is_watched()
+        """Whether the kernels may answer for the whole of it: its parts are those of then, and nobody watches them."""
+        return self.product.product.has_kernels(x) and not self.module.training and self._is_as_proven()
 
-    def _is_watched(self) -> bool:
-        gate, up, act = self.module.gate_proj, self.module.up_proj, self.module.act_fn
-        ours = 1  # of `Hung`
-        return (
-            len(gate._forward_hooks) + len(up._forward_hooks) > 2 * ours
-            or bool(gate._forward_pre_hooks or up._forward_pre_hooks)
-            or bool(isinstance(act, nn.Module) and (act._forward_hooks or act._forward_pre_hooks))
+    def _is_as_proven(self) -> bool:
+        parts = self._found()
+        return parts == self._parts and not any(
+            part._forward_hooks or part._forward_pre_hooks for part in parts if isinstance(part, nn.Module)
         )
+
+    def _found(self) -> list[Any]:
+        return [self.module.gate_proj, self.module.up_proj, self.module.act_fn]
 
 
 def check_members(module: Any, product: GroupProduct) -> None:

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from vera.nn.kernels import mixed
-from vera.nn.kernels.launching import Compiled
 from vera.nn.kernels.mixed import Activation, Tiles
 from vera.nn.serving import forms
 from vera.nn.serving.products import GroupProduct
+from vera.nn.serving.repeating import Known
 
 if TYPE_CHECKING:
     from vera.nn.serving.gated import Gated
@@ -37,13 +37,13 @@ _MANY_ADDED = [Tiles(128, 128, 64, 1, 8, 2), Tiles(128, 64, 64, 1, 8, 3)]
 def forms_of(product: GroupProduct, activation: str, x_BTI: Tensor) -> list[Gated]:
     """Every way to compute it for inputs like these."""
     tokens, kind = x_BTI.numel() // x_BTI.shape[-1], Activation[activation.upper()]
-    found: list[Gated] = [partial(beside, product, kind, tiles, {}) for tiles in tiles_added(tokens)]
+    found: list[Gated] = [partial(beside, product, kind, tiles, Known()) for tiles in tiles_added(tokens)]
     if product.is_joinable(x_BTI):
-        found += [partial(joined, product, kind, tiles, {}) for tiles in tiles_joined(tokens)]
+        found += [partial(joined, product, kind, tiles, Known()) for tiles in tiles_joined(tokens)]
         sizes = [product.rank, product.members[0].out_features]
-        found += [partial(accumulated, product, kind, tiles, {}) for tiles in tiles_accumulated(tokens, sizes)]
+        found += [partial(accumulated, product, kind, tiles, Known()) for tiles in tiles_accumulated(tokens, sizes)]
     if product.stack is not None:
-        found += [partial(stacked, product, kind, tiles, {}) for tiles in tiles_added(tokens)]
+        found += [partial(stacked, product, kind, tiles, Known()) for tiles in tiles_added(tokens)]
     return found
 
 
@@ -63,26 +63,36 @@ def tiles_accumulated(tokens: int, sizes: list[int]) -> list[Tiles]:
     return _ACCUMULATED if forms.tiles_accumulated(tokens, sizes) else []
 
 
-def beside(product: GroupProduct, kind: Activation, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> Tensor:
+def beside(product: GroupProduct, kind: Activation, tiles: Tiles, known: Known, x_BTI: Tensor) -> Tensor:
     x_NI, packed = forms.rows_of(x_BTI), forms.packed_of(product, x_BTI)
     h_NGR, (gate, up) = forms.projected_beside(product, x_BTI, known)
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
     y_NO = mixed.add_gated(
-        forms.rows_of(gate), forms.rows_of(up), h_NGR, B_OR, packed, product.places_b, kind, tiles, known=known
+        forms.rows_of(gate), forms.rows_of(up), h_NGR, B_OR, packed, product.places_b, kind, tiles, known=known.launches
     )
     return y_NO.view(*x_BTI.shape[:-1], -1)
 
 
-def joined(product: GroupProduct, kind: Activation, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> Tensor:
+def joined(product: GroupProduct, kind: Activation, tiles: Tiles, known: Known, x_BTI: Tensor) -> Tensor:
+    if known.serves(product, x_BTI):
+        return _joined_again(product, known, x_BTI)
     x_NI, packed = forms.rows_of(x_BTI), forms.packed_of(product, x_BTI)
     h_NGR = forms.projected(product, x_NI, packed, known)
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
     gate, up = forms.modules_of(product)
-    y_NO = mixed.multiply_gated(x_NI, gate, up, h_NGR, B_OR, packed, kind, tiles, known=known)
+    y_NO = mixed.multiply_gated(x_NI, gate, up, h_NGR, B_OR, packed, kind, tiles, known=known.launches)
+    if len(x_NI) < forms.MANY:
+        known.keep(product, x_BTI)
     return y_NO.view(*x_BTI.shape[:-1], -1)
 
 
-def accumulated(product: GroupProduct, kind: Activation, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> Tensor:
+def _joined_again(product: GroupProduct, known: Known, x_BTI: Tensor) -> Tensor:
+    h_NGR, y_BTO = forms.projected_again(product, known, x_BTI), x_BTI.new_empty((*x_BTI.shape[:-1], product.sizes[0]))
+    known.launches["_multiply_gated"](x_BTI.data_ptr(), h_NGR.data_ptr(), y_BTO.data_ptr())
+    return y_BTO
+
+
+def accumulated(product: GroupProduct, kind: Activation, tiles: Tiles, known: Known, x_BTI: Tensor) -> Tensor:
     x_NI, packed = forms.rows_of(x_BTI).contiguous(), forms.packed_of(product, x_BTI)
     h_NGR = forms.projected(product, x_NI, packed, known)
     _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
@@ -90,15 +100,19 @@ def accumulated(product: GroupProduct, kind: Activation, tiles: Tiles, known: Co
     return mixed.accumulate_gated(x_NI, gate, up, h_NGR, B_OR, packed, kind, tiles).view(*x_BTI.shape[:-1], -1)
 
 
-def stacked(product: GroupProduct, kind: Activation, tiles: Tiles, known: Compiled, x_BTI: Tensor) -> Tensor:
+def stacked(product: GroupProduct, kind: Activation, tiles: Tiles, known: Known, x_BTI: Tensor) -> Tensor:
     if product.stack is None or not product.stack.is_whole():
-        return beside(product, kind, tiles, {}, x_BTI)  # another kernel than the one that is known
-    x_NI = forms.rows_of(x_BTI)
-    y_NS = functional.linear(x_NI, product.stack.W_SI, product.stack.bias_S)
-    gate, up, Ax_NR = torch.split(y_NS, product.stack.sizes, 1)
-    _, B_OR = product.pair(x_NI.dtype, x_NI.shape[1])
+        return beside(product, kind, tiles, Known(), x_BTI)  # other kernels than those that are known
+    y_BTS = functional.linear(x_BTI, product.stack.W_SI, product.stack.bias_S)
+    gate, up, Ax_BTR = torch.split(y_BTS, product.stack.sizes, -1)
+    if known.serves(product, x_BTI):
+        y_BTO = x_BTI.new_empty(gate.shape)
+        known.launches["_add_gated"](Ax_BTR.data_ptr(), gate.data_ptr(), up.data_ptr(), y_BTO.data_ptr())
+        return y_BTO
+    _, B_OR = product.pair(x_BTI.dtype, x_BTI.shape[-1])
     y_NO = mixed.add_gated(
-        gate, up, Ax_NR, B_OR, forms.packed_of(product, x_BTI), product.places_b, kind, tiles,
-        places_d=product.places_d, known=known,
+        forms.rows_of(gate), forms.rows_of(up), forms.rows_of(Ax_BTR), B_OR, forms.packed_of(product, x_BTI),
+        product.places_b, kind, tiles, places_d=product.places_d, known=known.launches,
     )  # fmt: skip
-    return y_NO.view(*x_BTI.shape[:-1], -1)
+    known.keep(product, x_BTI)
+    return y_NO.view(gate.shape)

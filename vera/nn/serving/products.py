@@ -60,6 +60,9 @@ class GroupProduct:
         self.adapted = [member for member in members if member.places]
         self.places_d = [member.places.lambda_d for member in self.adapted if member.places]
         self.places_b = [member.places.lambda_b for member in self.adapted if member.places]
+        self.h_columns = len(self.adapted) * self.rank
+        self.sizes = [member.out_features for member in members]
+        self.parameters = [member.module._parameters for member in members]
         self.stack: Stack | None = None
         self._pairs: dict[tuple[torch.dtype, int], tuple[Tensor, Tensor]] = {}
         self._chosen: dict[Hashable, Compute] = {}
@@ -129,8 +132,9 @@ class GroupProduct:
 
     def has_kernels(self, x: Tensor) -> bool:
         return (
-            can_run_on(x.device)
+            x.is_cuda
             and x.dtype in _HALVES
+            and can_run_on(x.device)
             and not torch.compiler.is_compiling()
             and not torch.is_autocast_enabled(x.device.type)
             and not torch.is_grad_enabled()
@@ -155,16 +159,19 @@ class GroupProduct:
 
     def _forms(self, x_BTI: Tensor) -> list[Compute]:
         from vera.nn.serving import forms
+        from vera.nn.serving.repeating import Known
 
         tokens = x_BTI.numel() // x_BTI.shape[-1]
         found: list[Compute] = [self.plain]
-        found += [partial(forms.beside, self, tiles, {}) for tiles in forms.tiles_beside(tokens)]
+        found += [partial(forms.beside, self, tiles, Known()) for tiles in forms.tiles_beside(tokens)]
         if self.is_joinable(x_BTI):
-            found += [partial(forms.joined, self, tiles, {}) for tiles in forms.tiles_joined(tokens)]
+            found += [partial(forms.joined, self, tiles, Known()) for tiles in forms.tiles_joined(tokens)]
             sizes = [self.rank, *(member.out_features for member in self.adapted)]
-            found += [partial(forms.accumulated, self, tiles, {}) for tiles in forms.tiles_accumulated(tokens, sizes)]
+            found += [
+                partial(forms.accumulated, self, tiles, Known()) for tiles in forms.tiles_accumulated(tokens, sizes)
+            ]
         if self.stack is not None:
-            found += [partial(forms.stacked, self, tiles, {}) for tiles in forms.tiles_stacked(tokens)]
+            found += [partial(forms.stacked, self, tiles, Known()) for tiles in forms.tiles_stacked(tokens)]
         return found
 
     def is_joinable(self, x: Tensor) -> bool:

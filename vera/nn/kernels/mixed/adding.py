@@ -12,14 +12,14 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_wait
 
-from vera.nn.kernels.launching import Compiled, has_gdc, launch
+from vera.nn.kernels.launching import Repeats, has_gdc, launch
 from vera.nn.kernels.mixed.batch import MAX_MODULES, Packed, Tiles, padded, three
 from vera.nn.kernels.mixed.vectors import adapters_of, scaled
 
 
 def add_adapted(
     y: Sequence[Tensor], h: Tensor, B_OR: Tensor, packed: Packed, places_b: Sequence[int], tiles: Tiles, *,
-    places_d: Sequence[int] | None = None, known: Compiled | None = None,
+    places_d: Sequence[int] | None = None, known: Repeats | None = None,
 ) -> None:  # fmt: skip
     """Add λb ⊙ (B h) to each of `y`, (N, O) with outputs side by side, in place.
 
@@ -35,7 +35,7 @@ def add_adapted(
          h.stride(0), B_OR.stride(0), packed.rows.stride(0), *padded(places_b), *padded(places_d or [])),
         {"SCALES": places_d is not None, "R": R, "BN": tiles.tokens, "BO": tiles.outputs, "BR": math.gcd(R, tiles.inputs),
          "PDL": has_gdc()},
-        warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known,
+        warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, *range(4, 4 + len(y))),
     )  # fmt: skip
 
 

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
+import torch
 from torch import Tensor
 
 MAX_MODULES = 3  # of one group: the kernels take as many pointers
@@ -79,6 +81,18 @@ def padded(places: Sequence[int]) -> list[int]:
 
 def three(tensors: Sequence[Tensor]) -> list[Tensor]:
     return [*tensors, *[tensors[0]] * (MAX_MODULES - len(tensors))]
+
+
+def biases_of(modules: Sequence[Module], other: Tensor) -> list[Tensor]:
+    """The bias of each, zeros for one that has none beside others that do; `other`, which is not read, when none has one."""
+    if all(module.bias is None for module in modules):
+        return [other] * len(modules)
+    return [_zeros(len(m.weight), other.dtype, other.device) if m.bias is None else m.bias for m in modules]
+
+
+@cache  # a launch that is repeated goes on reading them
+def _zeros(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.zeros(size, dtype=dtype, device=device)
 
 
 def either(tensor: Tensor | None, other: Tensor) -> Tensor:

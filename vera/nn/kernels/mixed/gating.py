@@ -19,7 +19,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_wait
 
-from vera.nn.kernels.launching import Compiled, has_gdc, launch
+from vera.nn.kernels.launching import Repeats, has_gdc, launch
 from vera.nn.kernels.mixed.accumulating import processors, tiled
 from vera.nn.kernels.mixed.batch import Module, Packed, Tiles, either
 from vera.nn.kernels.mixed.vectors import adapters_of, scaled
@@ -35,7 +35,7 @@ class Activation(IntEnum):
 
 def add_gated(
     gate: Tensor, up: Tensor, h: Tensor, B_OR: Tensor, packed: Packed, places_b: Sequence[int], activation: Activation,
-    tiles: Tiles, *, places_d: Sequence[int] | None = None, known: Compiled | None = None,
+    tiles: Tiles, *, places_d: Sequence[int] | None = None, known: Repeats | None = None,
 ) -> Tensor:  # fmt: skip
     """act(gate + λb_0 ⊙ (B h_0)) ⊙ (up + λb_1 ⊙ (B h_1)), (N, O), of the base's products `gate` and `up`.
 
@@ -49,14 +49,14 @@ def add_gated(
          h.stride(0), B_OR.stride(0), packed.rows.stride(0), *places_b, *(places_d or (0, 0))),
         {"SCALES": places_d is not None, "ACTIVATION": int(activation), "R": R, "BN": tiles.tokens, "BO": tiles.outputs,
          "BR": math.gcd(R, tiles.inputs), "PDL": has_gdc()},
-        warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known,
+        warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, 4, 5, 6),
     )  # fmt: skip
     return y_NO
 
 
 def multiply_gated(
     x_NI: Tensor, gate: Module, up: Module, h_NGR: Tensor, B_OR: Tensor, packed: Packed, activation: Activation,
-    tiles: Tiles, *, known: Compiled | None = None,
+    tiles: Tiles, *, known: Repeats | None = None,
 ) -> Tensor:  # fmt: skip
     """The same, (N, O), with the base's products made in the same launch. No sum is split."""
     (N, I), O, R = x_NI.shape, len(gate.weight), B_OR.shape[1]
@@ -69,7 +69,7 @@ def multiply_gated(
         {"BIAS_0": gate.bias is not None, "BIAS_1": up.bias is not None, "ACTIVATION": int(activation), "R": R,
          "BN": tiles.tokens, "BO": tiles.outputs, "BI": tiles.inputs, "BR": math.gcd(R, 64),
          "EVEN": I % tiles.inputs == 0, "PDL": has_gdc()},
-        warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known,
+        warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, 5, 9),
     )  # fmt: skip
     return y_NO
 

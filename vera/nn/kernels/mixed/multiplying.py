@@ -13,14 +13,14 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_wait
 
-from vera.nn.kernels.launching import Compiled, has_gdc, launch
-from vera.nn.kernels.mixed.batch import MAX_MODULES, Module, Packed, Tiles, either, places, split_of, three
+from vera.nn.kernels.launching import Repeats, has_gdc, launch
+from vera.nn.kernels.mixed.batch import MAX_MODULES, Module, Packed, Tiles, biases_of, places, split_of, three
 from vera.nn.kernels.mixed.sums import HALF_THE_COUNTERS, check_fits, is_last, total, workspace
 
 
 def multiply_adapted(
     x_NI: Tensor, modules: Sequence[Module], h_NGR: Tensor, B_OR: Tensor, packed: Packed, tiles: Tiles, *,
-    known: Compiled | None = None,
+    known: Repeats | None = None,
 ) -> list[Tensor]:  # fmt: skip
     """W x + bias, and for adapted modules λb ⊙ (B h) more, (N, O) each; h is that of the adapted ones, in order."""
     (N, I), R, count = x_NI.shape, B_OR.shape[1], len(modules)
@@ -32,14 +32,14 @@ def multiply_adapted(
     if split > 1:
         check_fits(blocks * split * tiles.tokens * tiles.outputs, blocks)
     at_h, at_b = places(modules, R)
-    weights, biases = three([m.weight for m in modules]), three([either(m.bias, x_NI) for m in modules])
+    weights, biases = three([m.weight for m in modules]), three(biases_of(modules, x_NI))
     launch(
         _multiply, (blocks * split,),
         (x_NI, *weights, *biases, h_NGR, B_OR, packed.rows, packed.index, *three(y), partials, counters[HALF_THE_COUNTERS :],
          N, packed.tokens, I, *outputs, x_NI.stride(0), h_NGR.stride(0), B_OR.stride(0), packed.rows.stride(0), *at_h, *at_b),
         {"R": R, "BIAS": any(m.bias is not None for m in modules), "BN": tiles.tokens, "BO": tiles.outputs, "BI": tiles.inputs,
          "BR": math.gcd(R // split, 64), "SPLIT": split, "EVEN": I % (split * tiles.inputs) == 0, "PDL": has_gdc()},
-        warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known,
+        warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, 7, *range(11, 11 + count)),
     )  # fmt: skip
     return y
 

@@ -11,14 +11,14 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
-from vera.nn.kernels.launching import Compiled, has_gdc, launch
+from vera.nn.kernels.launching import Repeats, has_gdc, launch
 from vera.nn.kernels.mixed.batch import RANK_STEP, Packed, Tiles, evenly
 from vera.nn.kernels.mixed.sums import check_fits, is_last, total, workspace
 
 
 def project(
     x_NI: Tensor, A_RI: Tensor, packed: Packed, places_d: Sequence[int], tiles: Tiles, *, out: Tensor | None = None,
-    known: Compiled | None = None,
+    known: Repeats | None = None,
 ) -> Tensor:  # fmt: skip
     """λd ⊙ (A x) of each module, side by side, (N, G·R) in the dtype of x; in `out` when it is given.
 
@@ -38,7 +38,7 @@ def project(
          N, packed.tokens, I, x_NI.stride(0), A_RI.stride(0), packed.rows.stride(0), first, step),
         {"G": G, "R": R, "BN": tiles.tokens, "BR": tiles.outputs, "BI": tiles.inputs, "SPLIT": split,
          "EVEN": I % (split * tiles.inputs) == 0, "PDL": has_gdc()},
-        warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known,
+        warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, 6),
     )  # fmt: skip
     return h_NGR
 
@@ -51,7 +51,7 @@ def scale(h_NR: Tensor, packed: Packed, places_d: Sequence[int], *, out: Tensor 
     launch(
         _scale, (triton.cdiv(N, 16), R // RANK_STEP),
         (h_NR, packed.rows, packed.index, h_NGR, N, packed.tokens, h_NR.stride(0), packed.rows.stride(0), first, step),
-        {"G": G, "R": R, "BN": 16, "BR": RANK_STEP}, warps=2, stages=3,
+        {"G": G, "R": R, "BN": 16, "BR": RANK_STEP, "PDL": has_gdc()}, warps=2, stages=3, overlaps=has_gdc(),
     )  # fmt: skip
     return h_NGR
 
@@ -106,11 +106,14 @@ def _project(
 @triton.jit(do_not_specialize=["N", "tokens"])
 def _scale(
     h_NR, rows_SV, index, h_NGR, N, tokens, h_stride, V, first_d, step_d,
-    G: tl.constexpr, R: tl.constexpr, BN: tl.constexpr, BR: tl.constexpr,
+    G: tl.constexpr, R: tl.constexpr, BN: tl.constexpr, BR: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     n, r = (tl.program_id(0) * BN + tl.arange(0, BN)).to(tl.int64), tl.program_id(1) * BR + tl.arange(0, BR)
     is_token = (n < N)[:, None]
     adapter = tl.load(index + n // tokens, mask=n < N, other=0).to(tl.int64)
+    if PDL:
+        gdc_wait()
+        gdc_launch_dependents()
     h = tl.load(h_NR + n[:, None] * h_stride + r[None, :], mask=is_token, other=0.0).to(tl.float32)
     for g in tl.static_range(G):
         d = tl.load(rows_SV + adapter[:, None] * V + (first_d + g * step_d + r)[None, :], mask=is_token, other=0.0).to(

@@ -17,11 +17,12 @@ def adapters_of(index, n, N, tokens):
 @triton.jit
 def scaled(values, rows_SV, adapter, first, is_one, is_token, columns, is_column, V):
     """`values` (tokens, columns) ⊙ λ, which stands at `columns` of the adapter's row, in float32."""
+    values = values.to(tl.float32)
     if is_one:
         one = tl.load(rows_SV + first * V + columns, mask=is_column, other=0.0).to(tl.float32)
-        values = values.to(tl.float32) * one[None, :]
+        values *= one[None, :]
     else:
         each_at = rows_SV + adapter[:, None] * V + columns[None, :]
         each = tl.load(each_at, mask=is_token & is_column[None, :], other=0.0).to(tl.float32)
-        values = values.to(tl.float32) * each
+        values *= each
     return values
