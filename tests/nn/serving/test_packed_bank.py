@@ -325,3 +325,28 @@ def test_the_stacked_form_answers_within_rounding(batch: int) -> None:
                 got, expected = forms.stacked(product, tiles, {}, x), product.plain(x)
             for one, other in zip(got, expected, strict=True):
                 assert (one.double() - other.double()).abs().max() <= 3e-2 * other.double().abs().max()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="launches are repeated on a GPU")
+@pytest.mark.parametrize("stack", [False, True])
+def test_a_pass_that_repeats_launches_answers_as_the_first_did(stack: bool) -> None:
+    model = tiny_llama().to("cuda", torch.bfloat16)
+    bank = adapted(model, "q_proj", "v_proj", "down_proj", names=NAMES)
+    many = packed(model, bank, stack=stack, run=lambda: answers(model, IDS.cuda()))
+    many.use(ROWS)
+    for group in many.groups:
+        product = group.product
+        x = torch.randn(4, 1, product.members[0].module.in_features, device="cuda", dtype=torch.bfloat16)
+        for form in product._forms(x):
+            with torch.no_grad():
+                first, other = form(x), form(x + 1)
+                again = form(x.clone())
+                weight = product.members[0].module.weight
+                kept = weight.data
+                weight.data = kept + 1
+                moved = form(x)
+                weight.data = kept
+            assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+            assert not torch.equal(first[0], other[0])
+            expected = product.plain(x)[0] + x.sum(-1, keepdim=True)
+            assert (moved[0] - expected).abs().max() <= 5e-2 * expected.abs().max()
