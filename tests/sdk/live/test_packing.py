@@ -13,7 +13,7 @@ from tests.builders import make_base
 from tests.sdk.fakes import FakeHub
 from tests.sdk.live.published import output_of
 from tests.tiny_adapters import make_tiny
-from vera.errors import BaseMismatch, ProjectionMismatch, VeraError
+from vera.errors import BaseMismatch, ProjectionMismatch, VeraError, VeraWarning
 from vera.fingerprint import BaseFingerprint
 
 
@@ -37,6 +37,19 @@ def test_rows_of_a_packed_batch_are_what_sdk_rows_gives(model: Any, hub: Hub) ->
         assert not torch.equal(output_of(model), expected)
 
     assert len(packed) == 2
+
+
+def test_a_model_whose_mlps_no_adapter_adapts_is_told_of_and_answers_as_without_fusing(model: Any, hub: Hub) -> None:
+    sdk.load_many(model, ["demo/p@v1", "demo/p@v2"], hub=hub)
+    with sdk.rows(model, ["demo/p@v2", None]):
+        expected = output_of(model)
+
+    with pytest.warns(VeraWarning, match="No MLP is fused"):
+        packed = sdk.pack(model, "demo/p@v2", fuse=True)
+
+    with packed:
+        packed.use(["demo/p@v2", None])
+        assert torch.equal(output_of(model), expected)
 
 
 def test_what_was_active_is_active_after_the_block(model: Any, hub: Hub) -> None:
