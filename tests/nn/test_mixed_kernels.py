@@ -182,8 +182,8 @@ def test_adapters_added_to_products_with_those_of_A_beside_them(problem: Problem
     y = [torch.nn.functional.linear(x, m.weight, m.bias) for m in problem.modules]
 
     mixed.add_adapted(
-        [part for part, is_adapted in zip(y, problem.adapted, strict=True) if is_adapted], Ax, problem.made["B"],
-        problem.packed, problem.places_b, cut, places_d=problem.places_d,
+        [part for part, is_adapted in zip(y, problem.adapted, strict=True) if is_adapted],
+        mixed.scale(Ax, problem.packed, problem.places_d), problem.made["B"], problem.packed, problem.places_b, cut,
     )  # fmt: skip
 
     problem.check(y)
@@ -268,21 +268,33 @@ def test_gate_and_up_in_one_launch(problem: Problem, first: Tiles, second: Tiles
 
 
 @settings(QUICK)
-@given(problems.map(_pair), tiles, st.booleans(), st.sampled_from(Activation))
-def test_gate_and_up_of_products_that_are_there(
-    problem: Problem, cut: Tiles, scales: bool, activation: Activation
-) -> None:
-    x, A = problem.made["x"], problem.made["A"]
-    gate, up = (torch.nn.functional.linear(x, m.weight, m.bias) for m in problem.modules)
+@given(problems.map(_pair), tiles, st.sampled_from(Activation))
+def test_gate_and_up_of_products_that_are_there(problem: Problem, cut: Tiles, activation: Activation) -> None:
+    gate, up = (torch.nn.functional.linear(problem.made["x"], m.weight, m.bias) for m in problem.modules)
     wide = torch.cat([up, gate], 1)  # with a stride that is not its size
-    h = x @ A.T if scales else mixed.scale(x @ A.T, problem.packed, problem.places_d)
+    h = mixed.scale(problem.made["x"] @ problem.made["A"].T, problem.packed, problem.places_d)
 
     answer = mixed.add_gated(
-        wide[:, len(gate[0]) :], up, h, problem.made["B"], problem.packed, problem.places_b, activation, cut,
-        places_d=problem.places_d if scales else None,
-    )  # fmt: skip
+        wide[:, len(gate[0]) :], up, h, problem.made["B"], problem.packed, problem.places_b, activation, cut
+    )
 
     _check_gated(problem, activation, answer)
+
+
+def test_a_module_without_a_bias_beside_one_that_has_one() -> None:
+    problem = Problem(5, 2, 64, (40, 48), (True, True), 32, True, torch.float16)
+    first, second = problem.modules
+    problem.made["c1"].zero_()
+    h = mixed.project(
+        problem.made["x"], problem.made["A"], problem.packed, problem.places_d, Tiles(16, 32, 32, 1, 4, 2)
+    )
+    modules = [first, Module(second.weight, None, second.place_b)]
+
+    problem.check(
+        mixed.multiply_adapted(
+            problem.made["x"], modules, h, problem.made["B"], problem.packed, Tiles(16, 32, 32, 1, 4, 2)
+        )
+    )
 
 
 @settings(QUICK)

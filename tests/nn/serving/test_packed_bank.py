@@ -19,6 +19,7 @@ from vera.nn.serving.bank import PackedBank
 
 if torch.cuda.is_available():
     from vera.nn.serving import forms
+    from vera.nn.serving.repeating import Known
 
 NAMES = ("a", "b", "c")
 IDS = torch.arange(1, 13).view(4, 3)
@@ -320,9 +321,9 @@ def test_the_stacked_form_answers_within_rounding(batch: int) -> None:
         product = group.product
         x = torch.randn(batch, 3, product.members[0].module.in_features, device="cuda", dtype=torch.bfloat16)
         many.use(names)
-        for tiles in forms.tiles_stacked(batch * 3):
+        for tiles in forms.tiles_added(batch * 3):
             with torch.no_grad():
-                got, expected = forms.stacked(product, tiles, {}, x), product.plain(x)
+                got, expected = forms.stacked(product, tiles, Known(), x), product.plain(x)
             for one, other in zip(got, expected, strict=True):
                 assert (one.double() - other.double()).abs().max() <= 3e-2 * other.double().abs().max()
 

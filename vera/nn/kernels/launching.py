@@ -15,7 +15,9 @@ import torch
 import triton
 from torch import Tensor
 from triton import knobs
+from triton.runtime.errors import OutOfResources
 
+DOES_NOT_FIT = OutOfResources  # a kernel that needs more of its processor's memory than the GPU has
 _IS_KNOWN = triton.__version__.startswith("3.6.")  # how a compiled kernel is launched is no promise of Triton's
 
 

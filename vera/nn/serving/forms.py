@@ -35,12 +35,18 @@ _LONG = 1024  # tokens of a prompt
 _ACCUMULATED = [Tiles(128, 256, 64, 1, 8, 3), Tiles(128, 256, 64, 1, 8, 4), Tiles(128, 128, 64, 1, 8, 4)]
 _PROJECTING = Tiles(16, mixed.RANK_STEP, 128, 8, 4, 3)
 _PROJECTING_MORE = replace(_PROJECTING, tokens=32)
-_FEW_BESIDE, _MANY_BESIDE = Tiles(64, 64, 64, 1, 4, 3), Tiles(128, 128, 64, 1, 8, 3)
+_PROJECTING_RANKS = Tiles(64, mixed.RANK_STEP, 128, 4, 4, 3)
+_MANY_RANKS = 512
+_ADDED = [Tiles(64, 64, 64, 1, 4, 4), Tiles(32, 64, 64, 1, 4, 4), Tiles(64, 128, 64, 1, 8, 4)]
+_MANY_ADDED = [Tiles(64, 64, 128, 1, 4, 2), Tiles(128, 64, 64, 1, 8, 2), Tiles(32, 128, 64, 1, 4, 4)]
+_LONG_ADDED = [Tiles(128, 256, 64, 1, 8, 3), Tiles(128, 128, 64, 1, 8, 3)]
 
 
-def tiles_beside(tokens: int) -> list[Tiles]:
-    few = replace(_FEW_BESIDE, tokens=block_of(tokens))
-    return [few] if tokens <= 64 else [few, _MANY_BESIDE]
+def tiles_added(tokens: int) -> list[Tiles]:
+    """For what is added to products that are there."""
+    if tokens > 64:
+        return _MANY_ADDED if tokens < _LONG else [*_MANY_ADDED, *_LONG_ADDED]
+    return list(dict.fromkeys(replace(tiles, tokens=min(tiles.tokens, block_of(tokens))) for tiles in _ADDED))
 
 
 def tiles_joined(tokens: int) -> list[Tiles]:
@@ -52,12 +58,6 @@ def tiles_joined(tokens: int) -> list[Tiles]:
 def tiles_accumulated(tokens: int, sizes: Sequence[int]) -> list[Tiles]:
     """None for short prompts, nor when the rank or one of the outputs, which are `sizes`, begins rows anywhere."""
     return _ACCUMULATED if tokens >= _LONG and not any(size % _ACCUMULATED[0].inputs for size in sizes) else []
-
-
-def tiles_stacked(tokens: int) -> list[Tiles]:
-    block = block_of(tokens)
-    narrow = [Tiles(min(block, 32), 64, 128, 1, 4, 3), Tiles(block, 32, 128, 1, 4, 3), Tiles(block, 128, 64, 1, 4, 3)]
-    return [*tiles_beside(tokens), *(narrow if tokens <= 512 else [Tiles(128, 256, 64, 1, 8, 3)])]
 
 
 def beside(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Tensor) -> list[Tensor]:
@@ -113,15 +113,22 @@ def stacked(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Tensor) ->
     )
     there = [part for part, member in zip(y, product.members, strict=True) if member.places]
     if known.serves(product, x_BTI):
-        known.launches["_add"](Ax_BTR.data_ptr(), *[part.data_ptr() for part in there])
+        h_NGR = scaled_again(product, known, Ax_BTR)
+        known.launches["_add"](h_NGR.data_ptr(), *[part.data_ptr() for part in there])
         return y
     _, B_OR = product.pair(x_BTI.dtype, x_BTI.shape[-1])
-    mixed.add_adapted(
-        [rows_of(part) for part in there], rows_of(Ax_BTR), B_OR, packed_of(product, x_BTI), product.places_b, tiles,
-        places_d=product.places_d, known=known.launches,
-    )  # fmt: skip
+    packed = packed_of(product, x_BTI)
+    h_NGR = mixed.scale(rows_of(Ax_BTR), packed, product.places_d, known=known.launches)
+    there = [rows_of(part) for part in there]
+    mixed.add_adapted(there, h_NGR, B_OR, packed, product.places_b, tiles, known=known.launches)
     known.keep(product, x_BTI)
     return y
+
+
+def scaled_again(product: GroupProduct, known: Known, Ax_BTR: Tensor) -> Tensor:
+    h_NGR = Ax_BTR.new_empty((Ax_BTR.numel() // Ax_BTR.shape[-1], product.h_columns))
+    known.launches["_scale"](Ax_BTR.data_ptr(), h_NGR.data_ptr())
+    return h_NGR
 
 
 def modules_of(product: GroupProduct) -> list[mixed.Module]:
@@ -162,8 +169,14 @@ def _project(product: GroupProduct, x_NI: Tensor, packed: Packed, h_NGR: Tensor,
     if len(x_NI) >= MANY:
         mixed.scale(functional.linear(x_NI, A_RI), packed, product.places_d, out=h_NGR)
     else:
-        tiles = _PROJECTING if len(x_NI) <= 16 else _PROJECTING_MORE
+        tiles = _tiles_projecting(len(x_NI), len(A_RI))
         mixed.project(x_NI, A_RI, packed, product.places_d, tiles, out=h_NGR, known=known.launches)
+
+
+def _tiles_projecting(tokens: int, rank: int) -> Tiles:
+    if tokens <= 16:
+        return _PROJECTING
+    return _PROJECTING_RANKS if rank >= _MANY_RANKS else _PROJECTING_MORE
 
 
 @cache

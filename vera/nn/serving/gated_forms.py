@@ -22,16 +22,10 @@ if TYPE_CHECKING:
     from vera.nn.serving.gated import Gated
 
 _FEW_JOINED = [Tiles(16, 32, 128, 1, 4, 5), Tiles(16, 64, 128, 1, 4, 4), Tiles(16, 32, 128, 1, 4, 3)]
-_SOME_JOINED = [
-    Tiles(64, 64, 64, 1, 4, 4),
-    Tiles(64, 32, 128, 1, 4, 3),
-    Tiles(64, 64, 128, 1, 8, 3),
-    Tiles(64, 128, 64, 1, 8, 4),
-]
-_MANY_JOINED = [Tiles(128, 64, 64, 1, 8, 4), Tiles(128, 128, 64, 1, 8, 3)]
-_ACCUMULATED = [Tiles(128, 128, 64, 1, 8, 3), Tiles(128, 128, 64, 1, 8, 4)]
-_ADDED = [Tiles(64, 64, 64, 1, 4, 3), Tiles(64, 32, 128, 1, 4, 2), Tiles(32, 64, 64, 1, 4, 3)]
-_MANY_ADDED = [Tiles(128, 128, 64, 1, 8, 2), Tiles(128, 64, 64, 1, 8, 3)]
+_SOME_JOINED = [Tiles(64, 32, 128, 1, 4, 2), Tiles(64, 64, 128, 1, 4, 2), Tiles(64, 64, 64, 1, 4, 4)]
+_MANY_JOINED = [Tiles(128, 64, 64, 1, 8, 4), Tiles(128, 64, 128, 1, 8, 3)]
+_ACCUMULATED = [Tiles(128, 128, 64, 1, 8, 4), Tiles(128, 128, 64, 1, 8, 3)]
+_WIDEST_ADDED = 128  # outputs: a program has two sums of them
 
 
 def forms_of(product: GroupProduct, activation: str, x_BTI: Tensor) -> list[Gated]:
@@ -48,9 +42,7 @@ def forms_of(product: GroupProduct, activation: str, x_BTI: Tensor) -> list[Gate
 
 
 def tiles_added(tokens: int) -> list[Tiles]:
-    block = forms.block_of(tokens)
-    few = list(dict.fromkeys(replace(tiles, tokens=min(tiles.tokens, block)) for tiles in _ADDED))
-    return few if tokens <= forms.MANY else [*few, *_MANY_ADDED]
+    return [tiles for tiles in forms.tiles_added(tokens) if tiles.outputs <= _WIDEST_ADDED]
 
 
 def tiles_joined(tokens: int) -> list[Tiles]:
@@ -106,13 +98,14 @@ def stacked(product: GroupProduct, kind: Activation, tiles: Tiles, known: Known,
     y_BTS = functional.linear(x_BTI, product.stack.W_SI, product.stack.bias_S)
     gate, up, Ax_BTR = torch.split(y_BTS, product.stack.sizes, -1)
     if known.serves(product, x_BTI):
-        y_BTO = x_BTI.new_empty(gate.shape)
-        known.launches["_add_gated"](Ax_BTR.data_ptr(), gate.data_ptr(), up.data_ptr(), y_BTO.data_ptr())
+        h_NGR, y_BTO = forms.scaled_again(product, known, Ax_BTR), x_BTI.new_empty(gate.shape)
+        known.launches["_add_gated"](h_NGR.data_ptr(), gate.data_ptr(), up.data_ptr(), y_BTO.data_ptr())
         return y_BTO
     _, B_OR = product.pair(x_BTI.dtype, x_BTI.shape[-1])
+    packed = forms.packed_of(product, x_BTI)
+    h_NGR = mixed.scale(forms.rows_of(Ax_BTR), packed, product.places_d, known=known.launches)
     y_NO = mixed.add_gated(
-        forms.rows_of(gate), forms.rows_of(up), forms.rows_of(Ax_BTR), B_OR, forms.packed_of(product, x_BTI),
-        product.places_b, kind, tiles, places_d=product.places_d, known=known.launches,
-    )  # fmt: skip
+        forms.rows_of(gate), forms.rows_of(up), h_NGR, B_OR, packed, product.places_b, kind, tiles, known=known.launches
+    )
     known.keep(product, x_BTI)
     return y_NO.view(gate.shape)

@@ -163,7 +163,7 @@ class GroupProduct:
 
         tokens = x_BTI.numel() // x_BTI.shape[-1]
         found: list[Compute] = [self.plain]
-        found += [partial(forms.beside, self, tiles, Known()) for tiles in forms.tiles_beside(tokens)]
+        found += [partial(forms.beside, self, tiles, Known()) for tiles in forms.tiles_added(tokens)]
         if self.is_joinable(x_BTI):
             found += [partial(forms.joined, self, tiles, Known()) for tiles in forms.tiles_joined(tokens)]
             sizes = [self.rank, *(member.out_features for member in self.adapted)]
@@ -171,7 +171,7 @@ class GroupProduct:
                 partial(forms.accumulated, self, tiles, Known()) for tiles in forms.tiles_accumulated(tokens, sizes)
             ]
         if self.stack is not None:
-            found += [partial(forms.stacked, self, tiles, Known()) for tiles in forms.tiles_stacked(tokens)]
+            found += [partial(forms.stacked, self, tiles, Known()) for tiles in forms.tiles_added(tokens)]
         return found
 
     def is_joinable(self, x: Tensor) -> bool:

@@ -19,11 +19,11 @@ from vera.nn.kernels.mixed.vectors import adapters_of, scaled
 
 def add_adapted(
     y: Sequence[Tensor], h: Tensor, B_OR: Tensor, packed: Packed, places_b: Sequence[int], tiles: Tiles, *,
-    places_d: Sequence[int] | None = None, known: Repeats | None = None,
+    known: Repeats | None = None,
 ) -> None:  # fmt: skip
     """Add λb ⊙ (B h) to each of `y`, (N, O) with outputs side by side, in place.
 
-    h is that of each of them, in order, (N, G·R); with `places_d` it is x Aᵀ, (N, R), and is scaled by λd here.
+    h is that of each of them, in order, (N, G·R).
     """
     N, R = len(h), B_OR.shape[1]
     outputs = [part.shape[1] for part in y] + [0] * (MAX_MODULES - len(y))
@@ -32,8 +32,8 @@ def add_adapted(
     launch(
         _add, (blocks,),
         (h, B_OR, packed.rows, packed.index, *three(y), N, packed.tokens, *outputs, *strides,
-         h.stride(0), B_OR.stride(0), packed.rows.stride(0), *padded(places_b), *padded(places_d or [])),
-        {"SCALES": places_d is not None, "R": R, "BN": tiles.tokens, "BO": tiles.outputs, "BR": math.gcd(R, tiles.inputs),
+         h.stride(0), B_OR.stride(0), packed.rows.stride(0), *padded(places_b)),
+        {"R": R, "BN": tiles.tokens, "BO": tiles.outputs, "BR": math.gcd(R, tiles.inputs),
          "PDL": has_gdc()},
         warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, *range(4, 4 + len(y))),
     )  # fmt: skip
@@ -41,22 +41,22 @@ def add_adapted(
 
 @triton.jit(do_not_specialize=["N", "tokens"])
 def _add(
-    h_NX, B_OR, rows_SV, index, y0, y1, y2, N, tokens, O0, O1, O2, s0, s1, s2, h_stride, B_stride, V, b0, b1, b2, d0, d1, d2,
-    SCALES: tl.constexpr, R: tl.constexpr, BN: tl.constexpr, BO: tl.constexpr, BR: tl.constexpr, PDL: tl.constexpr,
+    h_NX, B_OR, rows_SV, index, y0, y1, y2, N, tokens, O0, O1, O2, s0, s1, s2, h_stride, B_stride, V, b0, b1, b2,
+    R: tl.constexpr, BN: tl.constexpr, BO: tl.constexpr, BR: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     across_n = tl.cdiv(N, BN)
     which, n = tl.program_id(0) // across_n, ((tl.program_id(0) % across_n) * BN + tl.arange(0, BN)).to(tl.int64)
     blocks0, blocks1 = tl.cdiv(O0, BO), tl.cdiv(O1, BO)
-    y, O, y_stride, g, b_at, d_at, first = y0, O0, s0, 0, b0, d0, 0
+    y, O, y_stride, g, b_at, first = y0, O0, s0, 0, b0, 0
     if which >= blocks0:
-        y, O, y_stride, g, b_at, d_at, first = y1, O1, s1, 1, b1, d1, blocks0
+        y, O, y_stride, g, b_at, first = y1, O1, s1, 1, b1, blocks0
     if which >= blocks0 + blocks1:
-        y, O, y_stride, g, b_at, d_at, first = y2, O2, s2, 2, b2, d2, blocks0 + blocks1
+        y, O, y_stride, g, b_at, first = y2, O2, s2, 2, b2, blocks0 + blocks1
     o, r = (which - first) * BO + tl.arange(0, BO), tl.arange(0, BR)
     is_token, is_output = (n < N)[:, None], o < O
     adapter, first_adapter, is_one = adapters_of(index, n, N, tokens)
     h_from, B_from = (
-        h_NX + n[:, None] * h_stride + ((0 if SCALES else g * R) + r)[None, :],
+        h_NX + n[:, None] * h_stride + (g * R + r)[None, :],
         B_OR + (o % O)[:, None] * B_stride + r[None, :],
     )
     y_at, is_here = y + n[:, None] * y_stride + o[None, :], is_token & is_output[None, :]
@@ -65,8 +65,6 @@ def _add(
     added_NO = tl.zeros([BN, BO], tl.float32)
     for k in range(0, R, BR):
         h = tl.load(h_from + k, mask=is_token, other=0.0)
-        if SCALES:
-            h = scaled(h, rows_SV, adapter, first_adapter, is_one, is_token, d_at + k + r, r < R, V).to(h.dtype)
         added_NO = tl.dot(h, tl.trans(tl.load(B_from + k)), added_NO, input_precision="ieee")
     added_NO = scaled(added_NO, rows_SV, adapter, first_adapter, is_one, is_token, b_at + o, is_output, V)
     y_NO = tl.load(y_at, mask=is_here, other=0.0).to(tl.float32)

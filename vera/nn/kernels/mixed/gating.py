@@ -35,19 +35,19 @@ class Activation(IntEnum):
 
 def add_gated(
     gate: Tensor, up: Tensor, h: Tensor, B_OR: Tensor, packed: Packed, places_b: Sequence[int], activation: Activation,
-    tiles: Tiles, *, places_d: Sequence[int] | None = None, known: Repeats | None = None,
+    tiles: Tiles, *, known: Repeats | None = None,
 ) -> Tensor:  # fmt: skip
     """act(gate + λb_0 ⊙ (B h_0)) ⊙ (up + λb_1 ⊙ (B h_1)), (N, O), of the base's products `gate` and `up`.
 
-    h is h_0 and h_1 side by side, (N, 2·R); with `places_d` it is x Aᵀ, (N, R), and is scaled by λd here.
+    h is h_0 and h_1 side by side, (N, 2·R).
     """
     (N, O), R = gate.shape, B_OR.shape[1]
     y_NO = gate.new_empty(N, O)
     launch(
         _add_gated, (triton.cdiv(O, tiles.outputs) * triton.cdiv(N, tiles.tokens),),
         (h, B_OR, packed.rows, packed.index, gate, up, y_NO, N, packed.tokens, O, gate.stride(0), up.stride(0),
-         h.stride(0), B_OR.stride(0), packed.rows.stride(0), *places_b, *(places_d or (0, 0))),
-        {"SCALES": places_d is not None, "ACTIVATION": int(activation), "R": R, "BN": tiles.tokens, "BO": tiles.outputs,
+         h.stride(0), B_OR.stride(0), packed.rows.stride(0), *places_b),
+        {"ACTIVATION": int(activation), "R": R, "BN": tiles.tokens, "BO": tiles.outputs,
          "BR": math.gcd(R, tiles.inputs), "PDL": has_gdc()},
         warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, 4, 5, 6),
     )  # fmt: skip
@@ -108,14 +108,14 @@ def _gated(gate, up, dtype: tl.constexpr, ACTIVATION: tl.constexpr):
 
 @triton.jit(do_not_specialize=["N", "tokens"])
 def _add_gated(
-    h_NX, B_OR, rows_SV, index, gate, up, y_NO, N, tokens, O, gate_stride, up_stride, h_stride, B_stride, V, b0, b1, d0, d1,
-    SCALES: tl.constexpr, ACTIVATION: tl.constexpr, R: tl.constexpr, BN: tl.constexpr, BO: tl.constexpr, BR: tl.constexpr,
+    h_NX, B_OR, rows_SV, index, gate, up, y_NO, N, tokens, O, gate_stride, up_stride, h_stride, B_stride, V, b0, b1,
+    ACTIVATION: tl.constexpr, R: tl.constexpr, BN: tl.constexpr, BO: tl.constexpr, BR: tl.constexpr,
     PDL: tl.constexpr,
 ):  # fmt: skip
     across_n = tl.cdiv(N, BN)
     n = ((tl.program_id(0) % across_n) * BN + tl.arange(0, BN)).to(tl.int64)
     o, r = (tl.program_id(0) // across_n) * BO + tl.arange(0, BO), tl.arange(0, BR)
-    is_token, is_output, is_rank = (n < N)[:, None], o < O, r < R
+    is_token, is_output = (n < N)[:, None], o < O
     adapter, first, is_one = adapters_of(index, n, N, tokens)
     h_from, B_from = h_NX + n[:, None] * h_stride + r[None, :], B_OR + (o % O)[:, None] * B_stride + r[None, :]
     if PDL:
@@ -124,12 +124,7 @@ def _add_gated(
     for k in range(0, R, BR):
         B = tl.trans(tl.load(B_from + k))
         h0 = tl.load(h_from + k, mask=is_token, other=0.0)
-        if SCALES:
-            Ax = h0.to(tl.float32)
-            h0 = scaled(Ax, rows_SV, adapter, first, is_one, is_token, d0 + k + r, is_rank, V).to(h_NX.dtype.element_ty)
-            h1 = scaled(Ax, rows_SV, adapter, first, is_one, is_token, d1 + k + r, is_rank, V).to(h_NX.dtype.element_ty)
-        else:
-            h1 = tl.load(h_from + R + k, mask=is_token, other=0.0)
+        h1 = tl.load(h_from + R + k, mask=is_token, other=0.0)
         sum0_NO = tl.dot(h0, B, sum0_NO, input_precision="ieee")
         sum1_NO = tl.dot(h1, B, sum1_NO, input_precision="ieee")
     is_here = is_token & is_output[None, :]

@@ -43,7 +43,9 @@ def project(
     return h_NGR
 
 
-def scale(h_NR: Tensor, packed: Packed, places_d: Sequence[int], *, out: Tensor | None = None) -> Tensor:
+def scale(
+    h_NR: Tensor, packed: Packed, places_d: Sequence[int], *, out: Tensor | None = None, known: Repeats | None = None
+) -> Tensor:
     """λd ⊙ h of each module, side by side, (N, G·R): what `project` makes, of products that are there."""
     (N, R), G = h_NR.shape, len(places_d)
     h_NGR = h_NR.new_empty(N, G * R) if out is None else out
@@ -52,6 +54,7 @@ def scale(h_NR: Tensor, packed: Packed, places_d: Sequence[int], *, out: Tensor 
         _scale, (triton.cdiv(N, 16), R // RANK_STEP),
         (h_NR, packed.rows, packed.index, h_NGR, N, packed.tokens, h_NR.stride(0), packed.rows.stride(0), first, step),
         {"G": G, "R": R, "BN": 16, "BR": RANK_STEP, "PDL": has_gdc()}, warps=2, stages=3, overlaps=has_gdc(),
+        known=known, places=(0, 3),
     )  # fmt: skip
     return h_NGR
 
