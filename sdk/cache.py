@@ -165,7 +165,7 @@ class Cache:
 
     def _write(self, path: Path, data: bytes, *, write: Callable[..., None] = write_atomically) -> None:
         try:
-            write(path, data, mode=0o644)
+            write(path, data, mode=0o644, lasting=False)  # whoever reads checks, and fetches what is damaged again
         except OSError as error:
             warnings.warn(
                 f"The cache {self._folder} cannot be written ({error.strerror}): what was fetched is not kept. "

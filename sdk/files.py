@@ -10,14 +10,17 @@ from pathlib import Path
 from typing import BinaryIO
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
-    """`data` as the file `path`, which is made or replaced in one step; its folder is made too."""
-    with writing_atomically(path, mode=mode) as file:
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, lasting: bool = True) -> None:
+    """`data` as the file `path`, which is made or replaced in one step; its folder is made too.
+
+    Not `lasting`, it may be empty or damaged once the power was lost, which its readers have to notice.
+    """
+    with writing_atomically(path, mode=mode, lasting=lasting) as file:
         file.write(data)
 
 
 @contextlib.contextmanager
-def writing_atomically(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
+def writing_atomically(path: Path, *, mode: int = 0o600, lasting: bool = True) -> Iterator[BinaryIO]:
     """A file to write to, which becomes `path` at the end of the block; when that fails, nothing has changed.
 
     A process that is killed here leaves at most a `.tmp-` file that nobody reads.
@@ -29,7 +32,8 @@ def writing_atomically(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
         with open(temporary, "wb") as file:  # by its name, which a reader of what was written needs
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
             os.fchmod(file.fileno(), mode)
         os.replace(temporary, path)
     except BaseException:
@@ -38,7 +42,7 @@ def writing_atomically(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
         raise
 
 
-def write_new(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def write_new(path: Path, data: bytes, *, mode: int = 0o600, lasting: bool = True) -> None:
     """`data` as the file `path`, which appears with all its bytes; one that is there already stays as it is.
 
     A process that is killed here leaves nothing: the file has no name before it is whole. Where the
@@ -48,12 +52,13 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o600) -> None:
     try:
         fd = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode)
     except (AttributeError, OSError):  # no Linux, or a file system without nameless files
-        write_atomically(path, data, mode=mode)
+        write_atomically(path, data, mode=mode, lasting=lasting)
         return
     with os.fdopen(fd, "wb") as file:
         file.write(data)
         file.flush()
-        os.fsync(fd)
+        if lasting:
+            os.fsync(fd)
         os.fchmod(fd, mode)
         with contextlib.suppress(FileExistsError):
             # Python follows the link to the nameless file only when a folder is given too; an absolute path ignores it.

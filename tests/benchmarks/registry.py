@@ -1,8 +1,8 @@
 """`make bench-registry`: how fast a hub answers, and how it searches a hundred thousand adapters.
 
 The hub is a process of its own, as `vera-hub serve` starts it; the load comes from `wrk` (a package of Debian) over
-16 connections, on the same machine. `--only serving`, `peers` or `searching` is a part (peers beside ours come with
-it), `--json` the numbers.
+16 connections, on the same machine. `--only serving`, `clients`, `peers` or `searching` is a part (peers beside ours
+come with it), `--json` the numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import httpx2
 import numpy as np
 
 from hub.settings import DATABASE_FILE
-from tests.benchmarks import peers, seeding, wrk
+from tests.benchmarks import clients, peers, seeding, wrk
 from tests.benchmarks.peers import METADATA, PULL, PUSH, SEARCH, Artifact
 from tests.benchmarks.wrk import CONNECTIONS, Row
 from tests.benchmarks.wrk import load as _load
@@ -107,6 +107,17 @@ def serving_row(folder: Path, _: argparse.Namespace) -> Iterator[Row]:
         yield from _under_load(folder, server)
 
 
+def clients_waiting(folder: Path, _: argparse.Namespace) -> Iterator[Row]:
+    """One client and an idle hub."""
+    folder.mkdir()
+    first = make_archive(rank=256, modules=MODULES, labels=(), scale=0.01)
+    with serving(folder / "hub") as server:
+        token = {"Authorization": f"Bearer {server.login()['token']}"}
+        with httpx2.Client(base_url=server.url, headers=token, timeout=30) as client:
+            user = _known(client)
+        yield from clients.rows(server, folder, user, [_another(first, number) for number in range(2 * clients.TURNS)])
+
+
 def peers_beside(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
     """The peers, given the same files."""
     folder = (arguments.peers or folder).resolve()
@@ -117,6 +128,7 @@ def peers_beside(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Row]]] = {
     "serving": serving_row,
+    "clients": clients_waiting,
     "peers": peers_beside,
     "searching": searching,
 }
@@ -126,9 +138,7 @@ def _under_load(folder: Path, server: Server) -> Iterator[Row]:
     token = {"Authorization": f"Bearer {server.login()['token']}"}
     bodies = _bodies(folder / "bodies")
     with httpx2.Client(base_url=server.url, headers=token, timeout=30) as client:
-        rows = make_base(MODULES).to_rows()
-        assert client.post("/api/v1/bases", json={"name": BASE_NAME, "revision": None, "tensors": rows}).is_success
-        user = client.get("/api/v1/whoami").json()["name"]
+        user = _known(client)
         versions = f"/api/v1/adapters/{user}/measured/versions"
         version = client.post(versions, content=bodies[0].read_bytes(), headers=_MULTIPART).json()
         etag = client.get(f"{versions}/v1").headers["etag"]
@@ -146,6 +156,13 @@ def _under_load(folder: Path, server: Server) -> Iterator[Row]:
     for connections, first in ((CONNECTIONS, 0), (1, PUSHES - 1_000)):
         yield _load_pushes(server, folder, user, token, connections=connections, first=first)
     print(f"after it all: {_resident_mb(server):.0f} MB", file=sys.stderr)
+
+
+def _known(client: httpx2.Client) -> str:
+    """Whom the hub takes us for, now that it knows the base of what is pushed."""
+    rows = make_base(MODULES).to_rows()
+    assert client.post("/api/v1/bases", json={"name": BASE_NAME, "revision": None, "tensors": rows}).is_success
+    return str(client.get("/api/v1/whoami").json()["name"])
 
 
 # -- Floors ---------------------------------------------------------------------------------------
