@@ -13,8 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _START_S = 60
-# A start of Ray from a program, since its command line may not be on the PATH.
-_START = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start"]
+# A start of Ray from a program, since its command line may not be on the PATH. It takes 127.0.0.1 to mean the address that others
+# reach this machine by, and listens there or everywhere: here it is to mean what it says.
+_PROGRAM = """
+import ray._private.services as services
+services.get_node_ip_address = lambda address=None: "127.0.0.1"
+from ray.scripts.scripts import main
+main()
+"""
+_START = [sys.executable, "-c", _PROGRAM, "start"]
 _SMALL = ["--object-store-memory", str(100 << 20), "--disable-usage-stats"]
 
 
