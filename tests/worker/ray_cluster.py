@@ -13,6 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _START_S = 60
+# Whoever connects is on this machine and nowhere else. Read when Ray is imported; its name is of the systems where that is so always.
+_HERE_ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+os.environ[_HERE_ALONE] = "0"
+
 # A start of Ray from a program, since its command line may not be on the PATH. It takes 127.0.0.1 to mean the address that others
 # reach this machine by, and listens there or everywhere: here it is to mean what it says.
 _PROGRAM = """
@@ -53,7 +57,7 @@ class RayCluster:
                 self.lose(each)
 
     def _launch(self, *options: str) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_TMPDIR": str(self._folder)}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_TMPDIR": str(self._folder), _HERE_ALONE: "1"}
         log = self._folder / f"node-{len(self._processes)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
