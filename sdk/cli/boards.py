@@ -75,10 +75,14 @@ def leaderboard(
 
 
 @click.command()
+@click.argument("suite", required=False)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @pass_app
-def suites(app: App, *, as_json: bool) -> None:
-    """List the suites adapters are evaluated on."""
+def suites(app: App, *, suite: str | None, as_json: bool) -> None:
+    """List the suites adapters are evaluated on, or show what SUITE is."""
+    if suite is not None:
+        _show_suite(app, suite, as_json=as_json)
+        return
     with app.hub() as hub:
         found = list(hub.list_suites())
     if as_json:
@@ -89,6 +93,25 @@ def suites(app: App, *, as_json: bool) -> None:
         return
     rows = [(s.name, s.title, s.metric, s.items, len(s.labels), s.digest[:19]) for s in found]
     terminal.say_table(("suite", "title", "metric", "items", "labels", "definition"), rows, right=("items", "labels"))
+
+
+def _show_suite(app: App, suite: str, *, as_json: bool) -> None:
+    with app.hub() as hub:
+        found = hub.get_suite(suite)
+    if as_json:
+        terminal.say_json(found)
+        return
+    baselines = ", ".join(f"{clean(name)} {score:.4g}" for name, score in found.baselines.items())
+    rows = [
+        ("title", clean(found.title)),
+        ("definition", clean(found.digest)),
+        ("metric", clean(found.metric)),
+        ("items", f"{found.items:,}"),
+        ("labels", ", ".join(map(clean, found.labels)) or "none"),
+        ("baselines", baselines or "none"),
+        ("since", clean(found.created_at)[:10]),
+    ]
+    terminal.say_table(("suite", clean(found.name)), rows)
 
 
 def _show_history(app: App, suite: str, *, base: str | None, owner: str | None, as_json: bool) -> None:

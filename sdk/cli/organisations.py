@@ -50,6 +50,22 @@ def list_mine(app: App, /, *, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 @pass_app
+def show(app: App, name: str, *, as_json: bool) -> None:
+    """Show an organisation that you are in, and as what."""
+    with app.hub() as hub:
+        found = hub.get_organisation(name)
+    if as_json:
+        terminal.say_json(found)
+        return
+    terminal.say(
+        f"{clean(found.name)}, since {clean(found.created_at)[:10]}. You are {clean(found.role or 'not in it')}."
+    )
+
+
+@org.command()
+@click.argument("name")
+@json_option
+@pass_app
 def members(app: App, name: str, *, as_json: bool) -> None:
     """Show who is in an organisation."""
     with app.hub() as hub:

@@ -56,6 +56,20 @@ def add(
     terminal.say(f"{clean(made.workflow)} of {clean(made.repository)} may push to {clean(made.target)}.")
 
 
+@publisher.command()
+@json_option
+@pass_app
+def issuers(app: App, /, *, as_json: bool) -> None:
+    """Show whose word the hub takes for a job, and for whom a job must ask it to vouch."""
+    with app.hub() as hub:
+        found = hub.oidc()
+    if as_json:
+        terminal.say_json(found)
+        return
+    terminal.say_table(("trusted issuer",), [(each,) for each in found.issuers])
+    terminal.say(f"A job asks for the audience {clean(found.audience)}.")
+
+
 @publisher.command(name="list")
 @click.argument("namespace")
 @json_option

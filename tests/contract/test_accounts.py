@@ -164,6 +164,7 @@ def test_a_ci_job_pushes_without_a_secret(town: Town, monkeypatch: pytest.Monkey
     named = ("--workflow", "train.yml", "--repository-id", "123", "--owner-id", "45", "--issuer", ISSUER)
     assert "may push to olga/topics" in town.must("olga", "publisher", "add", "olga/topics", "octo/lab", *named)
     assert "octo/lab" in town.must("olga", "publisher", "list", "olga")
+    assert f"A job asks for the audience {AUDIENCE}." in town.must("olga", "publisher", "issuers")
 
     job = {"VERA_HUB_ID_TOKEN": issuer.identity()}
     assert "This job may push to olga/topics" in town.must(None, "login", **job)
@@ -188,6 +189,7 @@ def test_an_organisation_gets_a_token_for_its_programs(town: Town) -> None:
 
 def test_owners_read_the_record_and_prove_it(town: Town) -> None:
     town.must("olga", "org", "create", "acme")
+    assert "You are owner." in town.must("olga", "org", "show", "acme")
     shown = json.loads(town.must("olga", "audit", "acme", "--json"))
     assert [(each["actor"], each["action"]) for each in shown] == [("olga", "organisation.created")]
 
