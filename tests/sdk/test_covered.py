@@ -45,9 +45,8 @@ class Leased:
 REF = AdapterRef("acme", "topics", "v1")
 # What a parameter of this name is given; any other gets a word.
 GIVEN: dict[str, object] = {
-    **dict.fromkeys(("ref", "to", "against"), REF),
-    **dict.fromkeys(("rows", "scopes", "suites", "outcomes", "outputs"), []),
-    **dict.fromkeys(("envelope", "environment"), {}),
+    **{name: [] for name in ("rows", "scopes", "suites", "outcomes", "outputs")},
+    **{name: {} for name in ("envelope", "environment")},
     **dict.fromkeys(("is_admin", "may_retry"), True),
     "job": Leased(),
     "suite": "demo/topics",
@@ -59,11 +58,11 @@ GIVEN: dict[str, object] = {
     "size_bytes": 1,
     "max_bytes": 1,
 }
+OTHERWISE = {"get_suite": {"name": "demo/topics"}, "request_evaluation": {"ref": str(REF)}}
 # What asks for something else when it is given something else.
 AGAIN: dict[str, list[dict[str, object]]] = {
     "feed": [{"adapter": "topics"}],
     "list_invitations": [{"organisation": "acme"}],
-    "get_suite": [{"name": "demo/topics"}],
     "revoke_token": [{"token_id": "current"}],
 }
 
@@ -78,7 +77,9 @@ def asked_by(name: str) -> Iterator[tuple[str, str]]:
 
     for more in [{}, *AGAIN.get(name, [])]:
         with httpx2.Client(transport=httpx2.MockTransport(refuse)) as http, suppress(HubError):
-            found = METHODS[name](Hub(Config.resolve(url=URL), http=http), **{**_needed(METHODS[name]), **more})
+            found = METHODS[name](
+                Hub(Config.resolve(url=URL), http=http), **{**_needed(METHODS[name]), **OTHERWISE.get(name, {}), **more}
+            )
             next(found)  # a list asks when it is read
     return iter(asked)
 
@@ -86,7 +87,7 @@ def asked_by(name: str) -> Iterator[tuple[str, str]]:
 def _needed(method: Callable[..., Any]) -> dict[str, object]:
     parameters = list(inspect.signature(method).parameters.values())[1:]
     needed = [each for each in parameters if each.default is each.empty and each.kind is not each.VAR_KEYWORD]
-    return {each.name: GIVEN.get(each.name, "acme") for each in needed}
+    return {each.name: REF if "AdapterRef" in str(each.annotation) else GIVEN.get(each.name, "acme") for each in needed}
 
 
 def _is_at(path: str, template: str) -> bool:
