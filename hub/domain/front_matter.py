@@ -5,29 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import yaml
-
 from hub.errors import Malformed
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\r?\n(.*?)^---[ \t]*\r?$", re.DOTALL | re.MULTILINE)
 # A parser in Python takes about a second per megabyte.
 _MAX_BYTES = 16 * 1024
-# With each bracket that is open it looks at all others once more.
-_MAX_DEPTH = 16
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases: with them, a kilobyte becomes gigabytes as soon as it is written as JSON."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has aliases (*name), which are not read here")
-        return super().compose_node(parent, index)
-
-    def fetch_flow_collection_start(self, token: Any) -> None:
-        if self.flow_level >= _MAX_DEPTH:
-            raise yaml.YAMLError(f"it has brackets within brackets, more than {_MAX_DEPTH} deep")
-        super().fetch_flow_collection_start(token)
 
 
 def front_matter(card: str) -> dict[str, Any]:
@@ -37,9 +19,11 @@ def front_matter(card: str) -> dict[str, Any]:
         return {}
     if len(block[1]) > _MAX_BYTES:
         raise _unreadable(f"it is longer than {_MAX_BYTES:,} characters")
+    from hub.domain import plain_yaml  # a megabyte that an idle hub does without
+
     try:
-        found = yaml.load(block[1], _PlainLoader)  # noqa: S506  # a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        found = plain_yaml.load(block[1])
+    except (plain_yaml.YAMLError, ValueError, RecursionError) as error:
         raise _unreadable(" ".join(str(error).split())[:300]) from error
     if not isinstance(found, dict | None):
         raise _unreadable("it is no mapping of names to values")

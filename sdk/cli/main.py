@@ -37,7 +37,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "list": ("sdk.cli.adapters", "List adapters, the latest change first."),
         "search": ("sdk.cli.searching", "Find adapters by words, tags, base, task, size and score."),
         "info": ("sdk.cli.adapters", "Show what an adapter is, how large, and what proves it."),
-        "feed": ("sdk.cli.feed", "Print what lately became of an adapter or a namespace, as Atom."),
+        "feed": ("sdk.cli.feed", "Print what lately became of an adapter, or of those of a namespace, as Atom."),
         "downloads": ("sdk.cli.downloads", "Show how often an adapter was downloaded."),
         "lineage": ("sdk.cli.lineage", "Show what a version was made from, and what was made from it."),
         "verify": ("sdk.cli.proof", "Prove that an adapter and its base are what they say."),
@@ -69,7 +69,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "eval": ("sdk.cli.evaluation", "Evaluate an adapter on a suite and, if asked, gate on the result."),
         "leaderboard": ("sdk.cli.boards", "Show the leaderboard of a suite."),
         "losses": ("sdk.cli.losing", "Show where a version answers worse than another, item by item."),
-        "suites": ("sdk.cli.boards", "List the suites adapters are evaluated on."),
+        "suites": ("sdk.cli.boards", "List the suites adapters are evaluated on, or show what SUITE is."),
     },
     "You and the hub": {
         "login": ("sdk.cli.account", "Save a token for a hub, after trying it."),

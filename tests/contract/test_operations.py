@@ -79,17 +79,12 @@ NOT_FOR_PEOPLE = {
     "put_projection",
     "push_version",
     "get_base",
-    "oidc",
     "enrol_worker",
     "register_worker",
     "claim_job",
     "heartbeat",
     "submit_result",
     "report_failure",
-    "feed",
-    "get_alias",
-    "get_suite",
-    "get_organisation",
     "diff_versions",
 }
 

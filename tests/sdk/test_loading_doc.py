@@ -23,7 +23,14 @@ MODULES = [
     if path.stem not in elsewhere
 ]
 # Of workers, of what they sign, of suites and of training data.
-NOT_OF_LOADING = {"LEASE_EXPIRED", "RESULT_DUPLICATE", "SUITE_INVALID", "DATA_INVALID", "SIGNATURE_INVALID"}
+NOT_OF_LOADING = {
+    "LEASE_EXPIRED",
+    "RESULT_DUPLICATE",
+    "SUITE_INVALID",
+    "DATA_INVALID",
+    "SIGNATURE_INVALID",
+    "QUANTIZATION_UNAVAILABLE",
+}
 # Said by a hub, as docs/api.md has them.
 OF_THE_HUB = {
     "ADAPTER_MOVED",
