@@ -133,6 +133,9 @@ def visitor(context: BrowserContext, origin: str) -> Visitor:
     return Visitor(context.new_page(), origin)
 
 
+PRODUCTION = "/api/v1/adapters/demo/topics/aliases/production"
+
+
 def paths(hub: SeededHub) -> list[str]:
     return [
         "/",
@@ -141,6 +144,7 @@ def paths(hub: SeededHub) -> list[str]:
         "/demo/topics/v1",
         "/demo/broken",
         "/demo/patient",
+        "/demo/topics/aliases/production",
         "/leaderboards",
         "/leaderboards/demo/topics",
         "/bases",
@@ -161,6 +165,9 @@ def paths(hub: SeededHub) -> list[str]:
     indirect=True,
 )
 def test_every_page_is_readable_and_fits(hub: SeededHub, visitor: Visitor) -> None:
+    for version in ("v1", "v2"):
+        moved = hub.client.put(PRODUCTION, json={"version": version}, headers=hub.user)
+        assert moved.is_success, moved.text
     for path in paths(hub):
         page = visitor.visit(path)
         assert page.evaluate(CONTRAST) == [], path
