@@ -139,11 +139,13 @@ def resolve_version(
     namespace: str,
     name: str,
     selector: str,
-    session: Reading,
+    parts: HubParts,
     digest: Annotated[str | None, Query(pattern=r"^sha256:[0-9a-f]{64}$", description="What it must be.")] = None,
 ) -> Response:
     """The version that `v3`, an alias, `latest`, a commit or `sha256:…` means."""
-    return answer(request, catalog.resolve_version(session, reader, AdapterRef(namespace, name, selector, digest)))
+    with parts.database.reading() as session:
+        version = catalog.resolve_version(session, reader, AdapterRef(namespace, name, selector, digest))
+    return answer(request, version)
 
 
 @router.get(

@@ -14,6 +14,7 @@ from hub.db.models.evaluating import Evaluation
 from hub.db.models.versions import Version
 from hub.db.queries import adapters, aliases, evaluations, listings, moves, versions
 from hub.db.queries import blobs as blob_rows
+from hub.db.queries.blobs import Holder
 from hub.domain import projections
 from hub.domain.audit import Change, record
 from hub.domain.shaping import (
@@ -87,10 +88,9 @@ def require_file(
     holders = blob_rows.holders(session, adapter.id, sha256)
     if not holders:
         raise missing(sha256)
-    if not blob_rows.is_called(session, adapter.id, sha256, CARD_FILE):
+    if all(each.path != CARD_FILE for each in holders):
         require_given(session, reader, adapter)
-    fresh = (each.id for each in holders if each.fetched_at is None and _is_by_another(reader, each))
-    return adapter, tuple(fresh)
+    return adapter, tuple(each.version_id for each in holders if _is_first_fetch(reader, each))
 
 
 def note_fetch(session: Session, version_ids: Sequence[int]) -> None:
@@ -98,9 +98,10 @@ def note_fetch(session: Session, version_ids: Sequence[int]) -> None:
     versions.note_fetch(session, version_ids, at=db.now(session))
 
 
-def _is_by_another(reader: Principal | None, version: Version) -> bool:
-    """Neither the author, who may look at what they have pushed, nor a worker, which keeps nothing."""
-    return reader is None or (reader.account_id != version.created_by_id and Scope.LEASE not in reader.scopes)
+def _is_first_fetch(reader: Principal | None, held: Holder) -> bool:
+    """Neither the author counts, who may look at what they have pushed, nor a worker, which keeps nothing."""
+    is_another = reader is None or (reader.account_id != held.created_by_id and Scope.LEASE not in reader.scopes)
+    return held.fetched_at is None and is_another
 
 
 def find_adapter(

@@ -90,9 +90,12 @@ def of_adapter(session: Session, reader: Principal | None, namespace: str, name:
 
 
 def _count(session: Session, notes: Iterable[_Note], today: date) -> None:
-    for (day, version_id), people in sorted(_by_version(session, notes).items()):
-        salt = downloads.salt_of(session, day, fresh=secrets.token_bytes(32))
-        fresh = downloads.note_downloaders(session, day, version_id, (_hash(salt, who) for who in people))
+    by_version = _by_version(session, notes)
+    salts = {
+        day: downloads.salt_of(session, day, fresh=secrets.token_bytes(32)) for day in {day for day, _ in by_version}
+    }
+    for (day, version_id), people in sorted(by_version.items()):
+        fresh = downloads.note_downloaders(session, day, version_id, (_hash(salts[day], who) for who in people))
         if fresh:
             downloads.add(session, version_id, day, fresh)
             listings.add_downloads(session, version_id, fresh)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Select, bindparam, delete, select, update
@@ -17,8 +18,7 @@ _CHANGED = update(Adapter.__table__).where(Adapter.__table__.c.id == bindparam("
 
 def find(session: Session, viewer: Viewer, namespace: str, name: str) -> Adapter | None:
     """The adapter, with its owner and base; None when it is hidden from `viewer`."""
-    named = Account.name == namespace, Adapter.name == name
-    return session.scalar(_with_owner_and_base().where(*named, is_visible(viewer)))
+    return session.scalar(_found_by(viewer), {"namespace": namespace, "name": name})
 
 
 def find_mirrored(session: Session, namespace: str, name: str) -> Adapter | None:
@@ -69,6 +69,14 @@ def name_like(session: Session, account_id: int, folded_name: str) -> str | None
     return session.scalar(
         select(Adapter.name).where(Adapter.account_id == account_id, Adapter.folded_name == folded_name)
     )
+
+
+@lru_cache(maxsize=64)
+def _found_by(viewer: Viewer) -> Select[Adapter]:
+    """Made once for each of the last viewers: whatever is about an adapter asks for it, and making it takes longer
+    than running it."""
+    named = Account.name == bindparam("namespace"), Adapter.name == bindparam("name")
+    return _with_owner_and_base().where(*named, is_visible(viewer))
 
 
 def _with_owner_and_base() -> Select[Adapter]:

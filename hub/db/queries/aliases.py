@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, bindparam, delete, func, select
 from sqlalchemy.orm import Session, joinedload
 
 from hub.db.models.versions import Alias, AliasMove, Version
+
+# Made once: every answer about a version asks for it.
+_NAMES_OF = select(Alias.name).where(Alias.version_id == bindparam("version_id")).order_by(Alias.name)
 
 
 class Pointing(NamedTuple):
@@ -37,7 +40,7 @@ def count(session: Session, adapter_id: int) -> int:
 
 def names_of(session: Session, version_id: int) -> Sequence[str]:
     """The aliases that a version has, by name."""
-    return session.scalars(select(Alias.name).where(Alias.version_id == version_id).order_by(Alias.name)).all()
+    return session.scalars(_NAMES_OF, {"version_id": version_id}).all()
 
 
 def note_move(

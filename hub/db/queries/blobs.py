@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -23,6 +23,11 @@ _ALL_HELD = (
     .with_for_update(read=True, key_share=True)
 )
 _FOUND = select(Blob.sha256, Blob.data).where(_OF_HASH)
+_HOLDERS = (
+    select(Version.id, Version.created_by_id, Version.fetched_at, VersionFile.path)
+    .join(VersionFile, VersionFile.version_id == Version.id)
+    .where(Version.adapter_id == bindparam("adapter_id"), VersionFile.sha256 == bindparam("sha256"), is_served())
+)
 
 
 class StoredBlob(NamedTuple):
@@ -30,6 +35,15 @@ class StoredBlob(NamedTuple):
 
     sha256: str
     data: bytes | None
+
+
+class Holder(NamedTuple):
+    """A version that has a file, and what it calls it. `fetched_at` is None until somebody else than its author has fetched it."""
+
+    version_id: int
+    created_by_id: int
+    fetched_at: datetime | None
+    path: str
 
 
 def insert_all(session: Session, found: Mapping[str, bytes], outside: Container[str], *, at: datetime) -> None:
@@ -77,22 +91,6 @@ def was_removed_since(session: Session, sha256: str, at: datetime) -> bool:
     return session.scalar(select(RemovedObject.sha256).where(RemovedObject.sha256 == sha256, removed)) is not None
 
 
-def is_called(session: Session, adapter_id: int, sha256: str, path: str) -> bool:
-    """True when some version of the adapter has the file under this path."""
-    named = Version.adapter_id == adapter_id, VersionFile.sha256 == sha256, VersionFile.path == path
-    return (
-        session.scalar(
-            select(VersionFile.path).join(Version, Version.id == VersionFile.version_id).where(*named).limit(1)
-        )
-        is not None
-    )
-
-
-def holders(session: Session, adapter_id: int, sha256: str) -> Sequence[Version]:
+def holders(session: Session, adapter_id: int, sha256: str) -> list[Holder]:
     """The versions of the adapter that have a file with this hash and can be had."""
-    query = (
-        select(Version)
-        .join(VersionFile, VersionFile.version_id == Version.id)
-        .where(Version.adapter_id == adapter_id, VersionFile.sha256 == sha256, is_served())
-    )
-    return session.scalars(query).all()
+    return [Holder(*row) for row in session.execute(_HOLDERS, {"adapter_id": adapter_id, "sha256": sha256})]

@@ -6,12 +6,31 @@ from collections.abc import Iterable
 from datetime import date
 from typing import NamedTuple
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from hub.db.models.record import DownloadCount, DownloadDay, Downloader
 from hub.db.models.versions import Version, VersionFile
 from hub.db.queries.inserting import insert_new, insert_rows
+
+# Made once, and past the unit of work: they are for every download.
+_NEWEST_WITH = (
+    select(Version.id)
+    .join(VersionFile, VersionFile.version_id == Version.id)
+    .where(
+        Version.adapter_id == bindparam("adapter_id"),
+        VersionFile.path == bindparam("path"),
+        VersionFile.sha256 == bindparam("sha256"),
+    )
+    .order_by(Version.number.desc())
+    .limit(1)
+)
+_COUNTS = DownloadCount.__table__.c
+_MORE = (
+    update(DownloadCount.__table__)  # type: ignore[arg-type]  # it is a Table
+    .where(_COUNTS.version_id == bindparam("of_version"), _COUNTS.day == bindparam("on_day"))
+    .values(count=_COUNTS["count"] + bindparam("more"))
+)
 
 
 class DayRow(NamedTuple):
@@ -22,12 +41,7 @@ class DayRow(NamedTuple):
 
 def newest_version_with(session: Session, adapter_id: int, path: str, sha256: str) -> int | None:
     """The id of the adapter's newest version whose file `path` has this hash."""
-    query = (
-        select(Version.id)
-        .join(VersionFile, VersionFile.version_id == Version.id)
-        .where(Version.adapter_id == adapter_id, VersionFile.path == path, VersionFile.sha256 == sha256)
-    )
-    return session.scalar(query.order_by(Version.number.desc()).limit(1))
+    return session.scalar(_NEWEST_WITH, {"adapter_id": adapter_id, "path": path, "sha256": sha256})
 
 
 def salt_of(session: Session, day: date, *, fresh: bytes) -> bytes:
@@ -44,8 +58,7 @@ def note_downloaders(session: Session, day: date, version_id: int, who: Iterable
 
 def add(session: Session, version_id: int, day: date, count: int) -> None:
     insert_new(session, DownloadCount, version_id=version_id, day=day, count=0)
-    mine = DownloadCount.version_id == version_id, DownloadCount.day == day
-    session.execute(update(DownloadCount).where(*mine).values(count=DownloadCount.count + count))
+    session.execute(_MORE, {"of_version": version_id, "on_day": day, "more": count})
 
 
 def forget_before(session: Session, day: date) -> None:

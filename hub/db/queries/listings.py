@@ -6,7 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Float, Select, case, cast, delete, exists, insert, literal, select, text, tuple_, update
+from sqlalchemy import (
+    Float,
+    Select,
+    bindparam,
+    case,
+    cast,
+    delete,
+    exists,
+    insert,
+    literal,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.orm import Session
 
 from hub.db.models.adapters import Adapter
@@ -21,6 +35,17 @@ _ADDED = insert(Listing.__table__).returning(Listing.__table__.c.id)  # type: ig
 _WORDS_OF_SQLITE = "INSERT INTO listing_words (rowid, words) VALUES (:id, :words)"
 _WORDS_OF_POSTGRES = (
     "INSERT INTO listing_words (listing_id, words) VALUES (:id, array_to_tsvector(CAST(:words AS text[])))"
+)
+
+# Made once, past the unit of work: it is for every download.
+_LISTINGS, _VERSIONS = Listing.__table__.c, Version.__table__.c
+_DOWNLOADED = (
+    update(Listing.__table__)  # type: ignore[arg-type]  # it is a Table
+    .where(
+        _LISTINGS.adapter_id
+        == select(_VERSIONS.adapter_id).where(_VERSIONS.id == bindparam("of_version")).scalar_subquery()
+    )
+    .values(downloads=_LISTINGS.downloads + bindparam("more"))
 )
 
 
@@ -84,9 +109,7 @@ def add_score(session: Session, evaluation_id: int) -> None:
 
 def add_downloads(session: Session, version_id: int, count: int) -> None:
     """Counts downloads of a version, the listed one or another, for its adapter."""
-    of_version = select(Version.adapter_id).where(Version.id == version_id).scalar_subquery()
-    changed = update(Listing).where(Listing.adapter_id == of_version)
-    session.execute(changed.values(downloads=Listing.downloads + count))
+    session.execute(_DOWNLOADED, {"of_version": version_id, "more": count})
 
 
 def unlisted(session: Session, limit: int, *, after: tuple[datetime, int] | None) -> Sequence[Adapter]:

@@ -130,7 +130,7 @@ def files_until(session: Session, commit: str) -> list[tuple[Version, str, str]]
 
 
 def card_of(session: Session, version_id: int) -> str:
-    return session.scalars(select(Version.card_html).where(Version.id == version_id)).one()
+    return session.scalars(_card_of(), {"version_id": version_id}).one()
 
 
 def made_from(session: Session, viewer: Viewer, version_id: int, *, limit: int) -> list[Version]:
@@ -187,6 +187,11 @@ def _newest_current() -> Select[Version]:
 def _files_of() -> Select[VersionFile]:
     mine = VersionFile.version_id == bindparam("version_id")
     return select(VersionFile).where(mine).order_by(VersionFile.path)
+
+
+@cache
+def _card_of() -> Select[str]:
+    return select(Version.card_html).where(Version.id == bindparam("version_id"))
 
 
 def _of(adapter_id: int | BindParameter[int]) -> Select[Version]:
