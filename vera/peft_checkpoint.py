@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from vera.peft_format import KEY_PREFIX, LAMBDA_B, LAMBDA_D
 from vera.plain_files import read_plain
 from vera.projection import DEFAULT_BUDGET_BYTES, MAX_SEED, Projection
 
+_OF_A_LAYER = ("weight", "bias")
 SAVED_A, SAVED_B = "base_model.vera_A", "base_model.vera_B"
 # An adapter's own tensors, and the pair a load allows by default.
 MAX_CHECKPOINT_BYTES = archives.MAX_WEIGHTS_BYTES + DEFAULT_BUDGET_BYTES
@@ -49,6 +50,7 @@ class PeftCheckpoint:
     head: Mapping[str, Array]
     dtype: str
     saved: Projection | None
+    base_layers: Mapping[str, Array]  # the base's own tensors of adapted modules, where PEFT saved them too
     matrix_bytes: int  # what the saved matrices take in the file
     size_bytes: int
 
@@ -65,6 +67,7 @@ def parse_checkpoint(config_data: bytes, data: bytes) -> PeftCheckpoint:
     tensors = tensorfile.parse(data, LIMITS)
     matrices = {name: tensors.pop(name) for name in (SAVED_A, SAVED_B) if name in tensors}
     lambda_b, lambda_d = _take_vectors(tensors, LAMBDA_B), _take_vectors(tensors, LAMBDA_D)
+    base_layers = _take_base_layers(tensors, lambda_b)
     head = _take_head(tensors, config)
     _check_vectors(lambda_b, lambda_d, config)
     dtypes = {_dtype_of(tensor) for part in (lambda_b, lambda_d, head) for tensor in part.values()}
@@ -75,6 +78,7 @@ def parse_checkpoint(config_data: bytes, data: bytes) -> PeftCheckpoint:
         head={name: _decode(tensor) for name, tensor in head.items()},
         dtype=dtypes.pop() if len(dtypes) == 1 else "float32",
         saved=_saved_pair(matrices, config),
+        base_layers={name: _decode(tensor) for name, tensor in base_layers.items()},
         matrix_bytes=sum(matrix.nbytes for matrix in matrices.values()),
         size_bytes=len(data),
     )
@@ -175,6 +179,15 @@ def _take_vectors(tensors: dict[str, NDArray[np.generic]], kind: str) -> dict[st
     """Takes the vectors of one kind out of `tensors`, by PEFT's name of the module."""
     keys = [key for key in tensors if key.startswith(KEY_PREFIX) and key.endswith(f".{kind}")]
     return {key.removeprefix(KEY_PREFIX).removesuffix(f".{kind}"): tensors.pop(key) for key in keys}
+
+
+def _take_base_layers(
+    tensors: dict[str, NDArray[np.generic]], adapted: Iterable[str]
+) -> dict[str, NDArray[np.generic]]:
+    """Takes what PEFT saved of the base itself out of `tensors`: weight and bias of modules that are `adapted`, by the
+    names they have without PEFT. Whether they are the base's is for whoever has its table."""
+    keys = {f"{KEY_PREFIX}{module}.base_layer.{kind}": f"{module}.{kind}" for module in adapted for kind in _OF_A_LAYER}
+    return {name: tensors.pop(key) for key, name in keys.items() if key in tensors}
 
 
 def _check_vectors(

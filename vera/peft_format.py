@@ -11,6 +11,24 @@ from vera.streams import PEFT_MT19937
 # PEFT's task_type for models that answer for a whole sequence, and what we call the two tasks they have.
 SEQUENCE_TASK_TYPE = "SEQ_CLS"
 SEQUENCE_CLASSIFICATION, REGRESSION = "text-classification", "text-regression"
+# PEFT's task_type for models that answer for each token, and what we call that.
+TAGGING_TASK_TYPE = "TOKEN_CLS"
+TAGGING = "token-classification"
+QUESTION_ANSWERING = "question-answering"
+FEATURE_EXTRACTION = "feature-extraction"
+GENERATION = "text-generation"
+# PEFT's task_type for the tasks whose outputs nobody names, and what we call those.
+TASKS_WITHOUT_LABELS = {
+    "QUESTION_ANS": QUESTION_ANSWERING,
+    "FEATURE_EXTRACTION": FEATURE_EXTRACTION,
+    "CAUSAL_LM": GENERATION,
+}
+TASK_TYPES = {
+    SEQUENCE_CLASSIFICATION: SEQUENCE_TASK_TYPE,
+    REGRESSION: SEQUENCE_TASK_TYPE,
+    TAGGING: TAGGING_TASK_TYPE,
+    **{kind: task_type for task_type, kind in TASKS_WITHOUT_LABELS.items()},
+}
 
 KEY_PREFIX = "base_model.model."
 LAMBDA_B = "vera_lambda_b"
@@ -19,12 +37,12 @@ MAGNITUDE = "vera_magnitude_vector"  # no key of PEFT, which has no DVoRA; after
 LAMBDA_D_INITIAL = 0.1  # Kopiczko et al. 2024, Table 8
 
 
-# The tensor whose rows are the outputs, in transformers' models for sequences.
-OUTPUT_TENSORS = ("classifier.out_proj.weight", "classifier.weight", "score.weight")
+# The tensor whose rows are the outputs, in transformers' models for sequences, tokens and answers in a text.
+OUTPUT_TENSORS = ("classifier.out_proj.weight", "classifier.weight", "score.weight", "qa_outputs.weight")
 
 
 def head_outputs(shapes: Mapping[str, Sequence[int]]) -> int | None:
-    """How many outputs the head of a sequence model with tensors of these `shapes` has; None when they do not tell."""
+    """How many outputs the head of a model of transformers with tensors of these `shapes` has; None when they do not tell."""
     return next((shapes[name][0] for name in OUTPUT_TENSORS if name in shapes), None)
 
 
@@ -78,14 +96,14 @@ def config_of(manifest: Manifest) -> bytes:
 
 
 def peft_head(manifest: Manifest) -> dict[str, object]:
-    """What PEFT's configuration says of the head in a model of transformers; nothing of one on pooled hidden states,
-    where PEFT knows no place for it."""
-    if not has_own_head(manifest):
+    """What PEFT's configuration says of the task and of the head in a model of transformers; nothing of a head on pooled
+    hidden states, where PEFT knows no place for it."""
+    if manifest.head and not has_own_head(manifest):
         return {"modules_to_save": None, "task_type": None}
-    is_of_sequences = manifest.task is not None and manifest.task.kind in (SEQUENCE_CLASSIFICATION, REGRESSION)
+    modules = sorted({_module_of_head(tensor.name) for tensor in manifest.head})
     return {
-        "modules_to_save": sorted({_module_of_head(tensor.name) for tensor in manifest.head}),
-        "task_type": SEQUENCE_TASK_TYPE if is_of_sequences else None,
+        "modules_to_save": modules or None,
+        "task_type": TASK_TYPES.get(manifest.task.kind) if manifest.task else None,
     }
 
 

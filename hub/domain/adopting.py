@@ -16,7 +16,8 @@ from vera.archive import Archive
 from vera.errors import ArchiveError, TargetError
 from vera.fingerprint import BaseFingerprint
 from vera.peft_checkpoint import PeftCheckpoint
-from vera.peft_import import Evidence, Imported, import_checkpoint
+from vera.peft_import import Imported, import_checkpoint
+from vera.peft_matrices import Evidence
 
 # Bases of one name: one for each revision or dtype that somebody has registered.
 _MOST_BASES = 20

@@ -39,7 +39,8 @@ def import_peft(
     """
     from sdk import bases
     from vera import archive, folders
-    from vera.peft_import import Evidence, import_folder
+    from vera.peft_import import import_folder
+    from vera.peft_matrices import Evidence
 
     if out.resolve() == peft_folder.resolve():
         terminal.fail(f"{out} is the checkpoint itself: choose another place for the adapter.")

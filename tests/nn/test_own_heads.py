@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from peft import PeftModel, VeraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     DistilBertConfig,
@@ -27,13 +30,13 @@ from transformers import (
     RobertaModel,
 )
 
-from tests.nn.small_models import seeded
+from tests.nn.small_models import seeded, tiny_llama
 from tests.tiny import write_tiny_bert
 from vera import archive as archives
 from vera import fingerprint
 from vera.errors import VeraError
 from vera.fingerprint import BaseFingerprint
-from vera.manifest import WEIGHTS_FILE, Task
+from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule, Task
 from vera.nn.attach import attach
 from vera.nn.exporting import write_lora, write_merged, write_peft
 from vera.nn.merge import merge, unmerge
@@ -44,6 +47,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Specified to not (save|load) vera_A and vera_B"),
     pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to"),
 ]
+
+# Of weights that are tied, which PEFT would rather not have merged.
+PEFTS_ADVICE_ON_TIES = pytest.mark.filterwarnings("ignore::UserWarning:peft.*")
 
 SMALL = {"vocab_size": 40, "max_position_embeddings": 64}
 LABELS = ("red", "green", "blue")
@@ -113,6 +119,34 @@ def trained_by_peft(
                 parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
     model.save_pretrained(to)
     return model
+
+
+def randomised(adapted: Any) -> Any:
+    """`adapted` with random vectors and a random head, as training would leave them."""
+    draw = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=draw))
+    return adapted
+
+
+def write_config(folder: Path, **fields: Any) -> None:
+    path = folder / CONFIG_FILE
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def rename(folder: Path, module: str, to: str) -> None:
+    tensors = load_file(folder / WEIGHTS_FILE)
+    save_file({name.replace(module, to): tensor for name, tensor in tensors.items()}, folder / WEIGHTS_FILE)
+
+
+def answers_of(model: Any) -> tuple[torch.Tensor, ...]:
+    """All that a model of any task answers with but its cache."""
+    ids = torch.arange(5, 21).reshape(2, 8)
+    with torch.no_grad():
+        outputs = model(input_ids=ids, attention_mask=torch.ones_like(ids))
+    return tuple(value for value in outputs.values() if isinstance(value, torch.Tensor))
 
 
 def logits_of(model: Any) -> torch.Tensor:
@@ -342,24 +376,144 @@ def test_a_head_that_has_no_place_is_refused_and_changes_nothing(
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
 
 
-def test_a_head_of_another_task_is_put_on_the_model_that_has_it(base_of: Callable[[str], Path], tmp_path: Path) -> None:
-    base = base_of("bert")
-    config = VeraConfig(r=8, target_modules=["query"], task_type="TOKEN_CLS")
-    make: Callable[[], Any] = lambda: seeded(  # noqa: E731  # twice the same model
-        lambda: AutoModelForTokenClassification.from_pretrained(base, num_labels=4)
-    )
-    theirs = get_peft_model(make(), config).eval()
-    theirs.save_pretrained(tmp_path)
-    archive, table = read(tmp_path, base)
+OTHER_TASKS: dict[str, tuple[Any, Task]] = {
+    "TOKEN_CLS": (AutoModelForTokenClassification, Task("token-classification", LABELS)),
+    "QUESTION_ANS": (AutoModelForQuestionAnswering, Task("question-answering")),
+    "FEATURE_EXTRACTION": (AutoModel, Task("feature-extraction")),
+}
 
-    model = make()
-    with torch.no_grad():
-        model.classifier.weight.zero_()
-    adapted = attach(model, archive, table)
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "llama", "distilbert"])
+@pytest.mark.parametrize("task_type", OTHER_TASKS)
+def test_an_adapter_of_another_task_answers_here_and_there_alike(
+    base_of: Callable[[str], Path], tmp_path: Path, kind: str, task_type: str
+) -> None:
+    base, (opener, task) = base_of(kind), OTHER_TASKS[task_type]
+    options = {"num_labels": len(LABELS)} if task.labels else {}
+    make: Callable[[], Any] = lambda: seeded(lambda: opener.from_pretrained(base, **options))  # noqa: E731  # thrice the same
+    config = VeraConfig(r=8, target_modules=TARGETS[kind], task_type=task_type)
+    theirs = randomised(get_peft_model(make(), config).eval())
+    theirs.save_pretrained(tmp_path / "theirs")
+    expected = answers_of(theirs)
+    archive, table = read(tmp_path / "theirs", base, labels=LABELS if task.labels else None)
+
+    adapted = attach(open_base(base, archive.manifest), archive, table)
+    live = make()
+    write_peft(adapted, archive, tmp_path / "again")
+    again = PeftModel.from_pretrained(make(), tmp_path / "again").eval()
+
+    assert archive.manifest.task == task
+    assert attach(live, archive, table) is live
+    assert type(adapted) is type(live)
+    for model in (adapted, live):
+        for mine, of_peft in zip(answers_of(model), expected, strict=True):
+            torch.testing.assert_close(mine, of_peft, rtol=1e-4, atol=1e-5)
+    assert all(map(torch.equal, answers_of(again), expected))
+    assert (
+        type(again).__name__ == type(theirs).__name__
+    )  # PEFT's own class for the task, which its Auto classes ask for
+    if task.labels:
+        assert adapted.config.id2label == dict(enumerate(LABELS))
+
+
+def test_a_tagger_whose_head_has_a_name_of_its_own_is_for_whoever_has_the_model(
+    base_of: Callable[[str], Path], tmp_path: Path
+) -> None:
+    base = base_of("bert")
+    trained_by_peft(base, tmp_path, "bert")
+    write_config(tmp_path, task_type="TOKEN_CLS", modules_to_save=["tags"])
+    rename(tmp_path, "classifier", "tags")
+
+    archive, _ = read(tmp_path, base)
 
     assert archive.manifest.task is None
-    assert adapted is model
-    torch.testing.assert_close(logits_of(adapted), logits_of(theirs), rtol=1e-4, atol=1e-5)
+    assert [tensor.name for tensor in archive.manifest.head] == ["tags.bias", "tags.weight"]
+
+
+def test_a_tagger_without_its_head_is_refused(base_of: Callable[[str], Path], tmp_path: Path) -> None:
+    base = base_of("bert")
+    config = VeraConfig(r=8, target_modules=["query"])
+    get_peft_model(AutoModel.from_pretrained(base), config).save_pretrained(tmp_path)
+    write_config(tmp_path, task_type="TOKEN_CLS")
+
+    with pytest.raises(VeraError, match="at random") as error:
+        read(tmp_path, base)
+
+    assert error.value.code == "PEFT_UNSUPPORTED"
+
+
+# -- Tied to the embedding ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def tied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tied")
+    tiny_llama(tie_word_embeddings=True).save_pretrained(folder)
+    return folder
+
+
+def language_model(base: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(base).eval()
+
+
+def trained_whole(base: Path, to: Path, modules: list[str]) -> Any:
+    """A VeRA of PEFT on a language model, with `modules` trained whole, and its checkpoint in `to`."""
+    config = VeraConfig(r=8, target_modules=["q_proj"], modules_to_save=modules, task_type="CAUSAL_LM")
+    theirs = randomised(get_peft_model(language_model(base), config).eval())
+    theirs.save_pretrained(to)
+    return theirs
+
+
+@PEFTS_ADVICE_ON_TIES
+@pytest.mark.parametrize("modules", [["lm_head"], ["embed_tokens"], ["embed_tokens", "lm_head"]])
+def test_what_is_tied_and_was_trained_whole_changes_alone_as_in_peft(
+    tied: Path, tmp_path: Path, modules: list[str]
+) -> None:
+    expected = answers_of(trained_whole(tied, tmp_path / "theirs", modules))
+    archive, table = read(tmp_path / "theirs", tied)
+    plain = answers_of(language_model(tied))
+
+    adapted = attach(open_base(tied, archive.manifest), archive, table)
+    write_peft(adapted, archive, tmp_path / "again")
+    again = PeftModel.from_pretrained(language_model(tied), tmp_path / "again").eval()
+
+    torch.testing.assert_close(answers_of(adapted), expected, rtol=1e-4, atol=1e-5)
+    assert torch.equal(answers_of(again)[0], expected[0])
+    adapted.vera.bank.activate(None)
+    assert torch.equal(answers_of(adapted)[0], plain[0])
+    with adapted.vera.bank.rows([adapted.vera.name, None]):
+        mixed = answers_of(adapted)[0]
+    torch.testing.assert_close(mixed[0], expected[0][0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mixed[1], plain[0][1], rtol=1e-4, atol=1e-5)
+
+
+@PEFTS_ADVICE_ON_TIES
+def test_a_tied_head_that_was_trained_whole_is_not_merged_into_one_weight_for_two(tied: Path, tmp_path: Path) -> None:
+    trained_whole(tied, tmp_path / "theirs", ["lm_head"])
+    archive, table = read(tmp_path / "theirs", tied)
+    adapted = attach(open_base(tied, archive.manifest), archive, table)
+
+    with pytest.raises(VeraError, match="lm_head, which the adapter has trained whole, is tied") as error:
+        write_merged(adapted, archive, tied, tmp_path / "merged")
+
+    assert error.value.code == "MERGE_TIED"
+    assert not (tmp_path / "merged").exists()
+
+
+@PEFTS_ADVICE_ON_TIES
+def test_vectors_of_a_tied_head_are_imported_with_the_tensor_that_it_shares(tied: Path, tmp_path: Path) -> None:
+    """PEFT saves the base's own weight beside them, which says what the head is tied to."""
+    config = VeraConfig(r=8, target_modules=["q_proj", "lm_head"], task_type="CAUSAL_LM")
+    theirs = randomised(get_peft_model(language_model(tied), config).eval())
+    theirs.save_pretrained(tmp_path)
+    assert "base_model.model.lm_head.base_layer.weight" in load_file(tmp_path / WEIGHTS_FILE)
+
+    archive, table = read(tmp_path, tied)
+
+    adapted = attach(open_base(tied, archive.manifest), archive, table)
+    assert archive.manifest.modules[0] == AdaptedModule("lm_head", 48, 40, "model.embed_tokens.weight")
+    assert archive.manifest.head == ()
+    torch.testing.assert_close(answers_of(adapted), answers_of(theirs), rtol=1e-4, atol=1e-5)
 
 
 # -- Several on one model -------------------------------------------------------------------------

@@ -13,7 +13,17 @@ PAGE = (ROOT / "docs" / "loading.md").read_text()
 ELSEWHERE = {
     "sdk": {"exporting", "housekeeping", "provenance", "pushing", "signatures"},
     "sdk/client": set(),
-    "vera": {"adapter_difference", "attestation", "gating", "metrics", "peft_checkpoint", "peft_import", "signing"},
+    "vera": {
+        "adapter_difference",
+        "attestation",
+        "gating",
+        "metrics",
+        "peft_checkpoint",
+        "peft_import",
+        "peft_matrices",
+        "peft_modules",
+        "signing",
+    },
     "vera/nn": {"card", "experiment", "exporting", "packaging", "peft_form"},
 }
 MODULES = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -24,14 +25,15 @@ from tests.peft_folders import RANK, SEED, recipe_of, write_peft_folder
 from tests.tiny import load_tiny_bert, write_tiny_bert
 from tests.vera import torch_draw
 from vera import archive as archives
-from vera import fingerprint, peft_import
+from vera import fingerprint, peft_matrices
 from vera.errors import VeraError
-from vera.fingerprint import BaseFingerprint
+from vera.fingerprint import BaseFingerprint, TensorRecord
 from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule
 from vera.nn.attach import attach
 from vera.peft_checkpoint import MAX_CHECKPOINT_BYTES, SAVED_A, SAVED_B
 from vera.peft_format import KEY_PREFIX, LAMBDA_B, LAMBDA_D
-from vera.peft_import import Evidence, Imported, import_folder
+from vera.peft_import import Imported, import_folder
+from vera.peft_matrices import Evidence
 from vera.projection import (
     ROUNDINGS,
     STORED,
@@ -221,6 +223,61 @@ def test_layers_that_store_their_weight_the_other_way_round_are_adapted_alike(tm
         torch.testing.assert_close(model(ids).logits, theirs(ids).logits, rtol=1e-4, atol=1e-4)
 
 
+HEAD = ("lm_head", 32, 64)
+COPY = "base_model.model.lm_head.base_layer.weight"
+
+
+def base_and_copy(name: str, dtype: str = "F32") -> tuple[BaseFingerprint, np.ndarray]:
+    """A base in which `name` has the weight that a checkpoint holds a copy of, and the copy in float32."""
+    copy = np.random.Generator(np.random.PCG64(5)).standard_normal((64, 32), np.float32)
+    if dtype == "BF16":
+        copy = round_to(copy, "bfloat16")
+    stored = {"F32": copy, "BF16": (copy.view(np.uint32) >> 16).astype(np.uint16), "F16": copy.astype(np.float16)}[
+        dtype
+    ]
+    if dtype == "F16":
+        copy = stored.astype(np.float32)
+    record = TensorRecord(name, dtype, (64, 32), hashlib.sha256(stored.tobytes()).hexdigest())
+    others = [r for r in make_base().tensors if r.name != name]
+    return BaseFingerprint.of_records([*others, record]), copy
+
+
+@pytest.mark.parametrize("dtype", ["F32", "BF16", "F16"])
+@pytest.mark.parametrize(
+    ("tensor", "shares"), [("lm_head.weight", None), ("embeddings.weight", "embeddings.weight")], ids=["own", "tied"]
+)
+def test_peft_s_copy_of_an_adapted_head_must_be_the_base_s_and_is_left_out(
+    tmp_path: Path, dtype: str, tensor: str, shares: str | None
+) -> None:
+    base, copy = base_and_copy(tensor, dtype)
+    folder = write_peft_folder(tmp_path, modules=(*MODULES, HEAD), tensors={COPY: copy})
+
+    imported = read(folder, base).archive
+
+    assert imported.manifest.modules[-1] == AdaptedModule("lm_head", 32, 64, shares)
+    assert not [name for name in parse(imported.files[WEIGHTS_FILE]) if "base_layer" in name]
+
+
+def test_another_copy_of_an_adapted_head_is_that_of_another_base(tmp_path: Path) -> None:
+    base, copy = base_and_copy("lm_head.weight")
+    copy[3, 3] = np.nextafter(copy[3, 3], 2)
+    error = refused(write_peft_folder(tmp_path, modules=(*MODULES, HEAD), tensors={COPY: copy}), base)
+    assert (error.code, error.facts["module"]) == ("BASE_MISMATCH", "lm_head")
+
+
+def test_a_copy_that_no_tensor_of_the_base_is_says_so(tmp_path: Path) -> None:
+    base, copy = base_and_copy("embeddings.weight")
+    error = refused(write_peft_folder(tmp_path, modules=(*MODULES, HEAD), tensors={COPY: 2 * copy}), base)
+    assert (error.code, error.facts["module"], error.facts["same"]) == ("TARGET_UNKNOWN", "lm_head", [])
+
+
+def test_a_tied_head_without_its_copy_says_how_to_save_it(tmp_path: Path) -> None:
+    base, _ = base_and_copy("embeddings.weight")
+    error = refused(write_peft_folder(tmp_path, modules=(*MODULES, HEAD)), base)
+    assert error.code == "TARGET_UNKNOWN"
+    assert "save_embedding_layers=True" in str(error)
+
+
 # -- The recipe -----------------------------------------------------------------------------------
 
 
@@ -246,7 +303,9 @@ def test_saved_matrices_tell_what_they_were_rounded_to(tmp_path: Path, rounding:
 
 def test_a_recipe_is_drawn_once_for_all_checkpoints_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[ProjectionRecipe] = []
-    monkeypatch.setattr(peft_import, "rebuild", lambda recipe, **rest: drawn.append(recipe) or rebuild(recipe, **rest))
+    monkeypatch.setattr(
+        peft_matrices, "rebuild", lambda recipe, **rest: drawn.append(recipe) or rebuild(recipe, **rest)
+    )
     other = replace(recipe_of(), seed=SEED + 100)  # a seed of this test alone
     A, B = rebuild(other)
     for name, saved in (("a", {SAVED_A: A, SAVED_B: B}), ("b", {SAVED_A: A, SAVED_B: B}), ("c", {})):

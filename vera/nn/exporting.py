@@ -29,7 +29,7 @@ from vera.nn.attach import Attached
 from vera.nn.bank import Bank
 from vera.nn.layer import Delta
 from vera.nn.linear import as_rows
-from vera.nn.merge import check_mergeable, live_name, lora_config, lora_tensors
+from vera.nn.merge import check_head_writable, check_mergeable, live_name, lora_config, lora_tensors
 from vera.nn.peft_form import check_sayable, head_tensors, peft_config, peft_tensors
 from vera.peft_format import has_own_head, peft_head
 
@@ -110,6 +110,7 @@ def write_merged(
     deltas = bank.slot(attached.name).deltas
     for name in deltas:
         check_mergeable(bank, name)
+    check_head_writable(bank, attached.name)
     rounding = _Rounding(dtype)
     with _written(out) as folder:
         if has_own_head(archive.manifest):

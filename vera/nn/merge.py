@@ -112,24 +112,43 @@ def check_mergeable(bank: Bank, module_name: str) -> None:
             code="MERGE_QUANTIZED",
             module=module_name,
         )
-    if sharers := _sharers(bank, module_name):
-        raise TargetError(
+    if sharers := _sharers(bank, bank.targets[module_name]):
+        raise _tied(
             f"The weight of {module_name} is tied to {', '.join(sharers)}, which the adapter does not adapt: "
             "use the adapter unmerged.",
-            code="MERGE_TIED",
-            module=module_name,
-            tied=sharers,
+            module_name,
+            sharers,
         )
 
 
-def _sharers(bank: Bank, module_name: str) -> list[str]:
-    """The names of other modules' parameters in the memory of this module's weight."""
-    target = bank.targets[module_name]
-    memory = weight_of(target).untyped_storage().data_ptr()
+def check_head_writable(bank: Bank, name: str) -> None:
+    """Raises TargetError (MERGE_TIED) when a module of the head of adapter `name` shares a weight with another module: a
+    checkpoint keeps such a weight once, and the other module would get the head's."""
+    for module_name, head in bank.slot(name).heads.items():
+        if sharers := _sharers(bank, head.live):
+            raise _tied(
+                f"{module_name}, which the adapter has trained whole, is tied to {', '.join(sharers)} in this model, and a "
+                "merged checkpoint would hold one weight for both: export it for PEFT (--peft or --lora), or use it unmerged.",
+                module_name,
+                sharers,
+            )
+
+
+def _sharers(bank: Bank, target: nn.Module) -> list[str]:
+    """The names of other modules' parameters in the memory of those of `target`."""
+    memory = {_memory_of(parameter) for parameter in target.parameters(recurse=False)} - {0}  # 0: offloaded
     return [
         f"{name}.{parameter_name}"
         for name, module in bank.model.named_modules()
         if module is not target
         for parameter_name, parameter in module.named_parameters(recurse=False)
-        if type(parameter) is nn.Parameter and parameter.untyped_storage().data_ptr() == memory
+        if type(parameter) is nn.Parameter and _memory_of(parameter) in memory
     ]
+
+
+def _memory_of(parameter: nn.Parameter) -> int:
+    return parameter.untyped_storage().data_ptr()
+
+
+def _tied(what: str, module_name: str, sharers: list[str]) -> TargetError:
+    return TargetError(what, code="MERGE_TIED", module=module_name, tied=sharers)

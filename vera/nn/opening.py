@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,23 +12,33 @@ import torch
 from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
 from vera.errors import VeraError
 from vera.manifest import Manifest
-from vera.peft_format import head_outputs
+from vera.peft_format import FEATURE_EXTRACTION, QUESTION_ANSWERING, TAGGING, has_own_head, head_outputs
+
+# Of transformers, what opens a base with the head of a task.
+_CLASSES = {
+    TEXT_CLASSIFICATION: "AutoModelForSequenceClassification",
+    TEXT_REGRESSION: "AutoModelForSequenceClassification",
+    TAGGING: "AutoModelForTokenClassification",
+    QUESTION_ANSWERING: "AutoModelForQuestionAnswering",
+}
 
 
 def open_base(path: Path, manifest: Manifest, options: Mapping[str, Any] | None = None) -> Any:
     """The model of the checkpoint at `path`, of the class that the adapter was trained on, in evaluation mode.
 
-    That is the bare base for a head that pools its hidden states, a sequence model with as many
+    That is the bare base for a head that pools its hidden states, the model of its task with as many
     outputs as the head has for one of its own, and a language model for what generates. `options` are
     more of those of `from_pretrained`, such as the dtype. What the checkpoint does not hold is not trained: `attach` refuses to answer with it.
     """
     import transformers
 
-    outputs = outputs_of_own_head(manifest)
-    if outputs is not None:
-        return _open_sequence_model(path, outputs, manifest.task.labels if manifest.task else (), options or {})
-    is_pooled = manifest.task is not None and manifest.task.pooling is not None
-    generates = not is_pooled and (
+    own = class_of_own_head(manifest)
+    if own is not None:
+        return _open_with_head(getattr(transformers, own), path, manifest, options or {})
+    is_bare = manifest.task is not None and (
+        manifest.task.pooling is not None or manifest.task.kind == FEATURE_EXTRACTION
+    )
+    generates = not is_bare and (
         _was_trained_to_generate(manifest)
         or _generates(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
     )
@@ -59,23 +69,28 @@ def open_language_model(path: Path, options: Mapping[str, Any]) -> Any:
     return model
 
 
-def outputs_of_own_head(manifest: Manifest) -> int | None:
-    """How many outputs the sequence model of transformers has that the adapter's head belongs to; None when it belongs
-    to none."""
+def class_of_own_head(manifest: Manifest) -> str | None:
+    """The class of transformers that opens the model whose own head the adapter has; None where the task does not tell."""
     task = manifest.task
-    if task is None or task.pooling is not None or task.kind not in (TEXT_CLASSIFICATION, TEXT_REGRESSION):
+    return _CLASSES.get(task.kind) if task is not None and has_own_head(manifest) else None
+
+
+def outputs_of_own_head(manifest: Manifest) -> int | None:
+    """How many outputs that model has; None where there is none, or its head does not tell."""
+    if class_of_own_head(manifest) is None:
         return None
     return head_outputs({tensor.name: tensor.shape for tensor in manifest.head})
 
 
-def _open_sequence_model(path: Path, outputs: int, labels: Sequence[str], options: Mapping[str, Any]) -> Any:
+def _open_with_head(opener: Any, path: Path, manifest: Manifest, options: Mapping[str, Any]) -> Any:
     import transformers
 
-    options = {"num_labels": outputs, **options}
+    outputs, labels = outputs_of_own_head(manifest), manifest.task.labels if manifest.task else ()
+    options = {**({} if outputs is None else {"num_labels": outputs}), **options}
     if labels:
         options |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     with _unremarked(transformers), torch.random.fork_rng():
-        model = transformers.AutoModelForSequenceClassification.from_pretrained(path, local_files_only=True, **options)
+        model = opener.from_pretrained(path, local_files_only=True, **options)
     return model.eval()
 
 

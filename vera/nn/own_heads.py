@@ -2,7 +2,7 @@
 
 Nothing is written into the live model. Each module of a head has a trained copy that answers in its
 place while the adapter is active, so that adapters with heads share one model, and it still proves
-to be its base.
+to be its base. A head that is tied to the embedding changes alone, as in PEFT.
 """
 
 # B batch, T tokens, H hidden, L outputs
@@ -120,8 +120,6 @@ def _own_head(model: nn.Module, name: str, tensors: Mapping[str, NDArray[np.floa
         )
     if quantised := [key for key, p in live.named_parameters() if not _is_plain(p)]:
         raise _no_place(f"{name}.{quantised[0]} is quantised in this model, and a head is float", name)
-    if shared := _sharers(model, live):
-        raise _no_place(f"the parameters of {name} are tied to {', '.join(shared[:3])} in this model", name)
     trained = copy.copy(live)
     vars(trained).pop("forward", None)  # that of an adapter that is active now
     placed = {key: _placed(tensor, getattr(live, key)) for key, tensor in tensors.items()}
@@ -150,18 +148,6 @@ def _placed(tensor: NDArray[np.float32], like: Tensor) -> nn.Parameter:
 
 def _is_plain(parameter: Tensor) -> bool:
     return type(parameter) is nn.Parameter and parameter.is_floating_point()
-
-
-def _sharers(model: nn.Module, live: nn.Module) -> list[str]:
-    """The names of other modules' parameters that are those of `live` too."""
-    own = {id(parameter) for parameter in live.parameters()}
-    return [
-        f"{name}.{key}"
-        for name, module in model.named_modules()
-        if module is not live
-        for key, parameter in module.named_parameters(recurse=False)
-        if id(parameter) in own
-    ]
 
 
 def _no_place(what: str, module: str) -> VeraError:
