@@ -290,7 +290,11 @@ def _may_see(principal: Principal | None, resource: Resource) -> bool:
 
 def _require_scope(principal: Principal, rule: Rule) -> None:
     if rule.is_for_admins and not principal.is_admin:
-        raise Forbidden(f"{principal.name} is no admin of this hub: ask one.", code="ADMIN_ONLY")
+        raise Forbidden(
+            f"{principal.name} is no admin of this hub: ask one. Who runs the hub makes the first, beside it: "
+            "`vera-hub login --bootstrap`.",
+            code="ADMIN_ONLY",
+        )
     if rule.scope is not None and rule.scope not in principal.scopes:
         raise Forbidden(
             f"This token was not given the scope {rule.scope}: use one that was.",

@@ -99,8 +99,8 @@ def require_base(session: Session, manifest: Manifest) -> Base:
     base = bases.find(session, manifest.base.fingerprint)
     if base is None:
         raise Invalid(
-            f"The base {manifest.base.name} ({manifest.base.fingerprint}) is not registered here: register it first "
-            "with `vera-hub base add`.",
+            f"The base {manifest.base.name} ({manifest.base.fingerprint}) is not registered here: register it first, "
+            f"`vera-hub base add PATH_OR_ID --name {manifest.base.name}`.",
             code="BASE_UNKNOWN",
             fingerprint=manifest.base.fingerprint,
             name=manifest.base.name,

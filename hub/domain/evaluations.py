@@ -247,7 +247,8 @@ def find_suite(session: Session, name: str) -> Suite:
     suite = suites.current(session, name)
     if suite is None:
         raise NotFound(
-            f"There is no suite {name[:130]} here: `vera-hub suites` lists them; a worker that knows it brings it.",
+            f"There is no suite {name[:130]} here: `vera-hub suites` lists them, and a worker brings those it was "
+            "given: `vera-hub worker --suite FILE|FAMILY/TASK`.",
             code="SUITE_UNKNOWN",
             suite=name[:130],
         )

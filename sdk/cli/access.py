@@ -88,11 +88,9 @@ def list_(app: App, adapter: str, *, state: str | None, as_json: bool) -> None:
         found = list(hub.list_access_requests(AdapterRef.parse(adapter), state=state))
     if as_json:
         terminal.say_json(found)
-    elif found:
-        rows = [(each.user, each.state, each.created_at[:10], each.message or "") for each in found]
-        terminal.say_table(("user", "state", "since", "message"), rows)
-    else:
-        terminal.say("Nobody has asked.")
+        return
+    rows = [(each.user, each.state, each.created_at[:10], each.message or "") for each in found]
+    terminal.say_table(("user", "state", "since", "message"), rows, none="Nobody has asked.")
 
 
 @access.command()

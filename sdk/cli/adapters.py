@@ -27,7 +27,7 @@ T = TypeVar("T")
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--name", help="owner/name, or a name of yours. Default: the name of the folder.")
-@click.option("--message", help="What is new in this version.")
+@click.option("-m", "--message", help="What is new in this version.")
 @click.option("--private/--public", "is_private", default=None, help="Who sees a new adapter. Default: everybody.")
 @click.option("--prerelease/--release", default=None, help="A pre-release is never `latest`. Default: a release.")
 @click.option("--parent", metavar="REF", help="The version it was made from. Default: the one before it.")
@@ -122,11 +122,9 @@ def list_adapters(
     if as_json:
         terminal.say_json(found[:limit])
         return
-    if not found:
-        terminal.say("No adapters found. `vera-hub push FOLDER` publishes one.")
-        return
     columns = ("adapter", "latest", "base", "task", "updated")
-    terminal.say_table(columns, [_row(adapter) for adapter in found[:limit]])
+    none = "No adapters found. `vera-hub push FOLDER` publishes one."
+    terminal.say_table(columns, [_row(adapter) for adapter in found[:limit]], none=none)
     if len(found) > limit:
         terminal.note(f"There are more than {limit}: narrow it down, or raise --limit.")
 

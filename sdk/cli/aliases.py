@@ -50,15 +50,14 @@ def list_(app: App, adapter: str, *, as_json: bool) -> None:
         found = list(hub.list_aliases(ref))
     if as_json:
         terminal.say_json(found)
-    elif found:
-        columns = ("alias", "means", "since", "by", "")
-        rows = [
-            (each.name, f"v{each.version}", _minute(each.updated_at), each.updated_by, "protected" * each.protected)
-            for each in found
-        ]
-        terminal.say_table(columns, rows)
-    else:
-        terminal.say(f"No aliases. `vera-hub alias set {ref.adapter_id}@v1 prod` sets one.")
+        return
+    columns = ("alias", "means", "since", "by", "")
+    rows = [
+        (each.name, f"v{each.version}", _minute(each.updated_at), each.updated_by, "protected" * each.protected)
+        for each in found
+    ]
+    none = f"No aliases. `vera-hub alias set {ref.adapter_id}@v1 prod` sets one."
+    terminal.say_table(columns, rows, none=none)
 
 
 @alias.command()

@@ -9,7 +9,7 @@ import click
 
 from sdk.cli import terminal
 from sdk.cli.organisations import json_option
-from sdk.cli.terminal import App, clean, pass_app
+from sdk.cli.terminal import App, clean, counted, pass_app
 
 if TYPE_CHECKING:
     from sdk.models.record import AuditEvent
@@ -52,7 +52,7 @@ def _verify(events: list[AuditEvent], known: str | None) -> None:
 
     check_chain(events, known=known)
     last = f" The last one's hash is {clean(events[0].hash)}: note it for --known." if events else ""
-    terminal.note(f"{len(events)} events, each following the one before it.{last}")
+    terminal.note(f"{counted(len(events), 'event')}, each following the one before it.{last}")
 
 
 def _show(events: list[AuditEvent], *, as_json: bool) -> None:
@@ -60,7 +60,7 @@ def _show(events: list[AuditEvent], *, as_json: bool) -> None:
         terminal.say_json(events)
         return
     rows = [(each.at[:19].replace("T", " "), each.actor, each.action, each.subject, _facts(each)) for each in events]
-    terminal.say_table(("when (UTC)", "who", "what", "of", "more"), rows)
+    terminal.say_table(("when (UTC)", "who", "what", "of", "more"), rows, none="Nothing is on record yet.")
 
 
 def _facts(event: AuditEvent) -> str:

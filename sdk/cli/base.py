@@ -84,13 +84,12 @@ def _list_here(app: App, as_json: bool) -> None:
     known = list_known(app.config)
     if as_json:
         terminal.say_json(known)
-    elif known:
-        terminal.say_table(
-            ("base", "where", "fingerprint"),
-            [(b.name, b.path if b.is_here else f"{b.path} (gone)", b.fingerprint) for b in known],
-        )
-    else:
-        terminal.say("This machine knows no base yet: `vera-hub base add PATH_OR_ID` adds one.")
+        return
+    terminal.say_table(
+        ("base", "where", "fingerprint"),
+        [(b.name, b.path if b.is_here else f"{b.path} (gone)", b.fingerprint) for b in known],
+        none="This machine knows no base yet: `vera-hub base add PATH_OR_ID` adds one.",
+    )
 
 
 def _list_of_hub(app: App, as_json: bool) -> None:
@@ -103,6 +102,7 @@ def _list_of_hub(app: App, as_json: bool) -> None:
         ("base", "dtype", "parameters", "adapters", "fingerprint"),
         [(b.name, b.dtype, f"{b.parameters:,}", b.adapter_count, b.fingerprint) for b in registered],
         right=("parameters", "adapters"),
+        none="The hub knows no base yet: `vera-hub base add PATH_OR_ID` registers one.",
     )
 
 

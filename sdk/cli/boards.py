@@ -88,11 +88,10 @@ def suites(app: App, *, suite: str | None, as_json: bool) -> None:
     if as_json:
         terminal.say_json(found)
         return
-    if not found:
-        terminal.say("The hub has no suites yet: an evaluation worker brings them (`vera-hub worker`).")
-        return
+    columns = ("suite", "title", "metric", "items", "labels", "definition")
     rows = [(s.name, s.title, s.metric, s.items, len(s.labels), s.digest[:19]) for s in found]
-    terminal.say_table(("suite", "title", "metric", "items", "labels", "definition"), rows, right=("items", "labels"))
+    none = "The hub has no suites yet: an evaluation worker brings them (`vera-hub worker`)."
+    terminal.say_table(columns, rows, right=("items", "labels"), none=none)
 
 
 def _show_suite(app: App, suite: str, *, as_json: bool) -> None:

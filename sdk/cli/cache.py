@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import click
 
 from sdk.cli import terminal
-from sdk.cli.terminal import App, clean, pass_app, size
+from sdk.cli.terminal import App, clean, counted, pass_app, size
 
 
 @click.group()
@@ -25,14 +25,16 @@ def list_cached(app: App, *, as_json: bool) -> None:
     versions = list_versions(app.config.cache)
     if as_json:
         terminal.say_json(versions)
-    elif versions:
-        terminal.say_table(
-            ("version", "size", "fetched", "hub", ""),
-            [(v.ref, size(v.size_bytes), _day(v.fetched_at_s), v.hub, "" if v.is_complete else "incomplete") for v in versions],
-            right=("size",),
-        )  # fmt: skip
-    else:
-        terminal.say(f"Nothing is kept in {clean(app.config.cache)} yet.")
+        return
+    terminal.say_table(
+        ("version", "size", "fetched", "hub", ""),
+        [
+            (v.ref, size(v.size_bytes), _day(v.fetched_at_s), v.hub, "" if v.is_complete else "incomplete")
+            for v in versions
+        ],
+        right=("size",),
+        none=f"Nothing is kept in {clean(app.config.cache)} yet.",
+    )
 
 
 @cache.command()
@@ -48,7 +50,7 @@ def prune(app: App, *, older_than: float | None, everything: bool, as_json: bool
     if as_json:
         terminal.say_json(pruned)
     else:
-        terminal.say(f"{pruned.files:,} files removed, {size(pruned.size_bytes)}")
+        terminal.say(f"{counted(pruned.files, 'file')} removed, {size(pruned.size_bytes)}")
 
 
 @cache.command()
@@ -66,7 +68,9 @@ def verify(app: App, *, as_json: bool) -> None:
     if as_json:
         terminal.say_json(checked)
     else:
-        terminal.say(f"{checked.files:,} files, {size(checked.size_bytes)}, {len(checked.damaged)} of them damaged")
+        terminal.say(
+            f"{counted(checked.files, 'file')}, {size(checked.size_bytes)}, {len(checked.damaged)} of them damaged"
+        )
         for sha256 in checked.damaged:
             terminal.say(f"  {sha256}  removed")
     if checked.damaged:

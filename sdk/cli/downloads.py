@@ -6,7 +6,7 @@ import click
 
 from sdk.cli import terminal
 from sdk.cli.organisations import json_option
-from sdk.cli.terminal import App, clean, pass_app
+from sdk.cli.terminal import App, clean, counted, pass_app
 
 
 @click.command()
@@ -28,9 +28,8 @@ def downloads(app: App, name: str, *, days: int, as_json: bool) -> None:
     if as_json:
         terminal.say_json(found)
         return
-    terminal.say(
-        f"{clean(found.id)}: {found.total:,} downloads, {sum(each.count for each in found.days):,} in {days} days."
-    )
+    lately = sum(each.count for each in found.days)
+    terminal.say(f"{clean(found.id)}: {counted(found.total, 'download')}, {lately:,} in {counted(days, 'day')}.")
     if found.days:
         rows = [(each.day, f"v{each.version}", each.count) for each in found.days]
         terminal.say_table(("day (UTC)", "version", "downloads"), rows, right=("downloads",))

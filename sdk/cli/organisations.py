@@ -40,10 +40,10 @@ def list_mine(app: App, /, *, as_json: bool) -> None:
         found = list(hub.list_organisations())
     if as_json:
         terminal.say_json(found)
-    elif found:
-        terminal.say_table(("organisation", "you are"), [(each.name, each.role or "") for each in found])
-    else:
-        terminal.say("You are in no organisation. `vera-hub org create NAME` founds one.")
+        return
+    rows = [(each.name, each.role or "") for each in found]
+    none = "You are in no organisation. `vera-hub org create NAME` founds one."
+    terminal.say_table(("organisation", "you are"), rows, none=none)
 
 
 @org.command()
@@ -103,7 +103,7 @@ def invitations(app: App, name: str | None, *, as_json: bool) -> None:
         terminal.say_json(found)
         return
     rows = [(each.organisation, each.user, each.role, each.invited_by, each.expires_at[:10]) for each in found]
-    terminal.say_table(("organisation", "user", "role", "invited by", "until"), rows)
+    terminal.say_table(("organisation", "user", "role", "invited by", "until"), rows, none="No invitation is open.")
 
 
 @org.command()

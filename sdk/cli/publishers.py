@@ -66,7 +66,9 @@ def issuers(app: App, /, *, as_json: bool) -> None:
     if as_json:
         terminal.say_json(found)
         return
-    terminal.say_table(("trusted issuer",), [(each,) for each in found.issuers])
+    terminal.say_table(
+        ("trusted issuer",), [(each,) for each in found.issuers], none="The hub takes nobody's word for a job."
+    )
     terminal.say(f"A job asks for the audience {clean(found.audience)}.")
 
 
@@ -85,7 +87,10 @@ def list_publishers(app: App, /, namespace: str, *, as_json: bool) -> None:
         (each.id, each.target, each.repository, each.workflow, each.environment or "any", each.created_by)
         for each in found
     ]
-    terminal.say_table(("id", "pushes to", "repository", "workflow", "environment", "added by"), rows)
+    columns = ("id", "pushes to", "repository", "workflow", "environment", "added by")
+    terminal.say_table(
+        columns, rows, none=f"{clean(namespace)} trusts no workflow. `vera-hub publisher add` names one."
+    )
 
 
 @publisher.command()

@@ -112,8 +112,16 @@ def fail(message: str, exit_code: int = 1) -> NoReturn:
     raise Failure(message, exit_code)
 
 
-def say_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Prints a table. Columns named in `right` are numbers and stand to the right."""
+def say_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = (), none: str = ""
+) -> None:
+    """Prints a table, or `none` in its place when it has no row.
+
+    Columns named in `right` are numbers and stand to the right.
+    """
+    if none and not rows:
+        say(none)
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -135,6 +143,11 @@ def score_beside(found: ScoreBeside | None) -> str:
 def interval(bounds: tuple[float, float] | None) -> str:
     """A confidence interval: `[0.7546, 0.8431]`."""
     return "–" if bounds is None else f"[{bounds[0]:.4f}, {bounds[1]:.4f}]"
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 file`, `2,000 files`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def size(size_bytes: int) -> str:

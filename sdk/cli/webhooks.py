@@ -52,7 +52,9 @@ def list_webhooks(app: App, /, *, namespace: str, as_json: bool) -> None:
         (each.id, each.target, each.url, ", ".join(each.actions or ("everything",)), "gone" if each.disabled_at else "")
         for each in found
     ]
-    terminal.say_table(("id", "of", "to", "on", ""), rows)
+    terminal.say_table(
+        ("id", "of", "to", "on", ""), rows, none=f"{namespace} has no webhook. `vera-hub webhook add` makes one."
+    )
 
 
 @webhook.command()
@@ -110,7 +112,8 @@ def deliveries(app: App, /, *, namespace: str, webhook_id: str, limit: int, as_j
         )
         for each in found
     ]
-    terminal.say_table(("id", "when (UTC)", "what", "state", "attempts", "answer", ""), rows, right=("attempts",))
+    columns = ("id", "when (UTC)", "what", "state", "attempts", "answer", "")
+    terminal.say_table(columns, rows, right=("attempts",), none="Nothing was sent to it yet.")
 
 
 @webhook.command()

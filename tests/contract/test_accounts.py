@@ -88,6 +88,21 @@ def test_an_organisation_from_its_founding_to_its_end(town: Town) -> None:
     assert town.must("olga", "org", "delete", "acme", "--yes") == "acme is deleted.\n"
 
 
+def test_a_list_without_rows_says_so_and_what_would_fill_it(town: Town) -> None:
+    def said(*arguments: str) -> str:
+        printed = town.must("olga", *arguments)
+        assert printed.count("\n") == 1
+        return printed
+
+    assert "`vera-hub org create NAME`" in said("org", "list")
+    assert "No invitation is open." in said("org", "invitations")
+    assert "`vera-hub webhook add`" in said("webhook", "list", "olga")
+    assert "`vera-hub publisher add`" in said("publisher", "list", "olga")
+    assert "`vera-hub base add PATH_OR_ID`" in said("base", "list", "--hub")
+    assert "Nothing is on record yet." in said("audit")
+    assert json.loads(said("webhook", "list", "olga", "--json")) == []
+
+
 def test_a_private_adapter_is_pushed_seen_and_published(town: Town) -> None:
     from sdk.client import Hub
     from sdk.config import Config
@@ -194,7 +209,7 @@ def test_owners_read_the_record_and_prove_it(town: Town) -> None:
     assert [(each["actor"], each["action"]) for each in shown] == [("olga", "organisation.created")]
 
     assert (
-        "1 events, each following" in town.run("olga", "audit", "acme", "--verify", "--known", shown[0]["hash"]).stderr
+        "1 event, each following" in town.run("olga", "audit", "acme", "--verify", "--known", shown[0]["hash"]).stderr
     )
     assert "was rewritten" in town.run("olga", "audit", "acme", "--verify", "--known", "0123").stderr
     with town.database.writing() as session:
