@@ -24,9 +24,10 @@ def write_parquet(board: Leaderboard, path: Path) -> None:
     beside = pa.map_(text, pa.struct([("score", real), ("low", real), ("high", real)]))
     columns = [
         ("rank", whole), ("tied_with_best", pa.bool_()), ("ref", text), ("digest", text), ("base", text),
-        ("base_fingerprint", text), ("score", real), ("low", real), ("high", real), ("adapter_rank", whole),
-        ("parameters", whole), ("vector_bytes", whole), ("head_bytes", whole), ("lora_bytes", whole), ("seconds", real),
-        ("created_by", text), ("evaluation_id", text), ("finished_at", text), ("beside", beside),
+        ("base_fingerprint", text), ("score", real), ("low", real), ("high", real), ("noise", real),
+        ("adapter_rank", whole), ("parameters", whole), ("vector_bytes", whole), ("head_bytes", whole),
+        ("lora_bytes", whole), ("seconds", real), ("created_by", text), ("evaluation_id", text), ("finished_at", text),
+        ("beside", beside),
     ]  # fmt: skip
     suite = board.suite
     named = {"suite": suite.name, "suite_digest": suite.digest, "metric": suite.metric}
@@ -41,8 +42,8 @@ def write_parquet(board: Leaderboard, path: Path) -> None:
 
 def _row(row: LeaderboardRow) -> dict[str, Any]:
     same = (
-        "rank", "tied_with_best", "ref", "digest", "score", "adapter_rank", "parameters", "vector_bytes", "head_bytes",
-        "lora_bytes", "seconds", "created_by", "evaluation_id", "finished_at",
+        "rank", "tied_with_best", "ref", "digest", "score", "noise", "adapter_rank", "parameters", "vector_bytes",
+        "head_bytes", "lora_bytes", "seconds", "created_by", "evaluation_id", "finished_at",
     )  # fmt: skip
     beside = [
         (name, {"score": found.score, "low": found.interval[0], "high": found.interval[1]})

@@ -113,6 +113,10 @@ def test_a_row_says_how_much_hangs_on_the_layout_where_that_was_measured(sqlite_
     page = sqlite_hub.client.get(BOARD).text
     assert page.count("±0.1250") == 1
     assert "is how far a score moves" in page
+    rows = csv.DictReader(io.StringIO(sqlite_hub.client.get(f"{BOARD}/export.csv").text))
+    assert [(row["ref"], row["noise"]) for row in rows] == [
+        ("demo/adapter-0@v1", "0.125"), ("demo/adapter-1@v1", ""), ("demo/adapter-2@v1", "")
+    ]  # fmt: skip
 
 
 def test_the_table_for_spreadsheets_holds_what_the_api_says(scored: Hub) -> None:

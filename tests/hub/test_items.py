@@ -191,6 +191,7 @@ def test_of_a_metric_of_which_less_is_better_the_history_goes_down(hub: Hub) -> 
 def test_a_board_as_parquet_has_every_row_and_the_types_of_its_columns(sqlite_hub: Hub, tmp_path: Path) -> None:
     two_scored(sqlite_hub, None)
     answer = sqlite_hub.get("/leaderboards/demo/topics").json()
+    answer["rows"][0]["noise"] = 0.125
     board = Leaderboard.from_json(answer)
 
     write_parquet(board, tmp_path / "board.parquet")
@@ -200,6 +201,7 @@ def test_a_board_as_parquet_has_every_row_and_the_types_of_its_columns(sqlite_hu
     assert table["ref"].to_pylist() == [row["ref"] for row in answer["rows"]]
     assert table["score"].to_pylist() == [row["score"] for row in answer["rows"]]
     assert table["low"].to_pylist() == [row["interval"][0] for row in answer["rows"]]
+    assert table["noise"].to_pylist() == [0.125, None]
     assert table.schema.metadata[b"metric"] == b"accuracy"
     empty = pq.read_table(tmp_path / "empty.parquet")
     assert (empty.num_rows, empty.schema) == (0, table.schema)
