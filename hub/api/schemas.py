@@ -173,6 +173,10 @@ class WorkerRegistration(Body):
     name: Annotated[str, Field(min_length=1, max_length=100)]
     public_key: Text
     memory_bytes: Annotated[int, Field(ge=1, lt=2**53)] | None = None
+    lacks: (
+        Annotated[dict[Text, Annotated[dict[Text, Text], Field(min_length=1, max_length=20)]], Field(max_length=100)]
+        | None
+    ) = None
     suites: Annotated[list[SuiteRegistration], Field(max_length=100)]
 
 
@@ -188,6 +192,7 @@ class ClaimRequest(Body):
 
 class Heartbeat(Body):
     fence: Fence
+    items_done: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
 
 
 Outcomes = Annotated[

@@ -48,7 +48,13 @@ def register(
     """Name a worker, the key it signs with and the suites it knows. A definition that is new here becomes the current one."""
     known = [_definition(suite) for suite in body.suites]
     worker_id = jobs.register_worker(
-        session, principal, body.name, known, public_key=body.public_key, memory_bytes=body.memory_bytes
+        session,
+        principal,
+        body.name,
+        known,
+        public_key=body.public_key,
+        memory_bytes=body.memory_bytes,
+        lacks=body.lacks,
     )
     return answer(request, WorkerRegistered(worker_id=worker_id))
 
@@ -72,8 +78,8 @@ def heartbeat(
     body: Annotated[Heartbeat, Depends(JsonBody(Heartbeat))],
     session: Writing,
 ) -> None:
-    """Keep a job for another lease."""
-    jobs.extend_lease(session, principal, job_id, body.fence)
+    """Keep a job for another lease, and say how many of its items are answered."""
+    jobs.extend_lease(session, principal, job_id, body.fence, items_done=body.items_done)
 
 
 @router.post("/jobs/{job_id}/result", status_code=204, response_class=Response)

@@ -20,7 +20,7 @@ from hub.db import session as db
 from hub.db.models.evaluating import Evaluation, Suite, Worker
 from hub.db.queries import evaluations, listings, suites, workers
 from hub.db.queries.inserting import insert_new
-from hub.domain import blobs, enrolling
+from hub.domain import blobs, enrolling, matching
 from hub.domain.evaluations import canonical, canonical_digest, enqueue_for_suite, labels_key, pack, parse_id
 from hub.domain.shaping import metrics_beside, ref_of
 from hub.domain.views.evaluations import Job, JobBase
@@ -35,6 +35,7 @@ from vera.signing import PublicKey
 
 LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
 _NOTE_SEEN_EVERY = timedelta(seconds=15)
 _CLAIM_TRIES = 3
 _MAX_DEFINITION = 64 * 1024
@@ -114,12 +115,15 @@ def register_worker(
     *,
     public_key: str,
     memory_bytes: int | None = None,
+    lacks: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """The id of the worker that this token calls `name`, which signs with this key and has this much memory. Definitions that are new here become
-    current. Raises Invalid for what is no key, and Forbidden for one that was revoked or is another worker's."""
+    current. `lacks` says of suites by their names which metrics it cannot compute, and why; one of them that is not among
+    `known` it cannot run. Raises Invalid for what is no key, and Forbidden for one that was revoked or is another worker's."""
     at, key = db.now(session), enrolling.key_of(session, principal, name, public_key)
     worker = workers.ensure(session, principal.token_id, name, at=at)
     worker.key_id, worker.memory_bytes = key.id, memory_bytes
+    worker.lacks = {suite: dict(reasons) for suite, reasons in lacks.items()} if lacks else None
     worker.suite_ids = [_define_suite(session, suite, at).id for suite in known]
     worker.last_seen_at = at
     return str(worker.id)
@@ -159,17 +163,25 @@ def claim_job(
         return None
     free.state, free.worker_id, free.lease_expires_at = "running", worker.id, at + LEASE
     free.fence, free.attempts = free.fence + 1, free.attempts + 1
-    free.started_at, free.reason = at, None
+    free.started_at, free.reason, free.items_done = at, None, None
     evaluations.note_turn(session, free.owner_id, at=at)
     session.flush()
     return _job(session, free.id)
 
 
-def extend_lease(session: Session, principal: Principal, job_id: str, fence: int) -> None:
-    """Keeps the job for another lease. Raises Conflict when it is no longer this worker's."""
+def extend_lease(
+    session: Session, principal: Principal, job_id: str, fence: int, *, items_done: int | None = None
+) -> None:
+    """Keeps the job for another lease; so many of its items are answered, where that is known. Raises Conflict when it is no
+    longer this worker's, and Invalid for more items than its suite has."""
     at = db.now(session)
     job = _find(session, job_id)
-    _write(session, principal, job, fence, at, lease_expires_at=at + LEASE)
+    if items_done is not None and items_done > job.suite.items:
+        raise Invalid(
+            f"{items_done} items are said to be answered, and {job.suite.name} has {job.suite.items}.",
+            code="PROGRESS_INVALID",
+        )
+    _write(session, principal, job, fence, at, lease_expires_at=at + LEASE, items_done=items_done)
     if job.worker_id is not None:
         workers.note_seen(session, job.worker_id, at=at, at_most_every=_NOTE_SEEN_EVERY)
 
@@ -260,13 +272,18 @@ def finish_job(session: Session, principal: Principal, job_id: str, fence: int, 
 def report_failure(
     session: Session, principal: Principal, job_id: str, fence: int, *, code: str, detail: str, is_retryable: bool
 ) -> None:
-    """Gives the job back to the queue, or ends it when trying again is of no use or was tried often enough.
+    """Gives the job back to the queue, or ends it when trying again is of no use or was tried often enough. Where memory ran
+    short it waits for a worker with more, and that was no attempt.
 
     Raises Conflict when the job is no longer this worker's.
     """
     at, job = db.now(session), _find(session, job_id)
     reason = f"{code}: {detail}"[:_MAX_REASON]
-    if is_retryable and job.attempts < MAX_ATTEMPTS:
+    short_bytes = _memory_of(session, job) if code == OUT_OF_MEMORY and is_retryable else None
+    if short_bytes is not None:
+        waits = {"state": "waiting", "reason": reason, "lease_expires_at": None}
+        _write(session, principal, job, fence, at, **waits, attempts=job.attempts - 1, short_bytes=short_bytes)
+    elif is_retryable and job.attempts < MAX_ATTEMPTS:
         _write(session, principal, job, fence, at, state="waiting", reason=reason, lease_expires_at=None)
     else:
         _write(session, principal, job, fence, at, state="failed", reason=reason, lease_expires_at=None, finished_at=at)
@@ -306,6 +323,11 @@ def _require_signed(envelope: Mapping[str, Any], key: PublicKey, evaluated: Eval
         raise Invalid(str(error), code=error.code, **error.facts) from error
 
 
+def _memory_of(session: Session, job: Evaluation) -> int | None:
+    worker = workers.by_id(session, job.worker_id) if job.worker_id is not None else None
+    return worker.memory_bytes if worker is not None else None
+
+
 def _key_id_of(session: Session, job: Evaluation) -> int | None:
     worker = workers.by_id(session, job.worker_id) if job.worker_id is not None else None
     return worker.key_id if worker is not None else None
@@ -343,9 +365,10 @@ def _define_suite(session: Session, suite: SuiteDefinition, at: datetime) -> Sui
 
 def _hold_next(session: Session, worker: Worker, suite_names: Sequence[str], at: datetime) -> Evaluation | None:
     """The next free job, locked. Where many servers share a database, another one may be faster."""
+    left = matching.left_to_others(session, worker, at)
     for _ in range(_CLAIM_TRIES):
         candidate = evaluations.next_free(
-            session, worker.suite_ids, suite_names, worker.bases, memory_bytes=worker.memory_bytes, at=at
+            session, worker.suite_ids, suite_names, worker.bases, memory_bytes=worker.memory_bytes, left=left, at=at
         )
         if candidate is None:
             return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
@@ -12,17 +12,16 @@ from hub.db import session as db
 from hub.db.models.adapters import Adapter
 from hub.db.models.evaluating import Evaluation, Suite, Worker, WorkerKey
 from hub.db.models.versions import Version
-from hub.db.queries import evaluations, workers
+from hub.db.queries import evaluations
 from hub.db.queries.aliases import Pointing
 from hub.db.queries.bases import CountedBase
 from hub.db.queries.evaluations import Placed
+from hub.domain import matching
 from hub.domain.views.adapters import AdapterView
 from hub.domain.views.bases import BaseName, BaseView, TaskView
 from hub.domain.views.evaluations import EvaluationView, ScoreBeside, SignerView, SuiteView
 from hub.domain.views.versions import AliasView, DeprecationView, ReportedScore, SourceView, VersionSummary
 
-# A worker polls every few seconds; one that was silent for this long is not there.
-WORKER_SILENCE = timedelta(seconds=60)
 _OPEN = ("waiting", "running")
 
 
@@ -129,7 +128,7 @@ def evaluation_views(session: Session, placed: Sequence[Placed]) -> tuple[Evalua
     if not placed:
         return ()
     at = db.now(session)
-    there = workers.seen_since(session, at - WORKER_SILENCE)
+    there = matching.workers_there(session, at)
     open_suites = {each.evaluation.suite_id for each in placed if each.evaluation.state in _OPEN}
     paces = evaluations.seconds_each(session, open_suites)
     return tuple(_evaluation_view(each, at, there, paces) for each in placed)
@@ -155,8 +154,9 @@ def _evaluation_view(
     state, reason = evaluation.state, evaluation.reason
     if is_abandoned(evaluation, at):
         state, position, reason = "waiting", 1, "Its worker stopped answering: another one will take it."
-    why_nobody_comes = _why_nobody_comes(evaluation, there) if state == "waiting" else None
-    reason = why_nobody_comes or reason
+    why_nobody_comes = matching.why_nobody_comes(evaluation, there) if state == "waiting" else None
+    why_it_is_left = matching.why_it_is_left(evaluation, there) if state == "waiting" else None
+    reason = why_nobody_comes or why_it_is_left or reason
     pace = None if why_nobody_comes or state not in _OPEN else paces.get(evaluation.suite_id)
     interval = (evaluation.low, evaluation.high)
     return EvaluationView(
@@ -170,6 +170,7 @@ def _evaluation_view(
         interval=interval if interval[0] is not None and interval[1] is not None else None,  # type: ignore[arg-type]  # both are numbers here
         metric=evaluation.suite.metric,
         items=evaluation.suite.items,
+        items_done=evaluation.items_done if state == "running" else None,
         attempts=evaluation.attempts,
         position=position,
         reason=reason,
@@ -218,37 +219,14 @@ def scores_beside(evaluation: Evaluation) -> dict[str, ScoreBeside | None]:
 def _estimate(
     evaluation: Evaluation, at: datetime, there: Sequence[Worker], pace: float, position: int | None
 ) -> float:
-    """In how many seconds it may be done: those before it take as long as itself, and share the workers that can."""
+    """In how many seconds it may be done: those before it take as long as itself, and share the workers that can. Of one
+    that runs, the items that are left take as long as those that are answered."""
     if position is None:
         elapsed = (at - evaluation.started_at).total_seconds() if evaluation.started_at else 0.0
+        if done := evaluation.items_done:
+            return elapsed * (evaluation.suite.items - done) / done
         return max(0.0, pace - elapsed)
-    able = sum(evaluation.suite_id in worker.suite_ids for worker in there)
-    return pace * math.ceil(position / max(1, able))
-
-
-def _why_nobody_comes(evaluation: Evaluation, there: Sequence[Worker]) -> str | None:
-    """Why none of the workers that are there will take the job; None when one will."""
-    if not there:
-        return "No worker is connected: start one with `vera-hub worker`."
-    able = [worker for worker in there if evaluation.suite_id in worker.suite_ids]
-    if not able:
-        return f"No connected worker can run {evaluation.suite.name}: start one that knows the suite."
-    base = evaluation.version.base
-    able = [worker for worker in able if worker.bases is None or base.fingerprint in worker.bases]
-    if not able:
-        return f"No connected worker has the base {base.name}: run `vera-hub base add` where the worker runs."
-    needed = base.parameters * evaluations.FLOAT32_BYTES
-    sizes = [worker.memory_bytes for worker in able if worker.memory_bytes is not None]
-    if len(sizes) == len(able) and max(sizes) < needed:
-        return (
-            f"No connected worker has memory enough for the base {base.name}: in float32 it takes {_size(needed)}, and "
-            f"the largest of them has {_size(max(sizes))}. Start one with more."
-        )
-    return None
-
-
-def _size(octets: int) -> str:
-    return f"{octets / 1e9:,.1f} GB" if octets >= 1e8 else f"{octets:,} bytes"
+    return pace * math.ceil(position / max(1, len(matching.able_of(evaluation, there))))
 
 
 def is_abandoned(evaluation: Evaluation, at: datetime) -> bool:

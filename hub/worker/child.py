@@ -5,6 +5,7 @@ a memory blow-up ends this process and nothing else.
 
     request  {"base": {"path", "fingerprint", "tensors": [[name, dtype, shape, sha256], …]},
               "adapters": [folder, …], "batch_size": n, "asked": {"task", …}}
+    meanwhile {"done": [n, …], "of": n}, a line now and then: rows that each adapter has answered, and how many there are
     reply    {"replies": [{"outputs": [text, …], "together": n, "batch_size": n, "again": {"outputs", "batch_size"}}
                           or  {"error": {"code", "detail"}}, …], "environment": {…}}
 
@@ -28,11 +29,14 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from hub.worker.layouts import again, is_short_of_memory, within_memory
+from hub.worker.progress import Progress, Tell, nobody, now_and_then
 from vera import __version__
 from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
 from vera.errors import VeraError
@@ -53,10 +57,12 @@ class Evaluator:
     def __init__(self) -> None:
         self._loaded: tuple[tuple[object, ...], Any] | None = None
 
-    def answer(self, request: dict[str, Any]) -> dict[str, Any]:
-        return {"replies": self._replies(request), "environment": environment()}
+    def answer(self, request: dict[str, Any], tell: Tell = nobody) -> dict[str, Any]:
+        """The reply to `request`. Meanwhile `tell` hears how far it is."""
+        progress = Progress(len(request["adapters"]), request["asked"], tell)
+        return {"replies": self._replies(request, progress), "environment": environment()}
 
-    def _replies(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+    def _replies(self, request: dict[str, Any], progress: Progress) -> list[dict[str, Any]]:
         """One for each adapter. Those that need the base opened alike are on it together."""
         from vera.archive import read_folder
 
@@ -71,10 +77,12 @@ class Evaluator:
                 key = (_opening(request["base"]["path"], archive.manifest), _max_length(archive.manifest))
                 alike.setdefault(key, []).append((number, archive))
         for members in alike.values():
-            replies |= self._together(members, request)
+            replies |= self._together(members, request, progress)
         return [replies[number] for number in range(len(request["adapters"]))]
 
-    def _together(self, members: Sequence[tuple[int, Archive]], request: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    def _together(
+        self, members: Sequence[tuple[int, Archive]], request: dict[str, Any], progress: Progress
+    ) -> dict[int, dict[str, Any]]:
         from vera.fingerprint import BaseFingerprint
         from vera.nn.attach import attach, find_bank
 
@@ -91,7 +99,7 @@ class Evaluator:
                     replies[number] = _refusal(error)
                 else:
                     models[number] = adapted, adapted.vera
-            return replies | answered(models, request["asked"], request["batch_size"])
+            return replies | answered(models, request["asked"], request["batch_size"], progress)
         finally:
             if (bank := find_bank(model)) is not None:
                 bank.detach()
@@ -122,7 +130,7 @@ def _refusal(error: VeraError) -> dict[str, Any]:
 
 
 def answered(
-    attached: Mapping[int, tuple[Any, Attached]], asked: dict[str, Any], batch_size: int
+    attached: Mapping[int, tuple[Any, Attached]], asked: dict[str, Any], batch_size: int, progress: Progress
 ) -> dict[int, dict[str, Any]]:
     """The reply of each adapted model, by its number. Models with heads of one kind answer in one mixed batch, unless that
     needs more memory than there is, or gives a sample of them other answers than each gives alone."""
@@ -132,21 +140,28 @@ def answered(
         numbers = list(models)
         for at in range(0, len(numbers), _most_together(batch_size)):
             some = numbers[at : at + _most_together(batch_size)]
-            outputs = _mixed([models[number] for number in some], asked, batch_size)
+            with progress.of(some):
+                outputs = _mixed([models[number] for number in some], asked, batch_size)
             if outputs is not None:
                 facts = {"together": len(some), "batch_size": batch_size}
                 replies |= {n: {"outputs": o, **facts} for n, o in zip(some, outputs, strict=True)}
     for number in models.keys() - replies.keys():
         adapter = attached[number][1]
         adapter.bank.ensure_active(adapter.name)
-        replies[number] = _alone(models[number], asked, batch_size)
+        replies[number] = _alone(models[number], asked, batch_size, partial(progress.of, [number]))
     _answer_again(attached, replies, asked)
     return replies
 
 
-def _alone(model: Any, asked: dict[str, Any], batch_size: int) -> dict[str, Any]:
+def _alone(
+    model: Any, asked: dict[str, Any], batch_size: int, counted: Callable[[], AbstractContextManager[None]]
+) -> dict[str, Any]:
+    def answer(size: int) -> list[str]:
+        with counted():
+            return answers(model, asked, size)
+
     try:
-        outputs, used = within_memory(lambda size: answers(model, asked, size), batch_size)
+        outputs, used = within_memory(answer, batch_size)
     except VeraError as error:
         return _refusal(error)
     return {"outputs": outputs, "together": 1, "batch_size": used}
@@ -184,6 +199,7 @@ def _is_pooled(model: Any, task: str) -> bool:
 def _mixed(models: Sequence[Any], asked: dict[str, Any], batch_size: int) -> list[list[str]] | None:
     """The outputs of each model; None where they cannot be had together."""
     from vera.nn.heads import outputs_of_many
+    from vera.nn.inputs import telling
 
     inputs = [asked["images"]] if asked["task"] == IMAGE_CLASSIFICATION else [asked["texts"], asked["pairs"]]
     items = models[0].encode(*inputs)
@@ -194,7 +210,8 @@ def _mixed(models: Sequence[Any], asked: dict[str, Any], batch_size: int) -> lis
             raise
         return None
     outputs = [_said(model, values, asked["task"]) for model, values in zip(models, many, strict=True)]
-    sample = models[-1].outputs(items[:_SAMPLE], batch_size=batch_size)
+    with telling(None):
+        sample = models[-1].outputs(items[:_SAMPLE], batch_size=batch_size)
     return outputs if _said(models[-1], sample, asked["task"]) == outputs[-1][:_SAMPLE] else None
 
 
@@ -320,9 +337,14 @@ def environment() -> dict[str, Any]:
 def serve(requests: IO[str], replies: IO[str]) -> None:
     """Answer every request until the parent closes the pipe."""
     evaluator = Evaluator()
-    for line in requests:
-        replies.write(json.dumps(evaluator.answer(json.loads(line))) + "\n")
+
+    def say(what: dict[str, Any]) -> None:
+        replies.write(json.dumps(what) + "\n")
         replies.flush()
+
+    for line in requests:
+        tell = now_and_then(lambda done, of: say({"done": done, "of": of}))
+        say(evaluator.answer(json.loads(line), tell))
 
 
 if __name__ == "__main__":

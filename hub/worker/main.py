@@ -62,6 +62,10 @@ class Worker:
     job_limit_s: float = JOB_LIMIT_S
     most_together: int = MOST_TOGETHER
     memory_bytes: int | None = field(default_factory=memory.available)
+    # Of suites, the metrics that this machine cannot compute, and why.
+    lacks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # Of jobs in hand, by their ids: the items that are answered. The heartbeat takes it along.
+    _done: dict[str, int] = field(default_factory=dict, init=False)
 
     @cached_property
     def key(self) -> SigningKey:
@@ -81,7 +85,11 @@ class Worker:
         while not self.stopping.is_set():
             try:
                 worker_id = self.hub.register_worker(
-                    self.name, declarations, public_key=str(self.key.public), memory_bytes=self.memory_bytes
+                    self.name,
+                    declarations,
+                    public_key=str(self.key.public),
+                    memory_bytes=self.memory_bytes,
+                    lacks=self.lacks,
                 )
             except Unavailable as error:
                 _log.warning("hub_away", detail=str(error))
@@ -200,22 +208,28 @@ class Worker:
             there = [self._fetched(job, Path(folder) / str(number)) for number, job in enumerate(jobs)]
             images = Path(folder) / "images"
             images.mkdir()
+            fetched = [job for job, path in zip(jobs, there, strict=True) if isinstance(path, Path)]
             adapters = [str(path) for path in there if isinstance(path, Path)]
             try:
-                replies = iter(self._asked(jobs[0], adapters, images) if adapters else [])
+                replies = iter(self._asked(fetched, adapters, images) if adapters else [])
             except (ChildDied, HubError, VeraError) as error:
                 return [error if isinstance(path, Path) else path for path in there]
         return [next(replies) if isinstance(path, Path) else path for path in there]
 
-    def _asked(self, job: Job, adapters: Sequence[str], images: Path) -> Sequence[Reply]:
-        return self.runner.run(
-            {
-                "base": self._base(job.base.fingerprint),
-                "adapters": adapters,
-                "asked": self.suites[job.suite].request(images),
-                "batch_size": int(job.spec.get("batch_size", BATCH_SIZE)),
-            }
-        )
+    def _asked(self, jobs: Sequence[Job], adapters: Sequence[str], images: Path) -> Sequence[Reply]:
+        suite = self.suites[jobs[0].suite]
+
+        def note(done: Sequence[int], of: int) -> None:
+            for job, rows in zip(jobs, done, strict=True):
+                self._done[job.id] = suite.items * rows // of
+
+        request = {
+            "base": self._base(jobs[0].base.fingerprint),
+            "adapters": adapters,
+            "asked": suite.request(images),
+            "batch_size": int(jobs[0].spec.get("batch_size", BATCH_SIZE)),
+        }
+        return self.runner.run(request, note)
 
     def _fetched(self, job: Job, folder: Path) -> Path | HubError | VeraError:
         """The adapter of `job` as `folder`."""
@@ -259,12 +273,14 @@ class Worker:
         finally:
             over.set()
             thread.join()
+            for job in jobs:
+                self._done.pop(job.id, None)
 
     def _beat(self, job: Job, lost: set[str]) -> None:
         if job.id in lost:
             return
         try:
-            self.hub.heartbeat(job)
+            self.hub.heartbeat(job, items_done=self._done.get(job.id))
         except LeaseLost:
             lost.add(job.id)
         except HubError as error:  # away for a moment: the lease outlasts several beats

@@ -10,6 +10,8 @@ import threading
 from collections.abc import Collection, Sequence
 from typing import IO, Any, Protocol
 
+from hub.worker.progress import Tell, nobody
+
 # What a child may know. Everything else in the environment, tokens above all, stays with the parent.
 _PASSED_ON = (
     "PATH",
@@ -56,8 +58,9 @@ class Engine(Protocol):
     @property
     def lacking(self) -> Collection[str]: ...
 
-    def run(self, request: dict[str, Any]) -> Sequence[Reply]:
-        """What became of each adapter of `request` (`hub.worker.child`). Raises ChildDied when that is so of all of them."""
+    def run(self, request: dict[str, Any], tell: Tell = nobody) -> Sequence[Reply]:
+        """What became of each adapter of `request` (`hub.worker.child`). Meanwhile `tell` hears how far each is. Raises
+        ChildDied when that is so of all of them."""
 
     def stop(self) -> None:
         """Ends what is being answered at once, from whichever thread. Whoever waits for it gets ChildDied."""
@@ -72,20 +75,15 @@ class Runner:
         self._child: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
 
-    def run(self, request: dict[str, Any]) -> list[Reply]:
+    def run(self, request: dict[str, Any], tell: Tell = nobody) -> list[Reply]:
         """The child's reply for each adapter of `request`, with the environment it was made in. Raises ChildDied."""
         child = self._started()
-        assert child.stdin is not None
-        assert child.stdout is not None
         try:
-            child.stdin.write(json.dumps(request) + "\n")
-            child.stdin.flush()
-            line = child.stdout.readline()
+            reply = _asked(child, request, tell)
         except (OSError, ValueError) as error:
             raise self._died(child) from error
-        if not line:
+        if reply is None:
             raise self._died(child)
-        reply: dict[str, Any] = json.loads(line)
         return [of_one(each, reply["environment"]) for each in reply["replies"]]
 
     def stop(self) -> None:
@@ -114,6 +112,20 @@ class Runner:
     def _died(self, child: subprocess.Popen[str]) -> ChildDied:
         self.stop()
         return ChildDied(f"The evaluation process ended with status {child.poll()} and gave no answer.")
+
+
+def _asked(child: subprocess.Popen[str], request: dict[str, Any], tell: Tell) -> dict[str, Any] | None:
+    """The reply of `child`, or None when it has ended without one."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(json.dumps(request) + "\n")
+    child.stdin.flush()
+    for line in child.stdout:
+        said: dict[str, Any] = json.loads(line)
+        if "done" not in said:
+            return said
+        tell(said["done"], said["of"])
+    return None
 
 
 def of_one(reply: dict[str, Any], environment: dict[str, Any]) -> Reply:

@@ -6,7 +6,7 @@ import os
 import platform
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ import structlog
 
 from hub.worker import suites
 from hub.worker.main import MOST_TOGETHER, Worker
-from hub.worker.suites import Suite
+from hub.worker.suites import Runnable
 from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import HubError
@@ -43,17 +43,19 @@ def main(
     is gone.
 
     `suite_names` are suite files, folders of them and names of built-in suites; without any, the built-in suites
-    whose data is here are run. Raises SuiteError, DataError and FleetError before anything is done.
+    whose data is here are run. Raises SuiteError, DataError, FleetError, and NotComputed where none can be run, before
+    anything is done.
     """
-    known = suites.named(suite_names, datasets=datasets) if suite_names else suites.available(datasets)
+    known = suites.runnable(suite_names, datasets=datasets) if suite_names else suites.available(datasets)
     _log_to_stderr()
     stopping = threading.Event()
     _stop_on_signals(stopping)
     name = name or f"{platform.node()}-{os.getpid()}"
     with Hub(config or Config.resolve()) as hub:
         try:
+            _say_what_lacks(known)
             if fleet is None:
-                Worker(hub, name, known, stopping=stopping).run()
+                Worker(hub, name, known.suites, lacks=known.lacks, stopping=stopping).run()
                 return 0
             return _run_fleet(fleet, hub, name, known, stopping)
         except HubError as error:
@@ -61,7 +63,7 @@ def main(
             return 1
 
 
-def _run_fleet(fleet: Fleet, hub: Hub, name: str, known: Mapping[str, Suite], stopping: threading.Event) -> int:
+def _run_fleet(fleet: Fleet, hub: Hub, name: str, known: Runnable, stopping: threading.Event) -> int:
     """As many loops as adapters run at a time, so that what waits of several suites runs at once. To the hub they are one worker."""
     from hub.worker.fleet.cluster import Cluster
     from hub.worker.fleet.engine import FleetRunner
@@ -72,7 +74,7 @@ def _run_fleet(fleet: Fleet, hub: Hub, name: str, known: Mapping[str, Suite], st
         memory_bytes, slots = cluster.wait().memory_bytes, cluster.slots
         workers = [
             Worker(
-                hub, name, known, runner=FleetRunner(cluster), stopping=stopping,
+                hub, name, known.suites, lacks=known.lacks, runner=FleetRunner(cluster), stopping=stopping,
                 memory_bytes=memory_bytes, most_together=MOST_TOGETHER * slots,
             )
             for _ in range(slots)
@@ -83,6 +85,12 @@ def _run_fleet(fleet: Fleet, hub: Hub, name: str, known: Mapping[str, Suite], st
     finally:
         cluster.close()
     return int(cluster.is_gone)
+
+
+def _say_what_lacks(known: Runnable) -> None:
+    for suite, missing in known.lacks.items():
+        for metric, reason in missing.items():
+            _log.warning("not_computed", suite=suite, metric=metric, is_run=suite in known.suites, detail=reason)
 
 
 def _stop_on_signals(stopping: threading.Event) -> None:

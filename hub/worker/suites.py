@@ -129,6 +129,19 @@ class Suite:
         places = {label: place for place, label in enumerate(self.questions.labels)}
         return [self._outcome(int(t), places.get(output), metric) for t, output in zip(truth, outputs, strict=True)]
 
+    @property
+    def not_computed(self) -> dict[str, str]:
+        """The metrics beside the one that ranks that this machine cannot compute, and why."""
+        if not self.stated.is_generated or self.harnessed is not None:
+            return {}
+        missing = {}
+        for metric in self.stated.also:
+            try:
+                generating.require(metric)
+            except NotComputed as error:
+                missing[metric] = str(error)
+        return missing
+
     def declaration(self) -> dict[str, Any]:
         """What the hub is told: the definition decides the column a score stands in."""
         return {
@@ -268,28 +281,58 @@ def _questions(stated: SuiteFile, *, datasets: Path | None, offline: bool) -> Qu
 
 
 def named(given: Iterable[str], *, datasets: Path | None = None) -> Mapping[str, Suite]:
-    """The suites in files and folders and those that are built in, by name. Raises SuiteError and DataError, which
-    says the two ways to get the data."""
+    """The suites in files and folders and those that are built in, by name. Raises SuiteError, NotComputed and DataError,
+    which says the two ways to get the data."""
+    return {name: load_suite(stated, datasets=datasets) for name, stated in _stated(given).items()}
+
+
+@dataclass(frozen=True)
+class Runnable:
+    """The suites that a machine can run, and what it lacks: of suites by their names, the metrics it cannot compute and why.
+    One that is ranked by such a metric is not among the suites."""
+
+    suites: Mapping[str, Suite]
+    lacks: Mapping[str, Mapping[str, str]]
+
+
+def runnable(given: Iterable[str], *, datasets: Path | None = None) -> Runnable:
+    """What this machine can run of the suites that `named` would give. Raises as that, and NotComputed only when it can run none."""
+    found: dict[str, Suite] = {}
+    lacks: dict[str, Mapping[str, str]] = {}
+    refused: list[NotComputed] = []
+    for name, stated in _stated(given).items():
+        try:
+            found[name] = load_suite(stated, datasets=datasets)
+        except NotComputed as error:
+            refused.append(error)
+            lacks[name] = {stated.metric: str(error)}
+    if refused and not found:
+        raise refused[0]
+    return Runnable(found, lacks | {name: missing for name, each in found.items() if (missing := each.not_computed)})
+
+
+def _stated(given: Iterable[str]) -> dict[str, SuiteFile]:
     known = {stated.name: stated for stated in BUILT_IN_SUITES}
+    given = list(given)
     asked = [known[each] for each in given if each in known]
     asked += [read_suite(path) for path in suite_paths(Path(each) for each in given if each not in known)]
-    found: dict[str, Suite] = {}
+    found: dict[str, SuiteFile] = {}
     for stated in asked:
         if stated.name in found:
             raise SuiteError(f"Two suites are called {stated.name}: rename one of them.")
-        found[stated.name] = load_suite(stated, datasets=datasets)
+        found[stated.name] = stated
     return found
 
 
-def available(datasets: Path | None = None) -> Mapping[str, Suite]:
-    """The built-in suites whose data is on this machine, by name."""
+def available(datasets: Path | None = None) -> Runnable:
+    """The built-in suites whose data is on this machine."""
     found = {}
     for stated in BUILT_IN_SUITES:
         try:
             found[stated.name] = load_suite(stated, datasets=datasets, offline=True)
         except (DataError, NotComputed):
             continue
-    return found
+    return Runnable(found, {})
 
 
 def _image_files(images: Sequence[EncodedImage], folder: Path) -> list[Path]:

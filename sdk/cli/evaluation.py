@@ -370,10 +370,11 @@ def _state_line(evaluation: Evaluation) -> str:
     if evaluation.state not in ("waiting", "running"):
         return clean(evaluation.state)
     where = f" on {clean(evaluation.worker)}" if evaluation.state == "running" and evaluation.worker else ""
+    done = f", {evaluation.items_done:,} of {evaluation.items:,} items" if evaluation.items_done is not None else ""
     place = f", number {evaluation.position} in the queue" if evaluation.position else ""
     left_s = evaluation.estimate_seconds if evaluation.position else None
     estimate = "" if left_s is None else f", about {_duration(left_s)} to go"
-    return f"{evaluation.state}{where}{place}{estimate}" + (
+    return f"{evaluation.state}{where}{done}{place}{estimate}" + (
         f" ({clean(evaluation.reason)})" if evaluation.reason else ""
     )
 

@@ -19,13 +19,22 @@ class Workers(Wire):
         return WorkerToken.from_json(self._post_unrepeated("/api/v1/worker/enrol", body).json()).token
 
     def register_worker(
-        self, name: str, suites: Sequence[Mapping[str, object]], *, public_key: str, memory_bytes: int | None = None
+        self,
+        name: str,
+        suites: Sequence[Mapping[str, object]],
+        *,
+        public_key: str,
+        memory_bytes: int | None = None,
+        lacks: Mapping[str, Mapping[str, str]] | None = None,
     ) -> str:
         """The id of this worker, which offers `suites` and signs with the key of this public one (base64). It is given no
-        job whose base takes more than `memory_bytes`, where that is said."""
+        job whose base takes more than `memory_bytes`, where that is said. `lacks` says of suites, by their names, which metrics it
+        cannot compute, and why."""
         body: dict[str, object] = {"name": name, "suites": list(suites), "public_key": public_key}
         if memory_bytes is not None:
             body["memory_bytes"] = memory_bytes
+        if lacks:
+            body["lacks"] = {suite: dict(reasons) for suite, reasons in lacks.items()}
         return WorkerId.from_json(self._post("/api/v1/worker/register", body, is_idempotent=True).json()).worker_id
 
     def claim_job(self, worker_id: str, suites: Sequence[str], *, bases: Sequence[str] | None = None) -> Job | None:
@@ -40,9 +49,10 @@ class Workers(Wire):
         reply = self._post_unrepeated("/api/v1/worker/claims", body)
         return None if reply.status == HTTPStatus.NO_CONTENT else Job.from_json(reply.json())
 
-    def heartbeat(self, job: Job) -> None:
-        """Raises LeaseLost when the job is no longer this worker's."""
-        self._post(f"/api/v1/worker/jobs/{segment(job.id)}/heartbeat", {"fence": job.fence}, is_idempotent=True)
+    def heartbeat(self, job: Job, *, items_done: int | None = None) -> None:
+        """Keeps the job; so many of its items are answered. Raises LeaseLost when it is no longer this worker's."""
+        body = {"fence": job.fence} | ({} if items_done is None else {"items_done": items_done})
+        self._post(f"/api/v1/worker/jobs/{segment(job.id)}/heartbeat", body, is_idempotent=True)
 
     def submit_result(
         self,

@@ -41,7 +41,7 @@ class Signature(Answer):
 class Evaluation(Answer):
     """One version on one suite. `state` is waiting, running, done or failed; `estimate_seconds` says in how long it may
     be done, where that can be known. `beside` has the scores of the suite's other metrics, None for one that the worker
-    could not compute."""
+    could not compute, and `items_done` says of one that runs how many items were answered with the last heartbeat."""
 
     id: str
     ref: str
@@ -66,6 +66,7 @@ class Evaluation(Answer):
     estimate_seconds: float | None = None
     worker_seen_at: str | None = None
     signed_by: Signer | None = None
+    items_done: int | None = None
 
     @property
     def is_over(self) -> bool:

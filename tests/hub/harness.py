@@ -18,6 +18,7 @@ from hub.auth.tokens import TokenKind
 from hub.db.models.accounts import Token
 from hub.db.models.adapters import Adapter
 from hub.db.models.evaluating import Evaluation
+from hub.db.models.evaluating import Worker as RegisteredWorker
 from hub.db.models.objects import Blob
 from hub.db.models.versions import Version
 from hub.db.session import Database
@@ -99,12 +100,18 @@ class Hub:
             assert self.post(f"/orgs/{organisation}/invitations", invitation, olga).status_code == 201
             assert self.post(f"/invitations/{organisation}/accept", {}, theirs).status_code == 200
 
-    def worker(self, *suites: Mapping[str, object], name: str = "w", memory_bytes: int | None = None) -> Worker:
+    def worker(
+        self,
+        *suites: Mapping[str, object],
+        name: str = "w",
+        memory_bytes: int | None = None,
+        lacks: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> Worker:
         """A registered worker that knows these suites (`demo/topics` when none is given)."""
         headers, known = self.headers("worker-host", TokenKind.WORKER), suites or (make_suite(),)
         answer = self.post(
             "/worker/register",
-            {"name": name, "suites": known, "public_key": PUBLIC_KEY, "memory_bytes": memory_bytes},
+            {"name": name, "suites": known, "public_key": PUBLIC_KEY, "memory_bytes": memory_bytes, "lacks": lacks},
             headers,
         )
         assert answer.status_code == 200, answer.text
@@ -116,6 +123,11 @@ class Hub:
         past = datetime.now(UTC) - timedelta(seconds=1)
         with self.database.writing() as session:
             session.execute(update(Evaluation).where(Evaluation.state == "running").values(lease_expires_at=past))
+
+    def let_workers_fall_silent(self) -> None:
+        """As if none had been heard of for a while."""
+        with self.database.writing() as session:
+            session.execute(update(RegisteredWorker).values(last_seen_at=datetime.now(UTC) - timedelta(minutes=5)))
 
     def change_tokens(self, **values: object) -> None:
         with self.database.writing() as session:
@@ -151,8 +163,8 @@ class Worker:
         assert job is not None
         return job
 
-    def heartbeat(self, job: Mapping[str, Any]) -> Response:
-        return self._report(job, "heartbeat")
+    def heartbeat(self, job: Mapping[str, Any], **facts: object) -> Response:
+        return self._report(job, "heartbeat", **facts)
 
     def finish(
         self, job: Mapping[str, Any], outcomes: Sequence[object] = (1, 1, 1, 1, 0, 0, 0, 0), **also: object
@@ -169,8 +181,15 @@ class Worker:
             result["envelope"] = signed(job, metric=self.suites[job["suite"]], **result)
         return self._report(job, "result", **result)
 
-    def fail(self, job: Mapping[str, Any], *, retryable: bool) -> Response:
-        return self._report(job, "failure", code="BASE_UNAVAILABLE", detail="No such base here.", retryable=retryable)
+    def fail(
+        self,
+        job: Mapping[str, Any],
+        *,
+        retryable: bool,
+        code: str = "BASE_UNAVAILABLE",
+        detail: str = "No such base here.",
+    ) -> Response:
+        return self._report(job, "failure", code=code, detail=detail, retryable=retryable)
 
     def _report(self, job: Mapping[str, Any], what: str, **facts: object) -> Response:
         return self.hub.post(f"/worker/jobs/{job['id']}/{what}", {"fence": job["fence"], **facts}, self.headers)

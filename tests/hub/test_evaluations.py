@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 from sqlalchemy import insert, inspect, select
 
+from hub.db import session as db
 from hub.db.models.evaluating import Evaluation
 from hub.domain.jobs import MAX_ATTEMPTS
 from hub.scoring.statistics import wilson_interval
@@ -186,6 +188,49 @@ def test_a_heartbeat_keeps_the_job(hub: Hub) -> None:
 
     assert worker.claim() is None
     assert worker.finish(job).status_code == 204
+
+
+def test_a_heartbeat_says_how_many_items_are_answered(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker()
+    _push(hub)
+    job = worker.must_claim()
+
+    def seen() -> tuple[str, int | None]:
+        view = hub.get(f"/evaluations/{job['id']}").json()
+        return view["state"], view["items_done"]
+
+    assert seen() == ("running", None)
+    assert worker.heartbeat(job, items_done=3).status_code == 204
+    assert seen() == ("running", 3)
+    assert "3 of 8 items are answered" in hub.client.get("/demo/tiny").text
+    assert code_of(worker.heartbeat(job, items_done=9)) == (422, "PROGRESS_INVALID")
+    assert seen() == ("running", 3)
+
+    hub.let_leases_run_out()
+    assert seen() == ("waiting", None)
+    job = worker.must_claim()
+    assert seen() == ("running", None)  # nothing of what the lost attempt had answered
+    worker.heartbeat(job, items_done=8)
+    worker.finish(job)
+    assert seen() == ("done", None)
+
+
+def test_what_is_answered_says_how_long_the_rest_will_take(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker()
+    for seed in range(2):
+        _push(hub, seed)
+    worker.finish(worker.must_claim())
+    job = worker.must_claim()
+    with hub.database.writing() as session:
+        stored = session.get_one(Evaluation, int(job["id"]))
+        stored.started_at = db.now(session) - timedelta(minutes=10)
+    worker.heartbeat(job, items_done=6)
+
+    estimate = hub.get(f"/evaluations/{job['id']}").json()["estimate_seconds"]
+
+    assert 200 <= estimate < 300  # a third of the ten minutes and of what this test has taken
 
 
 def test_a_worker_cannot_speak_for_the_job_of_another(hub: Hub) -> None:

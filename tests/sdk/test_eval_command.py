@@ -93,7 +93,10 @@ def test_without_wait_it_asks_and_says_how_to_see_the_result(hub: FakeHub, url: 
 
 def test_with_wait_it_tells_what_is_going_on_and_shows_the_score(hub: FakeHub, url: str) -> None:
     hub.canned[f"POST {EVALUATIONS}"] = [waiting(2)]
-    hub.canned[f"GET {EVALUATIONS}/e2"] = [evaluation(2, state="running", score=None, interval=None), evaluation(2)]
+    running = {"state": "running", "score": None, "interval": None}
+    hub.canned[f"GET {EVALUATIONS}/e2"] = [
+        evaluation(2, **running), evaluation(2, **running, items_done=1200, items=4000), evaluation(2)
+    ]  # fmt: skip
 
     done = run(url, *ARGUMENTS, "--wait")
 
@@ -102,6 +105,7 @@ def test_with_wait_it_tells_what_is_going_on_and_shows_the_score(hub: FakeHub, u
     assert done.stderr.splitlines() == [
         "demo/a@v2 on demo/topics: waiting, number 2 in the queue",
         "demo/a@v2 on demo/topics: running on w",
+        "demo/a@v2 on demo/topics: running on w, 1,200 of 4,000 items",
     ]
 
 

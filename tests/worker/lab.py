@@ -65,11 +65,11 @@ class Lab:
             self._thread.join(30)
         assert not self._thread.is_alive()
 
-    def ask(self, name: str = "tiny", seed: int = 0) -> str:
+    def ask(self, name: str = "tiny", seed: int = 0, *, suite: str = NAME) -> str:
         """Pushes an adapter and asks for its evaluation; the id."""
         ref = AdapterRef("demo", name)
         pushed = push_archive(self.user, make_tiny(self.base, seed=seed, head=True), ref)
-        return self.user.request_evaluation(pushed.version.ref, NAME).id
+        return self.user.request_evaluation(pushed.version.ref, suite).id
 
     def wait(self, evaluation_id: str, holds: Callable[[Evaluation], bool]) -> Evaluation:
         ends_at = time.monotonic() + 120

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.worker.main import Worker
+from hub.worker.progress import Tell, nobody
 from hub.worker.runner import Runner
 from hub.worker.suite_files import read_suite
 from hub.worker.suites import load_suite
@@ -37,7 +38,7 @@ class Answering(Runner):
         super().__init__()
         self.step = step
 
-    def run(self, request: dict[str, Any]) -> list[dict[str, Any]]:  # type: ignore[override]  # it refuses nothing
+    def run(self, request: dict[str, Any], tell: Tell = nobody) -> list[dict[str, Any]]:  # type: ignore[override]  # it refuses nothing
         die_at("answering", self.step)
         time.sleep(4 * HEARTBEAT_S)
         outputs = ["cat"] * len(request["asked"]["texts"])
@@ -62,8 +63,8 @@ class MortalHub(Hub):
             die_at("claimed", self.step)
         return job
 
-    def heartbeat(self, job: Job) -> None:
-        super().heartbeat(job)
+    def heartbeat(self, job: Job, **said: Any) -> None:
+        super().heartbeat(job, **said)
         die_at("heartbeat", self.step)
 
     def submit_result(self, job: Job, **result: Any) -> None:

@@ -37,11 +37,11 @@ def test_ifeval_is_read_as_it_is_published(datasets: Path) -> None:
     assert suite.request(datasets)["chat"] is True
     assert suite.grade(["Fine.", '"one two three"']) == [1, 1]
     assert suite.grade(["So, fine.", "one"]) == [0, 0]
-    assert "instruct/ifeval" in suites.available(datasets)
+    assert "instruct/ifeval" in suites.available(datasets).suites
 
 
 def test_without_its_packages_ifeval_is_not_among_the_suites(datasets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(instructions._PACKAGES, "no_such_module", "no-such-package")
-    assert "instruct/ifeval" not in suites.available(datasets)
+    assert "instruct/ifeval" not in suites.available(datasets).suites
     with pytest.raises(NotComputed, match=r"pip install 'vera-hub\[ifeval\]'"):
         suites.named(["instruct/ifeval"], datasets=datasets)

@@ -35,7 +35,7 @@ from tests.hub.processes import serving
 from tests.tiny_adapters import make_tiny
 from tests.worker.lab import NAME, Lab, is_over
 from tests.worker.ray_cluster import RayCluster, ray_cluster
-from tests.worker.suite_files import write_file
+from tests.worker.suite_files import write_file, write_suite
 from vera import fingerprint
 from vera.ref import AdapterRef
 
@@ -124,6 +124,25 @@ def test_a_fleet_signs_of_each_adapter_what_one_process_signs(
         assert signed_of(lab) == signed_of(alone)
     assert len({str(outcomes) for outcomes, *_ in signed_of(lab).values()}) > 1
     assert len({each.node for each in cluster._members if each.base is not None}) == 2
+
+
+def test_how_far_each_is_is_seen_at_the_hub_while_the_members_run(
+    lab: Lab, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_PROGRESS_S", 0.05)
+    rows = "the cat sleeps,cat\na dog runs,dog\n" * 2000
+    suite = write_suite(tmp_path, f"text,label\n{rows}", name="tests/long", batch_size=2)
+    lab.worker.suites = {suite.name: suite}
+    lab.worker.hub.register_worker("w", [suite.declaration()], public_key=str(lab.worker.key.public))
+    wait_for_members(cluster, 2)
+    ids = [lab.ask(name, seed, suite=suite.name) for seed, name in enumerate(("one", "two"))]
+    lab.start_worker()
+
+    seen = [lab.wait(number, lambda each: bool(each.items_done) or is_over(each)) for number in ids]
+
+    assert [each.state for each in seen] == ["running"] * 2, [each.reason for each in seen]
+    assert all(0 < (each.items_done or 0) < each.items for each in seen)
+    assert [lab.wait(number, is_over).state for number in ids] == ["done"] * 2
 
 
 def test_a_member_that_is_killed_is_replaced_and_the_attempt_goes_on(lab: Lab) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from sqlalchemy.orm import undefer
 from hub.db.models.evaluating import Evaluation as StoredEvaluation
 from hub.domain.evaluations import unpack
 from hub.worker import local
+from hub.worker.progress import Tell
 from hub.worker.runner import ChildDied
 from sdk.models.evaluations import Comparison
 from sdk.pushing import push_archive
@@ -131,6 +132,28 @@ def test_a_killed_child_is_tried_again_and_the_job_ends_once(lab: Lab) -> None:
     done = lab.wait(evaluation_id, is_over)
 
     assert (done.state, done.attempts) == ("done", 2)
+
+
+def test_how_far_it_is_is_seen_at_the_hub_while_it_runs(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [lab.ask("one"), lab.ask("two", 1)]
+    answer = lab.worker.runner.run
+
+    def seen_after_each(request: dict[str, Any], tell: Tell) -> Any:
+        def told(done: Sequence[int], of: int) -> None:
+            tell(done, of)
+            seen.append([lab.wait(number, lambda each: each.items_done == done[0]).items_done for number in ids])
+
+        return answer(request, told)
+
+    seen: list[list[int | None]] = []
+    monkeypatch.setattr(lab.worker.runner, "run", seen_after_each)
+    lab.start_worker()
+
+    done = [lab.wait(number, is_over) for number in ids]
+
+    assert [each.state for each in done] == ["done"] * 2, [each.reason for each in done]
+    assert seen[0] == [2, 2]  # of four, one batch of both
+    assert lab.worker._done == {}
 
 
 def test_a_lost_lease_stops_the_child_and_a_late_result_changes_nothing(lab: Lab) -> None:
@@ -255,10 +278,10 @@ def test_of_several_the_lost_one_is_left_to_others_and_the_rest_are_handed_in(la
 def test_a_group_that_kills_the_child_is_tried_again_one_by_one(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = lab.worker.runner.run
 
-    def deadly_together(request: dict[str, Any]) -> Any:
+    def deadly_together(request: dict[str, Any], tell: Tell) -> Any:
         if len(request["adapters"]) > 1:
             raise ChildDied("it took all memory")
-        return answer(request)
+        return answer(request, tell)
 
     monkeypatch.setattr(lab.worker.runner, "run", deadly_together)
     ids = [lab.ask("first"), lab.ask("second", 1)]

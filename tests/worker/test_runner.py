@@ -80,6 +80,19 @@ def test_the_child_answers_what_the_adapter_answers_here(runner: Runner, tiny_fo
     assert ask(runner, request)["outputs"] == reply["outputs"]
 
 
+def test_the_child_says_meanwhile_how_far_it_is(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:
+    request = request_of(tiny_folder, tmp_path / "adapter")
+    request["asked"]["texts"] = TEXTS * 1000
+    told: list[tuple[list[int], int]] = []
+
+    (reply,) = runner.run(request, lambda done, of: told.append((list(done), of)))
+
+    assert isinstance(reply, dict)
+    assert len(reply["outputs"]) == 3000
+    assert told[0] == ([2], 3000)  # the first batch
+    assert [done for (done,), _ in told] == sorted(done for (done,), _ in told)
+
+
 def test_the_child_predicts_values_of_pairs(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:
     adapter = make_tiny(fingerprint.of_files(tiny_folder), head=True, task=Task("text-regression", (), "mean", 32))
     asked = {"task": "text-regression", "texts": TEXTS, "pairs": TEXTS[::-1]}

@@ -127,8 +127,29 @@ def test_without_java_a_metric_is_not_computed_and_nothing_takes_its_place(
     assert beside == {}
     assert list(missing) == ["meteor", "rouge_l", "cider"]
     assert "needs Java" in missing["meteor"]
+    assert suite.not_computed == missing
     with pytest.raises(NotComputed, match="needs Java"):
         suites.load_suite(read_suite(write_file(tmp_path, ROWS, task="text-generation", metric="meteor")))
+
+
+def test_of_several_suites_those_that_can_be_run_are_and_the_rest_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    stated = {"task": "text-generation", "data": "rows.csv"}
+    for name, measured in (("whole", ["bleu"]), ("part", ["bleu", "meteor"]), ("none", ["rouge_l"])):
+        path = write_file(tmp_path, ROWS, name=f"tests/{name}", metric=measured[0], also=measured[1:], **stated)
+        path.rename(tmp_path / f"{name}.yaml")
+
+    found = suites.runnable([str(tmp_path)])
+
+    assert sorted(found.suites) == ["tests/part", "tests/whole"]
+    assert {name: list(missing) for name, missing in found.lacks.items()} == {
+        "tests/none": ["rouge_l"], "tests/part": ["meteor"]
+    }  # fmt: skip
+    assert "needs Java" in found.lacks["tests/none"]["rouge_l"]
+    with pytest.raises(NotComputed, match="needs Java"):
+        suites.runnable([str(tmp_path / "none.yaml")])
 
 
 @pytest.mark.parametrize(

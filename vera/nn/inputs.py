@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -23,6 +25,8 @@ class _Sized(Protocol):
 
 
 _ItemT = TypeVar("_ItemT", bound=_Sized)
+# Who is told of each batch that is done. Whatever answers goes through its items here, and knows nothing of who waits for it.
+_told: ContextVar[Callable[[int], None] | None] = ContextVar("told", default=None)
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,23 @@ def batches_by_length(items: Sequence[_ItemT], batch_size: int) -> Iterator[tupl
     for start in range(0, len(rows), batch_size):
         chunk = rows[start : start + batch_size]
         yield chunk, [items[row] for row in chunk]
+        note_done(len(chunk))
+
+
+def note_done(items: int) -> None:
+    """Says that so many more are done to whoever wants to know (`telling`)."""
+    if (tell := _told.get()) is not None:
+        tell(items)
+
+
+@contextmanager
+def telling(tell: Callable[[int], None] | None) -> Iterator[None]:
+    """Calls `tell` with the number of items that are done within it, batch by batch; with None nobody is told."""
+    token = _told.set(tell)
+    try:
+        yield
+    finally:
+        _told.reset(token)
 
 
 def padded(items: Sequence[Tokens], device: torch.device) -> dict[str, Tensor]:

@@ -86,7 +86,8 @@ class WorkerCode(Table):
 class Worker(Table):
     """A program that evaluates, as one token names it.
 
-    `suite_ids` are the definitions it can run; `bases` the fingerprints it can load, NULL for any.
+    `suite_ids` are the definitions it can run; `bases` the fingerprints it can load, NULL for any. `lacks` says of suites which
+    metrics it cannot compute, and why: {name: {metric: reason}}.
     """
 
     __tablename__ = "workers"
@@ -99,6 +100,7 @@ class Worker(Table):
     last_seen_at: Mapped[datetime] = mapped_column(index=True)
     suite_ids: Mapped[list[int]] = mapped_column(JsonText)
     bases: Mapped[list[str] | None] = mapped_column(JsonText)
+    lacks: Mapped[dict[str, dict[str, str]] | None] = mapped_column(JsonText)
     # Of its GPU, or of the machine where there is none; NULL is enough for anything.
     memory_bytes: Mapped[int | None]
     # NULL of one that registered before workers had keys: it is given no job.
@@ -139,6 +141,10 @@ class Evaluation(Table):
     lease_expires_at: Mapped[datetime | None]
     fence: Mapped[int]
     attempts: Mapped[int]
+    # How many items its worker has answered, as it last said; NULL while it has not.
+    items_done: Mapped[int | None]
+    # The memory of the largest worker on which there was none for a single item; NULL while there was.
+    short_bytes: Mapped[int | None]
     # The result. `outcomes` is the credit of each item as compressed JSON; the outputs are a blob.
     score: Mapped[float | None]
     low: Mapped[float | None]

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, bindparam, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, func, literal, select, update
 from sqlalchemy.orm import Session, aliased, joinedload, undefer
 
 from hub.db.models.accounts import Account
@@ -48,6 +48,14 @@ class Narrowed(NamedTuple):
     max_rank: int | None = None
     max_bytes: int | None = None
     method: str | None = None
+
+
+class Left(NamedTuple):
+    """What a worker leaves to another: a suite on the bases that the other has, None for any, and has memory for."""
+
+    suite_id: int
+    bases: Sequence[str] | None
+    memory_bytes: int | None
 
 
 class Scored(NamedTuple):
@@ -192,7 +200,7 @@ def enqueue(session: Session, *, version_id: int, suite_id: int, owner_id: int, 
 def retry_failed(session: Session, version_id: int, spec_digest: str) -> bool:
     """Makes a failed job wait again, with all of its attempts before it. True when it had failed."""
     failed = Evaluation.version_id == version_id, Evaluation.spec_digest == spec_digest, Evaluation.state == "failed"
-    waiting = {"state": "waiting", "attempts": 0, "reason": None, "worker_id": None}
+    waiting = {"state": "waiting", "attempts": 0, "reason": None, "worker_id": None, "short_bytes": None}
     times = {"started_at": None, "finished_at": None}
     changed = session.execute(update(Evaluation).where(*failed).values(**waiting, **times))
     return bool(changed.rowcount)  # type: ignore[attr-defined]  # a CursorResult: it is an UPDATE
@@ -279,9 +287,10 @@ def next_free(
     bases: Sequence[str] | None,
     *,
     memory_bytes: int | None,
+    left: Sequence[Left] = (),
     at: datetime,
 ) -> int | None:
-    """The job that is next of those whose base is one of `bases` and has room in the memory: the oldest of the owner with the fewest running, and of equals the one who
+    """The job that is next of those whose base is one of `bases` and has room in the memory, but for what is `left` to others: the oldest of the owner with the fewest running, and of equals the one who
     was served longest ago, so that nobody's thousand jobs keep another's one waiting."""
     fitting = (
         select(Evaluation.owner_id, func.min(Evaluation.id).label("oldest"))
@@ -289,12 +298,11 @@ def next_free(
         .where(_is_free(at), Suite.is_current, Suite.id.in_(suite_ids), Suite.name.in_(suite_names))
         .group_by(Evaluation.owner_id)
     )
-    if bases is not None or memory_bytes is not None:
+    if bases is not None or memory_bytes is not None or left:
         fitting = fitting.join(Evaluation.version).join(Version.base)
-    if bases is not None:
-        fitting = fitting.where(Base.fingerprint.in_(bases))
-    if memory_bytes is not None:
-        fitting = fitting.where(Base.parameters <= memory_bytes // FLOAT32_BYTES)
+    fitting = fitting.where(*_can_be_run(bases, memory_bytes))
+    for suite_id, theirs, room in left:
+        fitting = fitting.where(~and_(Evaluation.suite_id == suite_id, *_can_be_run(theirs, room)))
     free = fitting.subquery()
     running = (
         select(Evaluation.owner_id, func.count().label("jobs"))
@@ -337,6 +345,17 @@ def update_held(
         update(Evaluation).where(*held).values(**values).execution_options(synchronize_session=False)
     )
     return bool(changed.rowcount)  # type: ignore[attr-defined]  # a CursorResult: it is an UPDATE
+
+
+def _can_be_run(bases: Sequence[str] | None, memory_bytes: int | None) -> list[ColumnElement[bool]]:
+    """Of jobs with their bases: those for which a worker with these bases has room, as far as is known."""
+    found: list[ColumnElement[bool]] = []
+    if bases is not None:
+        found.append(Base.fingerprint.in_(bases))
+    if memory_bytes is not None:
+        was_enough = Evaluation.short_bytes.is_(None) | (Evaluation.short_bytes < memory_bytes)
+        found += [Base.parameters <= memory_bytes // FLOAT32_BYTES, was_enough]
+    return found
 
 
 def _within(narrowed: Narrowed) -> list[ColumnElement[bool]]:

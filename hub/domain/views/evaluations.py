@@ -53,7 +53,8 @@ class WorkerTokenView:
 class EvaluationView:
     """One suite on one version. `position` counts from 1 while it waits; `reason` says why it waits or failed, and
     `estimate_seconds` in how long it may be done, by how long this suite has lately taken; null when nobody can know.
-    `beside` has the scores of the suite's other metrics, null for one that the worker could not compute."""
+    `beside` has the scores of the suite's other metrics, null for one that the worker could not compute, and `items_done`
+    says how many of the items were answered with its worker's last heartbeat, while it runs."""
 
     id: str
     ref: str
@@ -65,6 +66,7 @@ class EvaluationView:
     interval: tuple[float, float] | None
     metric: str
     items: int
+    items_done: int | None
     attempts: int
     position: int | None
     reason: str | None

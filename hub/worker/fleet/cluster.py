@@ -136,7 +136,9 @@ class Cluster:
     def _made(self) -> Lent:
         has_gpus = self._ray.cluster_resources().get("GPU", 0) >= 1
         room = {"num_gpus": 1, "num_cpus": 0} if has_gpus else {"num_cpus": 1}
-        actor = self._ray.remote(Member).options(**room, runtime_env={"env_vars": dict(CHILD_ENVIRONMENT)}).remote()
+        # A second thread says how far the first one is.
+        options = {**room, "max_concurrency": 2, "runtime_env": {"env_vars": dict(CHILD_ENVIRONMENT)}}
+        actor = self._ray.remote(Member).options(**options).remote()
         return Lent(actor, actor.introduce.remote())
 
     def _take_in(self, member: Lent) -> None:

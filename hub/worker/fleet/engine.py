@@ -18,6 +18,7 @@ import structlog
 from hub.worker.errors import FleetError
 from hub.worker.fleet.cluster import Cluster, Lent
 from hub.worker.fleet.shards import Shard, packed, with_image_bytes
+from hub.worker.progress import Tell, nobody
 from hub.worker.runner import ChildDied, JobRefused, Reply, of_one
 
 # Members that one shard may lose on nodes that go on: what ends two processes is likelier the shard than the nodes.
@@ -25,6 +26,7 @@ _MOST_LOST = 2
 # So long it may take until a cluster says of a node that fell silent that it is lost: three beats of five seconds.
 _VERDICT_S = 20.0
 _POLL_S = 0.2
+_PROGRESS_S = 1.0  # how often a member is asked how far it is
 
 _log = structlog.get_logger("fleet")
 
@@ -39,16 +41,18 @@ class FleetRunner:
         self._lock = threading.Lock()
         self._ended = threading.Event()
 
-    def run(self, request: dict[str, Any]) -> list[Reply]:
-        """The reply for each adapter of `request`: what a child process says, or that the members died of it."""
+    def run(self, request: dict[str, Any], tell: Tell = nobody) -> list[Reply]:
+        """The reply for each adapter of `request`: what a child process says, or that the members died of it. Meanwhile
+        `tell` hears how far each is."""
         import ray
 
         with self._lock:
             self._ended = threading.Event()
         shards = divided(request, self._cluster.slots)
         asked = ray.put(with_image_bytes(request["asked"]))
+        tells = told_together([len(each.adapters) for each in shards], tell)
         with ThreadPoolExecutor(len(shards)) as threads:
-            found = list(threads.map(lambda shard: self._replies(shard, asked), shards))
+            found = list(threads.map(lambda shard, tell: self._replies(shard, asked, tell), shards, tells))
         return _noise_of_one([reply for replies in found for reply in replies])
 
     def stop(self) -> None:
@@ -59,19 +63,19 @@ class FleetRunner:
         for each in lent:
             self._cluster.lose(each)
 
-    def _replies(self, shard: Shard, asked: Any) -> list[Reply]:
+    def _replies(self, shard: Shard, asked: Any, tell: Tell) -> list[Reply]:
         try:
-            reply = self._reply(shard, asked)
+            reply = self._reply(shard, asked, tell)
         except ChildDied as error:
             return [error] * len(shard.adapters)
         return [of_one(each, reply["environment"]) for each in reply["replies"]]
 
-    def _reply(self, shard: Shard, asked: Any) -> Mapping[str, Any]:
+    def _reply(self, shard: Shard, asked: Any, tell: Tell) -> Mapping[str, Any]:
         """What a member answers. One that is lost with its node is nobody's fault, and the next one is asked. Raises ChildDied."""
         lost: list[Lent] = []
         while True:
             lent = self._borrowed(str(shard.base["fingerprint"]), not_on={each.node for each in lost})
-            reply = self._asked(lent, shard, asked)
+            reply = self._asked(lent, shard, asked, tell)
             if isinstance(reply, ChildDied):
                 lost.append(lent)
                 self._require_going_on(lost, reply)
@@ -105,12 +109,15 @@ class FleetRunner:
             self._cluster.give_back(lent)
         raise ChildDied("The evaluation was stopped.")
 
-    def _asked(self, lent: Lent, shard: Shard, asked: Any) -> Mapping[str, Any] | ChildDied:
+    def _asked(self, lent: Lent, shard: Shard, asked: Any, tell: Tell) -> Mapping[str, Any] | ChildDied:
         """What this member answers, or how it was lost."""
         import ray
 
         try:
-            reply: dict[str, Any] = ray.get(lent.actor.answer.remote(shard, asked))
+            answer = lent.actor.answer.remote(shard, asked)
+            while not ray.wait([answer], timeout=_PROGRESS_S)[0]:
+                self._tell_how_far(lent, tell)
+            reply: dict[str, Any] = ray.get(answer)
         except ray.exceptions.RayError as error:
             self._cluster.lose(lent)
             return ChildDied(str(error)[:1000])
@@ -121,6 +128,14 @@ class FleetRunner:
             with self._lock:
                 self._lent.discard(lent)
 
+    def _tell_how_far(self, lent: Lent, tell: Tell) -> None:
+        """Of one that says nothing, as on a node that is gone, the answer it owes tells more."""
+        import ray
+
+        said = lent.actor.progress.remote()
+        if ray.wait([said], timeout=_PROGRESS_S)[0] and (progress := ray.get(said)) is not None:
+            tell(*progress)
+
 
 def divided(request: Mapping[str, Any], slots: int) -> list[Shard]:
     """The adapters of `request` in up to so many shards of like size, in their order."""
@@ -130,6 +145,20 @@ def divided(request: Mapping[str, Any], slots: int) -> list[Shard]:
         Shard(request["base"], [packed(Path(each)) for each in adapters[at : at + most]], request["batch_size"])
         for at in range(0, len(adapters), most)
     ]
+
+
+def told_together(sizes: Sequence[int], tell: Tell) -> list[Tell]:
+    """For shards of so many adapters, what hears how far each shard is, and tells it of all of them."""
+    done = [0] * sum(sizes)
+
+    def hearing(first: int, size: int) -> Tell:
+        def hear(some: Sequence[int], of: int) -> None:
+            done[first : first + size] = some
+            tell(list(done), of)
+
+        return hear
+
+    return [hearing(sum(sizes[:number]), size) for number, size in enumerate(sizes)]
 
 
 def _noise_of_one(replies: list[Reply]) -> list[Reply]:

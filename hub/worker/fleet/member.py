@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,17 @@ class Member:
 
     def __init__(self) -> None:
         self._evaluator = Evaluator()
+        self._progress: tuple[list[int], int] | None = None
 
     def introduce(self) -> Introduction:
         import ray
 
         node = ray.get_runtime_context().get_node_id()
         return Introduction(node, os.getpid(), __version__, memory.available())
+
+    def progress(self) -> tuple[list[int], int] | None:
+        """How far the answer is that is being made: rows that each adapter has answered, and how many there are."""
+        return self._progress
 
     def answer(self, shard: Shard, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The evaluator's reply; {"lacking": why} when the base is not on this node. Images in `asked` are bytes."""
@@ -44,7 +49,11 @@ class Member:
                 "asked": _with_image_files(asked, folder / "images"),
                 "batch_size": shard.batch_size,
             }
-            return self._evaluator.answer(request)
+            self._progress = None
+            return self._evaluator.answer(request, self._note)
+
+    def _note(self, done: Sequence[int], of: int) -> None:
+        self._progress = list(done), of
 
 
 def _unpacked(files: Mapping[str, bytes], folder: Path) -> str:
