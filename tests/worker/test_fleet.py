@@ -130,7 +130,7 @@ def test_how_far_each_is_is_seen_at_the_hub_while_the_members_run(
     lab: Lab, tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "_PROGRESS_S", 0.05)
-    rows = "the cat sleeps,cat\na dog runs,dog\n" * 2000
+    rows = "the cat sleeps,cat\na dog runs,dog\n" * 1000
     suite = write_suite(tmp_path, f"text,label\n{rows}", name="tests/long", batch_size=2)
     lab.worker.suites = {suite.name: suite}
     lab.worker.hub.register_worker("w", [suite.declaration()], public_key=str(lab.worker.key.public))
