@@ -36,7 +36,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from hub.worker.layouts import again, is_short_of_memory, within_memory
-from hub.worker.progress import Progress, Tell, nobody, now_and_then
+from hub.worker.progress import Progress, now_and_then
+from hub.worker.runner import Tell, nobody
 from vera import __version__
 from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
 from vera.errors import VeraError

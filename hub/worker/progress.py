@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-# Of each adapter of a request, how many rows it has answered; and how many there are.
-Tell = Callable[[Sequence[int], int], None]
+from hub.worker.runner import Tell
 
 # No heartbeat comes so often that more would be seen.
 _EVERY_S = 0.5
-
-
-def nobody(done: Sequence[int], of: int) -> None:
-    """Is told, and says it to no one."""
 
 
 class Progress:

@@ -7,10 +7,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import IO, Any, Protocol
-
-from hub.worker.progress import Tell, nobody
 
 # What a child may know. Everything else in the environment, tokens above all, stays with the parent.
 _PASSED_ON = (
@@ -50,6 +48,12 @@ class JobRefused(Exception):
 
 
 Reply = dict[str, Any] | JobRefused | ChildDied
+# Of each adapter of a request, how many rows it has answered; and how many there are.
+Tell = Callable[[Sequence[int], int], None]
+
+
+def nobody(done: Sequence[int], of: int) -> None:
+    """Is told, and says it to no one."""
 
 
 class Engine(Protocol):

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from hub.worker.main import Worker
-from hub.worker.progress import Tell, nobody
-from hub.worker.runner import Runner
+from hub.worker.runner import Runner, Tell, nobody
 from hub.worker.suite_files import read_suite
 from hub.worker.suites import load_suite
 from sdk.client import Hub

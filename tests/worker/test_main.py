@@ -17,8 +17,7 @@ from sqlalchemy.orm import undefer
 from hub.db.models.evaluating import Evaluation as StoredEvaluation
 from hub.domain.evaluations import unpack
 from hub.worker import local
-from hub.worker.progress import Tell
-from hub.worker.runner import ChildDied
+from hub.worker.runner import ChildDied, Tell
 from sdk.models.evaluations import Comparison
 from sdk.pushing import push_archive
 from tests.signing import signed

@@ -18,8 +18,7 @@ import structlog
 from hub.worker.errors import FleetError
 from hub.worker.fleet.cluster import Cluster, Lent
 from hub.worker.fleet.shards import Shard, packed, with_image_bytes
-from hub.worker.progress import Tell, nobody
-from hub.worker.runner import ChildDied, JobRefused, Reply, of_one
+from hub.worker.runner import ChildDied, JobRefused, Reply, Tell, nobody, of_one
 
 # Members that one shard may lose on nodes that go on: what ends two processes is likelier the shard than the nodes.
 _MOST_LOST = 2
