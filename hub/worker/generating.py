@@ -32,6 +32,13 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 METRICS = tuple(metric for metrics in FAMILIES.values() for metric in metrics)
 FAMILY_OF = {metric: family for family, metrics in FAMILIES.items() for metric in metrics}
 WRITTEN = ("references", "instructions", "judged")
+# How a family asks: part of a suite's definition, as other numbers come of another way. Families without a number are as in the first.
+VERSIONS = {
+    **dict.fromkeys(
+        WRITTEN, 2
+    ),  # the base's own ends end a text too; n-grams that may not come twice are the text's alone
+    "choices": 2,  # what the tokenizer puts around a text counts neither to a choice nor against it
+}
 _Right = TypeVar("_Right")
 # The columns that say what is right, where a suite does not name them.
 COLUMNS = {"instructions": "instruction_id_list,kwargs", "choices": "choices,label", "judged": "turns,reference"}

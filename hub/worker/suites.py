@@ -54,7 +54,6 @@ class Suite:
 
     stated: SuiteFile
     questions: Questions
-    version: int = 1
     harnessed: harness.Harnessed | None = None
 
     @property
@@ -189,7 +188,7 @@ class Suite:
         }
         return {
             "task": stated.task,
-            "version": self.version,
+            "version": generating.VERSIONS.get(stated.family or "", 1),
             "data": self._data(),
             "metric": stated.metric,
             "labels": list(self.questions.labels),

@@ -116,6 +116,7 @@ def test_prompts_that_are_the_same_are_one_item_with_several_references(tmp_path
     beside, missing = suite.grade_beside(["the cat sleeps now", "blue"])
     assert (list(beside), missing) == (["nist"], {})
     assert suite.declaration()["definition"]["writing"] == asked["writing"]
+    assert suite.declaration()["definition"]["version"] == 2  # not the boards of texts that were written otherwise
 
 
 def test_without_java_a_metric_is_not_computed_and_nothing_takes_its_place(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,34 @@ def test_no_configuration_of_the_base_decides_how_is_written(llama: Path) -> Non
     expected = written(model, PROMPTS, Writing(6), **options)
     model.generation_config.update(do_sample=True, repetition_penalty=9.0, num_beams=3, min_length=30)
     assert written(model, PROMPTS, Writing(6), **options) == expected
+
+
+def test_a_token_that_the_base_ends_with_ends_a_text_too(llama: Path) -> None:
+    model, options = adapted(llama), {"batch_size": 2, "max_length": 32, "separator": " "}
+    whole = written(model, PROMPTS, Writing(6), **options)
+    ending = whole[0].split()[2]
+    model.generation_config.eos_token_id = [3, tokenizer_of(model).convert_tokens_to_ids(ending)]
+    assert written(model, PROMPTS, Writing(6), **options) == [text.split(ending)[0].strip() for text in whole]
+
+
+def test_what_may_not_come_twice_is_of_the_text_and_not_of_the_prompt(llama: Path) -> None:
+    model, options = adapted(llama), {"batch_size": 2, "max_length": 64, "separator": " "}
+    plain = written(model, PROMPTS, Writing(20), **options)
+    prompts = [f"{prompt} {text}" for prompt, text in zip(PROMPTS, plain, strict=True)]
+    tokenizer, expected = tokenizer_of(model), []
+    for prompt in prompts:
+        ids, text = tokenizer(prompt + " ")["input_ids"], []
+        while len(text) < 20 and tokenizer.eos_token_id not in text:
+            with torch.inference_mode():
+                likeliest = model(torch.tensor([ids + text])).logits[0, -1].argsort(descending=True).tolist()
+            pairs = set(pairwise(text))
+            text.append(next(token for token in likeliest if not text or (text[-1], token) not in pairs))
+        expected.append(tokenizer.decode(text, skip_special_tokens=True).strip())
+    assert written(model, prompts, Writing(20, no_repeat_ngram=2), **options) == expected
+    assert any(
+        set(pairwise(text.split())) & set(pairwise(prompt.split()))
+        for text, prompt in zip(expected, prompts, strict=True)
+    )
 
 
 def meals(folder: Path) -> Suite:

@@ -38,11 +38,13 @@ def likelihoods(
     """Of each continuation after its context, without a token that ends it.
 
     The two are one text for the tokenizer, and white space at the end of the context counts to the continuation, as in
-    lm-evaluation-harness. A text that is too long is cut at its beginning. Raises DataError for a continuation that has
+    lm-evaluation-harness. Of what the tokenizer puts around a text the beginning is read and not counted, and the end is
+    left out. A text that is too long is cut at its beginning. Raises DataError for a continuation that has
     no token.
     """
     tokenizer: Any = inputs.tokenizer_of(model)
-    pairs = [_pair(tokenizer, *each, max_length) for each in zip(contexts, continuations, strict=True)]
+    before = _put_before(tokenizer)
+    pairs = [_pair(tokenizer, before, *each, max_length) for each in zip(contexts, continuations, strict=True)]
     was_training, found = model.training, dict[int, Likelihood]()
     model.eval()
     with torch.inference_mode():
@@ -52,16 +54,27 @@ def likelihoods(
     return [found[row] for row in range(len(pairs))]
 
 
-def _pair(tokenizer: Any, context: str, continuation: str, max_length: int) -> _Pair:
-    kept = context.rstrip()
-    whole: list[int] = tokenizer(context + continuation)["input_ids"]
-    start = len(tokenizer(kept)["input_ids"]) if kept else 0
-    if start == 0:
-        whole, start = [_first_token(tokenizer), *whole], 1
+def _pair(tokenizer: Any, before: Sequence[int], context: str, continuation: str, max_length: int) -> _Pair:
+    whole, start = _ids(tokenizer, context + continuation), len(_ids(tokenizer, context.rstrip()))
+    if start == 0 or whole[: len(before)] != before:  # a context may spell them
+        first = before or ([] if start else [_first_token(tokenizer)])
+        whole, start = [*first, *whole], start + len(first)
     if len(whole) <= start:
         raise DataError(f"The continuation {continuation[:80]!r} has no token of its own: correct the data.")
     cut = max(0, min(len(whole) - max_length, start - 1))
     return _Pair(whole[cut:], start - cut)
+
+
+def _ids(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def _put_before(tokenizer: Any) -> list[int]:
+    """What the tokenizer begins every text with."""
+    found: list[int] = tokenizer("a")["input_ids"]
+    own = _ids(tokenizer, "a")
+    return next((found[:n] for n in range(len(found)) if found[n : n + len(own)] == own), [])
 
 
 def _first_token(tokenizer: Any) -> int:

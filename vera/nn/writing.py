@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from vera.nn import inputs
 class Writing:
     """How a text is written: the likeliest token at each step, or of several `beams` the likeliest text, whose
     log-likelihood counts by its length to the power of `length_penalty`. No n-gram of `no_repeat_ngram` tokens comes
-    twice (0: any may)."""
+    twice in it (0: any may); those of the prompt may come once."""
 
     max_new_tokens: int
     beams: int = 1
@@ -35,10 +36,10 @@ def written(
     separator: str,
     chat: bool = False,
 ) -> list[str]:
-    """What the decoder writes after each prompt and `separator`, up to the token that ends a text and without white space
-    around it. With `chat` a prompt is what a user says in the base's own chat template. A prompt is cut at its beginning
-    to what `max_length` leaves beside the new tokens. Raises DataError for a tokenizer with no token that ends a text, or
-    without a template."""
+    """What the decoder writes after each prompt and `separator`, up to a token that ends a text (the tokenizer's, or one of
+    those of the base's generation configuration) and without white space around it. With `chat` a prompt is what a user
+    says in the base's own chat template. A prompt is cut at its beginning to what `max_length` leaves beside the new tokens.
+    Raises DataError for a tokenizer with no token that ends a text, or without a template."""
     tokenizer, most = _tokenizer_of(model), max_length - writing.max_new_tokens
     if chat:
         items = _chats(tokenizer, [[{"role": "user", "content": prompt}] for prompt in prompts], most)
@@ -104,20 +105,45 @@ def _continued(model: Any, tokenizer: Any, prompts: Sequence[Sequence[int]], wri
     """The new tokens of each prompt. Prompts are padded at their beginning, so that what follows stands right behind them."""
     from transformers import GenerationConfig
 
-    device, longest, end = next(model.parameters()).device, max(map(len, prompts)), tokenizer.eos_token_id
+    device, longest, ends = next(model.parameters()).device, max(map(len, prompts)), _ends(model, tokenizer)
     padding = [longest - len(ids) for ids in prompts]
-    ids = [[end] * pad + list(ids) for pad, ids in zip(padding, prompts, strict=True)]
+    ids = [[ends[0]] * pad + list(ids) for pad, ids in zip(padding, prompts, strict=True)]
     mask = [[0] * pad + [1] * (longest - pad) for pad in padding]
     config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-        do_sample=False, num_beams=writing.beams, max_new_tokens=writing.max_new_tokens, eos_token_id=end, pad_token_id=end,
-        length_penalty=writing.length_penalty, no_repeat_ngram_size=writing.no_repeat_ngram, early_stopping=False,
+        do_sample=False, num_beams=writing.beams, max_new_tokens=writing.max_new_tokens, eos_token_id=ends,
+        pad_token_id=ends[0], length_penalty=writing.length_penalty, early_stopping=False,
     )  # fmt: skip
     # What a configuration leaves open is taken from the base's own, which is no part of a suite.
     own, model.generation_config = model.generation_config, config
     try:
         tokens: Tensor = model.generate(
-            input_ids=torch.tensor(ids, device=device), attention_mask=torch.tensor(mask, device=device)
-        )
+            input_ids=torch.tensor(ids, device=device), attention_mask=torch.tensor(mask, device=device),
+            logits_processor=[_NoRepeat(writing.no_repeat_ngram, longest)] if writing.no_repeat_ngram else [],
+        )  # fmt: skip
     finally:
         model.generation_config = own
-    return [row[longest:] for row in tokens.tolist()]
+    return [list(takewhile(lambda token: token not in ends, row[longest:])) for row in tokens.tolist()]
+
+
+def _ends(model: Any, tokenizer: Any) -> list[int]:
+    """The tokens that end a text, the tokenizer's first: a base for chats has others too, which it was trained to end with."""
+    own: int | list[int] | None = model.generation_config.eos_token_id
+    others = [] if own is None else [own] if isinstance(own, int) else own
+    return list(dict.fromkeys([tokenizer.eos_token_id, *others]))
+
+
+class _NoRepeat:
+    """No n-gram of `size` tokens comes twice in what is written after the first `start` tokens.
+
+    transformers' own rule counts the prompt's n-grams too, and so forbids to repeat a name that a prompt asks about.
+    """
+
+    def __init__(self, size: int, start: int) -> None:
+        from transformers import NoRepeatNGramLogitsProcessor
+
+        self._of_text: Any = NoRepeatNGramLogitsProcessor(size)
+        self._start = start
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        masked: Tensor = self._of_text(input_ids[:, self._start :], scores)
+        return masked

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tests.nn.small_models import adapted, tiny_gpt2, tiny_llama
+from tests.nn.small_models import Int8Linear, adapted, normal, tiny_gpt2, tiny_llama
 from vera.archive import Vectors
 from vera.errors import TargetError, VeraError
 from vera.manifest import DVORA
@@ -58,6 +58,22 @@ def test_each_row_gets_what_the_other_bank_gives_it(make: Any, suffixes: tuple[s
     with packed(model, bank) as many:
         many.use(ROWS)
         assert torch.equal(answers(model), expected)
+
+
+def test_vectors_on_a_quantised_base_are_numbers_with_fractions() -> None:
+    model = nn.Sequential(Int8Linear(nn.Linear(48, 80)))
+    bank, x = adapted(model, "0", names=("a", "b")), normal(3, 48)
+    with torch.no_grad(), bank.rows(["a", None, "b"]):
+        expected = model(x)
+
+    many = packed(model, bank, names=("a", "b"), dtype=None, run=lambda: model(x))
+
+    with torch.no_grad(), many:
+        many.use(["a", None, "b"])
+        assert torch.equal(model(x), expected)
+    with pytest.raises(VeraError, match="no fractions") as refused:
+        packed(model, bank, names=("a",), dtype=torch.int8, run=lambda: model(x))
+    assert refused.value.code == "DTYPE_INVALID"
 
 
 def test_modules_with_one_input_are_a_group_with_what_no_adapter_adapts_in_it() -> None:

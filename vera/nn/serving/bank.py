@@ -7,7 +7,7 @@ tensor each, read where it lies, so that a captured CUDA graph goes on while ada
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -45,11 +45,11 @@ class PackedBank:
         """A bank for adapters like `name`, which is in `bank` and is the first one here too.
 
         `run` is one pass of the model, of any batch: it shows which modules have the same input. The vectors
-        are held in `dtype`, that of the base by default. With `stack` the weights of the groups' modules are moved to stand
+        are held in `dtype`, that of the base by default, or float32 where the base's weights are integers (quantised). With `stack` the weights of the groups' modules are moved to stand
         above A in memory (`vera.nn.serving.stacking`), which is quicker from some 64 rows on; `unstack` undoes it. With `fuse` an MLP's
         activation is computed where its inputs are (`vera.nn.serving.gated`), within the block, where that is quicker. Raises TargetError
         (TARGET_UNSUPPORTED) for DVoRA, embeddings, modules on several devices and heads, and VeraError (TARGET_TAKEN) for
-        weights that are stacked for another bank already.
+        weights that are stacked for another bank already, or (DTYPE_INVALID) for a `dtype` without fractions.
         """
         deltas = _deltas_of(bank, name)
         self.shared = _one_projection(deltas)
@@ -63,7 +63,7 @@ class PackedBank:
         rank = self.shared.A_RI.shape[0]
         self.packing = Packing(
             adapted, rank=rank, padded_rank=padded_rank(rank), capacity=capacity,
-            dtype=dtype or weight_of(next(iter(targets.values()))).dtype, device=device,
+            dtype=_dtype_of_vectors(dtype, targets), device=device,
         )  # fmt: skip
         self.index = torch.full((max_rows,), NOBODY, dtype=torch.int32, device=device)
         self.choices: Choices[Compute] = Choices()
@@ -247,6 +247,16 @@ def _one_device(targets: dict[str, nn.Module]) -> torch.device:
     if len(devices) != 1:
         raise _unsupported(f"the model is on {len(devices)} devices")
     return devices.pop()
+
+
+def _dtype_of_vectors(asked: torch.dtype | None, targets: Mapping[str, nn.Module]) -> torch.dtype:
+    if asked is not None and not asked.is_floating_point:
+        raise VeraError(
+            f"Vectors cannot be held in {asked}, which has no fractions: give a float dtype, or none.",
+            code="DTYPE_INVALID",
+        )
+    own = weight_of(next(iter(targets.values()))).dtype
+    return asked or (own if own.is_floating_point else torch.float32)
 
 
 def _unsupported(why: str) -> TargetError:
