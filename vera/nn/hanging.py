@@ -50,7 +50,7 @@ def _seen_by_fast_paths(_module: nn.Module, _inputs: object, _output: object) ->
 def check_unadapted(module_name: str, module: nn.Module) -> None:
     if isinstance(module.forward, Adapting):
         raise VeraError(
-            f"{module_name} goes through an adapter of another bank already: detach that one first.",
+            f"{module_name} goes through an adapter of another bank already: detach that one first, or leave its block.",
             code="TARGET_TAKEN",
             module=module_name,
         )

@@ -239,8 +239,8 @@ def outputs_of_many(
     return [np.stack([values for values in mine if values is not None]) for mine in answers]
 
 
-def _outputs_of_batch(heads: Sequence[PooledHead], items: Sequence[Any]) -> NDArray[np.float32]:
-    """Of each of `heads` for each of `items` (heads, items, outputs): its adapter is set for its rows."""
+def _outputs_of_batch(heads: Sequence[PooledHead], items: Sequence[Any]) -> list[NDArray[np.float32]]:
+    """Of each of `heads` for each of `items` (items, outputs), as many outputs as the head has: its adapter is set for its rows."""
     batch = heads[0].batch(items)
     repeated = {name: part.repeat(len(heads), *[1] * (part.dim() - 1)) for name, part in batch.items()}
     hidden: Tensor = heads[0].backbone(**repeated).last_hidden_state
@@ -248,8 +248,8 @@ def _outputs_of_batch(heads: Sequence[PooledHead], items: Sequence[Any]) -> NDAr
         head.classify_pooled(head.pooled(states, batch.get("attention_mask"))).float()
         for head, states in zip(heads, torch.split(hidden, len(items)), strict=True)
     ]
-    found: NDArray[np.float32] = torch.stack(outputs).cpu().numpy()  # one copy for all: each would be waited for
-    return found
+    found: NDArray[np.float32] = torch.cat(outputs, -1).cpu().numpy()  # one copy for all: each would be waited for
+    return np.split(found, np.cumsum([part.shape[-1] for part in outputs])[:-1], axis=-1)
 
 
 def logits_per_row(classifiers: Sequence[PooledHead], input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:

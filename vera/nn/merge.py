@@ -136,18 +136,28 @@ def check_head_writable(bank: Bank, name: str) -> None:
 
 def _sharers(bank: Bank, target: nn.Module) -> list[str]:
     """The names of other modules' parameters in the memory of those of `target`."""
-    memory = {_memory_of(parameter) for parameter in target.parameters(recurse=False)} - {0}  # 0: offloaded
+    memory = [_memory_of(parameter) for parameter in target.parameters(recurse=False)]
     return [
         f"{name}.{parameter_name}"
         for name, module in bank.model.named_modules()
         if module is not target
         for parameter_name, parameter in module.named_parameters(recurse=False)
-        if type(parameter) is nn.Parameter and _memory_of(parameter) in memory
+        if type(parameter) is nn.Parameter and any(_overlap(_memory_of(parameter), own) for own in memory)
     ]
 
 
-def _memory_of(parameter: nn.Parameter) -> int:
-    return parameter.untyped_storage().data_ptr()
+def _memory_of(parameter: nn.Parameter) -> range:
+    """The addresses of its numbers, which others may stand beside in one storage (a stack has the weights of a group); none where
+    it is offloaded."""
+    first = parameter.data_ptr()
+    if first == 0 or parameter.numel() == 0:
+        return range(0)
+    last = sum((size - 1) * stride for size, stride in zip(parameter.shape, parameter.stride(), strict=True))
+    return range(first, first + (last + 1) * parameter.itemsize)
+
+
+def _overlap(one: range, other: range) -> bool:
+    return max(one.start, other.start) < min(one.stop, other.stop)
 
 
 def _tied(what: str, module_name: str, sharers: list[str]) -> TargetError:

@@ -17,7 +17,9 @@ if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("no GPU, and TRITON_INTERPRET is not 1", allow_module_level=True)
 pytest.importorskip("triton")
 
-from vera.nn.serving import forms, gated_forms  # noqa: E402  # after it is known to be there
+from vera.nn.kernels.launching import DOES_NOT_FIT  # noqa: E402  # after it is known to be there
+from vera.nn.kernels.mixed.sums import check_fits  # noqa: E402
+from vera.nn.serving import forms, gated_forms  # noqa: E402
 from vera.nn.serving.products import GroupProduct  # noqa: E402
 
 NAMED = ("q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -42,6 +44,28 @@ def _inputs(product: GroupProduct, tokens: int) -> torch.Tensor:
 
 def _runs(form: Any) -> bool:
     return DEVICE == "cuda" or form.func not in ON_A_SIDE_STREAM
+
+
+def _ways(forms: Any) -> list[Any]:
+    return [(form.func, form.args[-2]) for form in forms if hasattr(form, "func")]
+
+
+def test_what_is_measured_once_has_the_same_ways(many: PackedBank) -> None:
+    group = many.groups[0].product
+    mlp = next(iter(many.mlps.values())).product
+    known: dict[Any, Any] = {}
+    for tokens in [*range(1, 131), 512, 513, 600, 1023, 1024, 1025, 2048]:
+        x = torch.empty(1, tokens, 48, dtype=torch.float16, device=DEVICE)
+        for product, forms_of, shape in (
+            (group, group._forms, group.shape_of(x)),
+            (mlp, mlp._forms, mlp.product.shape_of(x)),
+        ):
+            assert known.setdefault((id(product), shape), _ways(forms_of(x))) == _ways(forms_of(x)), tokens
+
+
+def test_a_split_without_room_for_its_sums_is_no_way() -> None:
+    with pytest.raises(DOES_NOT_FIT):
+        check_fits(1 << 25, 8)
 
 
 @pytest.mark.parametrize("tokens", [1, 5, 40])

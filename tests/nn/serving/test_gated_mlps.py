@@ -54,6 +54,10 @@ def _swapped(mlp: Any) -> None:
     mlp.forward = lambda x: mlp.down_proj(mlp.gate_proj(x) * mlp.act_fn(mlp.up_proj(x)))
 
 
+def _clamped(mlp: Any) -> None:
+    mlp.forward = lambda x: mlp.down_proj(mlp.act_fn(mlp.gate_proj(x).clamp(max=10)) * mlp.up_proj(x).clamp(-10, 10))
+
+
 def _needs_more(mlp: Any) -> None:
     own = mlp.forward
     mlp.forward = lambda x, *more: own(x) if more else (_ for _ in ()).throw(TypeError("one more"))
@@ -64,10 +68,11 @@ def _needs_more(mlp: Any) -> None:
     [
         (_twice, "answers something else"),
         (_swapped, "answers something else"),
+        (_clamped, "answers something else"),
         (lambda mlp: setattr(mlp, "act_fn", nn.ReLU()), "none of silu, gelu, gelu_tanh"),
         (lambda mlp: mlp.train(), "call eval"),
     ],
-    ids=["twice", "swapped", "relu", "training"],
+    ids=["twice", "swapped", "clamped", "relu", "training"],
 )
 def test_another_mlp_is_told_of_and_left_alone(change: Callable[[Any], None], why: str) -> None:
     model, bank = changed(change)

@@ -17,7 +17,13 @@ from torch import Tensor
 from triton import knobs
 from triton.runtime.errors import OutOfResources
 
-DOES_NOT_FIT = OutOfResources  # a kernel that needs more of its processor's memory than the GPU has
+
+class WorkspaceTooSmall(Exception):
+    """A sum would be split over more programs than there is room for their partial sums."""
+
+
+# A kernel that needs more of its processor's memory than the GPU has, or more of the memory that kernels share than is kept for them.
+DOES_NOT_FIT = (OutOfResources, WorkspaceTooSmall)
 _IS_KNOWN = triton.__version__.startswith("3.6.")  # how a compiled kernel is launched is no promise of Triton's
 
 

@@ -7,7 +7,8 @@ tensor each, read where it lies, so that a captured CUDA graph goes on while ada
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,8 +35,8 @@ from vera.nn.serving.stacking import check_unstacked
 class PackedBank:
     """The adapters of one projection and one set of modules on one model, for batches whose rows are of many of them.
 
-    Within a `with` block of it the model answers batches as `use` has said last, whatever its other
-    bank has active outside of it. `rows` of a batch come first in every input of an adapted module.
+    Within a `with` block of it the model answers batches as `use` has said last, and outside of it as its other
+    bank says. `rows` of a batch come first in every input of an adapted module.
     """
 
     def __init__(
@@ -49,39 +50,41 @@ class PackedBank:
         above A in memory (`vera.nn.serving.stacking`), which is quicker from some 64 rows on; `unstack` undoes it. With `fuse` an MLP's
         activation is computed where its inputs are (`vera.nn.serving.gated`), within the block, where that is quicker. Raises TargetError
         (TARGET_UNSUPPORTED) for DVoRA, embeddings, modules on several devices and heads, and VeraError (TARGET_TAKEN) for
-        weights that are stacked for another bank already, or (DTYPE_INVALID) for a `dtype` without fractions.
+        modules that go through another bank's adapters now or weights that are stacked for one, or (DTYPE_INVALID) for a
+        `dtype` without fractions.
         """
         deltas = _deltas_of(bank, name)
         self.shared = _one_projection(deltas)
         targets = {module: bank.targets[module] for module in deltas}
         device = _one_device(targets)
-        bank.check_free()
-        bank.activate(None)
-        linear = {**targets, **beside(bank.model, targets)}
-        groups = by_input(linear, run, largest=MAX_MODULES)
-        adapted = [[_described(module, linear) for module in group if module in targets] for group in groups]
-        rank = self.shared.A_RI.shape[0]
-        self.packing = Packing(
-            adapted, rank=rank, padded_rank=padded_rank(rank), capacity=capacity,
-            dtype=_dtype_of_vectors(dtype, targets), device=device,
-        )  # fmt: skip
-        self.index = torch.full((max_rows,), NOBODY, dtype=torch.int32, device=device)
-        self.choices: Choices[Compute] = Choices()
-        named = {
-            tuple(group): _Group([(linear[module], self.packing.places.get(module)) for module in group], self)
-            for group, some in zip(groups, adapted, strict=True)
-            if some
-        }
-        self.groups = list(named.values())
-        if stack:
-            check_unstacked([member.module for group in self.groups for member in group.product.members])
-            for group in self.groups:
-                group.product.stack_up()
-        products = {names: group.product for names, group in named.items()}
-        self.mlps = gated_mlps(bank.model, products) if fuse else {}
+        with _bare(bank):
+            linear = {**targets, **beside(bank.model, targets)}
+            for module_name, module in linear.items():
+                check_unadapted(module_name, module)  # its forward would count as the base's own
+            groups = by_input(linear, run, largest=MAX_MODULES)
+            adapted = [[_described(module, linear) for module in group if module in targets] for group in groups]
+            rank = self.shared.A_RI.shape[0]
+            self.packing = Packing(
+                adapted, rank=rank, padded_rank=padded_rank(rank), capacity=capacity,
+                dtype=_dtype_of_vectors(dtype, targets), device=device,
+            )  # fmt: skip
+            self.index = torch.full((max_rows,), NOBODY, dtype=torch.int32, device=device)
+            self.choices: Choices[Compute] = Choices()
+            named = {
+                tuple(group): _Group([(linear[module], self.packing.places.get(module)) for module in group], self)
+                for group, some in zip(groups, adapted, strict=True)
+                if some
+            }
+            self.groups = list(named.values())
+            if stack:
+                check_unstacked([member.module for group in self.groups for member in group.product.members])
+                for group in self.groups:
+                    group.product.stack_up()
+            products = {names: group.product for names, group in named.items()}
+            self.mlps = gated_mlps(bank.model, products) if fuse else {}
         self.names: tuple[str | None, ...] = ()
         self._bank = bank
-        self._hung: list[Hung] = []
+        self._leaving: ExitStack | None = None
         self._is_marked = has_fast_paths(bank.model)
         self.put(name, read(bank.slot(name)))
 
@@ -143,23 +146,28 @@ class PackedBank:
             mlp.product.forget()
 
     def __enter__(self) -> Self:
-        self._bank.check_free()
-        self._active = dict(self._bank.weights)
-        self._bank.activate(None)
-        for group in self.groups:
-            for member, forward in zip(group.product.members, group.forwards(), strict=True):
-                check_unadapted(type(member.module).__name__, member.module)
-                self._hung.append(Hung.on(member.module, forward, is_marked=self._is_marked))
-        for mlp in self.mlps.values():
-            self._hung.append(Hung.on(mlp.module, _MlpForward(mlp, self), is_marked=False))
+        """Raises VeraError (ROWS_ACTIVE for a second time, TARGET_TAKEN) and leaves the model as it was then."""
+        if self._leaving is not None:
+            raise VeraError(
+                "The batches go through this packed bank already: leave its block first.", code="ROWS_ACTIVE"
+            )
+        with ExitStack() as entered:
+            entered.enter_context(_bare(self._bank))
+            for group in self.groups:
+                for member, forward in zip(group.product.members, group.forwards(), strict=True):
+                    check_unadapted(type(member.module).__name__, member.module)
+                    entered.callback(Hung.on(member.module, forward, is_marked=self._is_marked).take_down)
+            for mlp in self.mlps.values():
+                entered.callback(Hung.on(mlp.module, _MlpForward(mlp, self), is_marked=False).take_down)
+            self._leaving = entered.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._hung:
-            self._hung.pop().take_down()
-        self._bank.combine(self._active)
+        leaving, self._leaving = self._leaving, None
+        if leaving is not None:
+            leaving.close()
 
 
 class _Group:
@@ -219,6 +227,20 @@ class _MlpForward(Adapting):
             return self._mlp.own(x_BTI)  # type: ignore[no-any-return]  # a module of anybody's
         hidden_BTO = self._mlp.product.output(self._bank.checked(x_BTI), self._bank.choices)
         return self._mlp.module.down_proj(hidden_BTO)  # type: ignore[no-any-return]  # likewise
+
+
+@contextmanager
+def _bare(bank: Bank) -> Iterator[None]:
+    """Within the block passes go through nothing of `bank`; after it through what they did before, or the base where that has
+    been removed."""
+    bank.check_free()
+    active = dict(bank.weights)
+    bank.activate(None)
+    try:
+        yield
+    finally:
+        if active.keys() <= bank.slots.keys():
+            bank.combine(active)
 
 
 def _deltas_of(bank: Bank, name: str) -> dict[str, VeraDelta]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -12,27 +13,52 @@ import torch
 Way = TypeVar("Way")
 
 _RUNS = 7
+_KEPT = 64  # ways of a group of modules
 _IN_A_GRAPH = 4  # runs: one alone is little longer than what starts it
 _FLUSHED_BYTES = (
     1 << 26
 )  # more than the cache of any GPU so far: in a model no weight is still there from the last pass
 
 
+class Recent(Generic[Way]):
+    """The ways for the inputs that were seen last: every length of a prompt is another, and there is no end of them."""
+
+    def __init__(self, most: int = _KEPT) -> None:
+        self._most = most
+        self._ways: OrderedDict[Hashable, Way] = OrderedDict()  # longest unused first
+
+    def get(self, inputs: Hashable) -> Way | None:
+        way = self._ways.get(inputs)
+        if way is not None:
+            self._ways.move_to_end(inputs)
+        return way
+
+    def keep(self, inputs: Hashable, way: Way) -> None:
+        self._ways[inputs] = way
+        if len(self._ways) > self._most:
+            self._ways.popitem(last=False)
+
+    def clear(self) -> None:
+        self._ways.clear()
+
+
 class Choices(Generic[Way]):
-    """The quickest way of each shape, by its number among the ways there are. Shared by all layers of a model."""
+    """The quickest way of each shape, by its number among the ways there are, which must be the same for one shape. Shared by
+    all layers of a model."""
 
     def __init__(self) -> None:
         self.numbers: dict[Hashable, int] = {}
 
-    def best(self, shape: Hashable, ways: Sequence[Way], *, run: Callable[[Way], object]) -> Way:
-        """One of `ways`: the quickest, measured at the first call with `shape`, which no graph may capture."""
+    def best(self, shape: Hashable, ways: Sequence[Way], *, run: Callable[[Way], object], device: torch.device) -> Way:
+        """One of `ways`: the quickest on `device`, measured at the first call with `shape`, which no graph may capture."""
         if shape not in self.numbers:
-            self.numbers[shape] = _quickest(ways, run)
+            self.numbers[shape] = _quickest(ways, run, device)
         return ways[self.numbers[shape]]
 
 
-def _quickest(ways: Sequence[Way], run: Callable[[Way], object]) -> int:
-    times = [_milliseconds(partial(run, way)) for way in ways]
+def _quickest(ways: Sequence[Way], run: Callable[[Way], object], device: torch.device) -> int:
+    with torch.cuda.device(device):
+        times = [_milliseconds(partial(run, way)) for way in ways]
     return min(range(len(ways)), key=times.__getitem__)
 
 
@@ -49,7 +75,8 @@ def _milliseconds(run: Callable[[], object]) -> float:
     except DOES_NOT_FIT:
         return float("inf")
     graph, other = torch.cuda.CUDAGraph(), torch.zeros(_FLUSHED_BYTES // 4, device="cuda")
-    with torch.cuda.graph(graph):
+    # A stream of our own: the one that torch would take is of the device that captured first.
+    with torch.cuda.graph(graph, stream=_stream()):
         for _ in range(_IN_A_GRAPH):
             other.sum()
             run()
@@ -61,6 +88,10 @@ def _milliseconds(run: Callable[[], object]) -> float:
         end.record()
     torch.cuda.synchronize()
     return statistics.median(float(start.elapsed_time(end)) for start, end in events)
+
+
+def _stream() -> Any:
+    return torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
 
 
 def _event() -> Any:

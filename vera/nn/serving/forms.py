@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from vera.nn.kernels import mixed
 from vera.nn.kernels.mixed import Packed, Tiles
+from vera.nn.serving.products import LONG
 from vera.nn.serving.repeating import Known
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ _SOME_JOINED = [
     Tiles(64, 64, 128, 1, 4, 3), Tiles(64, 128, 128, 1, 8, 4), Tiles(64, 64, 64, 2, 4, 6), Tiles(64, 128, 128, 4, 8, 4),
 ]  # fmt: skip
 _MANY_JOINED = [Tiles(128, 128, 64, 1, 8, 4), Tiles(128, 256, 64, 1, 8, 3)]
-_LONG = 1024  # tokens of a prompt
 _ACCUMULATED = [Tiles(128, 256, 64, 1, 8, 3), Tiles(128, 256, 64, 1, 8, 4), Tiles(128, 128, 64, 1, 8, 4)]
 _PROJECTING = Tiles(16, mixed.RANK_STEP, 128, 8, 4, 3)
 _PROJECTING_MORE = replace(_PROJECTING, tokens=32)
@@ -45,7 +45,7 @@ _LONG_ADDED = [Tiles(128, 256, 64, 1, 8, 3), Tiles(128, 128, 64, 1, 8, 3)]
 def tiles_added(tokens: int) -> list[Tiles]:
     """For what is added to products that are there."""
     if tokens > 64:
-        return _MANY_ADDED if tokens < _LONG else [*_MANY_ADDED, *_LONG_ADDED]
+        return _MANY_ADDED if tokens < LONG else [*_MANY_ADDED, *_LONG_ADDED]
     return list(dict.fromkeys(replace(tiles, tokens=min(tiles.tokens, block_of(tokens))) for tiles in _ADDED))
 
 
@@ -57,7 +57,7 @@ def tiles_joined(tokens: int) -> list[Tiles]:
 
 def tiles_accumulated(tokens: int, sizes: Sequence[int]) -> list[Tiles]:
     """None for short prompts, nor when the rank or one of the outputs, which are `sizes`, begins rows anywhere."""
-    return _ACCUMULATED if tokens >= _LONG and not any(size % _ACCUMULATED[0].inputs for size in sizes) else []
+    return _ACCUMULATED if tokens >= LONG and not any(size % _ACCUMULATED[0].inputs for size in sizes) else []
 
 
 def beside(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Tensor) -> list[Tensor]:

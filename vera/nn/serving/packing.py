@@ -67,13 +67,15 @@ class Packing:
         """Insert the adapter `name`, or replace its vectors; none of `kept` makes room for it.
 
         Modules that the adapter does not adapt get zeros. Raises VeraError (DIMS_MISMATCH for vectors of other
-        modules or sizes, BANK_FULL when every adapter here is kept) and leaves the bank as it was.
+        modules or sizes, BANK_FULL when every adapter here is kept) and leaves the bank as it was, as when memory runs out.
         """
-        staged = self._staged(name, vectors)
+        staged = self._staged(name, vectors).to(
+            self.rows_SV.device, non_blocking=True
+        )  # before a place is taken: it may fail
         row = self._row_of.get(name)
         self._row_of[name] = self._room(kept) if row is None else row
         self._row_of.move_to_end(name)
-        self.rows_SV[self._row_of[name]].copy_(staged.to(self.rows_SV.device, non_blocking=True))
+        self.rows_SV[self._row_of[name]].copy_(staged)
 
     def remove(self, name: str) -> None:
         """Forget `name`; its row may be taken by another. Raises VeraError (ADAPTER_NOT_LOADED)."""

@@ -28,7 +28,7 @@ from torch.nn import functional
 from vera.nn.kernels import can_run_on
 from vera.nn.layer import SharedProjection
 from vera.nn.product import Factors, scaled
-from vera.nn.serving.choosing import Choices
+from vera.nn.serving.choosing import Choices, Recent
 from vera.nn.serving.packing import Packing, Places
 from vera.nn.serving.stacking import Stack
 
@@ -37,6 +37,7 @@ Compute = Callable[[Tensor], list[Tensor]]
 _HALVES = (torch.bfloat16, torch.float16)
 MAX_MODULES = 3
 RANK_STEP = 32  # the kernels' ranks are multiples of it
+LONG = 1024  # tokens of a prompt, from which there are more ways than one token fewer has
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class GroupProduct:
         self.parameters = [member.module._parameters for member in members]
         self.stack: Stack | None = None
         self._pairs: dict[tuple[torch.dtype, int], tuple[Tensor, Tensor]] = {}
-        self._chosen: dict[Hashable, Compute] = {}
+        self._chosen: Recent[Compute] = Recent()
 
     @property
     def rank(self) -> int:
@@ -81,8 +82,10 @@ class GroupProduct:
         if chosen is None:
             if not x_BTI.numel() or torch.cuda.is_current_stream_capturing():
                 return self.plain(x_BTI)
-            chosen = choices.best(self.shape_of(x_BTI), self._forms(x_BTI), run=lambda form: form(x_BTI))
-            self._chosen[key] = chosen
+            chosen = choices.best(
+                self.shape_of(x_BTI), self._forms(x_BTI), run=lambda form: form(x_BTI), device=x_BTI.device
+            )
+            self._chosen.keep(key, chosen)
         return chosen(x_BTI)
 
     @staticmethod
@@ -141,7 +144,7 @@ class GroupProduct:
         )
 
     def shape_of(self, x_BTI: Tensor) -> Hashable:
-        """What decides which form is quickest. Batches are measured at the next power of two."""
+        """What decides which forms there are and which is quickest. Batches are measured at the next power of two."""
         tokens, joinable = x_BTI.numel() // x_BTI.shape[-1], self.is_joinable(x_BTI)
         sizes = tuple((member.out_features, member.places is not None) for member in self.members)
         kinds = None if joinable else tuple(type(member.module) for member in self.members)
@@ -152,6 +155,7 @@ class GroupProduct:
             sizes,
             self.packing.rank,
             (tokens - 1).bit_length(),
+            tokens >= LONG,
             joinable,
             kinds,
             self.stack is not None,

@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from vera.nn.kernels.launching import WorkspaceTooSmall
+
 _COUNTERS, _PARTIALS = 1 << 16, 1 << 24
 HALF_THE_COUNTERS = _COUNTERS // 2  # for a kernel that another one, which counts too, may overlap
 
@@ -47,7 +49,8 @@ def workspace(device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 def check_fits(partials: int, counters: int) -> None:
+    """Raises WorkspaceTooSmall."""
     if partials > _PARTIALS or counters > HALF_THE_COUNTERS:
-        raise ValueError(
+        raise WorkspaceTooSmall(
             f"{partials:,} partial sums of {counters:,} blocks: more than {_PARTIALS:,} and {HALF_THE_COUNTERS:,}."
         )
