@@ -17,7 +17,7 @@ from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.db import session as db
 from hub.db.models.adapters import Adapter
 from hub.db.models.versions import Alias, AliasMove, Version
-from hub.db.queries import aliases
+from hub.db.queries import aliases, drafts
 from hub.db.queries.aliases import Pointing
 from hub.domain import paging
 from hub.domain.audit import Change, record
@@ -165,6 +165,7 @@ def _place(
     """Makes the alias mean `version`, with a move in its history when that is new, and the change in the record."""
     if current is None:
         _require_room(session, adapter)
+        _require_no_draft_name(session, adapter, alias)
     row = current.alias if current else Alias(adapter_id=adapter.id, name=alias, is_protected=False)
     before = current.version.number if current else None
     if before != version.number:
@@ -225,6 +226,17 @@ def _require_may_change(
     if was_protected or is_protected:
         resource = Resource(adapter.account.name, adapter.name, adapter.is_private)
         authorize(principal, Action.SET_PROTECTED_ALIAS, resource)
+
+
+def _require_no_draft_name(session: Session, adapter: Adapter, alias: str) -> None:
+    """Raises Conflict for a branch or a tag of drafts, which the alias would hide."""
+    for kind in ("branch", "tag"):
+        if drafts.find_name(session, adapter.id, kind, alias) is not None:
+            raise Conflict(
+                f"{alias} is a {kind} of {adapter_id(adapter)}, and names a draft: choose another name, or delete the {kind}.",
+                code="ALIAS_EXISTS",
+                alias=alias,
+            )
 
 
 def _require_room(session: Session, adapter: Adapter) -> None:

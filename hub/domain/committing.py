@@ -20,7 +20,7 @@ from hub.db.queries import adapters, drafts, versions
 from hub.domain import adopting, blobs, drafting, openings, snapshots
 from hub.domain.adopting import KnownBase
 from hub.domain.audit import Change, record
-from hub.domain.catalog import find_adapter, head_of
+from hub.domain.catalog import find_adapter, head_of, require_served
 from hub.domain.claiming import Quota
 from hub.domain.drafting import ATTRIBUTES_FILE, Loose
 from hub.domain.openings import EMPTY_COMMIT
@@ -108,14 +108,12 @@ class Prepared:
 def find_head(
     session: Session, principal: Principal, objects: BlobStore | None, *, namespace: str, name: str, branch: str = MAIN
 ) -> Head:
-    """The last commit of the branch. Raises NotFound and Forbidden."""
-    opening = openings.find(session, principal, namespace, name)
-    adapter = opening or find_adapter(session, principal, namespace, name, to=Action.PUSH)
-    authorize(principal, Action.PUSH, Resource(namespace, name, adapter.is_private))
+    """The last commit of the branch. Raises NotFound, Forbidden, and Withheld where it stands on what is not given out."""
+    adapter = _find(session, principal, namespace, name)
     if branch != MAIN:
         return _head_of_branch(session, adapter, objects, branch)
-    version = None if opening else head_of(session, adapter)
-    if version is None and opening is None:
+    version = head_of(session, adapter) if adapter.last_number else None
+    if version is None and adapter.last_number:
         return Head(0, EMPTY_COMMIT, is_withheld=True)
     draft = drafts.newest_on_main(session, adapter.id, version.id if version else None)
     return _head(session, objects, version_id=version.id if version else None, draft=draft, branch=MAIN)
@@ -142,6 +140,8 @@ def _head(
         return blobs.bytes_of(blobs.locate(session, sha256), objects)
 
     version = versions.by_id(session, version_id) if version_id is not None else None
+    if version is not None:
+        require_served(version)
     kept = {file.path: file for file in snapshots.files_at(session, None, draft).values()}
     loose = {path: read(kept[path].sha256) for path in kept.keys() & MAX_BYTES.keys()}
     commit = draft.commit if draft else version.commit if version else EMPTY_COMMIT
@@ -342,11 +342,17 @@ def _add(
 
 def hold(session: Session, principal: Principal, namespace: str, name: str) -> Adapter:
     """The adapter, which `principal` may push to, locked until the transaction ends. Raises NotFound and Forbidden."""
-    found = openings.find(session, principal, namespace, name) or find_adapter(session, principal, namespace, name)
+    found = _find(session, principal, namespace, name)
+    adapters.hold(session, found.account_id, found.name)
+    session.expire_all()
+    return _find(session, principal, namespace, name)  # a move or a first version may have come before the lock
+
+
+def _find(session: Session, principal: Principal, namespace: str, name: str) -> Adapter:
+    found = openings.find(session, principal, namespace, name)
+    found = found or find_adapter(session, principal, namespace, name, to=Action.PUSH)
     authorize(principal, Action.PUSH, Resource(namespace, name, found.is_private))
-    adapter = adapters.hold(session, found.account_id, found.name)
-    assert adapter is not None, "it was found in this transaction"
-    return adapter
+    return found
 
 
 def _require_head(session: Session, adapter: Adapter, head: Head) -> None:

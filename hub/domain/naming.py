@@ -16,7 +16,7 @@ from hub.domain import committing, drafting, openings
 from hub.domain.audit import Change, record
 from hub.domain.catalog import find_adapter
 from hub.domain.drafting import Loose
-from hub.domain.snapshots import MAIN, Snapshot, files_at
+from hub.domain.snapshots import MAIN, Snapshot, files_at, find_snapshot
 from hub.errors import Conflict, Forbidden, Invalid, NotFound
 
 MAX_NAMES = 100
@@ -41,13 +41,11 @@ def list_names(session: Session, reader: Principal | None, namespace: str, name:
 def create_branch(session: Session, principal: Principal, found: Snapshot, branch: str) -> None:
     """Makes a branch at `found`. Raises Invalid, Conflict and Forbidden."""
     adapter = _hold(session, principal, found.id)
+    _require_there(session, principal, found)
     if branch == MAIN or drafts.find_name(session, adapter.id, "branch", branch) is not None:
         raise Conflict(f"Reference refs/heads/{branch[:100]} already exists: commit to it.", code="BRANCH_EXISTS")
     _check_name(branch)
-    if aliases.find(session, adapter.id, branch) is not None:
-        raise Conflict(
-            f"{branch} is an alias of {found.id}, and means a version: choose another name.", code="ALIAS_EXISTS"
-        )
+    _require_free(session, adapter, found.id, branch, "tag")
     _require_room(session, adapter)
     drafts.set_name(session, adapter.id, "branch", branch, found.commit)
     record(session, principal, Change.DRAFT_NAMED, found.id, {"branch": branch, "commit": found.commit})
@@ -68,9 +66,11 @@ def delete_branch(session: Session, principal: Principal, adapter_id: str, branc
 def create_tag(session: Session, principal: Principal, found: Snapshot, tag: str) -> None:
     """Names the draft `found`. Raises Invalid, Conflict and Forbidden."""
     adapter = _hold(session, principal, found.id, to=Action.SET_ALIAS)
+    _require_there(session, principal, found)
     _check_name(tag)
     if drafts.find_name(session, adapter.id, "tag", tag) is not None:
         raise Conflict(f"{found.id} has the tag {tag} already: delete it first.", code="ALIAS_EXISTS")
+    _require_free(session, adapter, found.id, tag, "branch")
     _require_room(session, adapter)
     drafts.set_name(session, adapter.id, "tag", tag, found.commit)
     record(session, principal, Change.DRAFT_NAMED, found.id, {"tag": tag, "commit": found.commit})
@@ -87,9 +87,11 @@ def delete_tag(session: Session, principal: Principal, adapter_id: str, tag: str
     return True
 
 
-def squash(session: Session, principal: Principal, found: Snapshot, branch: str, message: str) -> None:
-    """Makes one draft of all those of the branch. Raises Forbidden where versions would go."""
-    adapter = _hold(session, principal, found.id)
+def squash(session: Session, principal: Principal, adapter_id: str, branch: str, message: str) -> None:
+    """Makes one draft of all those of the branch. Raises NotFound, and Forbidden where versions would go."""
+    adapter = _hold(session, principal, adapter_id)
+    # Found only now that nobody else can commit: whatever was acknowledged is part of it.
+    found = _snapshot(session, principal, adapter_id, MAIN if branch == MAIN else f"refs/heads/{branch}")
     if found.version is not None or found.draft is None:
         raise Forbidden(
             f"{branch[:100]} has versions in its history, which others may rely on: they stay.",
@@ -131,6 +133,26 @@ def _hold(session: Session, principal: Principal, adapter_id: str, *, to: Action
     adapter = committing.hold(session, principal, namespace, name)
     authorize(principal, to, Resource(namespace, name, adapter.is_private))
     return adapter
+
+
+def _snapshot(session: Session, principal: Principal, adapter_id: str, revision: str) -> Snapshot:
+    namespace, _, name = adapter_id.partition("/")
+    return find_snapshot(session, principal, namespace, name, revision)
+
+
+def _require_there(session: Session, principal: Principal, found: Snapshot) -> None:
+    """Raises NotFound for a draft that went before the adapter was held."""
+    _snapshot(session, principal, found.id, found.commit)
+
+
+def _require_free(session: Session, adapter: Adapter, adapter_id: str, name: str, other: str) -> None:
+    """Raises Conflict for what is an alias, or a name of the `other` kind: one word would mean two things."""
+    if aliases.find(session, adapter.id, name) is not None:
+        raise Conflict(
+            f"{name} is an alias of {adapter_id}, and means a version: choose another name.", code="ALIAS_EXISTS"
+        )
+    if drafts.find_name(session, adapter.id, other, name) is not None:
+        raise Conflict(f"{name} is a {other} of {adapter_id} already: choose another name.", code="ALIAS_EXISTS")
 
 
 def _require_room(session: Session, adapter: Adapter) -> None:

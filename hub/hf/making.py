@@ -145,7 +145,7 @@ def create_tag(
     """Let a new alias mean a version, or name a draft. An alias that is there is moved with `vera-hub alias set`, on
     purpose."""
     found = find_snapshot(session, principal, namespace, name, whole(revision))
-    if found.version is None:
+    if found.version is None or found.draft is not None:
         naming.create_tag(session, principal, found, body.tag)
         return answer(request, shapes.tag(body.tag, found.commit))
     ref = AdapterRef(namespace, name, f"v{found.version.version}")
@@ -214,9 +214,8 @@ def squash(
 ) -> Response:
     """Make one draft of a branch. Versions stay."""
     named = whole(branch)
-    found = find_snapshot(session, principal, namespace, name, MAIN if named == MAIN else f"refs/heads/{named}")
     message = body.message or f"Super-squash branch '{named}'"
-    naming.squash(session, principal, found, named, message)
+    naming.squash(session, principal, f"{namespace}/{name}", named, message)
     return answer(request, {})
 
 

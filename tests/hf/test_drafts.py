@@ -187,7 +187,9 @@ def test_files_beside_an_adapter_are_on_main_and_in_no_version(wire: Wire, repo:
     assert set(api.list_repo_files(repo)) == {*archive.files, "tokenizer.json", "notes.txt"}
     assert wire.hub.get(f"/adapters/{repo}").json()["latest"] == 2
     assert other in [each.commit_id for each in api.list_repo_commits(repo)]
-    api.create_tag(repo, tag="prod")  # of main, which stands on v2
+    api.create_tag(repo, tag="both")  # of main, which stands on v2
+    assert api.list_repo_files(repo, revision="both") == api.list_repo_files(repo)
+    api.create_tag(repo, tag="prod", revision="v2")
     assert wire.hub.get(f"/adapters/{repo}/versions/prod").json()["version"] == 2
 
 
@@ -335,9 +337,9 @@ def test_an_alias_and_a_branch_are_not_called_the_same(wire: Wire) -> None:
         api.create_branch(repo, branch="prod")
     api.create_branch(repo, branch="next")
     put(wire, repo, "a.txt", revision="next")
-    api.create_tag(repo, tag="next", revision="v1")  # an alias goes before a branch, which has a longer name too
-    assert "a.txt" not in api.list_repo_files(repo, revision="next")
-    assert "a.txt" in api.list_repo_files(repo, revision="refs/heads/next")
+    with pytest.raises(HfHubHTTPError, match="is a branch"):
+        api.create_tag(repo, tag="next", revision="v1")
+    assert "a.txt" in api.list_repo_files(repo, revision="next")
 
 
 def test_squashing_makes_one_draft_of_many(wire: Wire, repo: str) -> None:

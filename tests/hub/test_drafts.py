@@ -5,25 +5,38 @@ from __future__ import annotations
 import base64
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from httpx2 import Response
+from sqlalchemy import text, update
 
 from hub.care import collecting
+from hub.db.models.accounts import Account
+from hub.db.session import Database
+from hub.domain import accounts, committing, moving
+from hub.domain.claiming import NO_QUOTA
+from hub.domain.committing import Keeping
+from hub.domain.drafting import Loose
 from tests.builders import make_archive
 from tests.hub.harness import Hub
 
 
 def commit(hub: Hub, repo: str, revision: str = "main", **files: bytes) -> str:
     """Commits the files, and gives the commit."""
+    answer = try_commit(hub, repo, revision, **files)
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["commitOid"])
+
+
+def try_commit(hub: Hub, repo: str, revision: str = "main", **files: bytes) -> Response:
     lines: list[object] = [{"key": "header", "value": {"summary": "Some files"}}]
     for path, data in files.items():
         lines.append({"key": "file", "value": {"path": path, "content": base64.b64encode(data).decode()}})
-    answer = hub.client.post(
-        f"/api/models/{repo}/commit/{revision}", content="\n".join(map(json.dumps, lines)), headers=hub.headers()
-    )
-    assert answer.status_code == 200, answer.text
-    return str(answer.json()["commitOid"])
+    content = "\n".join(map(json.dumps, lines))
+    return hub.client.post(f"/api/models/{repo}/commit/{revision}", content=content, headers=hub.headers())
 
 
 @pytest.fixture
@@ -107,3 +120,113 @@ def test_the_record_says_what_was_squashed(hub: Hub, repo: str) -> None:
     assert hub.client.post(f"/api/models/{repo}/super-squash/main", json={}, headers=hub.headers()).status_code == 200
     event = hub.get("/namespaces/demo/audit", headers=hub.headers()).json()["items"][0]
     assert (event["action"], event["facts"]["before"]) == ("draft.squashed", before)
+
+
+def wait_for_a_lock(database: Database) -> None:
+    """Until somebody waits for what another transaction holds. On SQLite, writers take turns and nobody can see it."""
+    while not database.is_sqlite:
+        with database.reading() as session:
+            if session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                return
+        time.sleep(0.01)
+
+
+def test_a_commit_that_comes_before_a_squash_is_part_of_it(hub: Hub, repo: str) -> None:
+    commit(hub, repo, a=b"1")
+    headers = hub.headers()
+    with hub.database.reading() as session:
+        demo, _ = accounts.authenticate(session, hub.token())
+        head = committing.find_head(session, demo, None, namespace="demo", name="mine")
+    with ThreadPoolExecutor(1) as other:
+        with hub.database.writing() as session:
+            committing.hold(session, demo, "demo", "mine")
+            squashing = other.submit(hub.client.post, f"/api/models/{repo}/super-squash/main", json={}, headers=headers)
+            wait_for_a_lock(hub.database)
+            loose, keeping = Loose(head.kept, {"b": b"2"}), Keeping("demo", "mine", "between", NO_QUOTA, {})
+            committing.keep_draft(session, demo, head, loose, keeping)
+        assert squashing.result().status_code == 200, squashing.result().text
+    assert {file["path"] for file in tree(hub, repo)} == {".gitattributes", "a", "b"}
+
+
+def test_a_squash_of_what_moves_away_says_where_it_is(hub: Hub, repo: str) -> None:
+    headers = hub.headers()
+    with hub.database.reading() as session:
+        demo, _ = accounts.authenticate(session, hub.token())
+    with ThreadPoolExecutor(1) as other:
+        with hub.database.writing() as session:
+            committing.hold(session, demo, "demo", "mine")
+            squashing = other.submit(hub.client.post, f"/api/models/{repo}/super-squash/main", json={}, headers=headers)
+            wait_for_a_lock(hub.database)
+            moving.move(session, demo, "demo", "mine", to_namespace="demo", to_name="ours")
+        answer = squashing.result()
+    assert [each.headers["location"] for each in answer.history] == ["/api/models/demo/ours/super-squash/main"]
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.fixture
+def branched(hub: Hub, repo: str) -> str:
+    """With a version, and a branch `dev` that has a file beside it."""
+    hub.register_base()
+    commit(hub, repo, **make_archive(seed=1).files)
+    assert name(hub, repo, "branch/dev") == 200
+    commit(hub, repo, "dev", notes=b"of the branch")
+    return repo
+
+
+def name(hub: Hub, repo: str, what: str, **body: str) -> int:
+    return hub.client.post(f"/api/models/{repo}/{what}", json=body, headers=hub.headers()).status_code
+
+
+def tree(hub: Hub, repo: str, revision: str = "main") -> list[dict[str, object]]:
+    files: list[dict[str, object]] = hub.client.get(f"/api/models/{repo}/tree/{revision}", headers=hub.headers()).json()
+    return files
+
+
+def test_a_word_means_a_branch_or_a_tag_or_an_alias(hub: Hub, branched: str) -> None:
+    def set_alias(alias: str) -> int:
+        path = f"/adapters/{branched}/aliases/{alias}"
+        return hub.put(path, {"version": "v1"}, hub.headers()).status_code
+
+    assert set_alias("dev") == 409
+    assert name(hub, branched, "tag/dev", tag="dev") == 409
+    assert name(hub, branched, "tag/dev", tag="draft") == 200
+    assert set_alias("draft") == 409
+    assert name(hub, branched, "branch/draft") == 409
+    assert set_alias("fine") == 201
+    assert name(hub, branched, "branch/fine") == 409
+    assert name(hub, branched, "tag/dev", tag="fine") == 409
+    assert "notes" in {file["path"] for file in tree(hub, branched, "dev")}
+
+
+def test_what_stands_on_a_version_goes_with_it(hub: Hub, branched: str) -> None:
+    assert name(hub, branched, "branch/old", startingPoint="v1") == 200
+    assert name(hub, branched, "tag/dev", tag="draft") == 200
+    commit(hub, branched, **make_archive(seed=2).files)
+    assert name(hub, branched, "branch/new") == 200
+
+    assert hub.delete(f"/adapters/{branched}/versions/v1?reason=wrong", hub.headers()).status_code == 204
+
+    refs = hub.client.get(f"/api/models/{branched}/refs", headers=hub.headers()).json()
+    assert {each["name"] for each in (*refs["branches"], *refs["tags"])} == {"main", "new", "v2"}
+    assert try_commit(hub, branched, "dev", more=b"x").status_code == 404
+
+
+def test_nothing_is_committed_to_a_branch_of_what_is_in_quarantine(hub: Hub, branched: str) -> None:
+    admin = hub.headers("ada")
+    with hub.database.writing() as session:
+        session.execute(update(Account).where(Account.name == "ada").values(is_admin=True))
+    quarantined = hub.put(f"/adapters/{branched}/versions/v1/quarantine", {"reason": "a threat"}, admin)
+    assert quarantined.status_code == 200, quarantined.text
+
+    refused = try_commit(hub, branched, "dev", more=b"x")
+
+    assert refused.status_code == 403
+    assert "in quarantine" in refused.text
+
+
+def test_a_tag_of_main_is_of_all_that_main_has(hub: Hub, branched: str) -> None:
+    commit(hub, branched, extra=b"beside the version")
+    assert name(hub, branched, "tag/main", tag="release") == 200
+    assert tree(hub, branched, "release") == tree(hub, branched)
+    assert name(hub, branched, "tag/v1", tag="first") == 200
+    assert hub.get(f"/adapters/{branched}/aliases/first").json()["version"] == 1

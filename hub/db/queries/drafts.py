@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from sqlalchemy import Select, delete, func, insert, select, update
+from sqlalchemy import Select, delete, func, insert, select, union_all, update
 from sqlalchemy.orm import Session, joinedload
 
 from hub.db.models.adapters import Adapter
-from hub.db.models.versions import Draft, DraftFile, DraftName
+from hub.db.models.versions import Draft, DraftFile, DraftName, Version
 
 
 def add(session: Session, draft: Draft, files: Mapping[str, tuple[str, int]]) -> None:
@@ -60,7 +60,15 @@ def remove(session: Session, draft_ids: Collection[int]) -> None:
 
 
 def remove_on(session: Session, version_id: int) -> None:
-    """Removes what stands on the version."""
+    """Removes what stands on the version, and the branches and tags that lead there or to the version itself."""
+    leads_there = DraftName.commit.in_(
+        union_all(
+            select(Draft.commit).where(Draft.beneath_id == version_id),
+            select(Version.commit).where(Version.id == version_id),
+        )
+    )
+    of_its_adapter = select(Version.adapter_id).where(Version.id == version_id).scalar_subquery()
+    session.execute(delete(DraftName).where(DraftName.adapter_id == of_its_adapter, leads_there))
     session.execute(delete(Draft).where(Draft.beneath_id == version_id))
 
 
