@@ -64,9 +64,8 @@ def rescore(database: Database, *, suite: str | None = None, is_rehearsal: bool 
             return
         for each in some:
             changes = _changes(each)
-            if not is_rehearsal and any(change.after for change in changes):
-                _write(database, each, changes)
-            yield from changes
+            is_written = is_rehearsal or not any(change.after for change in changes) or _write(database, each, changes)
+            yield from changes if is_written else ()
         after = some[-1].id
 
 
@@ -106,12 +105,14 @@ def _is_same(before: Score, after: Score) -> bool:
     return all(math.isclose(a, b, rel_tol=_SAME, abs_tol=_SAME) for a, b in zip(before, after, strict=True))
 
 
-def _write(database: Database, evaluation: Evaluation, changes: Sequence[Rescored]) -> None:
-    """A result is never replaced, so that what was read is what is still there."""
+def _write(database: Database, evaluation: Evaluation, changes: Sequence[Rescored]) -> bool:
+    """False where the evaluation was measured anew since it was read: its score is of other outcomes now."""
     found = {change.metric: change.after for change in changes if change.after is not None}
     beside = {**(evaluation.beside or {}), **{metric: list(score) for metric, score in found.items()}}
     ranked = found.get(evaluation.suite.metric, (evaluation.score, evaluation.low, evaluation.high))
     beside.pop(evaluation.suite.metric, None)
     with database.writing() as session:
-        evaluations.rewrite_scores(session, evaluation.id, ranked, beside)
-        listings.add_score(session, evaluation.id)
+        is_written = evaluations.rewrite_scores(session, evaluation, ranked, beside)
+        if is_written:
+            listings.add_score(session, evaluation.id)
+    return is_written

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select, update
 
+from hub.care import rescoring
 from hub.cli.admin import admin
 from hub.db.models.evaluating import Evaluation
 from hub.db.queries import listings
+from hub.domain import enrolling
 from hub.domain.evaluations import pack
 from tests.builders import make_archive, make_suite
 from tests.hub.harness import Hub
@@ -96,6 +99,21 @@ def test_outcomes_that_give_no_score_are_named_and_left(scored: Hub) -> None:
     assert done.exit_code == 1
     assert "demo/adapter-0@v1 on demo/topics, accuracy: its outcomes do not give a score" in done.output
     assert scored.get("/evaluations/1").json() == before
+
+
+def test_what_was_measured_anew_meanwhile_keeps_its_score(scored: Hub) -> None:
+    with scored.database.writing() as session:
+        session.execute(update(Evaluation).values(score=0.1, low=0.0, high=0.2))
+    going = rescoring.rescore(scored.database)
+    assert next(going).evaluation_id == "1"  # both have been read
+
+    with scored.database.writing() as session:
+        enrolling.revoke(session, "w", since=datetime(2020, 1, 1, tzinfo=UTC))
+        measured = {"state": "done", "score": 1.0, "low": 0.9, "high": 1.0, "outcomes": pack([1] * 8)}
+        session.execute(update(Evaluation).where(Evaluation.id == 2).values(**measured))
+    assert list(going) == []
+
+    assert scored.get("/evaluations/2").json()["score"] == 1.0
 
 
 def test_one_suite_is_rescored_alone_and_an_unknown_one_is_told(scored: Hub, tmp_path: Path) -> None:

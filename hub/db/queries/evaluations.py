@@ -113,15 +113,19 @@ def done_after(session: Session, evaluation_id: int, suite: str | None, *, limit
 
 
 def rewrite_scores(
-    session: Session, evaluation_id: int, ranked: Sequence[float | None], beside: dict[str, list[float]]
-) -> None:
-    """Gives a finished evaluation other numbers: score, low and high, and those of the metrics beside."""
+    session: Session, evaluation: Evaluation, ranked: Sequence[float | None], beside: dict[str, list[float]]
+) -> bool:
+    """Gives a finished evaluation other numbers: score, low and high, and those of the metrics beside. True unless it
+    was measured anew since it was read."""
     score, low, high = ranked
-    session.execute(
+    as_read = Evaluation.id == evaluation.id, Evaluation.state == "done", Evaluation.fence == evaluation.fence
+    changed = session.execute(
         update(Evaluation)
-        .where(Evaluation.id == evaluation_id, Evaluation.state == "done")
+        .where(*as_read)
         .values(score=score, low=low, high=high, beside=beside)
+        .execution_options(synchronize_session=False)
     )
+    return bool(changed.rowcount)  # type: ignore[attr-defined]  # a CursorResult: it is an UPDATE
 
 
 def board(
