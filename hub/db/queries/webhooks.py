@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -79,23 +78,23 @@ def has_due(session: Session, at: datetime) -> bool:
 
 def take_due(session: Session, at: datetime, *, until: datetime, limit: int, each: int) -> Sequence[Delivery]:
     """Up to `limit` messages that are due, with their webhooks, and at most `each` for one: whoever answers slowly
-    delays nobody else. They are this caller's `until` then."""
+    delays nobody else, however much waits for them. They are this caller's `until` then."""
+    is_due = Delivery.state == "waiting", Delivery.next_at <= at
+    place = func.row_number().over(partition_by=Delivery.webhook_id, order_by=(Delivery.next_at, Delivery.id))
+    ranked = select(Delivery.id, place.label("place")).where(*is_due).subquery()
     query = (
         select(Delivery)
+        .join(ranked, ranked.c.id == Delivery.id)
         .join(Delivery.webhook)
         .options(contains_eager(Delivery.webhook))
-        .where(Delivery.state == "waiting", Delivery.next_at <= at)
-        .order_by(Delivery.next_at, Delivery.id)
-        .limit(limit * 8)
+        .where(ranked.c.place <= each, *is_due)  # due still, when the row is locked
+        .order_by(ranked.c.place, Delivery.next_at, Delivery.id)
+        .limit(limit)
         .with_for_update(of=Delivery, skip_locked=True)
     )
-    taken: list[Delivery] = []
-    of_webhook: Counter[int] = Counter()
-    for found in session.scalars(query):
-        if len(taken) < limit and of_webhook[found.webhook_id] < each:
-            of_webhook[found.webhook_id] += 1
-            found.next_at, found.attempts = until, found.attempts + 1
-            taken.append(found)
+    taken = session.scalars(query).all()
+    for found in taken:
+        found.next_at, found.attempts = until, found.attempts + 1
     session.flush()
     return taken
 
