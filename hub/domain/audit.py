@@ -107,8 +107,9 @@ def record(
     secrets. Come last: this holds the end of the namespace's chain until the transaction is over.
     """
     session.flush()  # what has changed comes first, and the end of the chain is held the shortest
+    of_hub = is_of_the_hub(change)
     namespace, adapter = _place(subject)
-    chain = HUB if is_of_the_hub(change) else namespace
+    chain = HUB if of_hub else namespace
     head = audit.hold_chain(session, chain)
     event = AuditEvent(
         chain=chain,
@@ -118,7 +119,7 @@ def record(
         token_id=principal.token_id if principal else None,
         action=change.value,
         subject=subject,
-        adapter=adapter,
+        adapter=None if of_hub else adapter,  # the name of a base has a / too
         facts=dict(facts or {}),
         previous=head.hash,
     )

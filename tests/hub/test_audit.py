@@ -96,6 +96,12 @@ def test_the_record_of_one_adapter_is_that_of_the_adapter(hub: Hub) -> None:
     assert [each["subject"] for each in events(hub, "demo", "demo", adapter="one")] == ["demo/one@v2", "demo/one@v1"]
 
 
+def test_a_name_with_a_stroke_is_recorded_whole(hub: Hub) -> None:
+    hub.register_base(name=f"org/{'b' * 150}")
+    heard = hub.get("/audit", headers=make_admin(hub)).json()["items"]
+    assert ("base.registered", f"org/{'b' * 150}") in [(event["action"], event["subject"]) for event in heard]
+
+
 def test_the_record_is_for_owners_and_admins(hub: Hub) -> None:
     hub.found("acme", max="maintainer")
     for user in ("max", "sam"):

@@ -116,6 +116,10 @@ def test_who_is_shut_out_has_no_token_to_come_with(hub: Hub) -> None:
 # -- Let in ---------------------------------------------------------------------------------------
 
 
+def test_a_worker_may_have_a_long_name_with_a_stroke(hub: Hub) -> None:
+    assert enrol(hub, make_code(hub), name=f"rack/{'w' * 90}").status_code == 201
+
+
 def test_a_code_lets_one_worker_in(hub: Hub) -> None:
     code = make_code(hub)
     assert code.startswith("vhr_")
