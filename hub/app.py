@@ -44,6 +44,7 @@ from hub.api import (
 from hub.api import errors as api_errors
 from hub.api.errors import Problem
 from hub.api.middleware import LOOPBACK_NAMES, Gate
+from hub.api.parameters import require_known
 from hub.api.reference import render_reference
 from hub.auth.identities import Issuers
 from hub.auth.policy import Action
@@ -123,7 +124,7 @@ def create_app(settings: Settings) -> FastAPI:
         evaluations,
         workers,
     ):
-        app.include_router(door.router)
+        app.include_router(door.router, dependencies=[Depends(require_known)])
     if parts.relay is not None:  # before adapters: these names are the operator's
         app.include_router(hf_relayed.router)
     for wire in (hf_listing, hf_repositories, hf_files, hf_making, hf_commits, hf_gates):

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from typing import Annotated, get_origin
 
-from fastapi import Depends, Query
+from fastapi import Depends, Query, Request
+from fastapi.dependencies.models import Dependant
 
 from hub.db.queries.evaluations import Narrowed
 from hub.domain.finding import Wanted
 from hub.domain.paging import MAX_LIMIT
+from hub.errors import Invalid
+
+ADDRESSES = "/api/v1/"
 
 Cursor = Annotated[str | None, Query(max_length=600, description="`next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
@@ -73,3 +78,35 @@ def looking(
 
 
 Looking = Annotated[Wanted, Depends(looking)]
+
+
+async def require_known(request: Request) -> None:
+    """Raises Invalid for a query parameter that the route does not read, or reads once and got twice: whoever wrote it
+    meant something by it, and the answer would be to another question."""
+    asked = request.query_params
+    if not asked or not request.url.path.startswith(ADDRESSES):
+        return
+    known = dict(_read_by(request.scope["route"].dependant))
+    for name in asked:
+        if name not in known:
+            raise _unknown(name, known)
+        if not known[name] and len(asked.getlist(name)) > 1:
+            raise Invalid(f"{name} is given more than once: say which is meant.", code="PARAMETER_REPEATED", name=name)
+
+
+def _read_by(dependant: Dependant) -> Iterator[tuple[str, bool]]:
+    """Each parameter that is read, and whether it may come more than once."""
+    for field in dependant.query_params:
+        yield field.alias, get_origin(field.field_info.annotation) is list
+    for each in dependant.dependencies:
+        yield from _read_by(each)
+
+
+def _unknown(name: str, known: Mapping[str, bool]) -> Invalid:
+    there_are = f"those that it has are {', '.join(sorted(known))}" if known else "it has none"
+    return Invalid(
+        f"This address has no parameter {name[:80]!r}: {there_are}.",
+        code="PARAMETER_UNKNOWN",
+        name=name[:80],
+        known=sorted(known),
+    )

@@ -326,6 +326,7 @@ def test_what_many_are_is_read_in_order_from_an_index(
 ) -> None:
     monkeypatch.setattr(searching, "FEW", 0)  # so that one is many
 
+    narrowed = narrowed.removeprefix("&suite=demo/topics") if "suite=" in order else narrowed
     plan = _plan_of(headlines, f"/adapters?{order}{narrowed}")
 
     assert index in plan[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -73,6 +74,45 @@ def test_the_use_of_a_token_is_remembered(hub: Hub) -> None:
 
 def test_an_address_that_is_not_there_is_a_problem_too(sqlite_hub: Hub) -> None:
     assert code_of(sqlite_hub.get("/nothing")) == (404, "ROUTE_UNKNOWN")
+
+
+def test_a_parameter_that_an_address_does_not_read_is_refused_and_named(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    sqlite_hub.push(make_archive())
+    sqlite_hub.put("/adapters/demo/tiny/aliases/production", {"version": "v1"}, sqlite_hub.headers())
+
+    history = sqlite_hub.get("/adapters/demo/tiny/aliases/production/history?limit=1&since=v1")
+    now = sqlite_hub.get("/adapters/demo/tiny/aliases/production?at=2020-01-01")
+
+    assert code_of(history) == code_of(now) == (422, "PARAMETER_UNKNOWN")
+    assert history.json()["facts"] == {"name": "since", "known": ["cursor", "limit"]}
+    assert "'since': those that it has are cursor, limit." in history.json()["detail"]
+    assert "'at': it has none." in now.json()["detail"]
+
+
+def test_no_operation_reads_over_a_parameter_that_it_does_not_know(sqlite_hub: Hub) -> None:
+    """Nor does any, with a token or without."""
+    operations = [(m, p) for p, known in sqlite_hub.app.openapi()["paths"].items() for m in known if "/api/v1" in p]
+
+    for method, path in operations:
+        address = re.sub(r"\{.*?\}", "x", path)
+        answer = sqlite_hub.client.request(method.upper(), f"{address}?no_such=1")
+        assert answer.status_code == 422, (method, path)
+        assert method == "head" or answer.json()["code"] == "PARAMETER_UNKNOWN", (method, path)
+    assert len(operations) > 80
+
+
+def test_a_parameter_that_comes_twice_is_refused_unless_there_may_be_several(sqlite_hub: Hub) -> None:
+    answer = sqlite_hub.get("/adapters?tag=a&tag=b&limit=1&limit=2")
+
+    assert code_of(answer) == (422, "PARAMETER_REPEATED")
+    assert answer.json()["facts"] == {"name": "limit"}
+    assert sqlite_hub.get("/adapters?tag=a&tag=b&limit=2").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/", "/leaderboards", "/docs"])
+def test_pages_read_over_what_they_do_not_know(sqlite_hub: Hub, path: str) -> None:
+    assert sqlite_hub.client.get(f"{path}?utm_source=x&utm_source=y").status_code == 200
 
 
 def test_a_method_that_is_not_there_is_a_problem_too(sqlite_hub: Hub) -> None:
