@@ -50,7 +50,7 @@ from hub.auth.identities import Issuers
 from hub.auth.policy import Action
 from hub.db.folder import prepare_folder
 from hub.db.migrating import migrate, require_current
-from hub.db.queries import random_keys
+from hub.db.queries import listings, random_keys
 from hub.db.session import Database
 from hub.domain import finding
 from hub.domain.deliveries import LOOK_EVERY_S, send_due
@@ -193,6 +193,7 @@ def prepare_database(database: Database) -> None:
     """What every process needs of the database before it serves: its key, and every adapter in the lists."""
     with database.writing() as session:
         database.sign_with(random_keys.ensure(session, "cursors"))
+        listings.count_numbers(session)
         last = finding.list_unlisted(session, UNLISTED_AT_ONCE)
     while last is not None:  # in short transactions: others may write in between
         with database.writing() as session:

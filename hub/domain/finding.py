@@ -228,6 +228,8 @@ def _listing_of(
         "vector_bytes": version.vector_bytes,
         "head_bytes": version.head_bytes,
         "size_bytes": version.size_bytes,
+        # Each takes as many bytes as one of the vectors' does.
+        "numbers": (version.vector_bytes + version.head_bytes) // (version.vector_bytes // version.parameters),
         "projection": manifest["projection"]["digest"],
     }
     said = [

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import event, text, update
 
 from hub.app import prepare_database
 from hub.db.models.finding import Listing
@@ -327,7 +327,7 @@ def test_what_many_are_is_read_in_order_from_an_index(
     monkeypatch.setattr(searching, "FEW", 0)  # so that one is many
 
     narrowed = narrowed.removeprefix("&suite=demo/topics") if "suite=" in order else narrowed
-    plan = _plan_of(headlines, f"/adapters?{order}{narrowed}")
+    plan = _plan_of(headlines, f"/api/v1/adapters?{order}{narrowed}")
 
     assert index in plan[0]
     assert not any("TEMP B-TREE FOR ORDER" in step for step in plan), plan
@@ -349,9 +349,17 @@ def test_what_many_are_is_read_in_order_from_an_index(
 )
 @pytest.mark.parametrize("order", ["sort=updated", "sort=name"])
 def test_what_few_are_is_where_a_search_begins(headlines: Hub, order: str, narrowed: str, index: str) -> None:
-    plan = _plan_of(headlines, f"/adapters?{order}&{narrowed}")
+    plan = _plan_of(headlines, f"/api/v1/adapters?{order}&{narrowed}")
 
     assert any(index in step for step in plan), plan
+    assert not any(step.startswith("SCAN listings") for step in plan), plan
+
+
+@pytest.mark.parametrize("asked", ["num_parameters=min:1", "num_parameters=max:1M&sort=createdAt"])
+def test_a_search_of_the_other_wire_begins_with_the_numbers_that_few_are(headlines: Hub, asked: str) -> None:
+    plan = _plan_of(headlines, f"/api/models?{asked}")
+
+    assert any("ix_listings_numbers_id" in step for step in plan), plan
     assert not any(step.startswith("SCAN listings") for step in plan), plan
 
 
@@ -365,7 +373,7 @@ def _plan_of(hub: Hub, path: str) -> list[str]:
 
     event.listen(hub.database.engine, "before_cursor_execute", note)
     try:
-        assert hub.get(path).status_code == 200
+        assert hub.client.get(path).status_code == 200
     finally:
         event.remove(hub.database.engine, "before_cursor_execute", note)
     ((statement, parameters),) = statements
@@ -428,4 +436,23 @@ def test_adapters_are_narrowed_down_by_their_numbers(hub: Hub) -> None:
         assert hub.push(make_archive(seed=seed, rank=rank), f"rank-{rank}").status_code == 201
     total = hub.client.get("/api/models/demo/rank-4").json()["safetensors"]["total"]
     for asked, found in ((f"max:{total}", ["demo/rank-4"]), (f"min:{total + 1}", ["demo/rank-8"])):
-        assert [each["id"] for each in hub.client.get(f"/api/models?num_parameters={asked}").json()] == found
+        assert _with_numbers(hub, asked) == found
+
+
+def test_what_an_earlier_release_has_listed_is_found_by_its_numbers_when_a_hub_has_started(hub: Hub) -> None:
+    hub.register_base()
+    for seed, dtype in enumerate(("float32", "float16")):
+        hub.push(make_archive(seed=seed, dtype=dtype), dtype)
+    total = hub.client.get("/api/models/demo/float16").json()["safetensors"]["total"]
+    with hub.database.writing() as session:
+        session.execute(update(Listing).values(numbers=None))
+    assert _with_numbers(hub, "min:1") == []
+
+    prepare_database(hub.database)
+
+    assert _with_numbers(hub, f"min:{total},max:{total}") == ["demo/float16", "demo/float32"]
+    assert _with_numbers(hub, f"min:{total + 1}") == _with_numbers(hub, f"max:{total - 1}") == []
+
+
+def _with_numbers(hub: Hub, wanted: str) -> list[str]:
+    return [each["id"] for each in hub.client.get(f"/api/models?num_parameters={wanted}").json()]

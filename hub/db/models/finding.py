@@ -33,6 +33,7 @@ class Listing(Table):
         Index("ix_listings_downloads_id", "downloads", "id"),
         Index("ix_listings_rank_id", "rank", "id"),
         Index("ix_listings_size_bytes_id", "size_bytes", "id"),
+        Index("ix_listings_numbers_id", "numbers", "id"),
         DERIVED,
     )
 
@@ -51,6 +52,9 @@ class Listing(Table):
     vector_bytes: Mapped[int]
     head_bytes: Mapped[int]
     size_bytes: Mapped[int]
+    # How many numbers vectors and head are. NULL where a process of the release before this column has listed it, until
+    # a hub starts again.
+    numbers: Mapped[int | None]
     # The digest of the pair of matrices, whether a recipe gives it or it is stored.
     projection: Mapped[str] = mapped_column(DIGEST)
     downloads: Mapped[int] = mapped_column(server_default=text("0"))

@@ -112,6 +112,13 @@ def add_downloads(session: Session, version_id: int, count: int) -> None:
     session.execute(_DOWNLOADED, {"of_version": version_id, "more": count})
 
 
+def count_numbers(session: Session) -> None:
+    """Says of the listings of earlier releases how many numbers they are."""
+    counted = (Version.vector_bytes + Version.head_bytes) // (Version.vector_bytes // Version.parameters)
+    of_version = select(counted).where(Version.id == Listing.version_id).scalar_subquery()
+    session.execute(update(Listing).where(Listing.numbers.is_(None)).values(numbers=of_version))
+
+
 def unlisted(session: Session, limit: int, *, after: tuple[datetime, int] | None) -> Sequence[Adapter]:
     """Adapters that have versions and no listing, the earliest changed first, those beyond the (updated_at, id)
     of `after`."""

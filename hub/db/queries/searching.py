@@ -30,7 +30,6 @@ from sqlalchemy.orm import InstrumentedAttribute, Session, contains_eager
 from hub.db.models.accounts import Account
 from hub.db.models.adapters import Adapter, Base
 from hub.db.models.finding import Listing, ListingScore, ListingTerm
-from hub.db.models.versions import Version
 from hub.db.queries.visibility import Viewer, is_listed_for, is_visible
 
 # So many listings are sorted in a few milliseconds, and a condition that more of them meet is met by a
@@ -204,13 +203,14 @@ def _conditions(session: Session, narrowing: Narrowing) -> list[_Condition]:
     found += [_marked(mark) for mark in narrowing.marks]
     found += _within(session, Listing.rank, narrowing.min_rank, narrowing.max_rank)
     found += _within(session, Listing.size_bytes, None, narrowing.max_bytes)
+    found += _within(session, Listing.numbers, narrowing.min_parameters, narrowing.max_parameters)
     if narrowing.is_gated is not None:
         found.append(_gated(is_gated=narrowing.is_gated))
-    return [*found, *(_Condition(each, each) for each in _sizes(narrowing))]
+    return found
 
 
 def _within(
-    session: Session, column: InstrumentedAttribute[int], least: int | None, most: int | None
+    session: Session, column: InstrumentedAttribute[Any], least: int | None, most: int | None
 ) -> list[_Condition]:
     """That the column is from `least` to `most`, where either is said."""
 
@@ -256,17 +256,6 @@ def _with_term(kind: str, value: str) -> _Condition:
     having = select(ListingTerm.listing_id).where(*is_it)
     checked = exists().where(*is_it, ListingTerm.listing_id == Listing.id)
     return _Condition(Listing.id.in_(having), checked, having)
-
-
-def _sizes(narrowing: Narrowing) -> list[ColumnElement[bool]]:
-    """Vectors and head together, counted in numbers: a number takes as many bytes as a parameter does."""
-    count = (Version.vector_bytes + Version.head_bytes) // (Version.vector_bytes // Version.parameters)
-    wanted = []
-    if narrowing.min_parameters is not None:
-        wanted.append(count >= narrowing.min_parameters)
-    if narrowing.max_parameters is not None:
-        wanted.append(count <= narrowing.max_parameters)
-    return [exists().where(Version.id == Listing.version_id, *wanted)] if wanted else []
 
 
 def _marked(mark: str) -> _Condition:
