@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import insert, select, update
 
-from hub.care import backup
+from hub.care import backup, collecting
 from hub.care.checking import check
 from hub.care.collecting import collect
 from hub.cli.admin import admin
@@ -383,6 +383,23 @@ def test_gc_takes_pairs_that_no_version_uses(hub: Hub) -> None:
     assert (missing.status_code, missing.json()["code"]) == (422, "PROJECTION_MISSING")
     assert keep_pair(hub, 2) == unused
     assert hub.push(make_stored(pair_seed=2), "other").status_code == 201
+
+
+def test_gc_goes_on_until_nothing_is_left_however_little_it_takes_at_once(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in (1, 2, 3):
+        keep_pair(hub, seed)
+    age(hub)
+    with hub.database.writing() as session:
+        session.execute(update(Projection).values(created_at=LONG_AGO))
+    monkeypatch.setattr(collecting, "_AT_ONCE", 1)
+
+    expected = collect(*parts(hub), is_rehearsal=True)
+
+    assert expected.blobs == 3
+    assert collect(*parts(hub)) == expected
+    assert pairs(hub) == set()
 
 
 def test_a_pair_that_was_sent_again_is_as_good_as_new(hub: Hub) -> None:

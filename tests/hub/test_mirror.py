@@ -31,7 +31,8 @@ from vera.ref import AdapterRef
 
 
 class Wire(ThreadingHTTPServer):
-    """What lies between two hubs. `asked` are the addresses that went over it; bodies at `damaged` arrive changed."""
+    """What lies between two hubs. `asked` are the addresses that went over it; bodies at `damaged` arrive changed, all
+    bodies have the second text of `lie` for the first, and who asks for what `instead` begins with gets its end."""
 
     daemon_threads = True
 
@@ -41,6 +42,8 @@ class Wire(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.tokens: set[str | None] = set()
         self.damaged: str | None = None
+        self.lie: tuple[str, str] | None = None
+        self.instead: tuple[str, str] | None = None
         self.redirect: str | None = None
 
     @property
@@ -55,8 +58,12 @@ class _Passing(BaseHTTPRequestHandler):
         self.server.asked.append(self.path)
         self.server.tokens.add(self.headers.get("authorization"))
         sent = {name: value for name, value in self.headers.items() if name.lower() != "host"}
-        answer = httpx2.get(self.server.upstream + self.path, headers=sent)
+        path = self.path.replace(*self.server.instead) if self.server.instead else self.path
+        answer = httpx2.get(self.server.upstream + path, headers=sent)
         body, status = answer.content, answer.status_code
+        if self.server.lie is not None:
+            false, true = (each.encode() for each in self.server.lie)
+            body = body.replace(false, true)
         if self.server.damaged is not None and re.search(self.server.damaged, self.path):
             body = body[:-1] + bytes([body[-1] ^ 1])
         self.send_response(status if self.server.redirect is None else 302)
@@ -265,6 +272,37 @@ def test_bytes_that_are_not_what_they_should_be_are_refused_and_not_kept(two: Tw
     assert two.version("v1").status_code == 200
 
 
+@pytest.mark.parametrize("instead", [("versions/v1", "versions/v2"), ("/acme/tiny", "/acme/other")])
+def test_what_was_not_asked_for_is_refused_and_not_kept(two: Two, instead: tuple[str, str]) -> None:
+    for name, seed in (("tiny", 1), ("tiny", 2), ("other", 3)):
+        two.push(make_archive(seed=seed), name)
+    two.wire.instead = instead
+    assert refusal(two.version("v1")) == (503, "UPSTREAM_MISMATCH")
+    two.wire.instead = None
+    assert two.version("v1").status_code == 200
+
+
+def test_a_version_whose_manifest_is_not_what_the_other_hub_says_is_refused(two: Two) -> None:
+    digest = two.push(make_archive(seed=1))["digest"]
+    two.wire.lie = digest, f"sha256:{'0' * 64}"
+    assert refusal(two.version("v1")) == (503, "UPSTREAM_MISMATCH")
+    two.wire.lie = None
+    assert two.version("v1").json()["digest"] == digest
+
+
+def test_what_our_own_admin_withholds_stays_so_whatever_the_other_hub_says(two: Two) -> None:
+    two.push(make_archive(seed=1))
+    assert two.version("v1").status_code == 200
+    with closing(sqlite3.connect(two.mirror.data / DATABASE_FILE)) as ours:
+        ours.execute("UPDATE accounts SET is_admin = 1")
+        ours.commit()
+    address = "/api/v1/adapters/acme/tiny/versions/v1/quarantine"
+    assert two.our.put(address, json={"reason": "looked at here"}).status_code == 200
+    two.push(make_archive(seed=2))
+    assert two.version("latest").json()["version"] == 2
+    assert refusal(two.version("v1")) == (403, "VERSION_QUARANTINED")
+
+
 def test_a_version_with_a_stored_pair_comes_with_it(on_both: Two) -> None:
     two = on_both
     archive = make_stored()
@@ -279,8 +317,9 @@ def test_twenty_who_want_one_cold_version_make_one_fetch(tmp_path: Path, migrate
     with two_hubs(tmp_path, migrated_file, fresh_s=60) as two:
         pushed = two.push(make_archive(seed=1))
         address = f"{two.mirror.url}/api/v1/adapters/acme/tiny/versions/v1"
-        with ThreadPoolExecutor(20) as readers:  # each by an address of its own: none gets the answer to another
-            found = list(readers.map(lambda reader: httpx2.get(f"{address}?reader={reader}"), range(20)))
+        with ThreadPoolExecutor(20) as readers:  # each from an address of its own: none gets the answer to another
+            headers = ({"X-Forwarded-For": f"192.0.2.{reader}"} for reader in range(20))
+            found = list(readers.map(lambda each: httpx2.get(address, headers=each), headers))
         assert {(each.status_code, each.json()["digest"]) for each in found} == {(200, pushed["digest"])}
         assert len(two.wire.asked) == len(set(two.wire.asked)) == 3 + len(pushed["files"])
         two.wire.asked.clear()

@@ -8,7 +8,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -260,7 +260,8 @@ def test_a_new_secret_signs_beside_the_old_one_for_a_day(hub: Hub, receiver: Rec
     path = f"/namespaces/acme/webhooks/{webhook['id']}"
     changed = hub.post(f"{path}/secret", {}, olga).json()
     assert (changed["id"], changed["secret"] != webhook["secret"]) == (webhook["id"], True)
-    assert changed["old_secret_until"] is not None
+    lasts = datetime.fromisoformat(changed["old_secret_until"]) - datetime.now(UTC)
+    assert timedelta(hours=23) < lasts <= timedelta(hours=24)
 
     invite(hub)
     send_due(hub.database, poster)
@@ -276,6 +277,19 @@ def test_a_new_secret_signs_beside_the_old_one_for_a_day(hub: Hub, receiver: Rec
     assert changed["secret"] not in hub.get("/namespaces/acme/webhooks", headers=olga).text
     assert code_of(hub.post("/namespaces/acme/webhooks/99/secret", {}, olga)) == (404, "WEBHOOK_UNKNOWN")
     assert hub.get("/namespaces/acme/audit", headers=olga).json()["items"][2]["action"] == "webhook.secret-changed"
+
+
+def test_of_three_secrets_the_first_is_good_no_longer(hub: Hub, receiver: Receiver, poster: Poster) -> None:
+    hub.found("acme")
+    webhook, olga = add(hub, receiver.url, actions=["invitation.made"]), hub.headers("olga")
+    path = f"/namespaces/acme/webhooks/{webhook['id']}/secret"
+    second, third = (hub.post(path, {}, olga).json()["secret"] for _ in range(2))
+
+    invite(hub)
+    send_due(hub.database, poster)
+
+    (heard,) = receiver.heard
+    assert heard[0]["webhook-signature"] == " ".join(signature(heard, each) for each in (third, second))
 
 
 def test_a_webhook_is_removed_with_what_waited_for_it(hub: Hub, receiver: Receiver, poster: Poster) -> None:
