@@ -4,6 +4,7 @@ VeraError
 ├── SuiteError    a suite that is not one, or says what cannot be
 ├── NotComputed   a metric that this machine cannot compute
 ├── JudgeFailed   a judge that did not answer, or not with a rating
+├── DiskFailed    a machine that could not write what is evaluated
 └── FleetError    a Ray cluster that is not there, or cannot run adapters
 """
 
@@ -28,6 +29,12 @@ class JudgeFailed(VeraError):
     """A judge that did not answer, or not with a rating."""
 
     code = "JUDGE_FAILED"
+
+
+class DiskFailed(VeraError):
+    """A machine that could not write what is evaluated."""
+
+    code = "WORKER_DISK"
 
 
 class FleetError(VeraError):

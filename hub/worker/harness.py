@@ -98,12 +98,19 @@ class Harnessed:
         return [f"[{', '.join(next(rows) for _ in self._of[number])}]" for number in range(len(self))]
 
     def outcomes(self, metric: str, outputs: Sequence[str]) -> list[Outcome]:
-        """Raises SuiteError for an item that the task gives no such number."""
+        """Raises SuiteError for an item that the task gives no such number, or cannot judge."""
         measure = self._measures[metric]
         with self._lock:
             self._answer(outputs)
-            self._task.apply_filters()
-            return [self._outcome(measure, number) for number in range(len(self))]
+            try:
+                self._task.apply_filters()
+                return [self._outcome(measure, number) for number in range(len(self))]
+            except SuiteError:
+                raise
+            except Exception as error:  # whatever the task's own code says
+                raise SuiteError(
+                    f"The task cannot judge what was answered: {type(error).__name__}: {_first_line(error)}."
+                ) from error
 
     def _outcome(self, measure: _Measure, number: int) -> Outcome:
         responses = [each.filtered_resps[measure.filter] for each in self._of[number]]
@@ -114,7 +121,8 @@ class Harnessed:
 
     def _answer(self, outputs: Sequence[str]) -> None:
         for number, output in enumerate(outputs):
-            for each, response in zip(self._of[number], json.loads(output), strict=True):
+            responses = json.loads(output, parse_constant=_limit)
+            for each, response in zip(self._of[number], responses, strict=True):
                 said = tuple(response) if isinstance(response, list) else response
                 each.resps, each.filtered_resps = [said] * (each.repeats or 1), {}
 
@@ -213,6 +221,13 @@ def _measure(task: Any, metric: str, chosen: str) -> _Measure | None:
     if name is None or is_higher_better == (name in LOWER_IS_BETTER):
         return None
     return _Measure(metric, chosen, name, _credit if name in SHARES else _OUTCOMES.get(kind, float))
+
+
+def _limit(name: str) -> float:
+    """What JSON has no number for. Of likelihoods of which one is NaN the harness takes that for the largest."""
+    if name == "NaN":
+        raise SuiteError("The adapter answered NaN, which is no number: it cannot be scored.")
+    return float(name)
 
 
 def _credit(value: Any) -> Outcome:

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hub.scoring import metrics, statistics
-from hub.scoring.metrics import Outcome
+from hub.scoring import statistics
 from hub.worker import noise
 from hub.worker.runner import ChildDied, JobRefused, Runner
 from hub.worker.suites import BATCH_SIZE, Results, Suite
@@ -91,7 +90,7 @@ def _evaluation(suite: Suite, answered: Answered) -> dict[str, Any]:
         "suite": suite.name,
         "spec_digest": "",
         "state": "done",
-        "score": metrics.score(metric, answered.results.outcomes),
+        "score": answered.results.scores[metric],
         "interval": list(statistics.interval(metric, answered.results.outcomes)),
         "metric": metric,
         "items": len(answered.results.outcomes),
@@ -100,15 +99,15 @@ def _evaluation(suite: Suite, answered: Answered) -> dict[str, Any]:
         "reason": None,
         "worker": None,
         "environment": answered.results.environment,
-        "beside": {metric: _beside(metric, answered.results.beside.get(metric)) for metric in suite.stated.also},
+        "beside": {metric: _beside(metric, answered.results) for metric in suite.stated.also},
         **{name: time.isoformat() for name, time in times.items()},
     }
 
 
-def _beside(metric: str, outcomes: Sequence[Outcome] | None) -> dict[str, Any] | None:
-    if outcomes is None:
+def _beside(metric: str, results: Results) -> dict[str, Any] | None:
+    if metric not in results.beside:
         return None
-    return {"score": metrics.score(metric, outcomes), "interval": list(statistics.interval(metric, outcomes))}
+    return {"score": results.scores[metric], "interval": list(statistics.interval(metric, results.beside[metric]))}
 
 
 def _comparison(suite: Suite, answered: Sequence[Answered]) -> dict[str, Any]:

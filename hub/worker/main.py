@@ -1,7 +1,7 @@
 """The worker's loop: register, claim, run, report.
 
-The parent holds the token, the lease and the right answers. A heartbeat goes on while the child
-computes; when the lease is lost the child is stopped and the job is left to whoever has it now.
+The parent holds the token, the lease and the right answers. A heartbeat goes on until the result is
+handed in; when the lease is lost the child is stopped and the job is left to whoever has it now.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import Any
 
 import structlog
 
-from hub.scoring import metrics
 from hub.worker import keys, memory, noise
+from hub.worker.errors import DiskFailed, JudgeFailed, NotComputed, SuiteError
+from hub.worker.leases import Leases
 from hub.worker.runner import ChildDied, Engine, JobRefused, Runner
 from hub.worker.suites import BATCH_SIZE, Results, Suite
 from sdk import bases
@@ -27,7 +27,7 @@ from sdk.client import Hub
 from sdk.errors import Forbidden, HubError, LeaseLost, Unauthorized, Unavailable
 from sdk.fetching import fetch, with_pair
 from sdk.models.evaluations import Job
-from vera import archive, attestation
+from vera import archive, attestation, canonical_json
 from vera.attestation import Evaluated
 from vera.errors import ArchiveError, VeraError
 from vera.ref import AdapterRef
@@ -36,11 +36,14 @@ from vera.signing import SigningKey
 HEARTBEAT_S = 15.0
 # Jobs that are taken along with one of their suite. Another worker finds the rest.
 MOST_TOGETHER = 16
-# No adapter of these suites takes a tenth of this: what does is stuck, and stuck for ever.
+# For each adapter of a group. None takes a tenth of this: what does is stuck, and stuck for ever.
 JOB_LIMIT_S = 3600.0
 IDLE_S = 1.0
 # A hub that is away is asked again at this pace, and not faster by a thousand workers at once.
 AWAY_S = 5.0
+
+# What is the machine's doing, and not the adapter's: another worker may have more of it, or this one a little later.
+_OF_THE_MACHINE = ("OUT_OF_MEMORY", "HARNESS_MISSING", JudgeFailed.code, NotComputed.code, DiskFailed.code)
 
 _log = structlog.get_logger("worker")
 
@@ -66,6 +69,7 @@ class Worker:
     lacks: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     # Of jobs in hand, by their ids: the items that are answered. The heartbeat takes it along.
     _done: dict[str, int] = field(default_factory=dict, init=False)
+    clock: Callable[[], float] = time.monotonic
 
     @cached_property
     def key(self) -> SigningKey:
@@ -132,22 +136,34 @@ class Worker:
         for job in jobs:
             _log.info("job_started", job=job.id, ref=job.ref, suite=job.suite)
         started = time.monotonic()
-        with self._heartbeat(jobs) as lost:
-            found = [self._graded(job, reply) for job, reply in zip(jobs, self._evaluate(jobs), strict=True)]
-        seconds = (time.monotonic() - started) / len(jobs)
-        for job, reply in zip(jobs, found, strict=True):
-            if job.id in lost:
+        leases = Leases(jobs, self._beat, self.runner.stop, every_s=self.heartbeat_s, clock=self.clock)
+        with leases.kept():
+            replies = self._evaluate(jobs, leases)
+            seconds = (time.monotonic() - started) / len(jobs)
+            for job, reply in zip(jobs, replies, strict=True):
+                self._hand_in(job, reply, seconds, leases)
+
+    def _hand_in(self, job: Job, reply: Reply, seconds: float, leases: Leases) -> None:
+        """Grade and report one of several, within its lease: some metrics take a minute."""
+        started = time.monotonic()
+        found = self._graded(job, reply)
+        try:
+            if leases.is_lost(job):
                 _log.warning("lease_lost", job=job.id)
-                continue
-            try:
-                self._report(job, reply, seconds)
-            except LeaseLost:
-                _log.warning("lease_lost", job=job.id)
-            except HubError as error:
-                _log.warning("report_failed", job=job.id, code=error.code, detail=str(error))
+            else:
+                self._report(job, found, seconds + time.monotonic() - started)
+        except LeaseLost:
+            _log.warning("lease_lost", job=job.id)
+        except HubError as error:
+            _log.warning("report_failed", job=job.id, code=error.code, detail=str(error))
+        finally:
+            leases.let_go(job)
+            self._done.pop(job.id, None)
+
+    def _beat(self, job: Job) -> None:
+        self.hub.heartbeat(job, items_done=self._done.get(job.id))
 
     def _graded(self, job: Job, reply: Reply) -> Results | Unanswered:
-        """Within the lease: some metrics take a minute."""
         if isinstance(reply, Exception):
             return reply
         try:
@@ -162,17 +178,22 @@ class Worker:
             self.hub.report_failure(job, code="WORKER_CRASHED", detail=str(reply), may_retry=True)
             return
         if isinstance(reply, JobRefused | VeraError):
-            may_retry = reply.code == "OUT_OF_MEMORY"  # another worker may have more of it
+            may_retry = reply.code in _OF_THE_MACHINE
             self.hub.report_failure(job, code=reply.code, detail=str(reply), may_retry=may_retry)
+            return
+        try:
+            envelope = self._signed(job, reply, seconds)
+        except SuiteError as error:
+            self.hub.report_failure(job, code=error.code, detail=str(error), may_retry=False)
             return
         self.hub.submit_result(
             job, outcomes=reply.outcomes, beside=reply.beside, outputs=reply.outputs, environment=reply.environment,
-            seconds=seconds, envelope=self._signed(job, reply, seconds),
+            seconds=seconds, envelope=envelope,
         )  # fmt: skip
         _log.info("job_done", job=job.id, seconds=round(seconds, 2))
 
     def _signed(self, job: Job, found: Results, seconds: float) -> dict[str, Any]:
-        outcomes = {self.suites[job.suite].stated.metric: found.outcomes, **found.beside}
+        """Raises SuiteError for what cannot be written down, as half of a surrogate pair in what was answered."""
         evaluated = Evaluated(
             job=job.id,
             fence=job.fence,
@@ -181,42 +202,53 @@ class Worker:
             weights_digest=job.weights_digest,
             spec=job.spec,
             spec_digest=job.spec_digest,
-            outcomes=outcomes,
-            scores={metric: metrics.score(metric, each) for metric, each in outcomes.items()},
+            outcomes={self.suites[job.suite].stated.metric: found.outcomes, **found.beside},
+            scores=found.scores,
             outputs=found.outputs,
             environment=found.environment,
             seconds=seconds,
         )
-        return attestation.signed(evaluated, self.key)
+        try:
+            return attestation.signed(evaluated, self.key)
+        except canonical_json.Impossible as error:
+            raise SuiteError(f"What {job.ref} was answered cannot be signed: {error}.") from error
 
-    def _evaluate(self, jobs: Sequence[Job]) -> list[Reply]:
+    def _evaluate(self, jobs: Sequence[Job], leases: Leases) -> list[Reply]:
         """What became of each. Those of a group that a child did not survive are tried again one by one: one of them may be why."""
         groups: dict[str, list[int]] = {}
         for number, job in enumerate(jobs):
             groups.setdefault(job.base.fingerprint, []).append(number)
         found: dict[int, Reply] = {}
         for numbers in groups.values():
-            replies = self._answers([jobs[number] for number in numbers])
+            replies = self._answers([jobs[number] for number in numbers], leases)
             for number, reply in zip(numbers, replies, strict=True):
-                is_to_be_tried = len(numbers) > 1 and isinstance(reply, ChildDied)
-                found[number] = self._answers([jobs[number]])[0] if is_to_be_tried else reply
+                died = len(numbers) > 1 and isinstance(reply, ChildDied)
+                is_to_be_tried = died and not leases.is_lost(jobs[number])
+                found[number] = self._answers([jobs[number]], leases)[0] if is_to_be_tried else reply
         return [found[number] for number in range(len(jobs))]
 
-    def _answers(self, jobs: Sequence[Job]) -> list[Reply]:
+    def _answers(self, jobs: Sequence[Job], leases: Leases) -> list[Reply]:
         """Of jobs on one base and one suite."""
-        with tempfile.TemporaryDirectory(prefix="vera-eval-") as folder:
-            there = [self._fetched(job, Path(folder) / str(number)) for number, job in enumerate(jobs)]
-            images = Path(folder) / "images"
-            images.mkdir()
-            fetched = [job for job, path in zip(jobs, there, strict=True) if isinstance(path, Path)]
-            adapters = [str(path) for path in there if isinstance(path, Path)]
-            try:
-                replies = iter(self._asked(fetched, adapters, images) if adapters else [])
-            except (ChildDied, HubError, VeraError) as error:
-                return [error if isinstance(path, Path) else path for path in there]
+        try:
+            with tempfile.TemporaryDirectory(prefix="vera-eval-") as folder:
+                return self._answers_in(Path(folder), jobs, leases)
+        except OSError as error:
+            failed = DiskFailed(f"The worker could not write what is evaluated: {error}. See that it has room.")
+            return [failed] * len(jobs)
+
+    def _answers_in(self, folder: Path, jobs: Sequence[Job], leases: Leases) -> list[Reply]:
+        there = [self._fetched(job, folder / str(number)) for number, job in enumerate(jobs)]
+        images = folder / "images"
+        images.mkdir()
+        fetched = [job for job, path in zip(jobs, there, strict=True) if isinstance(path, Path)]
+        adapters = [str(path) for path in there if isinstance(path, Path)]
+        try:
+            replies = iter(self._asked(fetched, adapters, images, leases) if fetched else [])
+        except (ChildDied, HubError, VeraError) as error:
+            return [error if isinstance(path, Path) else path for path in there]
         return [next(replies) if isinstance(path, Path) else path for path in there]
 
-    def _asked(self, jobs: Sequence[Job], adapters: Sequence[str], images: Path) -> Sequence[Reply]:
+    def _asked(self, jobs: Sequence[Job], adapters: Sequence[str], images: Path, leases: Leases) -> Sequence[Reply]:
         suite = self.suites[jobs[0].suite]
 
         def note(done: Sequence[int], of: int) -> None:
@@ -229,7 +261,8 @@ class Worker:
             "asked": suite.request(images),
             "batch_size": int(jobs[0].spec.get("batch_size", BATCH_SIZE)),
         }
-        return self.runner.run(request, note)
+        with leases.limited(jobs, self.job_limit_s * len(jobs)):
+            return self.runner.run(request, note)
 
     def _fetched(self, job: Job, folder: Path) -> Path | HubError | VeraError:
         """The adapter of `job` as `folder`."""
@@ -247,44 +280,6 @@ class Worker:
         table = bases.table_of(fingerprint, hub=self.hub)
         path = bases.locate(fingerprint, config=self.hub.config)
         return {"path": str(path), "fingerprint": fingerprint, "tensors": table.to_rows()}
-
-    @contextmanager
-    def _heartbeat(self, jobs: Sequence[Job]) -> Iterator[set[str]]:
-        """Keep the leases of `jobs`. Gives the ids of those that are lost; the child is stopped when all of them are, or when
-        they go on beyond their limit."""
-        over, lost = threading.Event(), set[str]()
-        ends_at = time.monotonic() + self.job_limit_s
-
-        def beat() -> None:
-            while not over.wait(self.heartbeat_s):
-                if time.monotonic() > ends_at:
-                    _log.warning("job_stuck", jobs=[job.id for job in jobs], limit_s=self.job_limit_s)
-                    self.runner.stop()  # and again at the next beat: the child may be about to start
-                    continue
-                for job in jobs:
-                    self._beat(job, lost)
-                if len(lost) == len(jobs):
-                    self.runner.stop()
-
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
-            yield lost
-        finally:
-            over.set()
-            thread.join()
-            for job in jobs:
-                self._done.pop(job.id, None)
-
-    def _beat(self, job: Job, lost: set[str]) -> None:
-        if job.id in lost:
-            return
-        try:
-            self.hub.heartbeat(job, items_done=self._done.get(job.id))
-        except LeaseLost:
-            lost.add(job.id)
-        except HubError as error:  # away for a moment: the lease outlasts several beats
-            _log.warning("heartbeat_failed", job=job.id, code=error.code)
 
 
 def _require_weights(job: Job, got: str) -> None:

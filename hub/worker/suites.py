@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,10 +41,12 @@ BUILT_IN_SUITES = (
 
 @dataclass(frozen=True)
 class Results:
-    """What an adapter answered, and what that is worth by the metric that ranks and by those beside it."""
+    """What an adapter answered, and what that is worth by the metric that ranks and by those beside it. `scores` are of all
+    of them."""
 
     outcomes: list[Outcome]
     beside: dict[str, list[Outcome]]
+    scores: dict[str, float]
     outputs: list[str]
     environment: dict[str, Any]
 
@@ -94,13 +97,14 @@ class Suite:
         outputs = reply["outputs"] if self.asked is None else self.asked.outputs(reply["outputs"])
         outcomes = self.grade(outputs)
         beside, missing = self.grade_beside(outputs)
+        scores = {metric: scored(metric, each) for metric, each in {self.stated.metric: outcomes, **beside}.items()}
         scorers = generating.scorers(self.stated.metric) if self.stated.is_generated else {}
         scorers = scorers if self.harnessed is None else {"lm_eval": harness.version()}
         scorers |= {"judge": self.stated.judge} if self.stated.judge is not None else {}
         stated = {"scorers": scorers, "not_computed": missing}
         environment = reply["environment"] | {key: value for key, value in stated.items() if value}
         kept = [""] * len(outputs) if self.stated.items == "hidden" else outputs  # a text may hold what it was asked
-        return Results(outcomes, beside, kept, environment)
+        return Results(outcomes, beside, scores, kept, environment)
 
     def grade(self, outputs: Sequence[str]) -> list[Outcome]:
         """The outcome of each item, as its metric needs it. Raises SuiteError for outputs that are no answers."""
@@ -221,6 +225,17 @@ class Suite:
                 self.stated.metric, [self._outcome(each, common, self.stated.metric) for each in truth]
             )
         }
+
+
+def scored(metric: str, outcomes: Sequence[Outcome]) -> float:
+    """The score of what was answered. Raises SuiteError when that is none, or no finite number."""
+    try:
+        score = metrics.score(metric, outcomes)
+    except ValueError as error:
+        raise SuiteError(f"What was answered has no {metric}: {error}") from error
+    if not math.isfinite(score):
+        raise SuiteError(f"What was answered has the {metric} {score}, which is no finite number.")
+    return score
 
 
 def load_suite(stated: SuiteFile, *, datasets: Path | None = None, offline: bool = False) -> Suite:

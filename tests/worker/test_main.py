@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,19 @@ from sqlalchemy.orm import undefer
 
 from hub.db.models.evaluating import Evaluation as StoredEvaluation
 from hub.domain.evaluations import unpack
-from hub.worker import local
-from hub.worker.runner import ChildDied, Tell
-from sdk.models.evaluations import Comparison
+from hub.worker import local, noise
+from hub.worker.errors import JudgeFailed, NotComputed
+from hub.worker.progress import nobody
+from hub.worker.runner import ChildDied, Engine, Reply, Tell
+from hub.worker.suites import Results, Suite
+from sdk.models.evaluations import Comparison, Job
 from sdk.pushing import push_archive
 from tests.signing import signed
 from tests.tiny_adapters import make_tiny, with_stored_pair
 from tests.worker.lab import LABELS, NAME, TEXTS, Lab, is_over
 from tests.worker.suite_files import write_suite
 from vera import archive
+from vera.errors import VeraError
 from vera.ref import AdapterRef
 
 
@@ -202,6 +207,168 @@ def test_a_job_that_goes_on_for_ever_is_ended(lab: Lab) -> None:
 
     assert (failed.state, failed.attempts) == ("failed", 3)
     assert failed.reason is not None
+
+
+class Slow:
+    """An engine that answers as another one, so late by a clock of its own, and not before it was beaten for three times."""
+
+    lacking = ()
+
+    def __init__(self, engine: Engine, takes_s: Callable[[int], float]) -> None:
+        self.now, self.asked, self._beats = 0.0, list[int](), 0
+        self._engine, self._takes_s, self._stopped = engine, takes_s, threading.Event()
+
+    def run(self, request: dict[str, Any], tell: Tell = nobody) -> Sequence[Reply]:
+        self._stopped.clear()
+        self.asked.append(len(request["adapters"]))
+        self.now += self._takes_s(len(request["adapters"]))
+        self._beats = 0
+        while self._beats < 3:
+            if self._stopped.wait(0.01):
+                raise ChildDied("it was stopped")
+        return self._engine.run(request)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._engine.stop()
+
+    def beaten(self, heartbeat: Callable[..., None]) -> Callable[..., None]:
+        def beat(job: Job, **progress: Any) -> None:
+            heartbeat(job, **progress)
+            self._beats += 1
+
+        return beat
+
+
+@pytest.fixture
+def slow(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Slow:
+    """Takes nearly as long for each adapter as it may; of several, a group that is stuck is one beyond that."""
+    slow = Slow(lab.worker.runner, lambda adapters: 3000.0 * adapters)
+    lab.worker.runner, lab.worker.clock = slow, lambda: slow.now
+    monkeypatch.setattr(lab.worker.hub, "heartbeat", slow.beaten(lab.worker.hub.heartbeat))
+    return slow
+
+
+def test_the_limit_is_for_each_adapter_of_a_group(lab: Lab, slow: Slow) -> None:
+    ids = [lab.ask(f"tiny-{word}", seed) for seed, word in enumerate(("one", "two", "three"))]
+    lab.start_worker()
+
+    done = [lab.wait(evaluation_id, is_over) for evaluation_id in ids]
+
+    assert [(each.state, each.attempts) for each in done] == [("done", 1)] * 3
+    assert slow.asked == [3]
+
+
+def test_those_of_a_group_that_is_stuck_have_their_time_alone(lab: Lab, slow: Slow) -> None:
+    slow._takes_s = lambda adapters: 8000.0 if adapters > 1 else 3000.0
+    ids = [lab.ask("first"), lab.ask("second", 1)]
+    lab.start_worker()
+
+    done = [lab.wait(evaluation_id, is_over) for evaluation_id in ids]
+
+    assert [(each.state, each.attempts) for each in done] == [("done", 1)] * 2
+    assert slow.asked == [2, 1, 1]
+
+
+def test_a_lease_is_kept_until_the_result_is_handed_in(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit too, which is for what the adapter takes, and not for a judge or a hub that is slow."""
+    beaten, now = threading.Event(), [0.0]
+    monkeypatch.setattr(lab.worker, "clock", lambda: now[0])
+    heartbeat, hub = lab.worker.hub.heartbeat, lab.worker.hub
+    monkeypatch.setattr(hub, "heartbeat", lambda job, **progress: (heartbeat(job, **progress), beaten.set()))
+    waits: list[bool] = []
+
+    def slowly(what: Callable[..., Any]) -> Callable[..., Any]:
+        def late(*args: Any, **named: Any) -> Any:
+            now[0] += 4000.0
+            for _ in range(2):  # the first one may have begun before
+                beaten.clear()
+                waits.append(beaten.wait(30))
+            return what(*args, **named)
+
+        return late
+
+    monkeypatch.setattr(noise, "graded", slowly(noise.graded))
+    monkeypatch.setattr(hub, "submit_result", slowly(hub.submit_result))
+    evaluation_id = lab.ask()
+    lab.start_worker()
+
+    done = lab.wait(evaluation_id, is_over)
+
+    assert (done.state, done.attempts, waits) == ("done", 1, [True] * 4)
+
+
+def answering(lab: Lab, monkeypatch: pytest.MonkeyPatch, *outputs: str) -> None:
+    """What the child answers to every item of the adapters of a request, in place of what they do."""
+    environment = {"adapters_in_batch": 1, "batch_size": 2}
+    replies = [{"outputs": [output] * 4, "environment": environment} for output in outputs]
+    monkeypatch.setattr(lab.worker.runner, "run", lambda *_: [dict(each) for each in replies])
+
+
+def test_an_answer_that_has_no_score_is_refused_and_the_others_are_handed_in(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "more").mkdir()
+    rows = "".join(f"{text},the end\n" for text in TEXTS)
+    suite = write_suite(
+        tmp_path / "more", f"text,label\n{rows}", name="tests/ends", task="text-generation", metric="perplexity"
+    )  # fmt: skip
+    lab.worker.hub.register_worker("w", [suite.declaration()], public_key=str(lab.worker.key.public))
+    lab.worker.suites = {suite.name: suite}
+    answering(lab, monkeypatch, "-1.0 2", "1.0 2")
+    ids = []
+    for seed in range(2):
+        pushed = push_archive(lab.user, make_tiny(lab.base, seed=seed), AdapterRef("demo", f"tiny-{seed}"))
+        ids.append(lab.user.request_evaluation(pushed.version.ref, suite.name).id)
+    lab.start_worker()
+
+    first, second = (lab.wait(each, is_over) for each in ids)
+
+    assert (first.state, second.state) == ("failed", "done"), second.reason
+    assert "has no perplexity: A likelihood is 0 nats or more" in str(first.reason)
+
+
+def test_what_cannot_be_signed_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(lab, monkeypatch, "cat")
+    graded = noise.graded
+    monkeypatch.setattr(noise, "graded", lambda suite, reply: replace(graded(suite, reply), outputs=["\ud800"] * 4))
+    evaluation_id = lab.ask()
+    lab.start_worker()
+
+    failed = lab.wait(evaluation_id, is_over)
+
+    assert (failed.state, failed.attempts) == ("failed", 1)
+    assert "cannot be signed" in str(failed.reason)
+
+
+@pytest.mark.parametrize("error", [JudgeFailed("it is busy"), NotComputed("there is no Java")])
+def test_what_is_the_machines_doing_is_tried_again(lab: Lab, monkeypatch: pytest.MonkeyPatch, error: VeraError) -> None:
+    answering(lab, monkeypatch, "cat")
+    graded, errors = noise.graded, [error]
+
+    def once(suite: Suite, reply: dict[str, Any]) -> Results:
+        if errors:
+            raise errors.pop()
+        return graded(suite, reply)
+
+    monkeypatch.setattr(noise, "graded", once)
+    evaluation_id = lab.ask()
+    lab.start_worker()
+
+    done = lab.wait(evaluation_id, is_over)
+
+    assert (done.state, done.attempts) == ("done", 2)
+
+
+def test_a_disk_that_is_full_gives_the_job_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/dev/full")  # no folder can be made in it
+    evaluation_id = lab.ask()
+    lab.start_worker()
+
+    lab.wait(evaluation_id, lambda each: each.attempts > 0)
+    monkeypatch.undo()
+
+    assert lab.wait(evaluation_id, lambda each: each.attempts > 0 and each.state != "running").reason
 
 
 def test_a_stopping_worker_finishes_the_job_in_hand(lab: Lab) -> None:
