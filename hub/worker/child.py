@@ -10,7 +10,8 @@ a memory blow-up ends this process and nothing else.
                           or  {"error": {"code", "detail"}}, …], "environment": {…}}
 
 `together` is how many adapters shared the batches of an answer, `batch_size` how many items each had: fewer than asked where
-memory ran short. `again` is what the first items are answered in another layout; one adapter of a request has it.
+memory ran short. `again` is what the first rows are answered in another layout; one adapter of a request has it. How many
+rows those are is "sample" in what is asked, beside the task (32, where it says nothing).
 
 task                  what is asked beside it                                   an output
 text-classification   "texts", "pairs" (or null)                                the label
@@ -35,7 +36,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from hub.worker.layouts import again, is_short_of_memory, within_memory
+from hub.worker.layouts import again, give_back_memory, is_short_of_memory, no_memory, within_memory
 from hub.worker.progress import Progress, now_and_then
 from hub.worker.runner import Tell, nobody
 from vera import __version__
@@ -106,11 +107,21 @@ class Evaluator:
                 bank.detach()
 
     def _base(self, path: str, manifest: Manifest) -> Any:
+        """In float32, as every suite says, whatever it is stored in. Raises VeraError (OUT_OF_MEMORY)."""
+        import torch
+
         from vera.nn.opening import open_base
 
         key = _opening(path, manifest)
         if self._loaded is None or self._loaded[0] != key:
-            self._loaded = (key, open_base(Path(path), manifest).to(device()))
+            self._loaded = None  # there is not memory for two
+            give_back_memory()
+            try:
+                self._loaded = (key, open_base(Path(path), manifest, {"dtype": torch.float32}).to(device()))
+            except (MemoryError, RuntimeError) as error:
+                if not is_short_of_memory(error):
+                    raise
+                raise no_memory("the base", str(error)) from error
         return self._loaded[1]
 
 
@@ -174,7 +185,7 @@ def _answer_again(
     """Adds to one of the replies, if there is one, what a sample is answered in another layout: how much hangs on that is
     the device's doing, and not the adapter's."""
     number = next((each for each in sorted(replies) if "outputs" in replies[each]), None)
-    if number is None:
+    if number is None or asked.get("sample") == 0:
         return
     model, adapter = attached[number]
     adapter.bank.ensure_active(adapter.name)

@@ -52,6 +52,9 @@ class Asked(Protocol):
     def request(self) -> dict[str, Any]:
         """What the child is asked beside what the suite says of all items, without an answer in it."""
 
+    def rows_of(self, items: int) -> int:
+        """How many rows of the request the first so many items are."""
+
     def outputs(self, answered: Sequence[str]) -> list[str]:
         """One output of each item, from what the child answered. Raises SuiteError when that is of other items."""
 
@@ -84,7 +87,17 @@ def scorers(metric: str) -> dict[str, str]:
     return {"references": texts.versions, "instructions": instructions.versions}.get(FAMILY_OF[metric], dict)()
 
 
-class Likelihoods:
+class _OneRowEach:
+    """An item is a row of the request, and what is answered to it is its output."""
+
+    def rows_of(self, items: int) -> int:
+        return items
+
+    def outputs(self, answered: Sequence[str]) -> list[str]:
+        return list(answered)
+
+
+class Likelihoods(_OneRowEach):
     """Completions, every token of which is asked."""
 
     def __init__(self, prompts: Sequence[str], completions: Sequence[str], _separator: str) -> None:
@@ -96,14 +109,11 @@ class Likelihoods:
     def request(self) -> dict[str, Any]:
         return {"texts": self._prompts, "completions": self._completions}
 
-    def outputs(self, answered: Sequence[str]) -> list[str]:
-        return list(answered)
-
     def outcomes(self, _metric: str, outputs: Sequence[str]) -> list[Outcome]:
         return [_pair(output) for output in outputs]
 
 
-class References:
+class References(_OneRowEach):
     """Texts beside references. Of prompts that are the same, each completion is a reference of one item."""
 
     def __init__(self, prompts: Sequence[str], completions: Sequence[str], _separator: str) -> None:
@@ -118,16 +128,13 @@ class References:
     def request(self) -> dict[str, Any]:
         return {"texts": list(self._references)}
 
-    def outputs(self, answered: Sequence[str]) -> list[str]:
-        return list(answered)
-
     def outcomes(self, metric: str, outputs: Sequence[str]) -> list[Outcome]:
         if self._last is None or self._last[0] is not outputs:  # several metrics are of the same tokens
             self._last = outputs, texts.Texts(outputs, list(self._references.values()))
         return self._last[1].outcomes(metric)
 
 
-class Instructed:
+class Instructed(_OneRowEach):
     """Texts that follow instructions or do not. A completion is the kinds and their arguments, in JSON."""
 
     def __init__(self, prompts: Sequence[str], completions: Sequence[str], _separator: str) -> None:
@@ -139,9 +146,6 @@ class Instructed:
 
     def request(self) -> dict[str, Any]:
         return {"texts": self._prompts}
-
-    def outputs(self, answered: Sequence[str]) -> list[str]:
-        return list(answered)
 
     def outcomes(self, metric: str, outputs: Sequence[str]) -> list[Outcome]:
         instructions.require(metric)
@@ -166,6 +170,9 @@ class Chosen:
             "texts": [prompt for prompt, _ in rows],
             "continuations": [self._separator + text for _, text in rows],
         }
+
+    def rows_of(self, items: int) -> int:
+        return sum(len(each.texts) for each in self._choices[:items])
 
     def outputs(self, answered: Sequence[str]) -> list[str]:
         """The nats of the choices of each question."""

@@ -90,6 +90,9 @@ class Harnessed:
     def request(self) -> dict[str, Any]:
         return {"harness": self._requests()}
 
+    def rows_of(self, items: int) -> int:
+        return sum(len(self._of[number]) for number in range(items))
+
     def outputs(self, answered: Sequence[str]) -> list[str]:
         """The responses to the requests of each item, in JSON."""
         if len(answered) != len(self._task.instances):

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -43,7 +43,7 @@ class Judge:
     url: str
     model: str
     repeats: int
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
 
     @classmethod
     def of_environment(cls, model: str, repeats: int, environment: Mapping[str, str] = os.environ) -> Judge:
@@ -93,6 +93,9 @@ class Judged:
 
     def request(self) -> dict[str, Any]:
         return {"conversations": self._turns}
+
+    def rows_of(self, items: int) -> int:
+        return items
 
     def outputs(self, answered: Sequence[str]) -> list[str]:
         """The answers of each conversation, and all that the judge has said of them, in JSON. Raises JudgeFailed."""

@@ -6,12 +6,13 @@ floor of a suite on a base in an environment.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from vera.errors import VeraError
 
-SAMPLE = 32  # items that are answered again
+SAMPLE = 32  # items that are answered again, whole ones
 # What a processor's allocator says: there is no class of its own for it.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
@@ -29,12 +30,9 @@ def within_memory(answer: Callable[[int], list[str]], batch_size: int) -> tuple[
                 raise
             shortage = str(error)
         if batch_size == 1:
-            raise VeraError(
-                f"There is not memory enough for one item at a time ({shortage[:200]}): a worker with more is needed.",
-                code="OUT_OF_MEMORY",
-            )
+            raise no_memory("one item at a time", shortage)
         batch_size //= 2
-        _give_back_memory()
+        give_back_memory()
 
 
 def is_short_of_memory(error: Exception) -> bool:
@@ -42,17 +40,25 @@ def is_short_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or any(each in str(error).lower() for each in _NO_MEMORY)
 
 
+def no_memory(what: str, shortage: str) -> VeraError:
+    return VeraError(
+        f"There is not memory enough for {what} ({shortage[:200]}): a worker with more is needed.", code="OUT_OF_MEMORY"
+    )
+
+
 def again(
     answer: Callable[[dict[str, Any], int], list[str]], asked: Mapping[str, Any], batch_size: int
 ) -> dict[str, Any]:
-    """What the first items are answered in batches of another size, and that size."""
-    other = batch_size // 2 if batch_size > 1 else 2
-    sample = {key: value[:SAMPLE] if isinstance(value, list) else value for key, value in asked.items()}
+    """What the first rows are answered in batches of another size, and that size."""
+    other, rows = batch_size // 2 if batch_size > 1 else 2, asked.get("sample", SAMPLE)
+    sample = {key: value[:rows] if isinstance(value, list) else value for key, value in asked.items()}
     return {"outputs": answer(sample, other), "batch_size": other}
 
 
-def _give_back_memory() -> None:
+def give_back_memory() -> None:
+    """What nothing refers to any more, modules of a model that refer to each other among it."""
     import torch
 
+    gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

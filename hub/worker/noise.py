@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hub.scoring import metrics
-from hub.worker.suites import Results, Suite
+from hub.worker.suites import Results, Suite, scored
 
 
 def graded(suite: Suite, reply: Mapping[str, Any]) -> Results:
@@ -15,16 +14,17 @@ def graded(suite: Suite, reply: Mapping[str, Any]) -> Results:
     found = suite.results(reply)
     if (second := reply.get("again")) is None:
         return found
+    measured = {"items": suite.sampled, "batch_size": second["batch_size"], "changed": 0, "score": 0.0}
     outputs: Sequence[str] = reply["outputs"]
     sample: Sequence[str] = second["outputs"]
-    measured = {"items": len(sample), "batch_size": second["batch_size"], "changed": 0, "score": 0.0}
     if list(outputs[: len(sample)]) != list(sample):
-        otherwise = suite.results({**reply, "outputs": [*sample, *outputs[len(sample) :]]})
-        measured |= _difference(suite.stated.metric, found, otherwise)
+        otherwise = suite.grade(suite.outputs([*sample, *outputs[len(sample) :]]))
+        measured |= _difference(suite, found.outcomes[: suite.sampled], otherwise[: suite.sampled])
     return replace(found, environment={**found.environment, "noise": measured})
 
 
-def _difference(metric: str, found: Results, otherwise: Results) -> dict[str, Any]:
-    scores = [metrics.score(metric, each.outcomes) for each in (found, otherwise)]
-    changed = sum(ours != theirs for ours, theirs in zip(found.outcomes, otherwise.outcomes, strict=True))
-    return {"changed": changed, "score": abs(scores[0] - scores[1])}
+def _difference(suite: Suite, ours: Sequence[Any], theirs: Sequence[Any]) -> dict[str, Any]:
+    """Of the outcomes of the sample alone: what is the same in all other items says nothing of how much they would move."""
+    ours_score, theirs_score = (scored(suite.stated.metric, each) for each in (ours, theirs))
+    changed = sum(one != other for one, other in zip(ours, theirs, strict=True))
+    return {"changed": changed, "score": abs(ours_score - theirs_score)}

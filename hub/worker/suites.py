@@ -17,11 +17,13 @@ from hub.worker.errors import NotComputed, SuiteError
 from hub.worker.generating import Asked
 from hub.worker.glue import GLUE
 from hub.worker.judging import PROMPT_VERSION, Judge
+from hub.worker.layouts import SAMPLE
 from hub.worker.suite_files import WRITING, SuiteFile, read_suite, suite_paths
 from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, EncodedImage, Questions, load_questions
 from vera.data.examples import Examples, Source
 from vera.data.sources import BUILT_IN
 from vera.errors import DataError
+from vera.metrics import ADVISORY
 
 BATCH_SIZE = 32
 BUILT_IN_SUITES = (
@@ -79,6 +81,11 @@ class Suite:
             judge=Judge.of_environment(stated.judge, stated.repeats) if stated.judge is not None else None,
         )  # fmt: skip
 
+    @property
+    def sampled(self) -> int:
+        """How many items, the first ones, are answered again in another layout: none where a metric decides nothing."""
+        return 0 if self.stated.metric in ADVISORY else min(SAMPLE, self.items)
+
     def request(self, folder: Path) -> dict[str, Any]:
         """What the child is asked, without an answer in it. (Of a text to generate, every token is asked.) Images
         are written into `folder`."""
@@ -87,14 +94,15 @@ class Suite:
         if self.asked is not None:
             options = {key: getattr(self.stated, key) for key in ("max_length", "separator", "chat")}
             writing = {"writing": self._writing()} if self.stated.is_written else {}
-            return asked | options | writing | self.asked.request()
+            sample = {"sample": self.asked.rows_of(self.sampled)}
+            return asked | options | writing | sample | self.asked.request()
         if examples.images is not None:
             return asked | {"images": [str(path) for path in _image_files(examples.images, folder)]}
         return asked | {"texts": list(examples.texts), "pairs": list(examples.pairs) if examples.pairs else None}
 
     def results(self, reply: Mapping[str, Any]) -> Results:
         """What the child's `reply` of one adapter is worth. Raises SuiteError and NotComputed."""
-        outputs = reply["outputs"] if self.asked is None else self.asked.outputs(reply["outputs"])
+        outputs = self.outputs(reply["outputs"])
         outcomes = self.grade(outputs)
         beside, missing = self.grade_beside(outputs)
         scores = {metric: scored(metric, each) for metric, each in {self.stated.metric: outcomes, **beside}.items()}
@@ -103,8 +111,14 @@ class Suite:
         scorers |= {"judge": self.stated.judge} if self.stated.judge is not None else {}
         stated = {"scorers": scorers, "not_computed": missing}
         environment = reply["environment"] | {key: value for key, value in stated.items() if value}
-        kept = [""] * len(outputs) if self.stated.items == "hidden" else outputs  # a text may hold what it was asked
+        kept = (
+            [""] * len(outputs) if self.stated.items == "hidden" else list(outputs)
+        )  # a text may hold what it was asked
         return Results(outcomes, beside, scores, kept, environment)
+
+    def outputs(self, answered: Sequence[str]) -> Sequence[str]:
+        """One output of each item. Raises SuiteError and JudgeFailed."""
+        return answered if self.asked is None else self.asked.outputs(answered)
 
     def grade(self, outputs: Sequence[str]) -> list[Outcome]:
         """The outcome of each item, as its metric needs it. Raises SuiteError for outputs that are no answers."""

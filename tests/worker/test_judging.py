@@ -125,12 +125,16 @@ def test_each_turn_is_rated_several_times_and_all_that_was_said_is_kept(judge: S
     ]  # fmt: skip
 
 
+def test_what_decides_nothing_is_neither_answered_nor_rated_twice(judge: StandIn, tmp_path: Path) -> None:
+    assert chats(tmp_path).request(tmp_path)["sample"] == 0
+
+
 def test_the_key_goes_to_the_judge_and_nowhere_else(judge: StandIn, tmp_path: Path) -> None:
     suite = chats(tmp_path)
     results = suite.results({"outputs": ['["a", "b"]', '["c", "d"]'], "environment": {}})
     assert {key for _, key in judge.asked} == {f"Bearer {KEY}"}
     said = json.dumps([suite.declaration(), results.outputs, results.environment, suite.request(tmp_path)])
-    assert KEY not in said
+    assert KEY not in said + repr(Judge.of_environment("stand-in", 1))
     assert judge.url not in said
     assert not {judging.URL, judging.KEY} & runner._child_environment().keys()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,17 +57,31 @@ def test_a_sample_is_answered_in_another_layout(batch_size: int, other: int) -> 
     assert len(asked["texts"]) == 100
 
 
-def test_noise_is_how_far_the_score_moves(tmp_path: Path) -> None:
-    suite = write_suite(
-        tmp_path, "text,label\na,cat\nb,cat\nc,dog\nd,dog\n", name="tests/animals", task="text-classification"
-    )
-    reply = {"outputs": ["cat", "cat", "cat", "dog"], "environment": {"device": "cpu"}}
+@pytest.mark.parametrize("items", [4, 400])
+def test_noise_is_how_far_the_score_of_the_sample_moves(tmp_path: Path, items: int) -> None:
+    rows = "".join(f"{number},{'cat' if number % 2 else 'dog'}\n" for number in range(items))
+    suite = write_suite(tmp_path, f"text,label\n{rows}", name="tests/animals", task="text-classification")
+    reply = {"outputs": ["cat"] * items, "environment": {"device": "cpu"}}
+    sampled = min(32, items)
 
-    same = noise.graded(suite, {**reply, "again": {"outputs": ["cat", "cat"], "batch_size": 16}})
-    other = noise.graded(suite, {**reply, "again": {"outputs": ["cat", "dog"], "batch_size": 16}})
+    same = noise.graded(suite, {**reply, "again": {"outputs": ["cat"] * sampled, "batch_size": 16}})
+    other = noise.graded(suite, {**reply, "again": {"outputs": ["dog", *["cat"] * (sampled - 1)], "batch_size": 16}})
     unmeasured = noise.graded(suite, reply)
 
-    assert same.environment["noise"] == {"items": 2, "batch_size": 16, "changed": 0, "score": 0.0}
-    assert other.environment["noise"] == {"items": 2, "batch_size": 16, "changed": 1, "score": 0.25}
-    assert other.outcomes == same.outcomes == unmeasured.outcomes == [1, 1, 0, 1]
+    assert same.environment["noise"] == {"items": sampled, "batch_size": 16, "changed": 0, "score": 0.0}
+    assert other.environment["noise"] == {"items": sampled, "batch_size": 16, "changed": 1, "score": 1 / sampled}
+    assert other.outcomes == same.outcomes == unmeasured.outcomes == [0, 1] * (items // 2)
     assert "noise" not in unmeasured.environment
+
+
+def test_of_questions_with_choices_whole_ones_are_answered_again(tmp_path: Path) -> None:
+    rows = "".join(json.dumps({"q": "?", "choices": ["a", "b", "c", "d"], "label": 0}) + "\n" for _ in range(200))
+    stated = {"task": "text-generation", "metric": "accuracy", "text": "q", "data": "items.jsonl"}
+    suite = write_suite(tmp_path, rows, name="tests/choices", **stated)
+    right, wrong = ["1.0 1", "2.0 1", "2.0 1", "2.0 1"], ["3.0 1", "2.0 1", "2.5 1", "2.5 1"]
+
+    second = again(lambda some, _: wrong * (len(some["texts"]) // 4), suite.request(tmp_path), 32)
+    found = noise.graded(suite, {"outputs": right * 200, "environment": {}, "again": second})
+
+    assert len(second["outputs"]) == 128
+    assert found.environment["noise"] == {"items": 32, "batch_size": 16, "changed": 32, "score": 1.0}

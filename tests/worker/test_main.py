@@ -19,8 +19,7 @@ from hub.db.models.evaluating import Evaluation as StoredEvaluation
 from hub.domain.evaluations import unpack
 from hub.worker import local, noise
 from hub.worker.errors import JudgeFailed, NotComputed
-from hub.worker.progress import nobody
-from hub.worker.runner import ChildDied, Engine, Reply, Tell
+from hub.worker.runner import ChildDied, Engine, Reply, Tell, nobody
 from hub.worker.suites import Results, Suite
 from sdk.models.evaluations import Comparison, Job
 from sdk.pushing import push_archive
@@ -310,9 +309,8 @@ def test_an_answer_that_has_no_score_is_refused_and_the_others_are_handed_in(
 ) -> None:
     (tmp_path / "more").mkdir()
     rows = "".join(f"{text},the end\n" for text in TEXTS)
-    suite = write_suite(
-        tmp_path / "more", f"text,label\n{rows}", name="tests/ends", task="text-generation", metric="perplexity"
-    )  # fmt: skip
+    stated = {"name": "tests/ends", "task": "text-generation", "metric": "perplexity"}
+    suite = write_suite(tmp_path / "more", f"prompt,completion\n{rows}", **stated)
     lab.worker.hub.register_worker("w", [suite.declaration()], public_key=str(lab.worker.key.public))
     lab.worker.suites = {suite.name: suite}
     answering(lab, monkeypatch, "-1.0 2", "1.0 2")

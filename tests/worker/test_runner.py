@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hub.scoring import metrics
+from hub.worker.child import Evaluator
 from hub.worker.runner import ChildDied, JobRefused, Runner
 from tests.tiny import load_tiny_bert, write_tiny_bert, write_tiny_llama, write_tiny_vit
 from tests.tiny_adapters import make_tiny
@@ -22,6 +27,7 @@ from vera import archive, fingerprint
 from vera.archive import Archive
 from vera.data import Examples
 from vera.manifest import AdaptedModule, Task
+from vera.nn import opening
 from vera.nn.attach import attach
 from vera.nn.training.generation import Generation
 from vera.nn.training.recipe import Recipe
@@ -132,6 +138,52 @@ def test_the_likelihoods_of_a_generator_are_its_training_loss(runner: Runner, tm
     assert [tokens for _, tokens in pairs] == [3, 2, 6]  # with the token that ends each
     # sums of float32 losses in another order
     assert metrics.score("perplexity", pairs) == pytest.approx(expected["perplexity"], rel=1e-5)
+
+
+def test_a_base_that_is_stored_rounded_answers_in_float32(tiny_folder: Path, tmp_path: Path) -> None:
+    load_tiny_bert(tiny_folder).to(torch.bfloat16).save_pretrained(tmp_path / "rounded")
+    AutoTokenizer.from_pretrained(tiny_folder).save_pretrained(tmp_path / "rounded")
+    request, evaluator = request_of(tmp_path / "rounded", tmp_path / "adapter"), Evaluator()
+
+    (reply,) = evaluator.answer(request)["replies"]
+
+    assert "outputs" in reply, reply
+    assert evaluator._loaded is not None
+    assert {each.dtype for each in evaluator._loaded[1].parameters()} == {torch.float32}
+
+
+def test_a_base_is_gone_before_the_next_is_opened(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = request_of(tiny_folder, tmp_path / "adapter")
+    second = request_of(write_tiny_bert(tmp_path / "other", seed=1), tmp_path / "second")
+    evaluator, gone, open_base = Evaluator(), [], opening.open_base
+    evaluator.answer(first)
+    assert evaluator._loaded is not None
+    old = weakref.ref(evaluator._loaded[1])
+
+    def opened(*args: Any) -> Any:
+        gone.append(old() is None)
+        if len(gone) > 1:
+            return torch.empty(2**46)
+        return open_base(*args)
+
+    monkeypatch.setattr(opening, "open_base", opened)
+    (reply,) = evaluator.answer(second)["replies"]
+    (refused,) = evaluator.answer(first)["replies"]
+
+    assert gone == [True, True]
+    assert "outputs" in reply
+    assert refused["error"]["code"] == "OUT_OF_MEMORY"
+
+
+def test_the_half_of_a_reply_is_a_death(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = 'import os, sys; sys.stdin.readline(); os.write(1, b\'{"replies": [{"outp\')'
+    child = subprocess.Popen([sys.executable, "-c", half], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    monkeypatch.setattr(runner, "_child", child)
+
+    with pytest.raises(ChildDied, match="gave no answer"):
+        runner.run({})
 
 
 SEVERAL = {
