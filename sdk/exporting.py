@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdk import finding
-from sdk.config import Config
 from sdk.explaining import explained
 from sdk.loading import check_files, door_to, locate_for, open_base, reporting
 from vera.errors import VeraError
@@ -15,6 +14,7 @@ from vera.projection import DEFAULT_BUDGET_BYTES
 
 if TYPE_CHECKING:
     from sdk.client import Hub
+    from sdk.config import Config
     from vera.fingerprint import Progress
     from vera.nn.exporting import Exported
 
@@ -54,7 +54,7 @@ def export(
     wanted = finding.parse(adapter)
     with door_to([wanted], config, hub) as door, reporting(progress) as report:
         (found,) = finding.find_many([wanted], hub=door, budget_bytes=budget_bytes)
-        archive, config = found.archive, config or Config.resolve()
+        archive, config = found.archive, config or door.config
         path = locate_for(base, archive.manifest, config)
         with explained([found], hub=door):
             table = check_files(path, archive.manifest, config, report)

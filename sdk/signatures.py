@@ -14,36 +14,53 @@ from vera.signing import PublicKey
 
 @dataclass(frozen=True)
 class Signed:
-    """What a worker has signed of an evaluation: all that the hub says of it but, where that is computed again since, the score."""
+    """What a worker has signed of an evaluation. `scores` are those of the hub by their metrics, the one that ranks and those
+    beside it, and `signed_scores` the worker's: others where the hub has computed them again since."""
 
     statement: dict[str, Any]
-    metric: str
-    score: float | None
-    signed_score: float | None
+    scores: Mapping[str, float | None]
+    signed_scores: Mapping[str, float | None]
+
+    @property
+    def rescored(self) -> tuple[str, ...]:
+        """The metrics whose score is not the one that is signed."""
+        return tuple(
+            metric for metric, score in self.scores.items() if _rounded(score) != _rounded(self.signed_scores[metric])
+        )
 
     @property
     def is_rescored(self) -> bool:
-        return _rounded(self.score) != _rounded(self.signed_score)
+        return bool(self.rescored)
 
 
 def check_evaluation(evaluation: Evaluation, envelope: Mapping[str, Any], key: PublicKey) -> Signed:
-    """The statement that `key` has signed, which says what the hub says of the evaluation. Its score may be another one than the
-    hub's: see `Signed.is_rescored`. Raises SignatureError, with both values, where it says anything else."""
+    """The statement that `key` has signed, which says of the evaluation's number, version, suite, spec, items, environment and
+    seconds what the hub says. Its scores may be others than the hub's: see `Signed.rescored`. Raises SignatureError, with both
+    values, where it says anything else.
+
+    Not signed are the intervals, which the hub computes of the outcomes, and the name that an adapter was moved to since:
+    what is signed is about the version's digest.
+    """
     statement = attestation.check(envelope, key)
     predicate, subject = statement["predicate"], statement.get("subject")
-    scores = predicate.get("scores")
-    signed_score = scores.get(evaluation.metric) if isinstance(scores, dict) else None
+    spec, seconds = predicate.get("spec"), evaluation.seconds
     signed = {
         "evaluation": predicate.get("job"),
         "version": _digest(subject),
+        "suite": spec.get("suite") if isinstance(spec, dict) else None,
         "spec": predicate.get("spec_digest"),
+        "items": predicate.get("items"),
         "environment": predicate.get("environment"),
+        "seconds": _rounded(predicate.get("seconds")) if seconds is not None else None,
     }
     said = {
         "evaluation": evaluation.id,
         "version": evaluation.version_digest,
+        "suite": evaluation.suite,
         "spec": evaluation.spec_digest,
+        "items": evaluation.items,
         "environment": dict(evaluation.environment or {}),
+        "seconds": _rounded(seconds),
     }
     for what, value in said.items():
         if value != signed[what]:
@@ -53,7 +70,9 @@ def check_evaluation(evaluation: Evaluation, envelope: Mapping[str, Any], key: P
                 code="STATEMENT_MISMATCH",
                 field=what,
             )
-    return Signed(statement, evaluation.metric, evaluation.score, signed_score)
+    beside = {metric: each.score if each is not None else None for metric, each in evaluation.beside.items()}
+    scores, found = {evaluation.metric: evaluation.score, **beside}, predicate.get("scores")
+    return Signed(statement, scores, {each: found.get(each) if isinstance(found, dict) else None for each in scores})
 
 
 def _digest(subject: object) -> str | None:

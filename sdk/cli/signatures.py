@@ -84,9 +84,13 @@ def _check_at_hub(
 
 
 def _rescored(signed: Signed) -> str:
+    others = ", ".join(
+        f"the {metric} {signed.signed_scores[metric]!r}, and the hub's is {signed.scores[metric]!r}"
+        for metric in signed.rescored
+    )
     return (
-        f"Signed is the {signed.metric} {signed.signed_score!r}, and the hub's is {signed.score!r}: it was computed again since "
-        "(`vera-hub admin rescore`), which its worker has not signed. Version, spec and environment are as they were signed."
+        f"Signed is {others}: it was computed again since (`vera-hub admin rescore`), which its worker has not signed. "
+        "Version, spec and environment are as they were signed."
     )
 
 

@@ -24,7 +24,8 @@ from tests.benchmarks.results.experiments import (
     Writes,
     all_experiments,
 )
-from tests.benchmarks.results.kept import Kept
+from tests.benchmarks.results.kept import Kept, facts_of
+from tests.benchmarks.results.texts import measure
 from tests.tiny import WORDS, write_tiny_bert, write_tiny_llama
 from vera.archive import read_folder
 
@@ -119,6 +120,8 @@ def test_a_decoder_writes_after_each_prompt_once_trained_or_asked_with_examples(
         texts = json.loads((kept.of(cell) / "adapter" / cells.TEXTS).read_text())
         assert len(texts) == len(set(prompts))
         assert all(isinstance(text, str) for text in texts)
+        kept.write(cell, {**result, "written": {"bleu": 0.5}})
+        assert measure(kept, cell) is None  # it is measured
 
 
 def test_an_example_is_of_the_training_set_and_stands_before_the_prompt(tmp_path: Path) -> None:
@@ -132,6 +135,19 @@ def test_a_result_of_another_recipe_does_not_count(tmp_path: Path) -> None:
     kept.keep(cell, scored(0.7, cell), {})
     assert kept.result(cell) is not None
     assert kept.result(replace(cell, recipe=replace(cell.recipe, epochs=9))) is None
+
+
+def test_a_result_of_another_cell_of_that_name_does_not_count(tmp_path: Path) -> None:
+    kept, cell = Kept(tmp_path), next(experiment().groups()).tries[0]
+    kept.keep(cell, {**scored(0.7, cell), **facts_of(cell)}, {})
+    assert kept.result(cell) is not None
+    others = [
+        replace(cell, method=replace(cell.method, targets={"tiny": ["query"]})),
+        replace(cell, task=replace(cell.task, train_items=10)),
+        replace(cell, task=replace(cell.task, data="others")),
+        replace(cell, model=replace(cell.model, quantization="nf4")),
+    ]
+    assert [kept.result(each) for each in others] == [None] * 4
 
 
 def test_a_run_goes_on_from_what_was_published(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from hub.worker.errors import FleetError
 from hub.worker.fleet import engine
 from hub.worker.fleet.cluster import Cluster, Lent
 from hub.worker.fleet.engine import FleetRunner
+from hub.worker.fleet.member import Member
 from sdk import bases
 from sdk.bases import KnownBase
 from sdk.client import Hub
@@ -221,6 +222,29 @@ def test_a_base_that_no_node_has_is_not_claimed_again(lab: Lab, tiny_folder: Pat
     assert "base" in str(waiting.reason)
     time.sleep(1)  # several turns of the worker
     assert lab.user.get_evaluation(asked).attempts == 1
+
+
+def test_a_member_that_waits_for_a_place_is_not_waited_for_and_what_lacks_is_asked_again(
+    nodes: RayCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    cluster = Cluster(nodes.address, slots=1)
+    try:
+        cluster.wait()
+        cluster._members[0].note_lack("vbf1:x", "it is not here")
+        waiting = ray.remote(Member).options(num_cpus=100).remote()
+        cluster._members.append(Lent(waiting, waiting.introduce.remote(), made_at=time.monotonic() - 1000))
+
+        with pytest.raises(FleetError, match="No node of the Ray cluster has the base vbf1:x"):
+            cluster.lend("vbf1:x", lambda: False)
+
+        assert cluster.lacking == {"vbf1:x"}
+        monkeypatch.setattr("hub.worker.fleet.cluster._LACKS_S", 0.0)
+        assert cluster.lacking == set()
+        assert cluster.lend("vbf1:x", lambda: False) is cluster._members[0]
+    finally:
+        cluster.close()
 
 
 def test_a_cluster_that_is_not_there_and_ray_that_is_not_installed_are_said(monkeypatch: pytest.MonkeyPatch) -> None:

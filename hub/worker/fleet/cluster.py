@@ -21,24 +21,40 @@ from vera import __version__
 _CONNECT_S = 5.0
 _START_S = 120.0  # a first member imports torch
 _POLL_S = 0.05
+_LACKS_S = 300.0  # a base may have been brought to a node since
 
 _log = structlog.get_logger("fleet")
 
 
 @dataclass(eq=False)
 class Lent:
-    """A member, of use once it has introduced itself. `lacks` are the bases that its node does not have, and why."""
+    """A member, of use once it has introduced itself. `lacking` are the bases that its node did not have, why, and when that
+    was."""
 
     actor: Any
     hello: Any
     about: Introduction | None = None
     base: str | None = None
     is_lent: bool = False
-    lacks: dict[str, str] = field(default_factory=dict)
+    made_at: float = field(default_factory=time.monotonic)
+    lacking: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     @property
     def node(self) -> str:
         return self.about.node if self.about is not None else ""
+
+    @property
+    def may_come(self) -> bool:
+        """False of one that waits for a place that others have, beside those that run."""
+        return self.about is None and time.monotonic() - self.made_at < _START_S
+
+    def note_lack(self, base: str, why: str) -> None:
+        self.lacking[base] = why, time.monotonic()
+
+    def lacks(self, base: str) -> str | None:
+        """Why it has no such base, as far as that is known now."""
+        why, at = self.lacking.get(base, ("", -_LACKS_S))
+        return why if time.monotonic() - at < _LACKS_S else None
 
 
 class Cluster:
@@ -51,10 +67,15 @@ class Cluster:
         self._ray = _connected(address)
         self._stopping = stopping or threading.Event()
         self.is_gone = False
-        self.lacking = set[str]()  # fingerprints of bases that no node has
+        self._nowhere: dict[str, float] = {}  # the fingerprints of bases that no node had, and when
         self._wanted_slots = slots
         self._members: list[Lent] = []
         self._lock = threading.Lock()
+
+    @property
+    def lacking(self) -> Collection[str]:
+        """Fingerprints of bases that no node has, as far as that is known now."""
+        return {base for base, at in list(self._nowhere.items()) if time.monotonic() - at < _LACKS_S}
 
     @property
     def slots(self) -> int:
@@ -89,15 +110,16 @@ class Cluster:
             with self._lock:
                 self._replenish()
                 ready = [each for each in self._members if each.about is not None]
-                free = [each for each in ready if not each.is_lent and base not in each.lacks]
+                free = [each for each in ready if not each.is_lent and each.lacks(base) is None]
                 if free:
                     lent = min(free, key=lambda each: (each.node in rather_not_on, each.base != base))
                     lent.is_lent, lent.base = True, base
                     return lent
-                if ready and len(ready) == len(self._members) and all(base in each.lacks for each in ready):
-                    self.lacking.add(base)
-                    _log.warning("base_lacking", base=base, detail=ready[0].lacks[base])
-                    raise _nowhere(base, ready[0].lacks[base])
+                reasons = [each.lacks(base) for each in ready]
+                if reasons and None not in reasons and not any(each.may_come for each in self._members):
+                    self._nowhere[base] = time.monotonic()
+                    _log.warning("base_lacking", base=base, detail=reasons[0])
+                    raise _nowhere(base, str(reasons[0]))
             time.sleep(_POLL_S)
         return None
 

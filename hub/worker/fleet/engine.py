@@ -35,10 +35,13 @@ class FleetRunner:
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self.lacking = cluster.lacking
         self._lent: set[Lent] = set()
         self._lock = threading.Lock()
         self._ended = threading.Event()
+
+    @property
+    def lacking(self) -> Collection[str]:
+        return self._cluster.lacking
 
     def run(self, request: dict[str, Any], tell: Tell = nobody) -> list[Reply]:
         """The reply for each adapter of `request`: what a child process says, or that the members died of it. Meanwhile
@@ -79,7 +82,7 @@ class FleetRunner:
                 lost.append(lent)
                 self._require_going_on(lost, reply)
             elif "lacking" in reply:
-                lent.lacks[lent.base or ""] = reply["lacking"]
+                lent.note_lack(lent.base or "", reply["lacking"])
             else:
                 return reply
 

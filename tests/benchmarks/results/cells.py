@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.benchmarks.results import places, prompting
 from tests.benchmarks.results.experiments import Cell, Model, Prompting, Task
-from tests.benchmarks.results.kept import Kept, Result
+from tests.benchmarks.results.kept import Kept, Result, facts_of
 from vera.errors import VeraError
 
 TEXTS = "texts.json"  # what was written, beside an adapter
@@ -97,8 +97,8 @@ def train(cell: Cell, folder: Path, device: str, at_once: int) -> Result:
             raise
         result, files = {"failed": str(error)}, {}
     whole = {
-        "experiment": cell.experiment, "cell": cell.path, "metric": cell.task.metric, "recipe": cell.recipe.to_dict(),
-        "targets": list(cell.targets), "device": _device_name(device), "at_once": at_once, **result,
+        "experiment": cell.experiment, "cell": cell.path, "metric": cell.task.metric, **facts_of(cell),
+        "device": _device_name(device), "at_once": at_once, **result,
     }  # fmt: skip
     Kept(folder).keep(cell, whole, files)
     return whole

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ Result = dict[str, Any]
 
 
 class Kept:
-    """What is finished. A result is written last, so a cell that was killed counts as not begun; so does one of another
-    recipe than its cell has by now."""
+    """What is finished. A result is written last, so a cell that was killed counts as not begun; so does one whose cell is
+    another by now: its recipe, its targets or anything of its base and its task."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -26,7 +27,7 @@ class Kept:
     def result(self, cell: Cell) -> Result | None:
         path = self.of(cell) / RESULT
         found: Result | None = json.loads(path.read_text()) if path.is_file() else None
-        return found if found and found["recipe"] == cell.recipe.to_dict() else None
+        return found if found and all(found.get(key, value) == value for key, value in facts_of(cell).items()) else None
 
     def keep(self, cell: Cell, result: Result, files: Mapping[str, bytes]) -> None:
         folder = self.of(cell)
@@ -34,9 +35,13 @@ class Kept:
         adapter.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
             (adapter / name).write_bytes(data)
-        fresh = folder / f"{RESULT}.new"
+        self.write(cell, result)
+
+    def write(self, cell: Cell, result: Result) -> None:
+        """Whole or not at all."""
+        fresh = self.of(cell) / f"{RESULT}.new"
         fresh.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
-        fresh.replace(folder / RESULT)
+        fresh.replace(self.of(cell) / RESULT)
 
     def chosen(self, group: Group) -> dict[str, float] | None:
         """The try with the best last epoch on the validation tenth; None while one is missing.
@@ -48,6 +53,20 @@ class Kept:
         if len(scores) < len(results):
             return None
         return dict(group.method.tries[scores.index(max(scores))])
+
+
+def facts_of(cell: Cell) -> Result:
+    """What a result hangs on, as it is kept. Results from before this was kept say less of it."""
+    task = asdict(cell.task)
+    model = {key: getattr(cell.model, key) for key in ("id", "checkpoint", "quantization")}
+    facts = {
+        "recipe": cell.recipe.to_dict(),
+        "targets": list(cell.targets),
+        "model": model,
+        "task": {key: task[key] for key in ("data", "dataset", "train_items", "writes")},
+    }
+    kept: Result = json.loads(json.dumps(facts))
+    return kept
 
 
 def score_of(result: Result) -> float:

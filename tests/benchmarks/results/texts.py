@@ -17,7 +17,7 @@ from hub.worker import instructions
 from hub.worker.texts import METRICS, Texts
 from tests.benchmarks.results.cells import TEXTS
 from tests.benchmarks.results.experiments import Cell, Writes, all_experiments
-from tests.benchmarks.results.kept import ADAPTER, RESULT, Kept
+from tests.benchmarks.results.kept import ADAPTER, Kept
 
 Scores = Mapping[str, float]
 
@@ -25,11 +25,10 @@ Scores = Mapping[str, float]
 def measure(kept: Kept, cell: Cell) -> Scores | None:
     """The metrics of the texts of `cell`, put into its result; None when it has no texts, or is measured."""
     path, result = kept.of(cell) / ADAPTER / TEXTS, kept.result(cell)
-    if cell.task.writes is None or result is None or not path.is_file():
+    if cell.task.writes is None or result is None or "written" in result or not path.is_file():
         return None
     scores = SCORERS[cell.task.writes.scorer](cell.task.writes, json.loads(path.read_text()))
-    result["written"] = dict(scores)
-    (kept.of(cell) / RESULT).write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    kept.write(cell, {**result, "written": dict(scores)})
     return scores
 
 
