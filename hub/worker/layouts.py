@@ -10,9 +10,9 @@ import gc
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from hub.worker.runner import SAMPLE
 from vera.errors import VeraError
 
-SAMPLE = 32  # items that are answered again, whole ones
 # What a processor's allocator says: there is no class of its own for it.
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 

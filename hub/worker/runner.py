@@ -35,6 +35,9 @@ CHILD_ENVIRONMENT = {
 }
 
 
+SAMPLE = 32  # items, whole ones, that one adapter of a request answers again in another layout
+
+
 class ChildDied(Exception):
     """The child ended without an answer: it crashed, ran out of memory, or was stopped."""
 

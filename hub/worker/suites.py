@@ -17,7 +17,7 @@ from hub.worker.errors import NotComputed, SuiteError
 from hub.worker.generating import Asked
 from hub.worker.glue import GLUE
 from hub.worker.judging import PROMPT_VERSION, Judge
-from hub.worker.layouts import SAMPLE
+from hub.worker.runner import SAMPLE
 from hub.worker.suite_files import WRITING, SuiteFile, read_suite, suite_paths
 from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, EncodedImage, Questions, load_questions
 from vera.data.examples import Examples, Source

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from hub.worker import layouts, noise
+from hub.worker import noise
 from hub.worker.layouts import again, within_memory
+from hub.worker.runner import SAMPLE
 from tests.worker.suite_files import write_suite
 from vera.errors import VeraError
 
@@ -53,7 +54,7 @@ def test_a_sample_is_answered_in_another_layout(batch_size: int, other: int) -> 
 
     found = again(lambda some, size: [f"{len(some['texts'])} {size}"], asked, batch_size)
 
-    assert found == {"outputs": [f"{layouts.SAMPLE} {other}"], "batch_size": other}
+    assert found == {"outputs": [f"{SAMPLE} {other}"], "batch_size": other}
     assert len(asked["texts"]) == 100
 
 
