@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -75,8 +75,7 @@ def _milliseconds(run: Callable[[], object]) -> float:
     except DOES_NOT_FIT:
         return float("inf")
     graph, other = torch.cuda.CUDAGraph(), torch.zeros(_FLUSHED_BYTES // 4, device="cuda")
-    # A stream of our own: the one that torch would take is of the device that captured first.
-    with torch.cuda.graph(graph, stream=_stream()):
+    with torch.cuda.graph(graph, stream=_stream_of(torch.cuda.current_device())):
         for _ in range(_IN_A_GRAPH):
             other.sum()
             run()
@@ -90,8 +89,10 @@ def _milliseconds(run: Callable[[], object]) -> float:
     return statistics.median(float(start.elapsed_time(end)) for start, end in events)
 
 
-def _stream() -> Any:
-    return torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+@cache
+def _stream_of(device: int) -> torch.cuda.Stream:
+    """To capture on: the one that torch takes by itself is of the device that captured first."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch leaves it unannotated
 
 
 def _event() -> Any:
