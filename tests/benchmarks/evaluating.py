@@ -2,7 +2,7 @@
 
 MiniLM with query and value adapted at rank 256, random vectors, over the held-out texts of the demo. Loading counts: ours proves
 the base and the matrices, PEFT proves nothing. PEFT scores batches of 32 in the order of the texts, as its examples do.
-`--adapters` for another number, `--json` for the numbers.
+`--adapters` for another number, `--from-layer 4` for adapters of the last two layers only, `--json` for the numbers.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ from vera.projection import ProjectionRecipe, digest_of, rebuild
 from vera.streams import PEFT_MT19937
 
 LAYERS, WIDTH, RANK, BATCH_SIZE, MAX_LENGTH = 6, 384, 256, 32, 128
-MODULES = [f"encoder.layer.{n}.attention.self.{name}" for n in range(LAYERS) for name in ("query", "value")]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.evaluating")
     parser.add_argument("--adapters", type=int, default=64)
+    parser.add_argument("--from-layer", type=int, default=0, choices=range(LAYERS), help="the first that is adapted")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
     (model,) = (m for m in read(HERE / "glue.yaml").models if m.key == "minilm")
-    rows = list(measured(folder_of(model), load_questions("demo/topics", task=TEXT_CLASSIFICATION), arguments.adapters))
+    questions = load_questions("demo/topics", task=TEXT_CLASSIFICATION)
+    rows = list(measured(folder_of(model), questions, arguments.adapters, from_layer=arguments.from_layer))
     print_table(rows, as_json=arguments.json)
 
 
-def measured(base: Path, questions: Questions, adapters: int) -> Iterator[Row]:
+def measured(base: Path, questions: Questions, adapters: int, *, from_layer: int = 0) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch:
-        folders = list(_made(base, questions.labels, adapters, Path(scratch)))
+        folders = list(_made(base, questions.labels, adapters, Path(scratch), from_layer))
         table = fingerprint.of_files(base)
         request = {
             "base": {"path": str(base), "fingerprint": table.value, "tensors": table.to_rows()},
@@ -81,10 +82,13 @@ def _seconds_each(run: Any, adapters: int) -> tuple[float, list[Any]]:
     return (time.perf_counter() - began) / adapters, found
 
 
-def _made(base: Path, labels: tuple[str, ...], adapters: int, scratch: Path) -> Iterator[str]:
+def _made(base: Path, labels: tuple[str, ...], adapters: int, scratch: Path, from_layer: int) -> Iterator[str]:
     """Adapter folders with random vectors and heads over one pair of matrices, and what PEFT reads beside them."""
     table = fingerprint.of_files(base)
-    modules = tuple(AdaptedModule(name, WIDTH, WIDTH) for name in sorted(MODULES))
+    names = [
+        f"encoder.layer.{n}.attention.self.{name}" for n in range(from_layer, LAYERS) for name in ("query", "value")
+    ]
+    modules = tuple(AdaptedModule(name, WIDTH, WIDTH) for name in sorted(names))
     recipe = ProjectionRecipe(PEFT_MT19937, 0, RANK, WIDTH, WIDTH)
     digest = digest_of(rebuild(recipe))
     for seed in range(adapters):

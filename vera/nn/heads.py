@@ -18,6 +18,7 @@ from vera.errors import VeraError
 from vera.nn import inputs
 from vera.nn.bank import Bank
 from vera.nn.inputs import Image, Pixels, Tokens
+from vera.nn.prefix import fanned_out, layers_from_first_adapted
 
 HEAD_WEIGHT, HEAD_BIAS = "classifier.weight", "classifier.bias"
 
@@ -223,9 +224,12 @@ def outputs_of_many(
     the base once, repeated for each head, and each repetition through its own adapter.
 
     The heads take the same items (`encode` of any of them) and pool alike. A batch of items is what it is for one
-    head alone, so that nothing but the number of rows is another. Raises VeraError (BANK_NOT_SHARED).
+    head alone, so that nothing but the number of rows is another: and not even that in the layers below the first adapted
+    one, through which it goes once for all. Raises VeraError (BANK_NOT_SHARED).
     """
     bank, names = _one_bank(heads)
+    adapted = {bank.targets[module] for name in names for module in bank.slot(name).deltas}
+    layers = layers_from_first_adapted(heads[0].backbone, adapted)
     answers: list[list[NDArray[np.float32] | None]] = [[None] * len(items) for _ in heads]
     for head in heads:
         head.eval()
@@ -233,17 +237,24 @@ def outputs_of_many(
         for size, batches in groupby(inputs.batches_by_length(items, batch_size), lambda batch: len(batch[0])):
             with bank.rows([name for name in names for _ in range(size)]):  # only the last batch may be smaller
                 for rows, chunk in batches:
-                    for mine, outputs in zip(answers, _outputs_of_batch(heads, chunk), strict=True):
+                    for mine, outputs in zip(answers, _outputs_of_batch(heads, chunk, layers), strict=True):
                         for row, values in zip(rows, outputs, strict=True):
                             mine[row] = values
     return [np.stack([values for values in mine if values is not None]) for mine in answers]
 
 
-def _outputs_of_batch(heads: Sequence[PooledHead], items: Sequence[Any]) -> list[NDArray[np.float32]]:
-    """Of each of `heads` for each of `items` (items, outputs), as many outputs as the head has: its adapter is set for its rows."""
+def _outputs_of_batch(
+    heads: Sequence[PooledHead], items: Sequence[Any], layers: Sequence[nn.Module]
+) -> list[NDArray[np.float32]]:
+    """Of each of `heads` for each of `items` (items, outputs), as many outputs as the head has: its adapter is set for its
+    rows. Only what comes to `layers` is repeated for each head, where there are any."""
     batch = heads[0].batch(items)
-    repeated = {name: part.repeat(len(heads), *[1] * (part.dim() - 1)) for name, part in batch.items()}
-    hidden: Tensor = heads[0].backbone(**repeated).last_hidden_state
+    if layers:
+        with fanned_out(layers, len(items), len(heads)):
+            hidden: Tensor = heads[0].backbone(**batch).last_hidden_state
+    else:
+        repeated = {name: part.repeat(len(heads), *[1] * (part.dim() - 1)) for name, part in batch.items()}
+        hidden = heads[0].backbone(**repeated).last_hidden_state
     outputs = [
         head.classify_pooled(head.pooled(states, batch.get("attention_mask"))).float()
         for head, states in zip(heads, torch.split(hidden, len(items)), strict=True)
