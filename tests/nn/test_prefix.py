@@ -18,6 +18,7 @@ from vera.nn import heads
 from vera.nn.bank import Bank, find_targets
 from vera.nn.heads import PooledClassifier, outputs_of_many
 from vera.nn.inputs import Tokens
+from vera.nn.prefix import fanned_out, layers_from_first_adapted
 from vera.projection import ProjectionRecipe, digest_of, rebuild
 from vera.streams import PEFT_MT19937
 
@@ -140,3 +141,25 @@ def test_adapters_of_which_one_begins_at_the_bottom_share_nothing_and_answer_as_
 
     assert seen[0] == {8, 6}
     assert same(ours, [head.outputs(ITEMS, batch_size=4) for head in many])
+
+
+class Counting(nn.Module):
+    """Says how long each thing is that it is given."""
+
+    def forward(self, states: Tensor, mask: Tensor, positions: Tensor) -> list[int]:
+        return [len(states), len(mask), len(positions)]
+
+
+def test_what_is_not_of_rows_is_not_repeated() -> None:
+    layer = Counting()
+    with fanned_out([layer], 3, 2):
+        assert layer(torch.zeros(3, 5), torch.zeros(1, 5), positions=torch.zeros(3)) == [6, 1, 3]
+    assert layer(torch.zeros(3, 5), torch.zeros(1, 5), positions=torch.zeros(3)) == [3, 1, 3]
+
+
+def test_modules_beside_each_other_are_no_layers() -> None:
+    beside = nn.ModuleList([nn.Linear(2, 2), nn.Embedding(2, 2)])
+    assert layers_from_first_adapted(beside, [beside[1]]) == []
+    in_turn = nn.ModuleList([nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)])
+    assert layers_from_first_adapted(in_turn, [in_turn[1]]) == list(in_turn)[1:]
+    assert layers_from_first_adapted(in_turn, [in_turn[1], nn.Linear(2, 2)]) == []  # one that is in no layer
