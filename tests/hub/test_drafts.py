@@ -16,7 +16,7 @@ from sqlalchemy import text, update
 from hub.care import collecting
 from hub.db.models.accounts import Account
 from hub.db.session import Database
-from hub.domain import accounts, committing, moving
+from hub.domain import accounts, committing, drafting, moving
 from hub.domain.claiming import NO_QUOTA
 from hub.domain.committing import Keeping
 from hub.domain.drafting import Loose
@@ -113,6 +113,25 @@ def test_the_record_says_what_was_committed_beside_versions(hub: Hub, repo: str)
     ]
     assert (found[1][1]["commit"], found[1][1]["branch"], found[-1][1]["commit"]) == (first, "main", beside)
     assert found[-1][1]["files"] == 2
+
+
+def test_an_archive_that_begins_with_a_pickle_is_kept_under_no_name(hub: Hub, repo: str) -> None:
+    refused = try_commit(hub, repo, notes=b"PK\x03\x04" + bytes(26) + b"archive/data.pkl" + b"\x80\x02}q\x00.")
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "FILE_NOT_KEPT")
+    assert "is a pickle" in refused.json()["error"]
+
+
+def test_drafts_are_so_large_and_so_many_and_no_more(hub: Hub, repo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drafting, "MAX_TREE_BYTES", 100)
+    monkeypatch.setattr(drafting, "MAX_DRAFTS", 2)  # of which opening it has made one
+
+    large = try_commit(hub, repo, a=bytes(101))
+    commit(hub, repo, a=b"1")
+    another = try_commit(hub, repo, a=b"2")
+
+    assert (large.status_code, large.json()["code"]) == (413, "DRAFT_TOO_LARGE")
+    assert (another.status_code, another.json()["code"]) == (409, "DRAFTS_TOO_MANY")
 
 
 def test_the_record_says_what_was_squashed(hub: Hub, repo: str) -> None:
