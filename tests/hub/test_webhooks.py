@@ -180,7 +180,8 @@ def test_a_message_is_sent_again_later_and_later_and_then_given_up(
 
     receiver.status = 204
     path = f"/namespaces/acme/webhooks/{webhook['id']}/deliveries/{failed['id']}/replay"
-    assert hub.post(path, {}, hub.headers("olga")).status_code == 200
+    again = hub.post(path, {}, hub.headers("olga")).json()
+    assert (again["state"], again["attempts"]) == ("waiting", 0)
     assert send_due(hub.database, poster) == 1
     assert log(hub, webhook)[0]["state"] == "done"
     assert {headers["webhook-id"] for headers, _ in receiver.heard} == {failed["message_id"]}
@@ -198,6 +199,14 @@ def test_a_receiver_that_is_gone_is_sent_nothing_more(hub: Hub, receiver: Receiv
     (shown,) = hub.get("/namespaces/acme/webhooks", headers=hub.headers("olga")).json()["items"]
     assert shown["disabled_at"] is not None
     assert "secret" not in shown
+
+    receiver.status = 204
+    (failed,) = log(hub, webhook)
+    path = f"/namespaces/acme/webhooks/{webhook['id']}"
+    assert hub.post(f"{path}/deliveries/{failed['id']}/replay", {}, hub.headers("olga")).status_code == 200
+    assert send_due(hub.database, poster) == 1
+    (shown,) = hub.get("/namespaces/acme/webhooks", headers=hub.headers("olga")).json()["items"]
+    assert shown["disabled_at"] is None
 
 
 def test_a_message_whose_sender_was_killed_is_sent_by_the_next(hub: Hub, receiver: Receiver, poster: Poster) -> None:
