@@ -21,7 +21,7 @@ Search = Annotated[str | None, Query(max_length=200)]
 Tags = Annotated[list[str], Query(max_length=8, description="Tags, all of which it must have.")]
 Rank = Annotated[int | None, Query(ge=1, le=1 << 31)]
 Bytes = Annotated[int | None, Query(ge=1, lt=1 << 63)]
-Score = Annotated[float | None, Query(ge=-1, le=1, allow_inf_nan=False)]
+Score = Annotated[float | None, Query(allow_inf_nan=False, description="Or better: less, where less is.")]
 
 
 def narrowing(

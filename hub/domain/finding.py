@@ -27,6 +27,7 @@ from hub.domain.views.adapters import FacetsView, FacetValue, FoundView
 from hub.domain.views.page import Page
 from hub.errors import Invalid
 from vera.manifest import CARD_FILE, MANIFEST_FILE
+from vera.metrics import LOWER_IS_BETTER
 
 Sort = Literal["updated", "downloads", "score", "bytes-per-point", "name"]
 # The last is for clients of the other wire.
@@ -83,23 +84,25 @@ def search(
     cursor: str | None = None,
     limit: int = 50,
 ) -> Page[FoundView]:
-    """The adapters that `reader` may see and that are as wanted. Those without a score are in no list sorted by it.
+    """The adapters that `reader` may see and that are as wanted; sorted by score, the best first. Those without a score
+    are in no list sorted by it.
 
-    Raises Invalid for a cursor that this list did not give and for scores without a suite, and NotFound for a
+    Raises Invalid for a cursor that this list did not give, for scores without a suite and for points where less is
+    better, and NotFound for a
     suite that is not there.
     """
-    order, types = _ORDERS[sort]
+    _, types = _ORDERS[sort]
     if wanted.suite is None and (sort in ("score", "bytes-per-point") or wanted.min_score is not None):
         raise Invalid("Scores are those on a suite: say which one, as in suite=demo/topics.", code="SUITE_MISSING")
     after = paging.decode(session, cursor, sort, *types)
     narrowing = _narrowed(session, wanted)
     if narrowing is None:
         return Page(())
+    order = _order(sort, narrowing)
     rows = searching.page(session, viewer_of(reader), narrowing, order, after=after, limit=limit + 1)
     tags = searching.tags_of(session, [row.listing.id for row in rows])
-    return paging.page(
-        rows, limit, partial(_found_view, tags=tags), lambda row: paging.encode(session, sort, *row.keys)
-    )
+    view = partial(_found_view, tags=tags, has_points=not narrowing.is_less_better)
+    return paging.page(rows, limit, view, lambda row: paging.encode(session, sort, *row.keys))
 
 
 def facets(session: Session, reader: Principal | None, wanted: Wanted) -> FacetsView:
@@ -277,12 +280,22 @@ def _with_training(facts: CardFacts, training: Mapping[str, object]) -> CardFact
 # -- From what is wanted to rows and back ---------------------------------------------------------
 
 
+def _order(sort: SortedBy, narrowing: Narrowing) -> Order:
+    """Raises Invalid for bytes per point on a suite of whose score less is better: a worse one would take fewer."""
+    if not narrowing.is_less_better or sort not in ("score", "bytes-per-point"):
+        return _ORDERS[sort][0]
+    if sort == "score":
+        return searching.BY_LOWEST_SCORE
+    raise Invalid("On this suite less is better, so a point takes nothing: sort by score.", code="SORT_MEANINGLESS")
+
+
 def _narrowed(session: Session, wanted: Wanted) -> Narrowing | None:
     """What the listings must be; None when it is clear without looking that there are none."""
     words = tuple(words_of([wanted.search or ""]))
     account_id = accounts.id_of(session, wanted.owner) if wanted.owner else None
     base_ids = tuple(bases.ids_of(session, wanted.base)) if wanted.base else None
     looks_for_signs = bool(wanted.search) and not words  # no word is made of those alone
+    suite = find_suite(session, wanted.suite) if wanted.suite else None
     if looks_for_signs or (wanted.owner and account_id is None) or base_ids == ():
         return None
     return Narrowing(
@@ -298,8 +311,9 @@ def _narrowed(session: Session, wanted: Wanted) -> Narrowing | None:
         min_rank=wanted.min_rank,
         max_rank=wanted.max_rank,
         max_bytes=wanted.max_bytes,
-        suite_id=find_suite(session, wanted.suite).id if wanted.suite else None,
+        suite_id=suite.id if suite else None,
         min_score=wanted.min_score,
+        is_less_better=suite is not None and suite.metric in LOWER_IS_BETTER,
         marks=tuple(mark.strip().lower() for mark in wanted.marks),
         is_gated=wanted.is_gated,
         min_parameters=wanted.min_parameters,
@@ -307,7 +321,7 @@ def _narrowed(session: Session, wanted: Wanted) -> Narrowing | None:
     )
 
 
-def _found_view(found: Found, *, tags: Mapping[int, tuple[str, ...]]) -> FoundView:
+def _found_view(found: Found, *, tags: Mapping[int, tuple[str, ...]], has_points: bool) -> FoundView:
     listing, score = found.listing, found.score
     return FoundView(
         **vars(adapter_view(found.adapter)),
@@ -319,7 +333,7 @@ def _found_view(found: Found, *, tags: Mapping[int, tuple[str, ...]]) -> FoundVi
         tags=tags.get(listing.id, ()),
         downloads=listing.downloads,
         score=score.score if score else None,
-        bytes_per_point=score.bytes_per_point if score else None,
+        bytes_per_point=score.bytes_per_point if score and has_points else None,
     )
 
 

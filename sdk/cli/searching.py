@@ -40,7 +40,7 @@ def _option(section: str, *names: str, **attributes: Any) -> Callable[[_F], _F]:
 @_option("Narrow down", "--max-rank", type=click.IntRange(min=1))
 @_option("Narrow down", "--max-bytes", type=click.IntRange(min=1), help="What all of its files may take.")
 @_option("Scores", "--suite", help="The suite on which scores count.")
-@_option("Scores", "--min-score", type=click.FloatRange(-1, 1))
+@_option("Scores", "--min-score", type=float, help="Or better: less, where less is.")
 @click.option(
     "--sort",
     type=click.Choice(["updated", "downloads", "score", "bytes-per-point", "name"]),

@@ -14,7 +14,7 @@ from hub.db.models.finding import Listing
 from hub.db.queries import listings, searching
 from hub.domain import finding
 from hub.domain.cards import MAX_TAGS, read_facts
-from tests.builders import make_archive, make_base
+from tests.builders import make_archive, make_base, make_suite
 from tests.hub.harness import Hub, code_of
 from vera.manifest import WEIGHTS_FILE
 
@@ -193,6 +193,20 @@ def test_adapters_are_sorted_by_what_a_point_takes(scored: Hub) -> None:
 
     assert {each["id"] for each in items} == {"demo/large", "demo/small"}  # no point was made by the wrong one
     assert [each["bytes_per_point"] for each in items] == sorted(each["bytes_per_point"] for each in items)
+
+
+def test_where_less_is_better_the_best_come_first(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker({**make_suite(items=2), "metric": "mean_squared_error"})
+    for error in (1, 3, 2):
+        assert hub.push(make_archive(seed=error), f"off-by-{error}").status_code == 201
+        assert worker.finish(worker.must_claim(), [[0.0, error]] * 2).status_code == 204
+
+    assert _found(hub, "?suite=demo/topics&sort=score") == [f"demo/off-by-{error}" for error in (1, 2, 3)]
+    assert _found(hub, "?suite=demo/topics&sort=score&min_score=4") == ["demo/off-by-1", "demo/off-by-2"]
+    assert {each["bytes_per_point"] for each in hub.get("/adapters?suite=demo/topics").json()["items"]} == {None}
+    refused = hub.get("/adapters?suite=demo/topics&sort=bytes-per-point")
+    assert code_of(refused) == (422, "SORT_MEANINGLESS")
 
 
 def test_a_new_version_has_no_score_until_it_is_evaluated(scored: Hub) -> None:

@@ -73,7 +73,7 @@ class ListingTerm(Table):
 
 class ListingScore(Table):
     """What the listed version of an adapter scores on one definition of a suite. `bytes_per_point` is its vectors
-    and head over the score in percent; NULL for a score that is not above zero."""
+    and head over the score in percent: NULL for a score that is not above zero, and read by nobody where less is better."""
 
     __tablename__ = "listing_scores"
     __table_args__ = (

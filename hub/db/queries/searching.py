@@ -9,6 +9,7 @@ that was asked for. A `+` before a column keeps SQLite from using an index on it
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -56,6 +57,8 @@ class Narrowing:
     max_bytes: int | None = None
     suite_id: int | None = None
     min_score: float | None = None
+    # Of the suite: the best score is the lowest, and `min_score` the highest that will do.
+    is_less_better: bool = False
     marks: tuple[str, ...] = ()
     is_gated: bool | None = None
     min_parameters: int | None = None
@@ -89,6 +92,7 @@ BY_CREATION = Order(Listing.adapter_id)
 BY_NAME = Order(Listing.name, is_falling=False)
 BY_DOWNLOADS = Order(Listing.downloads, Listing.id)
 BY_SCORE = Order(ListingScore.score, ListingScore.adapter_id)
+BY_LOWEST_SCORE = Order(ListingScore.score, ListingScore.adapter_id, is_falling=False)
 BY_BYTES_PER_POINT = Order(ListingScore.bytes_per_point, ListingScore.adapter_id, is_falling=False)
 
 
@@ -168,7 +172,7 @@ def _planned(session: Session, narrowing: Narrowing, order: Order = BY_CHANGE) -
     """The conditions, each in the words that make the database do the least."""
     conditions = _conditions(session, narrowing)
     if narrowing.suite_id is not None:
-        conditions.append(_scored(narrowing.suite_id, narrowing.min_score))
+        conditions.append(_scored(narrowing.suite_id, narrowing.min_score, is_less_better=narrowing.is_less_better))
     if not _is_sqlite(session):
         return [each.clause for each in conditions]
     rare = next((each for each in conditions if each.meeting is not None and _are_few(session, each.meeting)), None)
@@ -226,13 +230,14 @@ def _within(
     return [_Condition(Listing.id.in_(having) if _is_sqlite(session) else clause, between(guarded), having)]
 
 
-def _scored(suite_id: int, min_score: float | None) -> _Condition:
+def _scored(suite_id: int, min_score: float | None, *, is_less_better: bool) -> _Condition:
     """That the listing's version has a score on the suite, and one that is high enough."""
     suite: ColumnElement[int] = literal_column("+listing_scores.suite_id", ListingScore.suite_id.type)
     score: ColumnElement[float] = literal_column("+listing_scores.score", ListingScore.score.type)
     clause, checked = ListingScore.suite_id == suite_id, suite == suite_id
     if min_score is not None:
-        clause, checked = clause & (ListingScore.score >= min_score), checked & (score >= min_score)
+        good_enough = operator.le if is_less_better else operator.ge
+        clause, checked = clause & good_enough(ListingScore.score, min_score), checked & good_enough(score, min_score)
     return _Condition(clause, checked, select(ListingScore.adapter_id).where(clause))
 
 
