@@ -42,8 +42,9 @@ def set_gate_of_opening(session: Session, principal: Principal, namespace: str, 
     if opening is None:
         return False
     authorize(principal, Action.MANAGE_ADAPTER, Resource(namespace, name, opening.is_private))
-    opening.gate = gate
-    session.flush()
+    if opening.gate != gate:
+        opening.gate = gate
+        record(session, principal, Change.GATE_CHANGED, f"{namespace}/{name}", {"gated": gate})
     return True
 
 
@@ -60,13 +61,15 @@ def describe(session: Session, reader: Principal | None, namespace: str, name: s
 
 
 def ask(session: Session, principal: Principal, namespace: str, name: str, message: str | None) -> AccessRequestView:
-    """Asks for the files of a gated adapter; asked before, it stays as it is.
+    """Asks for the files of a gated adapter; asked before, it stays as it is, unless it waits since before the gate was
+    `auto`.
 
     Raises Conflict for one that is not gated, and Forbidden for who was refused.
     """
     require_user(principal)
     adapter = find_adapter(session, principal, namespace, name, to=Action.REQUEST_ACCESS)
     _require_gate(adapter)
+    access.hold(session, adapter.id, principal.account_id)
     found = access.of_user(session, adapter.id, principal.account_id)
     if found is not None and found.state == "rejected":
         because = f" ({found.reason})" if found.reason else ""
@@ -75,9 +78,10 @@ def ask(session: Session, principal: Principal, namespace: str, name: str, messa
             code="ACCESS_REFUSED",
             reason=found.reason,
         )
-    if found is None:
-        state: AccessState = "accepted" if adapter.gate == "auto" else "pending"
-        found = _add(session, adapter, principal.account_id, state, message=message)
+    state: AccessState = "accepted" if adapter.gate == "auto" else "pending"
+    if found is None or (found.state, state) == ("pending", "accepted"):
+        found = found or _add(session, adapter, principal.account_id, state, message=message)
+        found.state, found.decided_at = state, found.decided_at or (db.now(session) if state == "accepted" else None)
         facts = {"user": principal.name, "state": state}
         record(session, principal, Change.ACCESS_REQUESTED, f"{namespace}/{name}", facts)
     return _view(found)

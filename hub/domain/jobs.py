@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Principal
 from hub.db import session as db
 from hub.db.models.evaluating import Evaluation, Suite, Worker
-from hub.db.queries import evaluations, listings, suites, workers
+from hub.db.queries import evaluations, listings, moves, suites, workers
 from hub.db.queries.inserting import insert_new
 from hub.domain import blobs, enrolling, matching
 from hub.domain.evaluations import canonical, canonical_digest, enqueue_for_suite, labels_key, pack, parse_id
@@ -83,12 +83,13 @@ class SuiteDefinition:
 
 class Measured(NamedTuple):
     """What a job asks of the worker that holds it: the metric that ranks, those that stand beside it, and the key and the
-    facts that its signature must be of."""
+    facts that its signature must be of. `former_refs` are what the version was called before its adapter moved."""
 
     metric: str
     beside: tuple[str, ...]
     key: PublicKey
     about: Evaluated
+    former_refs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -195,7 +196,8 @@ def measured_by(session: Session, principal: Principal, job_id: str, fence: int)
         raise _refusal(job, fence)
     enrolling.require_good(worker.key)
     key = PublicKey.parse(worker.key.public_key)
-    return Measured(job.suite.metric, metrics_beside(job.suite), key, _unanswered(job))
+    former = tuple(f"{name}@v{job.version.number}" for name in moves.former_names(session, job.version.adapter_id))
+    return Measured(job.suite.metric, metrics_beside(job.suite), key, _unanswered(job), former)
 
 
 def check_result(
@@ -228,7 +230,7 @@ def check_result(
         environment=environment,
         seconds=seconds,
     )
-    _require_signed(envelope, measured.key, evaluated)
+    _require_signed(envelope, measured, evaluated)
     signed = json.dumps(envelope, separators=(",", ":"))
     return Result(tuple(outcomes), score, interval, pack(list(outputs)), environment, seconds, signed, found)
 
@@ -315,10 +317,13 @@ def _unanswered(job: Evaluation) -> Evaluated:
     )
 
 
-def _require_signed(envelope: Mapping[str, Any], key: PublicKey, evaluated: Evaluated) -> None:
-    """Raises Invalid unless this worker has signed that very result."""
+def _require_signed(envelope: Mapping[str, Any], measured: Measured, evaluated: Evaluated) -> None:
+    """Raises Invalid unless this worker has signed that very result, by the name that the version has or had when the
+    job was given out."""
     try:
-        attestation.check_says(attestation.check(envelope, key), evaluated)
+        statement = attestation.check(envelope, measured.key)
+        ref = statement["predicate"].get("ref")
+        attestation.check_says(statement, replace(evaluated, ref=ref) if ref in measured.former_refs else evaluated)
     except SignatureError as error:
         raise Invalid(str(error), code=error.code, **error.facts) from error
 

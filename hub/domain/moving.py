@@ -71,7 +71,8 @@ def _rename(session: Session, principal: Principal, adapter: Adapter, new: Resou
         raise _taken(new)
     require_unmoved(session, owner_id, new, but_for=adapter.id)
     similar = adapters.name_like(session, owner_id, fold_name(name))
-    if similar not in (None, adapter.name):
+    is_its_own = owner_id == adapter.account_id and similar == adapter.name
+    if similar is not None and not is_its_own:
         raise Conflict(
             f"{new.id} looks like {new.namespace}/{similar}, which exists: choose a name that cannot be taken for it.",
             code="NAME_TOO_SIMILAR",

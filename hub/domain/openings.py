@@ -71,8 +71,10 @@ def set_visibility(session: Session, principal: Principal, namespace: str, name:
     if opening is None:
         return False
     authorize(principal, Action.MANAGE_ADAPTER, Resource(namespace, name, opening.is_private))
-    opening.is_private = is_private
-    session.flush()
+    if opening.is_private != is_private:
+        opening.is_private = is_private
+        facts = {"visibility": "private" if is_private else "public"}
+        record(session, principal, Change.VISIBILITY_CHANGED, f"{namespace}/{name}", facts)
     return True
 
 

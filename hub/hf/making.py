@@ -51,7 +51,7 @@ def create(
 ) -> Response:
     """Make an adapter that waits for its first version. 409 with its address when it is there."""
     _require_model(body.type)
-    namespace, name = _namespace(principal, body), body.name.rpartition("/")[2].lower()  # as all names are here
+    namespace, name = _named(principal, body)
     shown = {
         "url": f"{hub_url(request)}/{namespace}/{name}",
         "name": f"{namespace}/{name}",
@@ -80,7 +80,7 @@ def delete(
 ) -> Response:
     """Take back an adapter that has no version yet. Versions stay: others may rely on them."""
     _require_model(body.type)
-    openings.take_back(session, principal, _namespace(principal, body), body.name.rpartition("/")[2])
+    openings.take_back(session, principal, *_named(principal, body))
     return answer(request, {})
 
 
@@ -237,8 +237,10 @@ def list_discussions(request: Request, reader: Reader, namespace: str, name: str
     return answer(request, {"discussions": [], "count": 0, "start": 0, "numClosedDiscussions": 0})
 
 
-def _namespace(principal: Principal, body: NewRepository | OldRepository) -> str:
-    return (body.organization or body.name.rpartition("/")[0] or principal.name).lower()
+def _named(principal: Principal, body: NewRepository | OldRepository) -> tuple[str, str]:
+    """Namespace and name, in small letters as all names are here."""
+    namespace, _, name = body.name.rpartition("/")
+    return (body.organization or namespace or principal.name).lower(), name.lower()
 
 
 def _require_model(kind: str | None) -> None:

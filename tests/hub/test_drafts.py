@@ -72,6 +72,23 @@ def test_all_that_is_of_an_adapter_goes_with_it(hub: Hub, repo: str) -> None:
     assert collecting.collect(services.database, services.objects, grace=timedelta(0)).blobs == 2
 
 
+def test_who_sees_an_adapter_without_versions_is_in_the_record(hub: Hub, repo: str) -> None:
+    for _ in range(2):  # the second time changes nothing
+        said = {"gated": "manual", "private": True}
+        assert hub.client.put(f"/api/models/{repo}/settings", json=said, headers=hub.headers()).status_code == 200
+    events = hub.get("/namespaces/demo/audit", headers=hub.headers()).json()["items"]
+    assert [(each["action"], each["facts"]) for each in events if "changed" in each["action"]] == [
+        ("adapter.gate-changed", {"gated": "manual"}),
+        ("adapter.visibility-changed", {"visibility": "private"}),
+    ]
+
+
+def test_an_adapter_is_taken_back_by_the_name_it_was_made_with(hub: Hub) -> None:
+    for method, path in (("POST", "/api/repos/create"), ("DELETE", "/api/repos/delete")):
+        answer = hub.client.request(method, path, json={"name": "Mine"}, headers=hub.headers())
+        assert answer.status_code == 200, answer.text
+
+
 def test_what_lies_beside_a_version_is_kept_with_it(hub: Hub, repo: str) -> None:
     hub.register_base()
     archive, large = make_archive(seed=1), os.urandom(300 * 1024)

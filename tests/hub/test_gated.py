@@ -53,6 +53,20 @@ def test_what_is_given_is_kept_by_no_cache(hub: Hub) -> None:
         assert hub.client.get(path, headers=mine).headers["cache-control"] == "private, no-store"
 
 
+def test_who_waited_is_let_in_when_the_gate_lets_everybody_in(hub: Hub) -> None:
+    gate(hub)
+    sam = hub.headers("sam")
+    assert hub.post(f"{GATED}/access", {}, sam).json()["state"] == "pending"
+    hub.client.patch(f"/api/v1{GATED}", json={"gated": "auto"}, headers=hub.headers())
+
+    asked = hub.post(f"{GATED}/access", {}, sam).json()
+
+    assert (asked["state"], hub.get(f"{GATED}/access", headers=sam).json()["files"]) == ("accepted", True)
+    assert asked["decided_at"] is not None
+    event = hub.get("/namespaces/demo/audit", headers=hub.headers()).json()["items"][0]
+    assert (event["action"], event["facts"]) == ("access.requested", {"user": "sam", "state": "accepted"})
+
+
 def test_who_asks_waits_is_let_in_and_is_put_out_again(hub: Hub) -> None:
     weights = f"{GATED}/blobs/{gate(hub)[WEIGHTS_FILE]}"
     sam = hub.headers("sam")

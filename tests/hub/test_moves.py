@@ -12,6 +12,7 @@ from hub.db.models.accounts import Account
 from hub.db.models.evaluating import Evaluation
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
+from tests.signing import signed
 from vera.manifest import WEIGHTS_FILE
 
 
@@ -71,6 +72,30 @@ def test_a_name_that_leads_somewhere_is_given_to_no_other(pushed: Hub) -> None:
     assert code_of(move(pushed, "demo/other", "demo/old")) == (409, "NAME_MOVED")
     assert code_of(move(pushed, "demo/other", "demo/new")) == (409, "ADAPTER_EXISTS")
     assert pushed.push(make_archive(seed=1), "new").json()["ref"] == "demo/new@v2"
+
+
+def test_a_name_like_one_that_is_there_is_said_to_be_like_it(pushed: Hub) -> None:
+    pushed.found("acme")
+    olga = pushed.headers("olga")
+    assert pushed.push(make_archive(seed=1), "foo", user="olga").status_code == 201
+    assert pushed.push(make_archive(seed=2), "foo", user="acme", headers=olga).status_code == 201
+
+    refused = move(pushed, "olga/foo", "acme/f00", "olga")
+
+    assert code_of(refused) == (409, "NAME_TOO_SIMILAR")
+    assert move(pushed, "olga/foo", "olga/f00", "olga").status_code == 200
+
+
+def test_what_a_worker_found_meanwhile_is_kept(pushed: Hub) -> None:
+    worker = pushed.worker()
+    job = worker.must_claim()
+    assert move(pushed, "demo/old", "demo/new").status_code == 200
+
+    another = {"otherwise": {"ref": "demo/another@v1"}}
+    forged = signed(job, [1] * 8, ["a"] * 8, environment={"device": "cpu"}, seconds=0.5, **another)
+    assert code_of(worker.finish(job, [1] * 8, envelope=forged)) == (422, "STATEMENT_MISMATCH")
+    assert worker.finish(job).status_code == 204
+    assert pushed.get("/evaluations/1").json()["ref"] == "demo/new@v1"
 
 
 def test_it_goes_to_another_owner_who_takes_it(pushed: Hub) -> None:

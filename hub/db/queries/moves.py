@@ -33,6 +33,13 @@ def adapter_of(session: Session, viewer: Viewer, namespace: str, name: str) -> A
     return session.scalar(query.where(MovedName.account_id == had_by, MovedName.name == name, is_visible(viewer)))
 
 
+def former_names(session: Session, adapter_id: int) -> list[str]:
+    """The names, owner/name, that the adapter has had."""
+    query = select(Account.name, MovedName.name).join(Account, Account.id == MovedName.account_id)
+    rows = session.execute(query.where(MovedName.adapter_id == adapter_id))
+    return [f"{owner}/{name}" for owner, name in rows]
+
+
 def holder(session: Session, account_id: int, name: str) -> int | None:
     """The adapter that this name leads to."""
     return session.scalar(_HOLDER, {"account_id": account_id, "name": name})
