@@ -129,3 +129,18 @@ def test_where_nobody_says_its_memory_running_short_is_an_attempt(hub: Hub) -> N
         worker.fail(worker.must_claim(), code="OUT_OF_MEMORY", detail="Not for one item.", retryable=True)
 
     assert (waiting(hub)["state"], waiting(hub)["attempts"]) == ("failed", 3)
+
+
+def test_how_long_it_may_take_goes_by_those_that_will_come(hub: Hub) -> None:
+    hub.register_base()
+    for name in ("a", "b"):
+        hub.worker(SUITE, name=name, lacks=LACKS)
+    whole = hub.worker(SUITE, name="whole")
+    pushed(hub)
+    whole.finish(whole.must_claim())
+    for seed in (1, 2):
+        pushed(hub, seed)
+
+    took = waiting(hub)["seconds"]
+
+    assert [waiting(hub, number)["estimate_seconds"] for number in (2, 3)] == [took, 2 * took]
