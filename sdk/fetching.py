@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,7 +124,7 @@ def fetch(
     parsed = ref if isinstance(ref, AdapterRef) else AdapterRef.parse(ref)
     pin = lock.find(parsed) if lock is not None else None
     with hub_of(parsed, config, hub) as door:
-        resolved = _resolve(parsed, door) if pin is None else _resolve_pin(parsed, pin, door)
+        resolved = _resolve(parsed, door, with_files=True) if pin is None else _resolve_pin(parsed, pin, door)
         _check_yanked(resolved, is_allowed=allow_yanked or pin is not None or parsed.is_immutable)
         _warn_of_deprecation(resolved)
         try:
@@ -187,7 +188,8 @@ def hub_of(ref: AdapterRef, config: Config | None, hub: Hub | None) -> Iterator[
         yield opened
 
 
-def _resolve(ref: AdapterRef, hub: Hub) -> Resolved:
+def _resolve(ref: AdapterRef, hub: Hub, *, with_files: bool = False) -> Resolved:
+    """What `ref` means; `with_files`, one that was never fetched here comes with what is to be fetched next."""
     url, memory = hub.config.url, Cache(hub.config.cache)
     known = memory.recall(url, ref)
     if known is not None and (not _is_moving(ref) or hub.config.offline):
@@ -201,7 +203,7 @@ def _resolve(ref: AdapterRef, hub: Hub) -> Resolved:
             f"`vera-hub pull {ref}`.",
             facts={"ref": str(ref)},
         )
-    answer = hub.resolve_version(ref)
+    answer = hub.resolve_version(ref, with_files=with_files and known is None)
     resolution = _resolution_of(answer)
     _check_pin(ref, resolution)
     _check_memory(ref, resolution, memory, url)
@@ -219,7 +221,7 @@ def _resolve_pin(ref: AdapterRef, pin: Locked, hub: Hub) -> Resolved:
     if hub.config.offline:
         return Resolved(ref, url, pinned)
     try:
-        answer = hub.resolve_version(exact)
+        answer = hub.resolve_version(exact, with_files=True)
     except Yanked as error:
         return Resolved(ref, url, replace(pinned, yanked=str(error)))
     resolution = _resolution_of(answer)
@@ -309,7 +311,7 @@ def _warn_of_memory(ref: AdapterRef, known: Resolution) -> None:
 
 def _fetch_archive(resolved: Resolved, hub: Hub) -> tuple[Archive, int]:
     """The version, checked, and how many bytes of it were downloaded."""
-    source = _Files(resolved.ref, hub)
+    source = _Files(resolved.ref, hub, _sent_with(resolved))
     manifest_bytes = source.get(MANIFEST_FILE, resolved.digest.removeprefix("sha256:"), at_hand=_manifest_in(resolved))
     manifest = Manifest.from_bytes(manifest_bytes)
     promised = {WEIGHTS_FILE: manifest.weights.sha256, **{path: f.sha256 for path, f in manifest.files.items()}}
@@ -326,6 +328,16 @@ def _manifest_in(resolved: Resolved) -> bytes | None:
         return canonical_json.dumps(dict(resolved.answer.manifest))
     except (ValueError, RecursionError):
         return None
+
+
+def _sent_with(resolved: Resolved) -> dict[str, bytes]:
+    """The files that the hub's answer holds, by path: their hashes decide whether they are it."""
+    content = (resolved.answer.content if resolved.answer else None) or {}
+    sent = {}
+    for path, text in content.items():
+        with suppress(ValueError):
+            sent[path] = b64decode(text)
+    return sent
 
 
 def _pair_file(manifest: Manifest, ref: AdapterRef, hub: Hub) -> tuple[Path, int]:
@@ -377,12 +389,12 @@ def _not_here_offline(what: str, ref: AdapterRef) -> Offline:
 class _Files:
     """Files of one adapter by hash, from the cache or from the hub, verified either way.
 
-    What follows from something that was fetched already is `at_hand`: it is taken when its hash is
-    the promised one, which saves the request.
+    What follows from something that was fetched already is `at_hand`, and what came with the version is
+    `sent`: either is taken when its hash is the promised one, which saves the request.
     """
 
-    def __init__(self, ref: AdapterRef, hub: Hub) -> None:
-        self._ref, self._hub, self._cache = ref, hub, Cache(hub.config.cache)
+    def __init__(self, ref: AdapterRef, hub: Hub, sent: Mapping[str, bytes]) -> None:
+        self._ref, self._hub, self._sent, self._cache = ref, hub, sent, Cache(hub.config.cache)
         self.downloaded_bytes = 0
 
     def get(self, path: str, sha256: str, *, at_hand: bytes | None = None) -> bytes:
@@ -392,6 +404,7 @@ class _Files:
     def get_all(self, promised: Mapping[str, str], *, at_hand: Mapping[str, bytes]) -> dict[str, bytes]:
         """The files `promised` (path → sha256); what has to be downloaded is downloaded at the same time."""
         near = {path: self._near(sha256, at_hand.get(path)) for path, sha256 in promised.items()}
+        near |= {path: self._came(path, promised[path]) for path, data in near.items() if data is None}
         missing = [path for path, data in near.items() if data is None]
         files = {path: data for path, data in near.items() if data is not None}
         downloads = in_parallel(lambda path: self._download(path, promised[path]), missing, at_once=len(promised))
@@ -399,9 +412,17 @@ class _Files:
 
     def _near(self, sha256: str, at_hand: bytes | None) -> bytes | None:
         data = self._cache.get_blob(sha256)
-        if data is None and at_hand is not None and hashlib.sha256(at_hand).hexdigest() == sha256:
-            self._cache.keep_blob(at_hand)
-            return at_hand
+        return data if data is not None else self._kept(at_hand, sha256)
+
+    def _came(self, path: str, sha256: str) -> bytes | None:
+        data = self._kept(self._sent.get(path), sha256)
+        return None if data is None else self._count(data)
+
+    def _kept(self, data: bytes | None, sha256: str) -> bytes | None:
+        """`data`, from now on in the cache, when it has this hash."""
+        if data is None or hashlib.sha256(data).hexdigest() != sha256:
+            return None
+        self._cache.keep_blob(data)
         return data
 
     def _count(self, data: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -141,11 +142,18 @@ def resolve_version(
     selector: str,
     parts: HubParts,
     digest: Annotated[str | None, Query(pattern=r"^sha256:[0-9a-f]{64}$", description="What it must be.")] = None,
+    with_files: Annotated[bool, Query(description="Its files too, while they are small.")] = False,
 ) -> Response:
     """The version that `v3`, an alias, `latest`, a commit or `sha256:…` means."""
     with parts.database.reading() as session:
-        version = catalog.resolve_version(session, reader, AdapterRef(namespace, name, selector, digest))
-    return answer(request, version)
+        version = catalog.find_version(session, reader, AdapterRef(namespace, name, selector, digest))
+        detail = catalog.version_detail(session, reader, version)
+        content = catalog.carried_files(session, reader, version, detail.files) if with_files else None
+    if content is None:
+        return answer(request, detail)
+    first, weights = catalog.first_fetch(reader, version), detail.weights_digest.removeprefix("sha256:")
+    note_fetch(request, parts, reader, adapter=version.adapter, sha256=weights, first_fetched=first)
+    return answer(request, replace(detail, content=content))
 
 
 @router.get(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 
 from sqlalchemy.orm import Session
@@ -15,7 +16,7 @@ from hub.db.models.versions import Version
 from hub.db.queries import adapters, aliases, evaluations, listings, moves, versions
 from hub.db.queries import blobs as blob_rows
 from hub.db.queries.blobs import Holder
-from hub.domain import projections
+from hub.domain import blobs, projections
 from hub.domain.audit import Change, record
 from hub.domain.shaping import (
     adapter_id,
@@ -33,9 +34,9 @@ from hub.domain.views.evaluations import EvaluationView
 from hub.domain.views.versions import FileView, VersionDetail, VersionSummary
 from hub.errors import Conflict, Forbidden, Gone, Moved, NotFound, Withheld
 from hub.scoring import metrics
-from hub.storage.blobs import missing
+from hub.storage.blobs import missing, proven
 from hub.storage.table import TableBlobs
-from vera.manifest import CARD_FILE, MANIFEST_FILE
+from vera.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE
 from vera.ref import AdapterRef, SelectorKind
 
 
@@ -91,6 +92,31 @@ def require_file(
     if all(each.path != CARD_FILE for each in holders):
         require_given(session, reader, adapter)
     return adapter, tuple(each.version_id for each in holders if _is_first_fetch(reader, each))
+
+
+def carried_files(
+    session: Session, reader: Principal | None, version: Version, files: Sequence[FileView]
+) -> dict[str, str] | None:
+    """What does not follow from the manifest of a version, in base64, by path; None where that is too much for an answer,
+    lies elsewhere or is not given to `reader`: each file is then asked for by its hash. Whoever gives it notes the fetch.
+    """
+    wanted = {file.sha256: file.path for file in files if file.path not in (MANIFEST_FILE, CONFIG_FILE)}
+    if sum(file.size_bytes for file in files) > blobs.INLINE_BYTES:
+        return None
+    try:
+        require_given(session, reader, version.adapter)
+    except Forbidden:
+        return None
+    found = {each.sha256: each.data for each in blob_rows.find_all(session, wanted)}
+    if any(found.get(sha256) is None for sha256 in wanted):
+        return None
+    return {path: b64encode(proven(sha256, found[sha256] or b"")).decode() for sha256, path in wanted.items()}
+
+
+def first_fetch(reader: Principal | None, version: Version) -> tuple[int, ...]:
+    """The version, when this is the first time that somebody fetches it: `note_fetch` it."""
+    held = Holder(version.id, version.created_by_id, version.fetched_at, WEIGHTS_FILE)
+    return (version.id,) if _is_first_fetch(reader, held) else ()
 
 
 def note_fetch(session: Session, version_ids: Sequence[int]) -> None:

@@ -26,9 +26,10 @@ class Versions(Wire):
         reply = self._send("POST", path, is_idempotent=True, files=parts, data=fields)
         return Pushed(Version.from_json(reply.json()), is_new=reply.status == HTTPStatus.CREATED)
 
-    def resolve_version(self, ref: AdapterRef) -> Version:
-        """The version that `ref` means now."""
-        return Version.from_json(self._get(version_path(ref), {"digest": ref.digest}).json())
+    def resolve_version(self, ref: AdapterRef, *, with_files: bool = False) -> Version:
+        """The version that `ref` means now; `with_files`, what there is in it as well, while that is small."""
+        query = {"digest": ref.digest, "with_files": "true" if with_files else None}
+        return Version.from_json(self._get(version_path(ref), query).json())
 
     def download_blob(self, ref: AdapterRef, sha256: str, *, max_bytes: int) -> bytes:
         """What the hub sends as the file `sha256` of `ref`'s adapter: at most `max_bytes`, and not yet verified."""

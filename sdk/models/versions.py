@@ -101,6 +101,8 @@ class Version(VersionSummary):
     parent: str | None = None
     source: Source | None = None
     aliases: tuple[str, ...] = ()
+    # Files that were asked for with it, in base64, by path; an older hub sends none.
+    content: Mapping[str, str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)

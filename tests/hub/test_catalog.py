@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy import update
 from hub.db.models.objects import Blob
 from tests.builders import make_archive, make_base
 from tests.hub.harness import Hub, code_of
-from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE
+from vera.manifest import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE
 
 
 def _ids(hub: Hub, query: str = "") -> list[str]:
@@ -129,6 +130,31 @@ def test_a_version_that_is_not_the_pinned_one_is_refused_with_both(hub: Hub) -> 
     assert answer.json()["facts"] == {"expected": second["digest"], "got": first["digest"]}
     crossed = hub.get(f"{path}/{first['digest']}?digest={second['digest']}")
     assert code_of(crossed) == (409, "DIGEST_MISMATCH")
+
+
+def carried(hub: Hub, headers: dict[str, str] | None = None) -> dict[str, bytes] | None:
+    """The files that come with the version."""
+    answer = hub.get("/adapters/demo/tiny/versions/v1?with_files=true", headers=headers or {})
+    assert answer.status_code == 200, answer.text
+    content = answer.json()["content"]
+    return None if content is None else {path: b64decode(text) for path, text in content.items()}
+
+
+def test_a_version_brings_its_files_for_whoever_asks_for_them(hub: Hub) -> None:
+    hub.register_base()
+    archive = make_archive()
+    hub.push(archive)
+
+    assert carried(hub) == {path: archive.files[path] for path in (WEIGHTS_FILE, CARD_FILE)}
+    assert hub.get("/adapters/demo/tiny/versions/v1").json()["content"] is None
+
+
+def test_files_that_are_too_much_for_an_answer_are_asked_for_one_by_one(sqlite_hub: Hub) -> None:
+    modules = tuple((f"layer.{number}", 4096, 4096) for number in range(16))
+    sqlite_hub.register_base(make_base(modules))
+    assert sqlite_hub.push(make_archive(modules=modules, labels=())).status_code == 201
+
+    assert carried(sqlite_hub) is None
 
 
 @pytest.mark.parametrize("selector", ["v2", "v999999999", "prod", "0" * 40, "sha256:" + "0" * 64])

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from hub.auth.tokens import TokenKind
 from hub.db.models.adapters import Adapter
 from hub.db.models.record import DownloadDay, Downloader
+from hub.db.models.versions import Version
 from hub.db.session import Database
 from hub.domain.downloads import DownloadCounter
 from hub.errors import StorageFull
@@ -63,6 +64,19 @@ def test_everybody_counts_once_for_a_version_and_a_day(pushed: Hub) -> None:
     fetch(pushed, first, pushed.headers("ann"))  # another token of hers, after a flush
     fetch(pushed, first)
     assert counts(pushed) == {1: 3, 2: 1}
+
+
+@pytest.mark.one_process
+def test_files_that_come_with_a_version_count_as_fetched(pushed: Hub) -> None:
+    ann = pushed.headers("ann")
+    for headers in (ann, ann, {}):
+        assert pushed.get("/adapters/demo/tiny/versions/v1?with_files=true", headers=headers).json()["content"]
+    assert fetch(pushed, weights_of(pushed, 1), ann) == 200
+
+    assert counts(pushed) == {1: 2}
+    with pushed.database.reading() as session:
+        fetched = session.scalars(select(Version.fetched_at).order_by(Version.number)).all()
+    assert [each is not None for each in fetched] == [True, False]
 
 
 def test_what_is_no_download_does_not_count(pushed: Hub) -> None:

@@ -41,6 +41,7 @@ def test_it_is_seen_and_its_weights_are_not_given(hub: Hub) -> None:
             assert refused.json()["facts"] == {"adapter": "demo/tiny", "page": "/demo/tiny"}
             assert hub.client.get(f"/demo/tiny/resolve/v1/{path}", headers=headers).status_code == 403
             assert hub.client.head(f"/demo/tiny/resolve/v1/{path}", headers=headers).status_code == 403
+        assert hub.get(f"{GATED}/versions/v1?with_files=true", headers=headers).json()["content"] is None
         assert code_of(hub.get(f"{GATED}/versions/v2/diff?against=v1", headers=headers)) == (403, "ADAPTER_GATED")
         assert hub.client.get("/demo/tiny/v2/diff?against=v1").status_code == 403
         assert hub.get(f"{GATED}/blobs/{files[CARD_FILE]}", headers=headers).status_code == 200

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from base64 import b64encode
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from sdk.errors import BadAnswer, DigestMismatch, HubError, NotFound, Offline
 from sdk.fetching import fetch, fetch_many, pull, resolve
 from sdk.pushing import push_archive
 from tests.builders import flip_byte, make_archive
-from tests.sdk.fakes import FakeHub, answer, hub_for, version_json
+from tests.sdk.fakes import URL, FakeHub, answer, hub_for, version_json
 from vera import archive as archives
+from vera.archive import Archive
 from vera.errors import ArchiveError, ManifestError, RefError
 from vera.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE
 from vera.ref import AdapterRef
@@ -57,6 +59,51 @@ def test_a_fresh_adapter_takes_one_request_for_the_version_and_two_side_by_side(
         "GET /api/v1/adapters/demo/a/blobs",
         "GET /api/v1/adapters/demo/a/blobs",
     ]
+
+
+def carried(archive: Archive) -> dict[str, str]:
+    """What a hub sends of it with the version."""
+    return {path: b64encode(archive.files[path]).decode() for path in (WEIGHTS_FILE, CARD_FILE)}
+
+
+def test_a_fresh_adapter_takes_one_request_from_a_hub_that_sends_the_files_with_the_version(
+    two: FakeHub, hub: Hub
+) -> None:
+    two.change_version = lambda version: version.update(content=carried(FIRST))
+
+    fetched = fetch("demo/a@v1", hub=hub)
+
+    assert fetched.archive == FIRST
+    assert fetched.downloaded_bytes == sum(len(FIRST.files[path]) for path in (WEIGHTS_FILE, CARD_FILE))
+    assert [str(request.url.query, "ascii") for request in two.requests] == ["with_files=true"]
+
+
+def test_who_has_fetched_what_moves_before_asks_without_the_files(two: FakeHub, hub: Hub) -> None:
+    fetch("demo/a@prod", hub=hub)
+    resolve("demo/a@v2", hub=hub)
+    two.requests.clear()
+
+    fetch("demo/a@prod", hub=hub)
+
+    assert [str(request.url) for request in two.requests] == [f"{URL}/api/v1/adapters/demo/a/versions/prod"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        carried(SECOND),
+        {WEIGHTS_FILE: "no base64 é", CARD_FILE: "=", "../elsewhere": "eA=="},
+        {WEIGHTS_FILE: ""},
+    ],
+    ids=["another version's", "no base64", "empty"],
+)
+def test_files_that_are_sent_with_a_version_and_are_not_its_own_are_asked_for(
+    two: FakeHub, hub: Hub, content: dict[str, str]
+) -> None:
+    two.change_version = lambda version: version.update(content=content)
+
+    assert fetch("demo/a@v1", hub=hub).archive == FIRST
+    assert f"GET /api/v1/adapters/demo/a/blobs/{FIRST.manifest.weights.sha256}" in two.paths
 
 
 @pytest.mark.parametrize("manifest", [{}, {"schema": "vera-adapter/1"}, {"x": float(1 << 60)}, {"x": [[]] * 9}])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ _ALL_HELD = (
     .with_for_update(read=True, key_share=True)
 )
 _FOUND = select(Blob.sha256, Blob.data).where(_OF_HASH)
+_ALL_FOUND = select(Blob.sha256, Blob.data).where(Blob.sha256.in_(bindparam("hashes", expanding=True)))
 _HOLDERS = (
     select(Version.id, Version.created_by_id, Version.fetched_at, VersionFile.path)
     .join(VersionFile, VersionFile.version_id == Version.id)
@@ -83,6 +84,10 @@ def _hold(session: Session, row: Mapping[str, Any]) -> None:
 def find(session: Session, sha256: str) -> StoredBlob | None:
     row = session.execute(_FOUND, {"sha256": sha256}).first()
     return StoredBlob(*row) if row else None
+
+
+def find_all(session: Session, hashes: Collection[str]) -> list[StoredBlob]:
+    return [StoredBlob(*row) for row in session.execute(_ALL_FOUND, {"hashes": list(hashes)})]
 
 
 def was_removed_since(session: Session, sha256: str, at: datetime) -> bool:

@@ -125,7 +125,8 @@ class ReportedScore:
 class VersionDetail(VersionSummary):
     """A version whole. `manifest` is the parsed `vera.json`; `card_html` is sanitised. `stored_projection` is
     null where a recipe gives the matrices, `parent` where there is none or it is hidden. `source` is where its pusher
-    says it was made; `reported` are scores of their own; `provenance` names the CI job that has pushed it, as signed."""
+    says it was made; `reported` are scores of their own; `provenance` names the CI job that has pushed it, as signed.
+    `content` are files that were asked for with it, in base64, by path."""
 
     id: str
     manifest: Mapping[str, Any]
@@ -139,6 +140,7 @@ class VersionDetail(VersionSummary):
     reported: tuple[ReportedScore, ...]
     warnings: tuple[str, ...]
     provenance: Mapping[str, str] | None
+    content: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
