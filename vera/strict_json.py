@@ -12,7 +12,6 @@ from typing import NoReturn
 
 MAX_DEPTH = 8
 _MAX_INTEGER_DIGITS = 19
-_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)  # to its end or, where it has none, to that of the text
 _BRACKET = re.compile(r"[\[\]{}]")
 _LONG_INTEGER = re.compile(rf"[0-9]{{{_MAX_INTEGER_DIGITS}}}")  # shorter ones are in bounds
 
@@ -30,7 +29,7 @@ def loads(data: bytes, *, max_depth: int = MAX_DEPTH) -> object:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8 text") from error
-    bare = _STRING.sub("", text)
+    bare = _outside_strings(text)
     _check_depth(bare, max_depth)
     value = json.loads(
         text,
@@ -56,6 +55,17 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # set.add as "remember"
         raise DuplicateKey(f"the key {twice[:80]!r} stands in it twice")
     return unique
+
+
+def _outside_strings(text: str) -> str:
+    """`text` without its strings, one that does not end among them, at the speed of a search.
+
+    Of quotes that are none left, every other ends a string. Where a backslash outside of strings misleads this, it
+    does so for what comes after it, which the parser never reads.
+    """
+    if "\\" in text:
+        text = text.replace("\\\\", "").replace('\\"', "")
+    return "".join(text.split('"')[::2])
 
 
 def _check_depth(bare: str, max_depth: int) -> None:

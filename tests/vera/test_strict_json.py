@@ -104,6 +104,13 @@ def test_an_escaped_quote_hides_no_depth(text: str) -> None:
         strict_json.loads(text.encode())
 
 
+@pytest.mark.parametrize("begins", ["[\\\"", "[\\\\\"", "\\", "[\\\\\\\"", "[\"a\"\\\""])
+def test_a_backslash_that_is_in_no_string_is_refused_whatever_comes_after_it(begins: str) -> None:
+    for after in ("[" * 100_000, "9" * 5_000, '"' + "[" * 100_000):
+        with pytest.raises(ValueError, match="nested more than|Expecting|delimiter|Invalid"):
+            strict_json.loads((begins + after).encode())
+
+
 def test_a_refusal_does_not_repeat_a_megabyte_of_key() -> None:
     key = "k" * 1_000_000
     with pytest.raises(strict_json.DuplicateKey) as refused:
