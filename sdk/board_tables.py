@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sdk.errors import Misconfigured
 
 if TYPE_CHECKING:
-    from sdk.models.evaluations import Leaderboard, LeaderboardRow
+    from sdk.models.boards import Leaderboard, LeaderboardRow
 
 
 def write_parquet(board: Leaderboard, path: Path) -> None:

@@ -26,7 +26,7 @@ from sdk import bases
 from sdk.client import Hub
 from sdk.errors import Forbidden, HubError, LeaseLost, Unauthorized, Unavailable
 from sdk.fetching import fetch, with_pair
-from sdk.models.evaluations import Job
+from sdk.models.jobs import Job
 from vera import archive, attestation, canonical_json
 from vera.attestation import Evaluated
 from vera.errors import ArchiveError, VeraError

@@ -8,7 +8,7 @@ import click
 
 from sdk.cli import terminal
 from sdk.cli.terminal import App, clean, pass_app
-from sdk.models.versions import Alias
+from sdk.models.aliases import Alias
 from vera.ref import AdapterRef
 
 adapter_argument = click.argument("adapter", metavar="OWNER/NAME")

@@ -13,7 +13,7 @@ from sdk.cli.terminal import App, clean, interval, pass_app, size
 from vera.metrics import ADVISORY
 
 if TYPE_CHECKING:
-    from sdk.models.evaluations import Leaderboard, LeaderboardRow
+    from sdk.models.boards import Leaderboard, LeaderboardRow
 
 _BESIDE_AT = 4  # the column that the metrics beside the ranking one come before
 _COLUMNS = ("#", "adapter", "score", "95% interval", "vectors", "head", "LoRA r=8", "× smaller", "seconds", "base")

@@ -36,8 +36,8 @@ from vera.ref import AdapterRef
 if TYPE_CHECKING:
     from sdk.cli.reports import Outcome
     from sdk.client import Hub
+    from sdk.models.aliases import Alias
     from sdk.models.evaluations import Comparison, Evaluation
-    from sdk.models.versions import Alias
 
 GATE_FAILED, INCONCLUSIVE, INFRASTRUCTURE, USAGE = 1, 2, 3, 4
 DEFAULT_TIMEOUT_S = 1800.0

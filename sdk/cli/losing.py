@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sdk.client import Hub
-    from sdk.models.evaluations import Evaluation, ItemsCompared
+    from sdk.models.evaluations import Evaluation
+    from sdk.models.items import ItemsCompared
 
 _MOST_SHOWN = 60  # characters of an output in a table
 _MOST_AT_ONCE = 100

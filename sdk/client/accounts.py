@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from sdk.client.addresses import segment
+from sdk.client.wire import ANSWER_TIMEOUT_S, Wire
 from sdk.errors import BadAnswer, Unavailable
-from sdk.models.accounts import (
-    Code,
-    DeviceCode,
-    DeviceToken,
-    JobToken,
-    NewToken,
-    Oidc,
-    Publisher,
-    SignedIn,
-    Token,
-    User,
-)
 from vera import strict_json
 
 if TYPE_CHECKING:
-    pass  # 80 ms: imported late, so that a load from the cache does not pay for it
-
-from sdk.client.addresses import segment
-from sdk.client.wire import ANSWER_TIMEOUT_S, Wire
+    from sdk.models.accounts import (
+        Code,
+        DeviceCode,
+        DeviceToken,
+        JobToken,
+        NewToken,
+        Oidc,
+        Publisher,
+        SignedIn,
+        Token,
+        User,
+    )
 
 _DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 
@@ -34,15 +32,21 @@ class Accounts(Wire):
 
     def use_code(self, *, user: str | None = None, password: str | None = None) -> SignedIn:
         """The login that this Hub's token, a sign-in code, is good for once. `password` becomes the user's."""
+        from sdk.models.accounts import SignedIn
+
         body = {"user": user, "password": password}
         return SignedIn.from_json(self._post_unrepeated("/api/v1/login", body).json())
 
     def sign_in(self, user: str, password: str) -> SignedIn:
+        from sdk.models.accounts import SignedIn
+
         body = {"user": user, "password": password}
         return SignedIn.from_json(self._post_unrepeated("/api/v1/login/password", body).json())
 
     def begin_device_login(self, name: str) -> DeviceCode:
         """Asks to be let in as the program `name`: somebody answers that in a browser, by the code it gives."""
+        from sdk.models.accounts import DeviceCode
+
         return DeviceCode.from_json(
             self._post_unrepeated("/oauth/device", {"client_id": "vera-hub", "device_name": name}).json()
         )
@@ -50,6 +54,8 @@ class Accounts(Wire):
     def collect_device_login(self, device_code: str) -> DeviceToken:
         """The token, once somebody has let the program in. Raises Refused, with the code AUTHORIZATION_PENDING until
         somebody has answered, and for good when it was refused or took too long."""
+        from sdk.models.accounts import DeviceToken
+
         body = {"client_id": "vera-hub", "grant_type": _DEVICE_CODE, "device_code": device_code}
         return DeviceToken.from_json(self._post_unrepeated("/oauth/token", body).json())
 
@@ -64,6 +70,8 @@ class Accounts(Wire):
 
     def list_tokens(self, *, organisation: str | None = None) -> Iterator[Token]:
         """Your usable tokens, or those of an organisation you own."""
+        from sdk.models.accounts import Token
+
         return self._pages("/api/v1/tokens", {"organisation": organisation}, Token)
 
     def create_token(
@@ -77,6 +85,8 @@ class Accounts(Wire):
         for_worker: bool = False,
     ) -> NewToken:
         """A token for a program. `restricted_to` are namespaces (acme) and adapters (acme/topics)."""
+        from sdk.models.accounts import NewToken
+
         body = {
             "name": name,
             "scopes": list(scopes),
@@ -93,6 +103,8 @@ class Accounts(Wire):
 
     def oidc(self) -> Oidc:
         """Raises NotFound when the hub takes no identities of CI jobs."""
+        from sdk.models.accounts import Oidc
+
         return Oidc.from_json(self._get("/api/v1/oidc").json())
 
     def ask_ci_for_identity(self, url: str, request_token: str) -> str:
@@ -118,10 +130,14 @@ class Accounts(Wire):
 
     def exchange_identity(self, identity: str, *, namespace: str | None = None) -> JobToken:
         """A token for the identity of a CI job, which is good for one exchange."""
+        from sdk.models.accounts import JobToken
+
         body = {"token": identity, "namespace": namespace}
         return JobToken.from_json(self._post_unrepeated("/api/v1/oidc/token", body).json())
 
     def list_publishers(self, namespace: str) -> Iterator[Publisher]:
+        from sdk.models.accounts import Publisher
+
         return self._pages(f"/api/v1/namespaces/{segment(namespace)}/publishers", {}, Publisher)
 
     def add_publisher(
@@ -137,6 +153,8 @@ class Accounts(Wire):
         environment: str | None = None,
     ) -> Publisher:
         """Lets the jobs of a workflow push to `namespace`, or to its adapter `adapter` alone."""
+        from sdk.models.accounts import Publisher
+
         body = {
             "adapter": adapter,
             "issuer": issuer,
@@ -152,16 +170,24 @@ class Accounts(Wire):
         self._delete(f"/api/v1/namespaces/{segment(namespace)}/publishers/{segment(publisher_id)}")
 
     def list_users(self) -> Iterator[User]:
+        from sdk.models.accounts import User
+
         return self._pages("/api/v1/users", {}, User)
 
     def create_user(self, name: str, *, is_admin: bool = False) -> Code:
+        from sdk.models.accounts import Code
+
         return Code.from_json(self._post("/api/v1/users", {"name": name, "is_admin": is_admin}).json())
 
     def create_code(self, user: str) -> Code:
         """Another sign-in code, for a user who has lost everything."""
+        from sdk.models.accounts import Code
+
         return Code.from_json(self._post(f"/api/v1/users/{segment(user)}/codes", {}).json())
 
     def set_admin(self, user: str, *, is_admin: bool) -> User:
+        from sdk.models.accounts import User
+
         return User.from_json(self._write("PATCH", f"/api/v1/users/{segment(user)}", {"is_admin": is_admin}).json())
 
     def delete_user(self, user: str) -> None:

@@ -4,30 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from sdk.client.addresses import alias_path, selector_of
 from sdk.client.wire import Wire, done_once
-from sdk.models.versions import Alias, AliasMove
 from vera import strict_json
 from vera.ref import AdapterRef
+
+if TYPE_CHECKING:
+    from sdk.models.aliases import Alias, AliasMove
 
 
 class Aliases(Wire):
     """Aliases: names of versions that may be moved, and where they were."""
 
     def list_aliases(self, ref: AdapterRef) -> Iterator[Alias]:
+        from sdk.models.aliases import Alias
+
         return self._pages(f"/api/v1/adapters/{ref.adapter_id}/aliases", {}, Alias)
 
     def get_alias(self, ref: AdapterRef, alias: str) -> Alias:
+        from sdk.models.aliases import Alias
+
         return Alias.from_json(self._get(alias_path(ref, alias)).json())
 
     def alias_history(self, ref: AdapterRef, alias: str) -> Iterator[AliasMove]:
         """Every move of the alias, newest first; also of one that was removed."""
+        from sdk.models.aliases import AliasMove
+
         return self._pages(f"{alias_path(ref, alias)}/history", {}, AliasMove)
 
     def alias_at(self, ref: AdapterRef, alias: str, time: datetime) -> AliasMove:
         """The move that said what the alias meant at `time`, in `after`. Raises NotFound when it was not set then, and
         Refused for a time that is still to come."""
+        from sdk.models.aliases import AliasMove
+
         return AliasMove.from_json(self._get(f"{alias_path(ref, alias)}/at", {"time": time.isoformat()}).json())
 
     def set_alias(
@@ -45,6 +56,8 @@ class Aliases(Wire):
         Only if it means the version `expected` (`v2`) now, is at that `revision`, or is not set at all, where that
         is said: Conflict, with what it is now in `facts`, otherwise. `protected` None leaves that as it is.
         """
+        from sdk.models.aliases import Alias
+
         body = {"version": selector_of(ref), "expected": expected, "protected": protected}
         conditions = {"If-Match": revision and f'"{revision}"', "If-None-Match": "*" if must_be_new else None}
         headers = {name: value for name, value in conditions.items() if value}
@@ -74,6 +87,8 @@ class Aliases(Wire):
 
         `revision` and `must_be_new` as in `set_alias`.
         """
+        from sdk.models.aliases import Alias
+
         body = {"evaluation": evaluation_id, "minimum": minimum, "against": against_id, "margin": margin}
         conditions = {"If-Match": revision and f'"{revision}"', "If-None-Match": "*" if must_be_new else None}
         headers = {name: value for name, value in conditions.items() if value}

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from http import HTTPStatus
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from sdk.client.addresses import segment, version_path
 from sdk.client.wire import Wire
 from sdk.errors import NotFound
-from sdk.models.record import Downloads
-from sdk.models.versions import Lineage, Pushed, Said, Version, VersionDiff, VersionSummary
+from sdk.models.versions import Pushed, Said, Version, VersionSummary
 from vera.ref import AdapterRef
+
+if TYPE_CHECKING:
+    from sdk.models.record import Downloads
+    from sdk.models.relations import Lineage, VersionDiff
 
 
 class Versions(Wire):
@@ -38,17 +41,23 @@ class Versions(Wire):
 
     def downloads(self, ref: AdapterRef, *, days: int = 30) -> Downloads:
         """How often `ref`'s adapter was downloaded, ever and on each of the last days; everybody counts once a day."""
+        from sdk.models.record import Downloads
+
         return Downloads.from_json(
             self._get(f"/api/v1/adapters/{ref.adapter_id}/downloads", {"days": str(days)}).json()
         )
 
     def diff_versions(self, ref: AdapterRef, against: AdapterRef) -> VersionDiff:
         """What changed from `against` to `ref`, as the hub computes it; `vera-hub diff` computes the same here."""
+        from sdk.models.relations import VersionDiff
+
         path = f"{version_path(ref)}/diff"
         return VersionDiff.from_json(self._get(path, {"against": str(replace(against, host=None))}).json())
 
     def lineage(self, ref: AdapterRef) -> Lineage:
         """What the version was made from, and what was made from it."""
+        from sdk.models.relations import Lineage
+
         return Lineage.from_json(self._get(f"{version_path(ref)}/lineage").json())
 
     def yank(self, ref: AdapterRef, reason: str) -> Version:

@@ -22,15 +22,14 @@ from urllib.parse import urlsplit
 
 from sdk.config import Config, is_loopback
 from sdk.errors import BadAnswer, HubError, HubWarning, Offline, Unavailable, of_problem
-from sdk.models.accounts import (
-    Account,
-)
 from sdk.models.answer import Answer, Health
 from sdk.retrying import Retries
 from vera import __version__, strict_json
 
 if TYPE_CHECKING:
     import httpx2  # 80 ms: imported late, so that a load from the cache does not pay for it
+
+    from sdk.models.accounts import Account
 
 
 A = TypeVar("A", bound=Answer)
@@ -101,6 +100,8 @@ class Wire:
         return None if then is None else (then - datetime.now(UTC)).total_seconds()
 
     def whoami(self) -> Account:
+        from sdk.models.accounts import Account
+
         return Account.from_json(self._get("/api/v1/whoami").json())
 
     def _get(self, path: str, query: Mapping[str, Asked] | None = None) -> Reply:

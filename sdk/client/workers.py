@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 from sdk.client.addresses import segment
 from sdk.client.wire import Wire
-from sdk.models.evaluations import Job, WorkerId, WorkerToken
+
+if TYPE_CHECKING:
+    from sdk.models.jobs import Job
 
 
 class Workers(Wire):
@@ -15,6 +18,8 @@ class Workers(Wire):
 
     def enrol_worker(self, code: str, name: str, *, public_key: str) -> str:
         """The token that a code brings a worker with this key (base64), once."""
+        from sdk.models.jobs import WorkerToken
+
         body = {"code": code, "name": name, "public_key": public_key}
         return WorkerToken.from_json(self._post_unrepeated("/api/v1/worker/enrol", body).json()).token
 
@@ -30,6 +35,8 @@ class Workers(Wire):
         """The id of this worker, which offers `suites` and signs with the key of this public one (base64). It is given no
         job whose base takes more than `memory_bytes`, where that is said. `lacks` says of suites, by their names, which metrics it
         cannot compute, and why."""
+        from sdk.models.jobs import WorkerId
+
         body: dict[str, object] = {"name": name, "suites": list(suites), "public_key": public_key}
         if memory_bytes is not None:
             body["memory_bytes"] = memory_bytes
@@ -43,6 +50,8 @@ class Workers(Wire):
         `bases` are the fingerprints of the bases this worker can load, None for any. A claim whose
         answer is lost is not repeated: its lease runs out by itself.
         """
+        from sdk.models.jobs import Job
+
         body: dict[str, object] = {"worker_id": worker_id, "suites": list(suites)}
         if bases is not None:
             body["bases"] = list(bases)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sdk.models.aliases import Alias
 from sdk.models.answer import Answer
 from sdk.models.bases import BaseName, Task
-from sdk.models.versions import Alias, VersionSummary
+from sdk.models.versions import VersionSummary
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a hub answers about versions and what points at them."""
+"""What a hub answers about versions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sdk.models.answer import Answer
-from sdk.models.bases import BaseName
-from sdk.models.evaluations import Comparison, Evaluation
+from sdk.models.evaluations import Evaluation
 
 
 @dataclass(frozen=True)
@@ -139,85 +138,3 @@ class Pushed:
 
     version: Version
     is_new: bool
-
-
-@dataclass(frozen=True)
-class Alias(Answer):
-    """What an alias means. `revision` grows with every move; a protected one takes a maintainer to move."""
-
-    name: str
-    version: int
-    ref: str
-    digest: str
-    protected: bool
-    revision: int
-    updated_at: str
-    updated_by: str
-
-
-@dataclass(frozen=True)
-class AliasMove(Answer):
-    """One move of an alias, from and to versions by number; None is "not set". It meant `after` until the next one,
-    at `until`; None when there was none yet, or the hub is an older one."""
-
-    revision: int
-    before: int | None
-    after: int | None
-    at: str
-    by: str
-    until: str | None = None
-
-
-@dataclass(frozen=True)
-class VectorChange(Answer):
-    """How one vector changed: `norms` and `cosine` as in `vera.adapter_difference`."""
-
-    name: str
-    norms: tuple[float | None, float | None]
-    cosine: float | None
-    is_equal: bool
-
-
-@dataclass(frozen=True)
-class FieldChange(Answer):
-    """A field of the manifest that differs."""
-
-    name: str
-    before: Any
-    after: Any
-
-
-@dataclass(frozen=True)
-class ScoreChange(Answer):
-    """How two versions score on one suite; without a comparison where the suite has changed in between."""
-
-    suite: str
-    metric: str
-    before: float
-    after: float
-    comparison: Comparison | None
-
-
-@dataclass(frozen=True)
-class VersionDiff(Answer):
-    """What changed from one version to another, as the hub has computed it."""
-
-    before: str
-    after: str
-    same_projection: bool
-    added: tuple[str, ...]
-    removed: tuple[str, ...]
-    vectors: tuple[VectorChange, ...]
-    fields: tuple[FieldChange, ...]
-    card: str
-    evaluations: tuple[ScoreChange, ...]
-
-
-@dataclass(frozen=True)
-class Lineage(Answer):
-    """Where a version comes from, the nearest first, and what was made from it, the latest first."""
-
-    ref: str
-    base: BaseName
-    ancestors: tuple[str, ...]
-    children: tuple[str, ...]

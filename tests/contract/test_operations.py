@@ -21,7 +21,7 @@ from hub.settings import Settings
 from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import HubError
-from sdk.models.evaluations import Job, JobBase
+from sdk.models.jobs import Job, JobBase
 from vera.ref import AdapterRef
 
 URL = "http://127.0.0.1"

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from hub.care.exporting import export
 from hub.domain.secrecy import SCORED_A_DAY
 from sdk.board_tables import write_parquet
-from sdk.models.evaluations import Leaderboard
+from sdk.models.boards import Leaderboard
 from tests.builders import make_archive, make_suite
 from tests.hub.harness import Hub, Worker, code_of
 

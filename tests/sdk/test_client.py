@@ -13,7 +13,7 @@ from sdk import errors
 from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import BadAnswer, HubError, LeaseLost, Offline, Refused, Unavailable
-from sdk.models.evaluations import Job, JobBase
+from sdk.models.jobs import Job, JobBase
 from sdk.retrying import ATTEMPTS, FIRST_WAIT_S, Retries
 from tests.sdk.fakes import NOW, TOKEN, FakeHub, answer, evaluation_json, hub_for, problem
 from vera.errors import RefError

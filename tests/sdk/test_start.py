@@ -44,6 +44,14 @@ def test_a_push_or_a_pull_needs_no_torch() -> None:
     assert {"torch", "transformers"} & loaded == set()
 
 
+def test_a_pull_loads_of_what_hubs_answer_only_what_is_about_versions() -> None:
+    """Each kind of answer takes as long to make as a page of code, and most commands meet few of them."""
+    loaded = loaded_by("import sdk.client, sdk.fetching, sdk.cli.adapters")
+
+    models = {name.removeprefix("sdk.models.") for name in loaded if name.startswith("sdk.models.")}
+    assert models == {"answer", "evaluations", "versions"}
+
+
 def test_a_name_the_client_does_not_have_is_an_attribute_error() -> None:
     import sdk
 

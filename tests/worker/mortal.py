@@ -24,7 +24,7 @@ from hub.worker.suite_files import read_suite
 from hub.worker.suites import load_suite
 from sdk.client import Hub
 from sdk.config import Config
-from sdk.models.evaluations import Job
+from sdk.models.jobs import Job
 
 STEPS = ("registered", "claimed", "answering", "heartbeat", "submitting", "submitted")
 HEARTBEAT_S = 0.1

@@ -27,7 +27,8 @@ from sdk.bases import KnownBase
 from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import LeaseLost
-from sdk.models.evaluations import Evaluation, Job
+from sdk.models.evaluations import Evaluation
+from sdk.models.jobs import Job
 from sdk.pushing import push_archive
 from tests.hub.processes import Server, serving
 from tests.signing import signed
