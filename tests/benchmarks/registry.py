@@ -1,8 +1,8 @@
 """`make bench-registry`: how fast a hub answers, and how it searches a hundred thousand adapters.
 
 The hub is a process of its own, as `vera-hub serve` starts it; the load comes from `wrk` (a package of Debian) over
-16 connections, on the same machine. `--only serving`, `clients`, `peers` or `searching` is a part (peers beside ours
-come with it), `--json` the numbers.
+16 connections, on the same machine. `--only serving`, `replicas`, `clients`, `peers` or `searching` is a part (ours
+come with the peers), `--json` the numbers.
 """
 
 from __future__ import annotations
@@ -21,25 +21,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 import httpx2
-import numpy as np
 
 from hub.settings import DATABASE_FILE
-from tests.benchmarks import clients, peers, seeding, wrk
+from tests.benchmarks import clients, peers, pushing, seeding, wrk
 from tests.benchmarks.peers import METADATA, PULL, PUSH, SEARCH, Artifact
 from tests.benchmarks.wrk import CONNECTIONS, Row
 from tests.benchmarks.wrk import load as _load
-from tests.builders import BASE_NAME, make_archive, make_base
 from tests.hub.processes import Server, serving
-from vera.archive import Archive
 from vera.manifest import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE
 
 ADAPTERS = 100_000
 SEARCHES = 200
 PAGES = 1_000
-# 42 modules of rank 256 are the 172 KB of the issue.
-MODULES = tuple((f"encoder.layer.{number}.dense", 768, 768) for number in range(42))
-# Enough that no body is sent twice, whose blobs would be there already.
-PUSHES = 3_000
 
 # One word that many have and one that few have, and each way to narrow down and to sort.
 QUERIES = (
@@ -110,24 +103,32 @@ def serving_row(folder: Path, _: argparse.Namespace) -> Iterator[Row]:
 def clients_waiting(folder: Path, _: argparse.Namespace) -> Iterator[Row]:
     """One client and an idle hub."""
     folder.mkdir()
-    first = make_archive(rank=256, modules=MODULES, labels=(), scale=0.01)
+    first = pushing.measured()
     with serving(folder / "hub") as server:
         token = {"Authorization": f"Bearer {server.login()['token']}"}
         with httpx2.Client(base_url=server.url, headers=token, timeout=30) as client:
-            user = _known(client)
-        yield from clients.rows(server, folder, user, [_another(first, number) for number in range(2 * clients.TURNS)])
+            user = pushing.known(client)
+        yield from clients.rows(
+            server, folder, user, [pushing.another(first, number) for number in range(2 * clients.TURNS)]
+        )
 
 
 def peers_beside(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
     """The peers, given the same files."""
     folder = (arguments.peers or folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    files = make_archive(rank=256, modules=MODULES, labels=(), scale=0.01).files
+    files = pushing.measured().files
     yield from peers.beside(folder, Artifact(files[WEIGHTS_FILE], files[MANIFEST_FILE], files[CARD_FILE]))
+
+
+def replicas(folder: Path, _: argparse.Namespace) -> Iterator[Row]:
+    """Pushes to two hubs."""
+    yield from pushing.by_replicas(folder)
 
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Row]]] = {
     "serving": serving_row,
+    "replicas": replicas,
     "clients": clients_waiting,
     "peers": peers_beside,
     "searching": searching,
@@ -136,11 +137,11 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Row]]] = {
 
 def _under_load(folder: Path, server: Server) -> Iterator[Row]:
     token = {"Authorization": f"Bearer {server.login()['token']}"}
-    bodies = _bodies(folder / "bodies")
+    pushed = pushing.bodies(folder / "bodies")
     with httpx2.Client(base_url=server.url, headers=token, timeout=30) as client:
-        user = _known(client)
+        user = pushing.known(client)
         versions = f"/api/v1/adapters/{user}/measured/versions"
-        version = client.post(versions, content=bodies[0].read_bytes(), headers=_MULTIPART).json()
+        version = client.post(versions, content=(pushed / "0").read_bytes(), headers=pushing.MULTIPART).json()
         etag = client.get(f"{versions}/v1").headers["etag"]
     weights = max(version["files"], key=lambda file: file["size_bytes"])
     metadata, blob = (
@@ -153,16 +154,10 @@ def _under_load(folder: Path, server: Server) -> Iterator[Row]:
     yield _load("asked again (304)", metadata, {**token, "If-None-Match": etag}, "3,000/s")
     yield _load(f"pull of {weights['size_bytes'] // 1000} KB by digest", blob, {}, "2,500/s", kind=PULL)
     yield _load("a search", f"{server.url}/api/v1/adapters?search=measured", {}, kind=SEARCH)
-    for connections, first in ((CONNECTIONS, 0), (1, PUSHES - 1_000)):
-        yield _load_pushes(server, folder, user, token, connections=connections, first=first)
+    for connections, first, kind in ((CONNECTIONS, 0, PUSH), (1, pushing.PUSHES - 1_000, "")):
+        script, what = pushing.script_from(first, pushed, user), f"durable push, {connections} at a time"
+        yield pushing.under_load(server, script, token, what, connections=connections, kind=kind)
     print(f"after it all: {_resident_mb(server):.0f} MB", file=sys.stderr)
-
-
-def _known(client: httpx2.Client) -> str:
-    """Whom the hub takes us for, now that it knows the base of what is pushed."""
-    rows = make_base(MODULES).to_rows()
-    assert client.post("/api/v1/bases", json={"name": BASE_NAME, "revision": None, "tensors": rows}).is_success
-    return str(client.get("/api/v1/whoami").json()["name"])
 
 
 # -- Floors ---------------------------------------------------------------------------------------
@@ -194,92 +189,6 @@ def _floors(folder: Path) -> Iterator[Row]:
         connection.execute("INSERT INTO t VALUES (?)", (data,))
         times.append(1000 * (time.perf_counter() - began))
     yield _row("floor: commit and fsync of 174 KB", times)
-
-
-# -- Load -----------------------------------------------------------------------------------------
-
-_BOUNDARY = "bench-registry-boundary"
-_MULTIPART = {"Content-Type": f"multipart/form-data; boundary={_BOUNDARY}"}
-# Names that look like no other, and bodies in turn, from a number on.
-_PUSHES_LUA = """
-local syllables = {%s}
-local number = %d
-function request()
-  number = number + 1
-  local file = io.open(string.format("%s/%%d", number %% %d), "rb")
-  local body = file:read("*a")
-  file:close()
-  local name, rest = "", number
-  for place = 1, 4 do
-    name = name .. (place > 1 and "-" or "") .. syllables[rest %% 20 + 1]
-    rest = math.floor(rest / 20)
-  end
-  return wrk.format("POST", "/api/v1/adapters/%s/" .. name .. "/versions", nil, body)
-end
-function response(status, headers, body)
-  if status ~= 201 then print(status, body) end
-end
-"""
-
-
-def _bodies(folder: Path) -> list[Path]:
-    """Pushes of 172 KB, no two alike."""
-    folder.mkdir()
-    first = make_archive(rank=256, modules=MODULES, labels=(), scale=0.01)
-    files = []
-    for number in range(PUSHES):
-        archive = first if number == 0 else _another(first, number)
-        file = folder / str(number)
-        file.write_bytes(_multipart(archive))
-        files.append(file)
-    return files
-
-
-def _another(first: Archive, number: int) -> Archive:
-    """The same adapter with other vectors, over the same matrices: drawing those takes longer than the rest."""
-    from dataclasses import replace
-
-    from vera.archive import Vectors, pack, seal, vectors_of
-
-    draw, old = np.random.default_rng(number), vectors_of(first)
-
-    def drawn(vectors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {name: draw.normal(size=vector.shape).astype(np.float32) for name, vector in vectors.items()}
-
-    weights, sizes, _ = pack(Vectors(drawn(dict(old.lambda_b)), drawn(dict(old.lambda_d)), {}))
-    return seal(replace(first.manifest, weights=sizes, files={}), weights, first.card)
-
-
-def _multipart(archive: Archive) -> bytes:
-    parts = [
-        f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="{path}"; filename="{path}"\r\n\r\n'.encode()
-        + data
-        + b"\r\n"
-        for path, data in archive.files.items()
-    ]
-    return b"".join(parts) + f"--{_BOUNDARY}--\r\n".encode()
-
-
-def _load_pushes(
-    server: Server, folder: Path, user: str, token: dict[str, str], *, connections: int, first: int
-) -> Row:
-    script = folder / "push.lua"
-    syllables = ", ".join(f'"{each}"' for each in seeding.SYLLABLES)
-    script.write_text(_PUSHES_LUA % (syllables, first, folder / "bodies", PUSHES, user))
-    before = _cpu_seconds(server)
-    row = _load(
-        f"durable push, {connections} at a time",
-        server.url,
-        {**token, **_MULTIPART},
-        "300/s, 40% of commit and fsync",
-        "-s",
-        str(script),
-        kind=PUSH if connections == CONNECTIONS else "",
-        connections=connections,
-    )
-    pushes = (row.per_second or 0) * wrk.SECONDS
-    print(f"CPU time of a push: {1000 * (_cpu_seconds(server) - before) / pushes:.1f} ms", file=sys.stderr)
-    return row
 
 
 def _walk(client: httpx2.Client, query: str) -> Iterator[float]:
@@ -324,12 +233,6 @@ def _wait_for(url: str) -> None:
 def _resident_mb(server: Server) -> float:
     status = Path(f"/proc/{server.process.pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
-
-
-def _cpu_seconds(server: Server) -> float:
-    """The CPU time that the server has taken so far, of the kernel for it too."""
-    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _print(rows: list[Row], *, as_json: bool) -> None:

@@ -20,8 +20,11 @@ from hub.db.session import Database
 
 
 @contextmanager
-def postgres_server() -> Iterator[Callable[[], str]]:
-    """Makes a new, empty database, and gives its URL. Skips the test where there is no server."""
+def postgres_server(*, is_durable: bool = False) -> Iterator[Callable[[], str]]:
+    """Makes a new, empty database, and gives its URL. Skips the test where there is no server.
+
+    Unless it `is_durable`, nothing in it survives a power cut.
+    """
     # Not below pytest's own folder: the server runs as another user than root, and every pytest that
     # starts takes all others' rights to that folder away.
     folder = Path(tempfile.mkdtemp(prefix="hub-postgres-"))
@@ -35,9 +38,10 @@ def postgres_server() -> Iterator[Callable[[], str]]:
             shutil.rmtree(folder, ignore_errors=True)
             pytest.skip(f"PostgreSQL does not start here: {error}")
     admin = create_engine(make_url(server.get_uri()).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
-    with admin.connect() as connection:  # nothing here is to survive a power cut
-        connection.execute(text("ALTER SYSTEM SET fsync = off"))
-        connection.execute(text("SELECT pg_reload_conf()"))
+    if not is_durable:
+        with admin.connect() as connection:
+            connection.execute(text("ALTER SYSTEM SET fsync = off"))
+            connection.execute(text("SELECT pg_reload_conf()"))
 
     def create() -> str:
         name = f"hub_{uuid.uuid4().hex}"
