@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import structlog
 
 from sdk.errors import HubError, LeaseLost
-from sdk.models.evaluations import Job
+from sdk.models.jobs import Job
 
 _log = structlog.get_logger("worker")
 

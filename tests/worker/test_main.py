@@ -21,7 +21,8 @@ from hub.worker import local, noise
 from hub.worker.errors import JudgeFailed, NotComputed
 from hub.worker.runner import ChildDied, Engine, Reply, Tell, nobody
 from hub.worker.suites import Results, Suite
-from sdk.models.evaluations import Comparison, Job
+from sdk.models.evaluations import Comparison
+from sdk.models.jobs import Job
 from sdk.pushing import push_archive
 from tests.signing import signed
 from tests.tiny_adapters import make_tiny, with_stored_pair
