@@ -8,13 +8,17 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock
+from typing import TypeVar
 
 from fastapi import Request
 
 from hub.auth.policy import Action
 from hub.errors import TooMany
 
+Key, Value = TypeVar("Key"), TypeVar("Value")
 _MAX_KEYS = 10_000
+# Of sums of seconds and parts of a request.
+_ROUNDING = 1e-6
 
 
 class Failures:
@@ -39,21 +43,24 @@ class Failures:
     def note(self, key: str) -> None:
         """Remembers that `key` has failed now."""
         with self._lock:
-            if len(self._times) >= _MAX_KEYS:  # whoever has as many addresses is not held by this
-                self._times.clear()
+            if key not in self._times and len(self._times) >= _MAX_KEYS:
+                _keep_last_half(self._times, lambda times: times[-1])
             self._times.setdefault(key, deque(maxlen=self._most)).append(self._clock())
 
     def _recent(self, key: str) -> deque[float] | None:
         times = self._times.get(key)
         while times and times[0] <= self._clock() - self._within_s:
             times.popleft()
-        return times
+        if times is not None and not times:
+            del self._times[key]
+        return times or None
 
 
 def address_of(request: Request, trusted_proxies: tuple[str, ...]) -> str:
     """Where a request comes from: the last address in X-Forwarded-For that no proxy of ours added for another."""
     address = request.client.host if request.client else ""
-    forwarded = [each.strip() for each in request.headers.get("x-forwarded-for", "").split(",") if each.strip()]
+    lines = ",".join(request.headers.getlist("x-forwarded-for"))  # some proxies add a line of their own
+    forwarded = [each.strip() for each in lines.split(",") if each.strip()]
     while address in trusted_proxies and forwarded:
         address = forwarded.pop()
     return address
@@ -100,26 +107,37 @@ class Allowance:
 
 
 class Buckets:
-    """A token bucket for each rate and whoever it is asked for. They fill while nobody looks."""
+    """A token bucket for each rate and whoever it is asked for. They fill while nobody looks.
+
+    Of more than there is room for, those are forgotten that are full soonest: who takes one of each of many brings
+    nobody's empty one to be full.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._levels: dict[tuple[str, str], tuple[float, float]] = {}
+        # When each will be full again.
+        self._full_at: dict[tuple[str, str], float] = {}
         self._lock = Lock()
 
     def take(self, rate: Rate, key: str) -> tuple[Allowance, bool]:
         """What is left after this one, and whether there was one to take."""
         per_s, now = rate.burst / rate.window_s, self._clock()
         with self._lock:
-            if len(self._levels) >= _MAX_KEYS:
-                self._levels.clear()
-            level, then = self._levels.get((rate.name, key), (float(rate.burst), now))
-            level = min(float(rate.burst), level + (now - then) * per_s)
-            is_let_in = level >= 1
-            level -= is_let_in
-            self._levels[rate.name, key] = level, now
-        wanted = rate.burst - level if is_let_in else 1 - level
-        return Allowance(rate, int(level), max(1, math.ceil(wanted / per_s))), is_let_in
+            if (rate.name, key) not in self._full_at and len(self._full_at) >= _MAX_KEYS:
+                _keep_last_half(self._full_at, lambda full_at: full_at)
+            missing = max(0.0, self._full_at.get((rate.name, key), now) - now) * per_s
+            is_let_in = missing <= rate.burst - 1 + _ROUNDING
+            missing += is_let_in
+            self._full_at[rate.name, key] = now + missing / per_s
+        wanted = missing if is_let_in else missing - rate.burst + 1
+        left = int(rate.burst - missing + _ROUNDING)
+        return Allowance(rate, left, max(1, math.ceil(wanted / per_s - _ROUNDING))), is_let_in
+
+
+def _keep_last_half(entries: dict[Key, Value], by: Callable[[Value], float]) -> None:
+    """Forgets the half of the entries that come first by their values."""
+    for key in sorted(entries, key=lambda key: by(entries[key]))[: len(entries) // 2]:
+        del entries[key]
 
 
 def count(request: Request, buckets: Buckets, rate: Rate, key: str) -> None:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from hub.auth.policy import unknown_adapter
 from hub.db.session import Database
 from hub.domain import bases, blobs, mirroring, projections, uploads
 from hub.domain.claiming import Quota
@@ -29,9 +30,9 @@ from hub.domain.uploads import Upload
 from hub.domain.views.adapters import AdapterDetail
 from hub.domain.views.bases import BaseDetail
 from hub.domain.views.versions import VersionDetail
-from hub.errors import Forbidden, HubError, Unavailable
+from hub.errors import Forbidden, HubError, Moved, Unavailable
 from hub.sending.exchange import mismatch, silent
-from hub.sending.upstream import Upstream
+from hub.sending.upstream import Reply, Upstream
 from hub.settings import Settings
 from hub.storage.blobs import BlobStore
 from vera.archive import MAX_BYTES
@@ -80,6 +81,31 @@ class _Asked:
         return f"{_API}/adapters/{self.namespace}/{self.name}"
 
 
+@dataclass(frozen=True)
+class Found:
+    """What came of a look, and until when that holds: a note, why there is none, or neither for what is not there.
+
+    A copy that is given though the other hub did not answer has both. `is_private` where only our token sees the
+    adapter there: who does not see it here is told what they would be of one that is not there.
+    """
+
+    asked: _Asked
+    until: float = 0.0
+    note: Note | None = None
+    refusal: HubError | None = None
+    is_private: bool = False
+
+    def told(self, *, is_seen: bool) -> Note | None:
+        """The note for who sees the adapter, or does not. Raises the refusal, and NotFound for one that says more."""
+        if self.note is not None and is_seen:
+            return self.note
+        if self.refusal is None:
+            return None
+        if is_seen or self.refusal.code == "UPSTREAM_SILENT":
+            raise self.refusal
+        raise unknown_adapter(self.asked.namespace, self.asked.name)
+
+
 class Mirror:
     """A hub's copy of the hub that its settings name."""
 
@@ -94,31 +120,32 @@ class Mirror:
         self._settings, self._upstream, self._database, self._objects = settings, upstream, database, objects
         self._clock = clock
         # What was found a moment ago, and until when that holds.
-        self._found: OrderedDict[_Asked, tuple[float, Note | None]] = OrderedDict()
-        self._being_asked: dict[_Asked, asyncio.Future[tuple[float, Note | None]]] = {}
+        self._found: OrderedDict[_Asked, Found] = OrderedDict()
+        self._being_asked: dict[_Asked, asyncio.Future[Found]] = {}
         self._workers = ThreadPoolExecutor(_AT_ONCE, "mirror")
 
     def close(self) -> None:
         self._workers.shutdown(cancel_futures=True)
 
-    async def look(self, address: Mapping[str, Any]) -> Note | None:
-        """Sees to it that what these parts of an address ask for is here, where it is the other hub's; None for what
-        is not. Raises Unavailable when it is not here and cannot be fetched, and Forbidden for a gated adapter."""
+    async def look(self, address: Mapping[str, Any]) -> Found | None:
+        """Sees to it that what these parts of an address ask for is here, where it is the other hub's; None for an
+        address that asks for no adapter. What cannot be fetched, is gated or has another name there is in what was
+        found: whether it is told depends on who asks."""
         asked = _asked_in(address)
         if asked is None:
             return None
-        until, note = self._found.get(asked, (0.0, None))
-        if self._clock() < until:
-            return note
+        found = self._found.get(asked)
+        if found is not None and self._clock() < found.until:
+            return found
         running = self._being_asked.get(asked)
         if running is None:
             running = asyncio.get_running_loop().run_in_executor(self._workers, self._find, asked)
             self._being_asked[asked] = running
             running.add_done_callback(lambda done: self._end(asked, done))
         # One who goes away takes the answer from nobody else.
-        return (await asyncio.shield(running))[1]
+        return await asyncio.shield(running)
 
-    def _end(self, asked: _Asked, done: asyncio.Future[tuple[float, Note | None]]) -> None:
+    def _end(self, asked: _Asked, done: asyncio.Future[Found]) -> None:
         del self._being_asked[asked]
         if done.cancelled() or done.exception() is not None:
             return
@@ -126,41 +153,74 @@ class Mirror:
         while len(self._found) > _MOST_REMEMBERED:
             self._found.popitem(last=False)
 
-    def _find(self, asked: _Asked) -> tuple[float, Note | None]:
-        """Until when it holds, and what is to be told."""
+    def _find(self, asked: _Asked) -> Found:
         fresh_s = self._settings.upstream_fresh_s
         with self._database.reading() as session:
             if mirroring.is_taken(session, asked.namespace, self._upstream.origin):
-                return self._clock() + fresh_s, None
+                return Found(asked, self._clock() + fresh_s)
             here = mirroring.find(session, asked.namespace, asked.name, asked.selector)
         if here is not None and here.is_here and here.age.total_seconds() < fresh_s:
-            return self._clock() + fresh_s - here.age.total_seconds(), Note(self._upstream.origin, here.checked_at)
+            until = self._clock() + fresh_s - here.age.total_seconds()
+            return Found(asked, until, Note(self._upstream.origin, here.checked_at), is_private=here.is_private)
+        is_private = here is not None and here.is_private
         try:
-            is_there = self._refresh(asked, here)
-        except Unavailable as error:
-            if here is None or not here.is_here or (error.code == "UPSTREAM_MISMATCH" and _moves(asked)):
-                raise
-            log.warning("%s is given as it was: %s", asked, error)
-            return self._clock() + min(_ASK_AGAIN_S, fresh_s), Note(self._upstream.origin, here.checked_at, True)
-        note = Note(self._upstream.origin, datetime.now(UTC)) if is_there else None
-        return self._clock() + fresh_s, note
+            reply, detail = self._ask(asked, here)
+            is_private = detail.visibility == "private" if detail else is_private
+            self._take(asked, here, reply, detail)
+        except Moved as moved:
+            return Found(asked, refusal=moved, is_private=self._is_hidden(str(moved.facts["new"])))
+        except HubError as error:
+            return self._despite(error, asked, here, is_private=is_private)
+        note = Note(self._upstream.origin, datetime.now(UTC)) if reply is not None else None
+        return Found(asked, self._clock() + fresh_s, note, is_private=is_private)
 
-    def _refresh(self, asked: _Asked, here: Copy | None) -> bool:
-        """Asks the other hub, and keeps what is new. False when it has no such adapter."""
+    def _despite(self, error: HubError, asked: _Asked, here: Copy | None, *, is_private: bool) -> Found:
+        """What is given though nothing new came: the copy, where there is one and the other hub is to blame."""
+        is_given = isinstance(error, Unavailable) and not (error.code == "UPSTREAM_MISMATCH" and _moves(asked))
+        if here is None or not here.is_here or not is_given:
+            return Found(asked, refusal=error, is_private=is_private)
+        log.warning("%s is given as it was: %s", asked, error)
+        until = self._clock() + min(_ASK_AGAIN_S, self._settings.upstream_fresh_s)
+        return Found(asked, until, Note(self._upstream.origin, here.checked_at, True), error, is_private)
+
+    def _ask(self, asked: _Asked, here: Copy | None) -> tuple[Reply | None, AdapterDetail | None]:
+        """What the other hub says of the adapter: no reply when it has none, and no detail when it is as it was."""
         etag = here.etag if here is not None and here.is_here else None
         reply = self._upstream.get(asked.path, max_bytes=_MAX_DETAIL_BYTES, etag=etag)
-        if reply is None:
-            with self._database.writing() as session:
-                mirroring.withdraw_all(session, asked.namespace, asked.name)
-            return False
-        if reply.body is None:
-            with self._database.writing() as session:
-                mirroring.note_unchanged(session, asked.namespace, asked.name)
-            return True
+        if reply is None or reply.body is None:
+            return reply, None
         detail = self._read(AdapterDetail, reply.body)
-        self._require_same(asked, detail)
+        if (detail.namespace, detail.name) != (asked.namespace, asked.name):
+            raise mismatch(
+                self._upstream.origin, f"it answers {detail.id} when asked for {asked.namespace}/{asked.name}"
+            )
+        return reply, detail
+
+    def _is_hidden(self, name: str) -> bool:
+        """Whether only our token sees the adapter of this name there, as far as can be told."""
+        if self._settings.upstream_token_file is None:
+            return False
+        try:
+            detail = self._read(AdapterDetail, self._get(f"{_API}/adapters/{name}", _MAX_DETAIL_BYTES))
+        except HubError:
+            return True
+        return detail.visibility == "private"
+
+    def _take(self, asked: _Asked, here: Copy | None, reply: Reply | None, detail: AdapterDetail | None) -> None:
+        """Makes the copy what the other hub has said, and keeps what is new. Raises Forbidden for a gated adapter."""
         with self._database.writing() as session:
-            mirroring.lay_over(session, detail, etag=None)
+            if reply is None:
+                mirroring.withdraw_all(session, asked.namespace, asked.name, "it is not to be had there any more")
+            elif detail is None:
+                mirroring.note_unchanged(session, asked.namespace, asked.name)
+            elif detail.gated is not None:
+                mirroring.withdraw_all(session, asked.namespace, asked.name, "it is gated there")
+            else:
+                mirroring.lay_over(session, detail, etag=None)
+        if reply is None or detail is None:
+            return
+        if detail.gated is not None:
+            raise self._gated(detail)
         numbers = here.numbers if here else frozenset()
         wanted = [each for each in mirroring.wanted_of(detail, asked.selector) if each not in numbers]
         for number in wanted:
@@ -168,20 +228,14 @@ class Mirror:
         is_whole = mirroring.head_of(detail) <= numbers | set(wanted)
         with self._database.writing() as session:
             mirroring.lay_over(session, detail, etag=reply.etag if is_whole else None)
-        return True
 
-    def _require_same(self, asked: _Asked, detail: AdapterDetail) -> None:
-        if (detail.namespace, detail.name) != (asked.namespace, asked.name):
-            raise mismatch(
-                self._upstream.origin, f"it answers {detail.id} when asked for {asked.namespace}/{asked.name}"
-            )
-        if detail.gated is not None:
-            raise Forbidden(
-                f"{detail.id} is given at {self._upstream.origin} to whom its owners let in, so no copy of it is given "
-                "here: fetch it there.",
-                code="ADAPTER_GATED",
-                adapter=detail.id,
-            )
+    def _gated(self, detail: AdapterDetail) -> Forbidden:
+        return Forbidden(
+            f"{detail.id} is given at {self._upstream.origin} to whom its owners let in, so no copy of it is given "
+            "here: fetch it there.",
+            code="ADAPTER_GATED",
+            adapter=detail.id,
+        )
 
     def _fetch_version(self, asked: _Asked, detail: AdapterDetail, number: int) -> None:
         told = self._read(VersionDetail, self._get(f"{asked.path}/versions/v{number}", _MAX_DETAIL_BYTES))
@@ -231,6 +285,9 @@ class Mirror:
         if not upload.manifest.recipe.is_stored:
             return
         digest, size_bytes = upload.manifest.projection_digest, upload.manifest.recipe.size_bytes
+        with self._database.writing() as session:
+            if mirroring.keep_pair_again(session, detail.namespace, digest):
+                return
         limit = min(size_bytes, self._settings.max_projection_bytes)
         with tempfile.TemporaryFile(prefix="vera-hub-") as file:
             self._upstream.copy(f"{_API}/projections/{digest}", file, max_bytes=limit)

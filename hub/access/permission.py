@@ -11,8 +11,9 @@ from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 
 from hub.access.limits import ANONYMOUS, RATES, address_of, count
+from hub.access.mirror import Found
 from hub.access.services import Services, services
-from hub.auth.policy import Action, Principal, Resource, authorize, is_about_a_namespace
+from hub.auth.policy import Action, Principal, Resource, authorize, is_about_a_namespace, is_permitted
 from hub.db.session import Database
 from hub.domain import accounts, mirroring
 from hub.errors import Forbidden, HubError, Unauthorized
@@ -40,10 +41,12 @@ class Allowed:
         if parts.settings.has_rate_limits:
             self.count(request, parts, principal)
         if parts.mirror is not None and self.action is Action.READ:
-            request.state.mirrored = await parts.mirror.look(request.path_params)
-            if parts.settings.upstream_token_file and secret and request.state.mirrored is not None:
+            found = await parts.mirror.look(request.path_params)
+            if found is not None and found.is_private and secret:
                 # What has just come may be for those alone who have signed in, of whom it was not known yet.
                 principal = request.state.principal = await run_in_threadpool(_authenticate, parts.database, secret)
+            if found is not None:
+                request.state.mirrored = found.told(is_seen=_sees(principal, found))
         return principal
 
     def credential(self, request: Request) -> str | None:
@@ -110,6 +113,11 @@ def _authenticate(database: Database, secret: str) -> Principal:
         with suppress(HubError), database.writing() as session:  # a full disk keeps nobody from reading
             accounts.note_use(session, principal)
     return principal
+
+
+def _sees(principal: Principal | None, found: Found) -> bool:
+    resource = Resource(found.asked.namespace, found.asked.name, found.is_private)
+    return is_permitted(principal, Action.READ, resource)
 
 
 def _require_own(database: Database, namespace: str | None) -> None:

@@ -120,10 +120,11 @@ def as_refusal(request: Request, problem: Problem) -> Response | None:
 
 
 def _collect(parts: Services, device_code: str) -> Response:
-    allowance, is_let_in = parts.buckets.take(DEVICE_POLLS, device_code[:100])
-    if not is_let_in:
-        raise TooMany("That is asked too often: wait longer between.", retry_after_s=allowance.full_in_s)
     with parts.database.reading() as session:  # what is asked every few seconds writes nothing
+        device_logins.require_begun(session, device_code)  # only these are counted: what else is sent is anything
+        allowance, is_let_in = parts.buckets.take(DEVICE_POLLS, device_code)
+        if not is_let_in:
+            raise TooMany("That is asked too often: wait longer between.", retry_after_s=allowance.full_in_s)
         device_logins.require_answer(session, device_code)
     with parts.database.writing() as session:
         made = device_logins.collect(session, device_code)

@@ -3,7 +3,7 @@
 export.json                          what is in here, and who is in which organisation
 bases/<fingerprint>.json             the tensor table of each base that an adapter needs
 projections/<sha256>                 the stored pairs they need
-adapters/<namespace>/<name>/adapter.json    visibility, versions and aliases
+adapters/<namespace>/<name>/adapter.json    visibility, gate and who was let in, versions and aliases
 adapters/<namespace>/<name>/v1/      the adapter, as `vera-hub pull` writes it
 """
 
@@ -22,9 +22,9 @@ from sqlalchemy.orm import Session, joinedload
 from hub.care import files
 from hub.db.folder import prepare_folder
 from hub.db.models.accounts import Account
-from hub.db.models.adapters import Adapter
+from hub.db.models.adapters import AccessRequest, Adapter
 from hub.db.models.versions import Version
-from hub.db.queries import accounts, aliases, versions
+from hub.db.queries import access, accounts, aliases, versions
 from hub.db.queries import projections as projection_rows
 from hub.db.session import Database
 from hub.domain import blobs
@@ -32,7 +32,8 @@ from hub.domain.bases import tensor_table
 from hub.errors import Conflict, NotFound
 from hub.storage.objects import ObjectBlobs
 
-FORMAT = 1
+# 2 says which adapters are gated: a release that does not know would give them to everybody.
+FORMAT = 2
 CONTENTS = "export.json"
 
 
@@ -81,6 +82,8 @@ def _write_adapter(session: Session, objects: ObjectBlobs | None, folder: Path, 
             files.keep(place / f"v{version.number}" / file.path, data)
     described = {
         "visibility": "private" if adapter.is_private else "public",
+        "gate": adapter.gate,
+        "access": [_request(each) for each in access.page(session, adapter.id, None, after=None, limit=None)],
         "versions": [_version(each) for each in served],
         "aliases": [
             {"name": each.alias.name, "version": each.version.number, "protected": each.alias.is_protected}
@@ -122,6 +125,18 @@ def _version(version: Version) -> dict[str, Any]:
         "deprecated": version.deprecation,
         "replacement": version.replacement,
         "quarantined": version.quarantine_reason,
+    }
+
+
+def _request(asked: AccessRequest) -> dict[str, Any]:
+    return {
+        "user": asked.account.name,
+        "state": asked.state,
+        "message": asked.message,
+        "reason": asked.reason,
+        "created_at": asked.created_at.isoformat(),
+        "decided_at": asked.decided_at.isoformat() if asked.decided_at else None,
+        "decided_by": asked.decided_by.name if asked.decided_by else None,
     }
 
 

@@ -17,7 +17,7 @@ from hub.auth.policy import Grant, Principal, Role, Scope
 from hub.care.exporting import CONTENTS, FORMAT
 from hub.db import session as db
 from hub.db.models.accounts import Account
-from hub.db.models.adapters import Adapter
+from hub.db.models.adapters import AccessRequest, Adapter
 from hub.db.models.versions import Alias, Version
 from hub.db.queries import accounts, adapters, aliases, versions
 from hub.db.queries.inserting import insert_new
@@ -42,7 +42,11 @@ def bring_in(database: Database, objects: ObjectBlobs | None, folder: Path) -> i
     """
     contents = _read(folder / CONTENTS)
     if contents.get("format") != FORMAT:
-        raise Invalid(f"{folder} is no export that this release reads.", code="EXPORT_INVALID")
+        raise Invalid(
+            f"{folder} is an export of format {contents.get('format')}, and this release reads {FORMAT}: export again "
+            "with this release, which also says which adapters are gated.",
+            code="EXPORT_INVALID",
+        )
     with database.writing() as session:
         for namespace in contents["namespaces"]:
             _make_owner(session, namespace)
@@ -78,6 +82,8 @@ def _bring_adapter(database: Database, objects: ObjectBlobs | None, folder: Path
     namespace, name = path.parent.parent.name, path.parent.name
     check_adapter_id(namespace, name)
     described, brought = _read(path), 0
+    if described.get("gate", "") not in (None, "auto", "manual"):
+        raise Invalid(f"{path} does not say whether the adapter is gated: export it again.", code="EXPORT_INVALID")
     for version in described["versions"]:
         place = path.parent / f"v{int(version['number'])}"
         said = Said(version["message"], described["visibility"] == "private", version["prerelease"])
@@ -89,9 +95,11 @@ def _bring_adapter(database: Database, objects: ObjectBlobs | None, folder: Path
             )
         upload = uploads.put_large_files(objects, upload)
         with database.writing() as session:
-            brought += _bring_version(session, folder, upload, namespace=namespace, name=name, described=version)
+            told = {**version, "gate": described["gate"]}
+            brought += _bring_version(session, folder, upload, namespace=namespace, name=name, described=told)
     with database.writing() as session:
         _set_aliases(session, namespace, name, described["aliases"])
+        _let_in(session, namespace, name, described["access"])
     return brought
 
 
@@ -114,6 +122,12 @@ def _bring_version(
             "version was brought in. Export into an empty hub, or rename one of the two.",
             code="VERSION_EXISTS",
         )
+    if described["gate"] is not None and adapter.gate is None:
+        raise Conflict(
+            f"{namespace}/{name} is gated in the export and open here, where everybody would get its files: gate it "
+            "first, or rename one of the two.",
+            code="ADAPTER_OPEN",
+        )
     adapter.last_number = described["number"] - 1
     session.flush()
     publishing.publish_version(session, principal, upload, namespace=namespace, name=name)
@@ -135,6 +149,7 @@ def _prepare_adapter(session: Session, owner: Account, name: str, upload: Upload
         folded_name=fold_name(name),
         base_id=bases.require_base(session, upload.manifest).id,
         is_private=bool(upload.said.is_private),
+        gate=described["gate"],
         last_number=described["number"] - 1,
         created_at=at,
         updated_at=at,
@@ -185,6 +200,27 @@ def _set_aliases(session: Session, namespace: str, name: str, described: list[di
         session.flush()
         facts = {"alias": each["name"], "to": version.number}
         record(session, _OPERATOR, Change.ALIAS_SET, f"{namespace}/{name}", facts)
+
+
+def _let_in(session: Session, namespace: str, name: str, described: list[dict[str, Any]]) -> None:
+    """Who has asked for the files, and what became of it. Who has asked here too is answered here."""
+    adapter = adapters.hold(session, _account(session, namespace).id, name)
+    if adapter is None:
+        return  # it had no version
+    for each in described:
+        at, by = db.now(session), each["decided_by"]
+        insert_new(
+            session,
+            AccessRequest,
+            adapter_id=adapter.id,
+            account_id=accounts.ensure_account(session, each["user"], at=at).id,
+            state=each["state"],
+            message=each["message"],
+            reason=each["reason"],
+            created_at=datetime.fromisoformat(each["created_at"]),
+            decided_at=datetime.fromisoformat(each["decided_at"]) if each["decided_at"] else None,
+            decided_by_id=accounts.ensure_account(session, by, at=at).id if by else None,
+        )
 
 
 def _speaking_for(author: Account, owner: Account) -> Principal:

@@ -111,6 +111,12 @@ def deny(session: Session, principal: Principal, user_code: str) -> None:
     _answer(session, principal, user_code, "denied", None)
 
 
+def require_begun(session: Session, device_code: str) -> None:
+    """Raises Gone for what is no code of a program that waits, or was."""
+    if device_logins.by_hash(session, _hash(device_code), at=db.now(session)) is None:
+        raise _over()
+
+
 def require_answer(session: Session, device_code: str) -> None:
     """Returns when the program may `collect`. Raises Gone, Conflict while nobody has answered, Forbidden for a no."""
     found = device_logins.by_hash(session, _hash(device_code), at=db.now(session))

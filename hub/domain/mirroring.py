@@ -20,7 +20,7 @@ from hub.db.models.versions import Alias, Version
 from hub.db.queries import accounts, adapters, aliases, listings, versions
 from hub.db.queries import blobs as blob_rows
 from hub.db.queries.inserting import insert_new
-from hub.domain import bases, claiming, publishing, withdrawing
+from hub.domain import bases, claiming, projections, publishing, withdrawing
 from hub.domain.audit import Change, record
 from hub.domain.catalog import read_only, select_version
 from hub.domain.claiming import Quota
@@ -47,6 +47,7 @@ class Copy:
     age: timedelta
     etag: str | None
     is_here: bool
+    is_private: bool
     numbers: frozenset[int]
 
 
@@ -74,6 +75,7 @@ def find(session: Session, namespace: str, name: str, selector: str) -> Copy | N
         db.now(session) - kept.checked_at,
         kept.etag,
         _is_here(session, adapter, namespace, selector),
+        adapter.is_private,
         frozenset(each.number for each in versions.all_of(session, adapter.id)),
     )
 
@@ -132,6 +134,12 @@ def keep_version(
     withdrawing.refresh_latest(session, row)
 
 
+def keep_pair_again(session: Session, namespace: str, digest: str) -> bool:
+    """Whether the stored pair is here for this copied namespace: what others alone have sent has to be fetched."""
+    account = accounts.known(session, namespace)
+    return account is not None and projections.keep_given(session, _speaking_for(account), digest)
+
+
 def principal_in(session: Session, namespace: str, origin: str) -> Principal:
     """Who keeps what is fetched for a namespace, which is made when it is new. Raises Conflict."""
     return _speaking_for(_account(session, namespace, origin))
@@ -156,14 +164,14 @@ def lay_over(session: Session, detail: AdapterDetail, *, etag: str | None) -> No
     _note(session, row, etag)
 
 
-def withdraw_all(session: Session, namespace: str, name: str) -> None:
-    """Gives out no version any more: the other hub does not know the adapter, or shows it to others only."""
+def withdraw_all(session: Session, namespace: str, name: str, reason: str) -> None:
+    """Gives out no version any more: the other hub does not know the adapter, shows it to others only, or has gated it."""
     row = _held(session, namespace, name)
     if row is None:
         return
     principal, origin = _speaking_for(row.account), row.account.mirrored_from or ""
     for version in versions.all_of(session, row.id):
-        _quarantine(session, principal, version, origin, "it is not to be had there any more")
+        _quarantine(session, principal, version, origin, reason)
     withdrawing.refresh_latest(session, row)
     _note(session, row, None)
 

@@ -79,6 +79,18 @@ def keep(
     return projections.note_holder(session, digest, principal.account_id)
 
 
+def keep_given(session: Session, principal: Principal, digest: str) -> bool:
+    """`keep` of a pair that `principal` is given here, without its bytes. False when they have to be sent."""
+    account_id = principal.account_id
+    if not projections.hold(session, digest):
+        return False
+    if not projections.is_given(session, viewer_of(principal), digest, account_id=account_id):
+        return False
+    projections.renew(session, digest, db.now(session))
+    projections.note_holder(session, digest, account_id)
+    return True
+
+
 def get_projection(session: Session, reader: Principal | None, digest: str) -> StoredProjectionView:
     """The pair, which an adapter uses that `reader` may see, or which `reader` has sent. Raises NotFound."""
     found = _find(session, reader, digest)

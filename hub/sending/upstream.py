@@ -12,7 +12,9 @@ from typing import BinaryIO
 from urllib.parse import SplitResult, urlsplit
 
 from hub.errors import Moved, StartRefused
-from hub.sending.exchange import TIMEOUT_S, Exchange, pieces, silent
+from hub.sending.exchange import TIMEOUT_S, Exchange, mismatch, pieces, silent
+from vera.errors import VeraError
+from vera.ref import check_adapter_id
 
 _MAX_PROBLEM_BYTES = 64 * 1024
 _STILL_THERE = (HTTPStatus.OK, HTTPStatus.NOT_MODIFIED)
@@ -91,8 +93,17 @@ class Upstream:
             new = _new_name(answer.read(_MAX_PROBLEM_BYTES))
             if new is not None:
                 old = "/".join(path.split("/")[4:6])
+                self._require_name(old, new)
                 raise Moved(f"{old} is {new} now: use that name.", code="ADAPTER_MOVED", old=old, new=new)
         raise silent(self.origin, f"it answered {answer.status}")
+
+    def _require_name(self, old: str, new: str) -> None:
+        """Raises BlobCorrupt unless `new` can be an adapter's name: it becomes the address that clients are sent to."""
+        try:
+            namespace, _, name = new.partition("/")
+            check_adapter_id(namespace, name)
+        except VeraError as error:
+            raise mismatch(self.origin, f"{old} is {new[:80]!r} there now, which is no name") from error
 
 
 def _new_name(body: bytes) -> str | None:

@@ -6,12 +6,13 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from starlette.requests import Request
 
 from hub.access.intake import Intake
-from hub.access.limits import ANONYMOUS, EVALUATIONS, NEW_ADAPTERS, RATES, Buckets, Rate
+from hub.access.limits import ANONYMOUS, EVALUATIONS, NEW_ADAPTERS, RATES, Buckets, Failures, Rate, address_of
 from hub.auth.policy import Action
 from hub.db.queries import accounts
-from hub.errors import Unavailable
+from hub.errors import TooMany, Unavailable
 from hub.settings import Settings
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
@@ -38,6 +39,38 @@ def test_a_bucket_lets_a_burst_in_and_fills_with_time() -> None:
     now[0] = 5.0
     assert buckets.take(rate, "ann")[1]
     assert not buckets.take(rate, "ann")[1]
+
+
+def test_nobodys_empty_bucket_is_filled_by_many_others() -> None:
+    buckets = Buckets(clock=lambda: 1e6)
+    for _ in range(EVALUATIONS.burst):
+        assert buckets.take(EVALUATIONS, "ann")[1]
+    for number in range(25_000):
+        buckets.take(ANONYMOUS, str(number))
+    assert not buckets.take(EVALUATIONS, "ann")[1]
+
+
+def test_a_burst_is_as_many_as_it_says_at_any_time() -> None:
+    buckets = Buckets(clock=lambda: 123456.789)
+    assert [buckets.take(ANONYMOUS, "ann")[1] for _ in range(201)] == [True] * 200 + [False]
+
+
+def test_who_fails_is_not_let_in_by_many_others_who_fail() -> None:
+    now = [0.0]
+    failures = Failures(most=2, within_s=10, clock=lambda: now[0])
+    for number in range(9_999):
+        failures.note(str(number))
+    now[0] = 1.0
+    for name in ("ann", "ann", "bob"):
+        failures.note(name)
+    with pytest.raises(TooMany):
+        failures.check("ann")
+
+
+def test_an_address_is_the_one_that_our_proxy_has_added_in_whichever_line() -> None:
+    lines = [(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-for", b"203.0.113.9")]
+    request = Request({"type": "http", "headers": lines, "client": ("10.0.0.1", 1)})
+    assert address_of(request, ("10.0.0.1",)) == "203.0.113.9"
 
 
 def test_who_pushes_too_often_is_told_when_to_come_back(sqlite_hub: Hub) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sqlite3
@@ -45,6 +46,7 @@ class Wire(ThreadingHTTPServer):
         self.lie: tuple[str, str] | None = None
         self.instead: tuple[str, str] | None = None
         self.redirect: str | None = None
+        self.moved_to: str | None = None
 
     @property
     def url(self) -> str:
@@ -57,9 +59,14 @@ class _Passing(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
         self.server.tokens.add(self.headers.get("authorization"))
+        if self.server.moved_to is not None:
+            return self._say_moved(self.server.moved_to)
         sent = {name: value for name, value in self.headers.items() if name.lower() != "host"}
         path = self.path.replace(*self.server.instead) if self.server.instead else self.path
-        answer = httpx2.get(self.server.upstream + path, headers=sent)
+        try:
+            answer = httpx2.get(self.server.upstream + path, headers=sent)
+        except httpx2.ConnectError:
+            return self.send_error(502)
         body, status = answer.content, answer.status_code
         if self.server.lie is not None:
             false, true = (each.encode() for each in self.server.lie)
@@ -70,6 +77,13 @@ class _Passing(BaseHTTPRequestHandler):
         if self.server.redirect is not None:
             self.send_header("Location", self.server.redirect)
         self.send_header("ETag", answer.headers.get("etag", ""))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _say_moved(self, new: str) -> None:
+        body = json.dumps({"code": "ADAPTER_MOVED", "facts": {"new": new}}).encode()
+        self.send_response(307)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -313,6 +327,27 @@ def test_a_version_with_a_stored_pair_comes_with_it(on_both: Two) -> None:
     assert two.get(f"/api/v1/projections/{digest}").content == data
 
 
+def test_a_pair_that_is_here_is_not_fetched_again(two: Two) -> None:
+    archives = [make_stored(seed=seed) for seed in (1, 2)]
+    digest, data = send_pair(two, archives[0])
+    assert archives[1].manifest.projection_digest == digest
+    for each in archives:
+        two.push(each)
+    assert [two.version(each).status_code for each in ("v1", "v2")] == [200, 200]
+    assert two.wire.asked.count(f"/api/v1/projections/{digest}") == 1
+    assert two.get(f"/api/v1/projections/{digest}").content == data
+
+
+def test_a_pair_that_somebody_else_has_sent_here_is_not_given_for_one_that_does_not_come(two: Two) -> None:
+    archive = make_stored()
+    digest, data = send_pair(two, archive)
+    assert two.our.put(f"/api/v1/projections/{digest}", content=data).status_code == 201
+    two.push(archive)
+    two.wire.damaged = "/projections/"
+    assert refusal(two.version("v1")) == (503, "UPSTREAM_MISMATCH")
+    assert two.get(f"/api/v1/projections/{digest}").status_code == 404
+
+
 def test_twenty_who_want_one_cold_version_make_one_fetch(tmp_path: Path, migrated_file: Path) -> None:
     with two_hubs(tmp_path, migrated_file, fresh_s=60) as two:
         pushed = two.push(make_archive(seed=1))
@@ -430,12 +465,70 @@ def test_a_gated_adapter_is_not_copied(two: Two) -> None:
     assert refusal(two.version("v1")) == (403, "ADAPTER_GATED")
 
 
+def test_a_copy_of_what_is_gated_now_is_given_to_nobody_until_it_is_open_again(on_both: Two) -> None:
+    two = on_both
+    archive = make_stored()
+    pair = f"/api/v1/projections/{send_pair(two, archive)[0]}"
+    two.push(archive)
+    files = {each["path"]: each["sha256"] for each in two.version("v1").json()["files"]}
+    weights = f"/api/v1/adapters/acme/tiny/blobs/{files['adapter_model.safetensors']}"
+    assert (two.get(weights).status_code, two.get(pair).status_code) == (200, 200)
+    assert two.their.patch("/api/v1/adapters/acme/tiny", json={"gated": "manual"}).status_code == 200
+    assert refusal(two.get(weights)) == (403, "ADAPTER_GATED")
+    assert two.get("/api/v1/adapters").json()["items"] == []
+    two.wire.upstream = "http://127.0.0.1:1"
+    assert refusal(two.get(weights)) == (503, "UPSTREAM_SILENT")
+    assert refusal(two.version("v1")) == (503, "UPSTREAM_SILENT")
+    assert two.get(pair).status_code == 404
+    two.wire.upstream = two.upstream.url
+    assert two.their.patch("/api/v1/adapters/acme/tiny", json={"gated": None}).status_code == 200
+    assert (two.get(weights).status_code, two.get(pair).status_code) == (200, 200)
+
+
 def test_what_the_token_opens_is_for_those_who_have_signed_in_here(tmp_path: Path, migrated_file: Path) -> None:
     with two_hubs(tmp_path, migrated_file, with_token=True) as two:
         two.push(make_archive(seed=1), visibility="private")
         assert two.our.get("/api/v1/adapters/acme/tiny/versions/v1").status_code == 200
         assert refusal(two.version("v1")) == (404, "ADAPTER_UNKNOWN")
         assert two.wire.tokens == {f"Bearer {two.upstream.login()['token']}"}
+
+
+def test_nobody_learns_of_what_only_the_token_sees(tmp_path: Path, migrated_file: Path) -> None:
+    with two_hubs(tmp_path, migrated_file, with_token=True) as two:
+        for number, name in enumerate(("public", "secret", "gated", "old")):
+            visibility = "public" if name == "public" else "private"
+            two.push(make_archive(seed=number), name, visibility=visibility)
+        two.their.patch("/api/v1/adapters/acme/gated", json={"gated": "manual"})
+        for old in ("public", "old"):
+            moved = two.their.post(f"/api/v1/adapters/acme/{old}/move", json={"to": f"acme/new-{old}"})
+            assert moved.status_code == 200, moved.text
+
+        def told(name: str) -> tuple[int, dict[str, Any], list[str]]:
+            answer = two.get(f"/api/v1/adapters/acme/{name}")
+            changing = ("request_id", "detail", "facts")
+            said = {each: value for each, value in answer.json().items() if each not in changing}
+            return answer.status_code, said, sorted(answer.headers)
+
+        nothing = told("nothing")
+        assert (nothing[0], nothing[1]["code"]) == (404, "ADAPTER_UNKNOWN")
+        assert two.our.get("/api/v1/adapters/acme/secret").headers["vera-mirrored-from"] == two.wire.url
+        assert {name: told(name) for name in ("secret", "gated", "old")} == dict.fromkeys(
+            ("secret", "gated", "old"), nothing
+        )
+        assert told("public")[1]["code"] == "ADAPTER_MOVED"
+        assert refusal(two.our.get("/api/v1/adapters/acme/gated")) == (403, "ADAPTER_GATED")
+        assert refusal(two.our.get("/api/v1/adapters/acme/old")) == (307, "ADAPTER_MOVED")
+        two.wire.upstream = "http://127.0.0.1:1"
+        assert told("secret") == told("nothing")
+
+
+@pytest.mark.parametrize("new", ["/evil.example", "acme/a\u2028b", "acme", "acme/Tiny"])
+def test_a_new_name_that_is_none_leads_nobody_anywhere(two: Two, new: str) -> None:
+    two.wire.moved_to = new
+    for address in ("/api/v1/adapters/acme/tiny", "/acme/tiny"):
+        answer = two.get(address)
+        assert (answer.status_code, answer.headers.get("location")) == (503, None)
+    assert refusal(two.get("/api/v1/adapters/acme/tiny")) == (503, "UPSTREAM_MISMATCH")
 
 
 def test_clients_of_the_other_wire_are_served_too(two: Two) -> None:

@@ -81,6 +81,47 @@ def test_an_organisation_moves_to_another_hub_with_all_that_its_versions_say(
     assert other.push(make_archive(seed=9), "topics", user="acme", headers=other.headers("olga")).json()["version"] == 4
 
 
+def test_what_is_gated_stays_so_and_who_was_let_in_stays_in(hub: Hub, other: Hub, tmp_path: Path) -> None:
+    hub.register_base()
+    hub.push(make_archive(seed=1))
+    hub.client.patch("/api/v1/adapters/demo/tiny", json={"gated": "manual"}, headers=hub.headers())
+    for user, state in (("sam", "accepted"), ("eve", "rejected")):
+        hub.post("/adapters/demo/tiny/access", {"message": "please"}, hub.headers(user))
+        hub.put(f"/adapters/demo/tiny/access-requests/{user}", {"state": state}, hub.headers())
+    asked = hub.get("/adapters/demo/tiny/access-requests", headers=hub.headers()).json()["items"]
+    export(*parts(hub), tmp_path / "out")
+
+    bring_in(*parts(other), tmp_path / "out")
+    bring_in(*parts(other), tmp_path / "out")
+
+    assert other.get("/adapters/demo/tiny").json()["gated"] == "manual"
+    assert other.get("/adapters/demo/tiny/access-requests", headers=other.headers()).json()["items"] == asked
+    weights = "/demo/tiny/resolve/v1/adapter_model.safetensors"
+    given = [other.client.get(weights, headers=other.headers(user)).status_code for user in ("sam", "eve")]
+    assert given == [200, 403]
+
+
+def test_gated_files_are_never_brought_to_where_everybody_gets_them(hub: Hub, other: Hub, tmp_path: Path) -> None:
+    for each in (hub, other):
+        each.register_base()
+        each.push(make_archive(seed=1))
+    hub.push(make_archive(seed=2))
+    hub.client.patch("/api/v1/adapters/demo/tiny", json={"gated": "auto"}, headers=hub.headers())
+    export(*parts(hub), tmp_path / "out")
+    told = tmp_path / "out/adapters/demo/tiny/adapter.json"
+
+    with pytest.raises(Conflict, match="gated in the export and open here"):
+        bring_in(*parts(other), tmp_path / "out")
+    told.write_text(json.dumps({name: each for name, each in json.loads(told.read_text()).items() if name != "gate"}))
+    with pytest.raises(Invalid, match="does not say whether the adapter is gated"):
+        bring_in(*parts(other), tmp_path / "out")
+    (tmp_path / "out/export.json").write_text('{"format": 1, "namespaces": []}')
+    with pytest.raises(Invalid, match="an export of format 1"):
+        bring_in(*parts(other), tmp_path / "out")
+
+    assert len(other.get("/adapters/demo/tiny").json()["versions"]) == 1
+
+
 def test_an_exported_version_is_an_adapter_folder(filled: Hub, tmp_path: Path) -> None:
     export(*parts(filled), tmp_path / "out")
 

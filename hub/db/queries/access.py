@@ -23,7 +23,7 @@ def hold(session: Session, adapter_id: int, account_id: int) -> None:
 
 
 def page(
-    session: Session, adapter_id: int, state: str | None, *, after: str | None, limit: int
+    session: Session, adapter_id: int, state: str | None, *, after: str | None, limit: int | None
 ) -> Sequence[AccessRequest]:
     """Those of an adapter, by the names of the users."""
     query = _whole().join(AccessRequest.account).where(AccessRequest.adapter_id == adapter_id)
