@@ -478,7 +478,7 @@ def test_a_copy_of_what_is_gated_now_is_given_to_nobody_until_it_is_open_again(o
     assert two.get("/api/v1/adapters").json()["items"] == []
     two.wire.upstream = "http://127.0.0.1:1"
     assert refusal(two.get(weights)) == (503, "UPSTREAM_SILENT")
-    assert refusal(two.version("v1")) == (503, "UPSTREAM_SILENT")
+    assert refusal(two.version("v1")) == (403, "VERSION_QUARANTINED")
     assert two.get(pair).status_code == 404
     two.wire.upstream = two.upstream.url
     assert two.their.patch("/api/v1/adapters/acme/tiny", json={"gated": None}).status_code == 200
