@@ -51,7 +51,7 @@ def request_evaluation(
     in the queue: it is new, or it had failed and is tried again.
 
     Raises NotFound, Invalid when the adapter answers something else than the suite asks, and TooMany where its answers are
-    hidden and the owner was scored often enough today.
+    hidden and the owner, or `principal`, has had the scores of today.
     """
     version, suite = find_version(session, principal, ref), find_suite(session, suite_name)
     if version.labels_sha256 != suite.labels_sha256:
@@ -64,12 +64,16 @@ def request_evaluation(
         )
     owner_id, at = version.adapter.account_id, db.now(session)
     _, digest = spec_of(suite, version.base.fingerprint)
+    is_charged = secrecy.access_of(suite) == secrecy.HIDDEN
+    charged = secrecy.charged(principal, version.adapter.account) if is_charged else []
     if not evaluations.is_open_or_done(session, version.id, digest):
-        secrecy.require_scores_left(session, suite, owner_id, at=at)
+        secrecy.require_scores_left(session, suite, charged, at=at)
     is_new = _enqueue(session, version, version.base, suite, owner_id, at=at)
     is_queued = is_new or evaluations.retry_failed(session, version.id, digest)
     placed = evaluations.by_key(session, version.id, digest)
     assert placed is not None
+    for account_id in charged if is_queued else ():
+        evaluations.charge(session, placed.evaluation.id, account_id)
     return evaluation_views(session, [placed])[0], is_queued
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,46 @@ def test_a_hidden_suite_scores_nothing_unasked_and_so_many_a_day(hub: Hub) -> No
     hub.push(make_archive(seed=40), user="eve")
     eve = hub.post("/evaluations", {"ref": "eve/tiny@v1", "suite": "demo/topics"}, hub.headers("eve"))
     assert eve.status_code == 202
+
+
+def test_neither_another_owner_nor_a_stranger_changes_how_many_scores_there_are(hub: Hub) -> None:
+    hub.register_base()
+    hub.worker(suite_of("hidden"))
+    hub.found("acme")
+    olga, bob = hub.headers("olga"), hub.headers("bob")
+    for number in range(1, SCORED_A_DAY + 3):
+        hub.push(make_archive(seed=number), user="olga")
+
+    def ask(number: int, headers: dict[str, str], owner: str = "olga") -> int:
+        wanted = {"ref": f"{owner}/tiny@v{number}", "suite": "demo/topics"}
+        return int(hub.post("/evaluations", wanted, headers).status_code)
+
+    assert [ask(number, bob) for number in range(1, SCORED_A_DAY + 2)] == [202] * SCORED_A_DAY + [429]
+    assert ask(SCORED_A_DAY + 1, olga) == 202
+    for number in range(1, SCORED_A_DAY):
+        assert hub.push(make_archive(seed=40 + number), "other", user="olga").status_code == 201
+        wanted = {"ref": f"olga/other@v{number}", "suite": "demo/topics"}
+        assert hub.post("/evaluations", wanted, olga).status_code == 202
+    assert ask(SCORED_A_DAY + 2, olga) == 429
+    for name in ("tiny", "other"):
+        moved = hub.post(f"/adapters/olga/{name}/move", {"to": f"acme/{name}"}, olga)
+        assert moved.status_code == 200, moved.text
+    assert ask(SCORED_A_DAY + 2, olga, "acme") == 429
+
+
+def test_two_who_ask_at_once_are_counted_one_after_another(hub: Hub) -> None:
+    hub.register_base()
+    hub.worker(suite_of("hidden"))
+    for number in range(1, SCORED_A_DAY + 4):
+        hub.push(make_archive(seed=number))
+    for number in range(1, SCORED_A_DAY):
+        assert asked_for(hub, f"demo/tiny@v{number}").status_code == 202
+
+    with ThreadPoolExecutor(4) as pool:
+        last = range(SCORED_A_DAY, SCORED_A_DAY + 4)
+        answers = list(pool.map(lambda number: asked_for(hub, f"demo/tiny@v{number}").status_code, last))
+
+    assert sorted(answers) == [202, 429, 429, 429]
 
 
 def test_the_history_of_a_board_has_those_that_were_the_best(hub: Hub) -> None:

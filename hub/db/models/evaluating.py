@@ -70,6 +70,16 @@ class WorkerKey(Table):
     revoked_at: Mapped[datetime | None]
 
 
+class HiddenScore(Table):
+    """An evaluation whose score counts for an account, of the few that one has of a hidden suite. Where its adapter moves
+    to changes nothing of that."""
+
+    __tablename__ = "hidden_scores"
+
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id"), primary_key=True)
+    account_id: Mapped[int] = mapped_column(ForeignKey("accounts.id"), primary_key=True, index=True)
+
+
 class WorkerCode(Table):
     """The hash of a code that lets one worker in, with a token of this account."""
 

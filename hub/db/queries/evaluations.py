@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session, aliased, joinedload, undefer
 
 from hub.db.models.accounts import Account
 from hub.db.models.adapters import Adapter, Base
-from hub.db.models.evaluating import Evaluation, Suite, Worker
+from hub.db.models.evaluating import Evaluation, HiddenScore, Suite, Worker
 from hub.db.models.finding import Listing
 from hub.db.models.versions import Version
 from hub.db.queries.inserting import insert_from, insert_new
@@ -148,12 +148,18 @@ def board(
     return [Scored(*row) for row in session.execute(query.order_by(*order).limit(limit))]
 
 
-def scored_since(session: Session, suite_name: str, owner_id: int, *, since: datetime) -> list[datetime]:
-    """When an owner's versions were scored by a suite of this name since then, or are about to be, in their order."""
+def charge(session: Session, evaluation_id: int, account_id: int) -> None:
+    """Counts the score of this evaluation for the account. Twice is once."""
+    insert_new(session, HiddenScore, evaluation_id=evaluation_id, account_id=account_id)
+
+
+def scored_since(session: Session, suite_name: str, account_id: int, *, since: datetime) -> list[datetime]:
+    """When what counts for an account was scored by a suite of this name since then, or is about to be, in their order."""
     at = func.coalesce(Evaluation.finished_at, Evaluation.created_at)
     counted = (Evaluation.state.in_(("waiting", "running"))) | ((Evaluation.state == "done") & (at > since))
     named = select(Suite.id).where(Suite.name == suite_name)
-    query = select(at).where(Evaluation.owner_id == owner_id, Evaluation.suite_id.in_(named), counted)
+    theirs = select(HiddenScore.evaluation_id).where(HiddenScore.account_id == account_id)
+    query = select(at).where(Evaluation.id.in_(theirs), Evaluation.suite_id.in_(named), counted)
     return list(session.scalars(query.order_by(at)))
 
 
