@@ -15,7 +15,8 @@ from fastapi import Request
 from hub.auth.policy import Action
 from hub.errors import TooMany
 
-Key, Value = TypeVar("Key"), TypeVar("Value")
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 _MAX_KEYS = 10_000
 # Of sums of seconds and parts of a request.
 _ROUNDING = 1e-6

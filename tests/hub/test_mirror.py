@@ -493,35 +493,6 @@ def test_what_the_token_opens_is_for_those_who_have_signed_in_here(tmp_path: Pat
         assert two.wire.tokens == {f"Bearer {two.upstream.login()['token']}"}
 
 
-def test_nobody_learns_of_what_only_the_token_sees(tmp_path: Path, migrated_file: Path) -> None:
-    with two_hubs(tmp_path, migrated_file, with_token=True) as two:
-        for number, name in enumerate(("public", "secret", "gated", "old")):
-            visibility = "public" if name == "public" else "private"
-            two.push(make_archive(seed=number), name, visibility=visibility)
-        two.their.patch("/api/v1/adapters/acme/gated", json={"gated": "manual"})
-        for old in ("public", "old"):
-            moved = two.their.post(f"/api/v1/adapters/acme/{old}/move", json={"to": f"acme/new-{old}"})
-            assert moved.status_code == 200, moved.text
-
-        def told(name: str) -> tuple[int, dict[str, Any], list[str]]:
-            answer = two.get(f"/api/v1/adapters/acme/{name}")
-            changing = ("request_id", "detail", "facts")
-            said = {each: value for each, value in answer.json().items() if each not in changing}
-            return answer.status_code, said, sorted(answer.headers)
-
-        nothing = told("nothing")
-        assert (nothing[0], nothing[1]["code"]) == (404, "ADAPTER_UNKNOWN")
-        assert two.our.get("/api/v1/adapters/acme/secret").headers["vera-mirrored-from"] == two.wire.url
-        assert {name: told(name) for name in ("secret", "gated", "old")} == dict.fromkeys(
-            ("secret", "gated", "old"), nothing
-        )
-        assert told("public")[1]["code"] == "ADAPTER_MOVED"
-        assert refusal(two.our.get("/api/v1/adapters/acme/gated")) == (403, "ADAPTER_GATED")
-        assert refusal(two.our.get("/api/v1/adapters/acme/old")) == (307, "ADAPTER_MOVED")
-        two.wire.upstream = "http://127.0.0.1:1"
-        assert told("secret") == told("nothing")
-
-
 @pytest.mark.parametrize("new", ["/evil.example", "acme/a\u2028b", "acme", "acme/Tiny"])
 def test_a_new_name_that_is_none_leads_nobody_anywhere(two: Two, new: str) -> None:
     two.wire.moved_to = new
