@@ -55,8 +55,9 @@ def evaluate_folders(
     """What `hub.worker.local.evaluate` gives. `suite` is a file or the name of a built-in suite. Raises SuiteError."""
     from hub.worker import local, suites
     from hub.worker.errors import SuiteError
+    from sdk.endpoints import for_data
 
-    known = suites.named([suite], datasets=datasets)
+    known = suites.named([suite], datasets=datasets, endpoint=for_data(client))
     if len(known) != 1:
         raise SuiteError(f"{suite} holds {len(known)} suites ({', '.join(known)}): give the file of one.")
     (only,) = known.values()
@@ -66,8 +67,11 @@ def evaluate_folders(
 def suite_lines(name: str, *, datasets: Path | None, shown: int) -> list[str]:
     """What the suites of a file, of a folder or of a name are, with their first items, as lines. Raises SuiteError and DataError."""
     from hub.worker import suites
+    from sdk.config import Config
+    from sdk.endpoints import for_data
 
-    return [line for suite in suites.named([name], datasets=datasets).values() for line in _described(suite, shown)]
+    known = suites.named([name], datasets=datasets, endpoint=for_data(Config.resolve()))
+    return [line for suite in known.values() for line in _described(suite, shown)]
 
 
 def _described(suite: Any, shown: int) -> list[str]:

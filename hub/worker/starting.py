@@ -46,12 +46,13 @@ def main(
     whose data is here are run. Raises SuiteError, DataError, FleetError, and NotComputed where none can be run, before
     anything is done.
     """
-    known = suites.runnable(suite_names, datasets=datasets) if suite_names else suites.available(datasets)
+    config = config or Config.resolve()
+    known = _runnable(suite_names, datasets, config) if suite_names else suites.available(datasets)
     _log_to_stderr()
     stopping = threading.Event()
     _stop_on_signals(stopping)
     name = name or f"{platform.node()}-{os.getpid()}"
-    with Hub(config or Config.resolve()) as hub:
+    with Hub(config) as hub:
         try:
             _say_what_lacks(known)
             if fleet is None:
@@ -61,6 +62,12 @@ def main(
         except HubError as error:
             _log.error("stopped", code=error.code, detail=str(error))
             return 1
+
+
+def _runnable(suite_names: Sequence[str], datasets: Path | None, config: Config) -> Runnable:
+    from sdk.endpoints import for_data
+
+    return suites.runnable(suite_names, datasets=datasets, endpoint=for_data(config))
 
 
 def _run_fleet(fleet: Fleet, hub: Hub, name: str, known: Runnable, stopping: threading.Event) -> int:

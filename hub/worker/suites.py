@@ -21,6 +21,7 @@ from hub.worker.runner import SAMPLE
 from hub.worker.suite_files import WRITING, SuiteFile, read_suite, suite_paths
 from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, EncodedImage, Questions, load_questions
 from vera.data.examples import Examples, Source
+from vera.data.huggingface import Endpoint
 from vera.data.sources import BUILT_IN
 from vera.errors import DataError
 from vera.metrics import ADVISORY
@@ -252,9 +253,11 @@ def scored(metric: str, outcomes: Sequence[Outcome]) -> float:
     return score
 
 
-def load_suite(stated: SuiteFile, *, datasets: Path | None = None, offline: bool = False) -> Suite:
+def load_suite(
+    stated: SuiteFile, *, datasets: Path | None = None, offline: bool = False, endpoint: Endpoint | None = None
+) -> Suite:
     """The suite with its items. A copy of its data below the folder `datasets` goes before Hugging Face, which is
-    asked, unless `offline`, for what is not in its cache.
+    asked at `endpoint`, unless `offline`, for what is not in its cache.
 
     Raises DataError when the data is not to be had, SuiteError when it is not what the suite says, and NotComputed when
     this machine cannot compute the metric that ranks.
@@ -263,7 +266,7 @@ def load_suite(stated: SuiteFile, *, datasets: Path | None = None, offline: bool
         return _harnessed(stated)
     if stated.is_generated:
         generating.require(stated.metric)
-    questions = _questions(stated, datasets=datasets, offline=offline)
+    questions = _questions(stated, datasets=datasets, offline=offline, endpoint=endpoint)
     if stated.is_local:
         _check_files(stated, questions)
     if stated.positive is not None and stated.positive not in questions.labels:
@@ -286,7 +289,7 @@ def _harnessed(stated: SuiteFile) -> Suite:
     return Suite(replace(stated, metric=ranking, also=tuple(beside)), questions, harnessed=items)
 
 
-def _questions(stated: SuiteFile, *, datasets: Path | None, offline: bool) -> Questions:
+def _questions(stated: SuiteFile, *, datasets: Path | None, offline: bool, endpoint: Endpoint | None) -> Questions:
     copy = datasets / stated.folder if datasets is not None and stated.folder else None
     read = partial(
         load_questions, task=stated.task, split=stated.split, text=stated.text, label=stated.answer_columns,
@@ -301,17 +304,19 @@ def _questions(stated: SuiteFile, *, datasets: Path | None, offline: bool) -> Qu
     except DataError:
         pass
     try:
-        return read(stated.data)
+        return read(stated.data, endpoint=endpoint)
     except DataError as error:
         if stated.folder is None:
             raise
         raise DataError(f"{error} A copy of it in FOLDER/{stated.folder} is read with `--datasets FOLDER`.") from error
 
 
-def named(given: Iterable[str], *, datasets: Path | None = None) -> Mapping[str, Suite]:
-    """The suites in files and folders and those that are built in, by name. Raises SuiteError, NotComputed and DataError,
-    which says the two ways to get the data."""
-    return {name: load_suite(stated, datasets=datasets) for name, stated in _stated(given).items()}
+def named(
+    given: Iterable[str], *, datasets: Path | None = None, endpoint: Endpoint | None = None
+) -> Mapping[str, Suite]:
+    """The suites in files and folders and those that are built in, by name, their data from `endpoint` where it is not
+    here. Raises SuiteError, NotComputed and DataError, which says the two ways to get the data."""
+    return {name: load_suite(stated, datasets=datasets, endpoint=endpoint) for name, stated in _stated(given).items()}
 
 
 @dataclass(frozen=True)
@@ -323,14 +328,14 @@ class Runnable:
     lacks: Mapping[str, Mapping[str, str]]
 
 
-def runnable(given: Iterable[str], *, datasets: Path | None = None) -> Runnable:
+def runnable(given: Iterable[str], *, datasets: Path | None = None, endpoint: Endpoint | None = None) -> Runnable:
     """What this machine can run of the suites that `named` would give. Raises as that, and NotComputed only when it can run none."""
     found: dict[str, Suite] = {}
     lacks: dict[str, Mapping[str, str]] = {}
     refused: list[NotComputed] = []
     for name, stated in _stated(given).items():
         try:
-            found[name] = load_suite(stated, datasets=datasets)
+            found[name] = load_suite(stated, datasets=datasets, endpoint=endpoint)
         except NotComputed as error:
             refused.append(error)
             lacks[name] = {stated.metric: str(error)}

@@ -147,6 +147,7 @@ def train(
     alone on the frozen base is scored beside the adapter. The same command goes on where it was killed.
     """
     _prepare_environment()
+    from sdk.endpoints import for_data
     from vera import data
     from vera.folders import check_replaceable, check_writable
     from vera.nn.experiment import Choices
@@ -155,7 +156,9 @@ def train(
     check_replaceable(folder, FOLDER_FILES)  # before minutes of work, not after
     check_writable(folder)
     config = terminal.config_of(context)
-    split = data.load(source, offline=config.offline, **{name: options.pop(name) for name in _OF_DATA})
+    split = data.load(
+        source, offline=config.offline, endpoint=for_data(config), **{name: options.pop(name) for name in _OF_DATA}
+    )
     recipe = _recipe(recipe_name, split, options)
     _say_data(split)
     loaded = _load_base(base, split.task, recipe, Held(_device(device), quantize), config)

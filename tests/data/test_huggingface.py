@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from huggingface_hub import constants
 
 from tests.data.dataset_server import DatasetServer, serve
 from vera import data
+from vera.data.huggingface import Endpoint
 from vera.errors import DataError
 
 URL_PATH = "/{repo_id}/resolve/{revision}/{filename}"
@@ -106,6 +108,16 @@ def test_offline_names_the_two_ways_on(server: DatasetServer, cached: bool) -> N
         data.load("org/glue:cola", offline=True)
 
 
+def test_another_hub_can_be_asked_than_the_client_s_own(server: DatasetServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.publish("org/glue", glue())
+    there = Endpoint(constants.ENDPOINT, token=False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+
+    assert len(data.load("org/glue:cola", endpoint=there).train) == 20
+    with pytest.raises(DataError, match=rf"no data set of that name at {re.escape(there.url)} that you may read"):
+        data.load("org/none", endpoint=there)
+
+
 def test_a_limit_leaves_later_files_where_they_are(server: DatasetServer) -> None:
     server.publish("org/glue", glue())
     split = data.load("org/glue:cola", limit=8)
@@ -136,7 +148,7 @@ def test_names_of_labels_stand_in_the_card_too(server: DatasetServer, suffix: st
 
 
 @pytest.mark.parametrize(("source", "sentence"), [
-    ("org/none", "no file, folder or data set org/none that you may read"),
+    ("org/none", r"no file or folder org/none here, and no data set of that name at http://127\.0\.0\.1:\d+ that you may read"),
     ("org/glue@v9", "no revision v9"),
     ("org/secret", "given to those who ask"),
     ("org/glue", "more than one configuration: add one of these after a colon: cola, other"),
@@ -154,6 +166,6 @@ def test_what_cannot_be_had_is_a_sentence(server: DatasetServer, source: str, se
 def test_a_hub_that_is_away_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(DataError, match="Hugging Face cannot be asked"):
+    with pytest.raises(DataError, match=r"http://127\.0\.0\.1:9 cannot be asked"):
         data.load("org/glue:cola")
     huggingface_hub.close_session()

@@ -1,4 +1,4 @@
-"""Where `vera-hub` gets bases from while HF_ENDPOINT sends other tools to a hub of adapters: two servers that listen."""
+"""Where `vera-hub` gets bases and data sets from while HF_ENDPOINT sends other tools to a hub of adapters: two servers that listen."""
 
 from __future__ import annotations
 
@@ -62,13 +62,14 @@ def test_a_mirror_that_is_no_hub_of_adapters_is_asked_for_bases(wire: Wire, rela
         ("https://hf-mirror.example", "hf_theirs", "https://hf-mirror.example None"),
     ],
 )
-def test_without_a_setting_a_base_comes_from_hugging_face(
+def test_without_a_setting_bases_and_data_sets_come_from_hugging_face(
     wire: Wire, tmp_path: Path, endpoint: str, token: str, expected: str
 ) -> None:
     script = (
-        "from sdk.config import Config; from sdk.endpoints import download_options\n"
-        "found = download_options('lab/unknown', config=Config.resolve())\n"
-        "print(found['endpoint'], found['token'])"
+        "from sdk.config import Config; from sdk.endpoints import download_options, for_data\n"
+        "base, data = download_options('lab/unknown', config=Config.resolve()), for_data(Config.resolve())\n"
+        "print(base['endpoint'], base['token'])\n"
+        "print(data.url, data.token)"
     )
     environment = {
         **os.environ, "HF_ENDPOINT": wire.url if endpoint == "the hub" else endpoint, "HF_TOKEN": token,
@@ -77,4 +78,4 @@ def test_without_a_setting_a_base_comes_from_hugging_face(
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout.strip() == expected
+    assert done.stdout.splitlines() == [expected, expected]

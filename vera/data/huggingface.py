@@ -39,39 +39,55 @@ class DatasetRef:
         return cls(found["id"], found["revision"], found["config"]) if found else None
 
 
-def of_dataset(ref: DatasetRef, *, offline: bool = False) -> Place:
+@dataclass(frozen=True)
+class Endpoint:
+    """The hub that is asked for data sets, and the token it is given: None for the client's own, False for none."""
+
+    url: str
+    token: str | bool | None = None
+
+    @classmethod
+    def usual(cls) -> Endpoint:
+        """The one that Hugging Face's client asks by itself: huggingface.co, or what HF_ENDPOINT says."""
+        from huggingface_hub import constants
+
+        return cls(str(constants.ENDPOINT).rstrip("/"))
+
+
+def of_dataset(ref: DatasetRef, *, offline: bool = False, endpoint: Endpoint | None = None) -> Place:
     """The files of a data set at the commit its revision stands for; one that only its own script can read is refused.
 
-    Reads the network unless `offline`. Raises DataError.
+    Reads the network unless `offline`: `endpoint`, the usual one where it is None. Raises DataError.
     """
     from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
-    folder = _snapshot(ref, ref.revision, _ABOUT, offline)
+    endpoint = endpoint or Endpoint.usual()
+    folder = _snapshot(ref, ref.revision, _ABOUT, offline, endpoint)
     commit = folder.name
     try:
         sizes = {file.path: file.size for file in get_cached_repo_tree(ref.id, repo_type="dataset", revision=commit)}
     except CachedRepoTreeNotFoundError as error:
-        raise _unreachable(ref, f"the list of its files at {commit[:8]} is not in the cache.") from error
+        raise _unreachable(ref, endpoint, f"the list of its files at {commit[:8]} is not in the cache.") from error
     card = read_card(folder / CARD)
     _refuse_script(ref, sizes, has_configs=bool(card.get("configs")))
 
     def obtain(paths: Sequence[str]) -> Mapping[str, Path]:
         _require_room(ref, sum(sizes[path] for path in paths))
-        here = _snapshot(ref, commit, paths, offline)
+        here = _snapshot(ref, commit, paths, offline, endpoint)
         return {path: here / path for path in paths}
 
     return Place(ref.id, tuple(sizes), obtain, card, dataset=ref.id, revision=commit)
 
 
-def _snapshot(ref: DatasetRef, revision: str | None, paths: Sequence[str], offline: bool) -> Path:
+def _snapshot(ref: DatasetRef, revision: str | None, paths: Sequence[str], offline: bool, endpoint: Endpoint) -> Path:
     from huggingface_hub import snapshot_download
 
-    with _explained(ref):
+    with _explained(ref, endpoint):
         return Path(
             snapshot_download(
                 ref.id, repo_type="dataset", revision=revision, allow_patterns=[escape(path) for path in paths],
-                local_files_only=offline,
+                local_files_only=offline, endpoint=endpoint.url, token=endpoint.token,
             )
         )  # fmt: skip
 
@@ -95,7 +111,7 @@ def _require_room(ref: DatasetRef, size_bytes: int) -> None:
 
 
 @contextmanager
-def _explained(ref: DatasetRef) -> Iterator[None]:
+def _explained(ref: DatasetRef, endpoint: Endpoint) -> Iterator[None]:
     """What Hugging Face's client raises, as DataError."""
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -109,11 +125,13 @@ def _explained(ref: DatasetRef) -> Iterator[None]:
         yield
     except GatedRepoError as error:
         raise DataError(
-            f"The data set {ref.id} is given to those who ask: ask at its page, then `hf auth login`."
+            f"The data set {ref.id} is given to those who ask: ask at its page, {endpoint.url}/datasets/{ref.id}, then "
+            "`hf auth login`."
         ) from error
     except RepositoryNotFoundError as error:
         raise DataError(
-            f"There is no file, folder or data set {ref.id} that you may read: check the name, or `hf auth login` if it is private."
+            f"There is no file or folder {ref.id} here, and no data set of that name at {endpoint.url} that you may read: "
+            "check the name, or `hf auth login` if it is private."
         ) from error
     except RevisionNotFoundError as error:
         raise DataError(
@@ -122,12 +140,14 @@ def _explained(ref: DatasetRef) -> Iterator[None]:
     except HFValidationError as error:
         raise DataError(f"{ref.id} is not the name of a data set: {error}") from error
     except (HfHubHTTPError, OSError) as error:
-        raise _unreachable(ref, (str(error).strip().splitlines() or [type(error).__name__])[0][:200]) from error
+        raise _unreachable(
+            ref, endpoint, (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        ) from error
 
 
-def _unreachable(ref: DatasetRef, reason: str) -> DataError:
+def _unreachable(ref: DatasetRef, endpoint: Endpoint, reason: str) -> DataError:
     at = f" --revision {ref.revision}" if ref.revision else ""
     return DataError(
-        f"The data set {ref.id} is not in the cache and Hugging Face cannot be asked: {reason} "
+        f"The data set {ref.id} is not in the cache and {endpoint.url} cannot be asked for it: {reason} "
         f"Run `hf download {ref.id} --repo-type dataset{at}` once with the network, or give a file or folder of your own."
     )

