@@ -149,8 +149,27 @@ def test_modules_that_no_answer_goes_through_are_named(
     """The task reads the hidden states, and the pooler of BERT stands after them."""
     model = Base(load_tiny_bert(tiny_folder), tiny_base, "tests/tiny-bert")
     choices = Choices(targets=["query", "pooler.dense"], baselines=False)
-    with pytest.warns(VeraWarning, match=r"1 of the 3 adapted modules learned nothing.*: pooler\.dense\. Leave"):
-        experiment.run("animals", model, split, replace(RECIPE, epochs=1), choices)
+    steps: list[Step] = []
+
+    def is_warned_first(step: Step) -> None:
+        assert len(recorded) == 1
+        steps.append(step)
+
+    with pytest.warns(VeraWarning, match=r"through 1 of the 3 adapted modules: pooler\.dense\. Unless") as recorded:
+        experiment.run("animals", model, split, replace(RECIPE, epochs=2), choices, report=is_warned_first)
+    assert len(steps) > 1
+
+
+def test_a_training_in_which_no_answer_goes_through_any_module_ends_at_once(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split
+) -> None:
+    model, steps = Base(load_tiny_bert(tiny_folder), tiny_base, "tests/tiny-bert"), list[Step]()
+    choices = Choices(targets=["pooler.dense"], baselines=False)
+
+    with pytest.raises(VeraError, match=r"pooler\.dense.*choose other targets") as error:
+        experiment.run("animals", model, split, RECIPE, choices, report=steps.append)
+
+    assert (error.value.code, steps) == ("TRAINING_INVALID", [])
 
 
 def test_a_checkpoint_that_cannot_be_written_says_where_room_is_needed(tmp_path: Path) -> None:
@@ -292,6 +311,14 @@ def test_a_gradient_is_clipped_to_the_norm_of_the_recipe() -> None:
     task.fit(replace(PLAIN, clip=0.5), (100.0,))
     assert task.model.weight.grad is not None
     assert abs(task.model.weight.grad.item()) == pytest.approx(0.5, rel=1e-5)
+
+
+def test_a_loss_that_nothing_trained_decides_is_refused() -> None:
+    task = Numbers()
+    task.model.requires_grad_(False)
+    with pytest.raises(VeraError, match="choose other targets") as error:
+        task.fit(PLAIN, (1.0, 2.0))
+    assert error.value.code == "TRAINING_INVALID"
 
 
 def test_patience_stops_after_so_many_epochs_that_were_not_the_best() -> None:

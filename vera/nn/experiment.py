@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 from vera import __version__
 from vera.archive import Archive
 from vera.data import TEXT_GENERATION, Examples, Split
-from vera.errors import VeraError, VeraWarning
+from vera.errors import VeraError
 from vera.folders import LOSS_CURVE, TRAINING_LOG, write_files
 from vera.nn import packaging, targets
 from vera.nn.attach import live_modules, shared_tensors
@@ -39,7 +39,6 @@ from vera.nn.training.tasks import task_of
 # After which the head alone has converged: passes over a small set, steps of a large one.
 PROBE_EPOCHS, PROBE_STEPS = 100, 20_000
 HELDOUT = "held-out"
-_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -205,6 +204,7 @@ def _train(
         loop = Loop(
             task, trainable.parameters, run.split.train, recipe,
             watched=_watched(run), report=report, checkpoints=checkpoints, saved=saved,
+            examine=partial(methods.check_reached, run.bank),
         )  # fmt: skip
         fitted = loop.run()
         training_s, peak_bytes = time.monotonic() - started, _peak(device)
@@ -217,22 +217,7 @@ def _train(
             stage("looking at what was trained")
             examine(run.base.model)
         learned = packaging.Learned.on(run.bank, trainable, task.head) if trainable.modules else None
-        _warn_of_idle(run.bank)
     return _Trained(fitted, last, best or None, learned, trainable.items, training_s, peak_bytes)
-
-
-def _warn_of_idle(bank: Bank) -> None:
-    """A module that no answer goes through gets no gradient, and what starts at zero is still zero."""
-    deltas = bank.slots[methods.TRAINED].deltas if methods.TRAINED in bank.slots else {}
-    idle = sorted(name for name, delta in deltas.items() if not delta.factors()[1].any())
-    if idle:
-        more = f" and {len(idle) - _MOST_NAMED} more" if len(idle) > _MOST_NAMED else ""
-        warnings.warn(
-            f"{len(idle)} of the {len(deltas)} adapted modules learned nothing, for no answer goes through them: "
-            f"{', '.join(idle[:_MOST_NAMED])}{more}. Leave them out of the targets.",
-            VeraWarning,
-            stacklevel=4,
-        )
 
 
 def _watched(run: _Run) -> dict[str, Examples]:

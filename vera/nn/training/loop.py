@@ -7,7 +7,7 @@ was interrupted, and torch's global generator is as it was.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -27,7 +27,8 @@ from vera.nn.training.task import Scored, Task, check_metric, is_better
 class Loop:
     """One training of the head of `task` and the parameters `adapter`, the rest of the base being frozen already.
 
-    It goes on from what `checkpoints` had `saved`, if anything. With `watched`, every epoch is scored on each of
+    It goes on from what `checkpoints` had `saved`, if anything. `examine` is called once, when the first step has its
+    gradients and nothing was changed yet. With `watched`, every epoch is scored on each of
     those parts; on the one called "validation" the best epoch is chosen.
     """
 
@@ -42,6 +43,7 @@ class Loop:
         report: Report | None = None,
         checkpoints: Checkpoints | None = None,
         saved: Mapping[str, Any] | None = None,
+        examine: Callable[[], None] | None = None,
     ) -> None:
         self.task, self.recipe, self.train = task, recipe, train
         self.watched, self.report, self.checkpoints = watched or {}, report, checkpoints
@@ -50,7 +52,7 @@ class Loop:
         self.optimizer = _optimizer(adapter, task.head_parameters(), recipe)
         self.shuffle = torch.Generator().manual_seed(recipe.seed)
         self.shuffled_from = self.shuffle.get_state()  # as the epoch began
-        self.saved = saved
+        self.saved, self.examine = saved, examine
         self.progress = Progress()
 
     def run(self) -> Fitted:
@@ -130,8 +132,16 @@ class Loop:
             value = loss.item()
             if not math.isfinite(value):
                 raise _diverged("loss", value)
+            if not loss.requires_grad:
+                raise VeraError(
+                    "The loss depends on nothing that is trained, so nothing would be learned: choose other targets.",
+                    code="TRAINING_INVALID",
+                )
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             total += value
+        if self.examine is not None:
+            self.examine()
+            self.examine = None
         if self.recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip)
         self.optimizer.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from vera.errors import VeraError, VeraWarning
 from vera.manifest import AdaptedModule
 from vera.nn.bank import Bank
 from vera.nn.layer import LoraDelta
@@ -17,6 +19,7 @@ from vera.projection import ProjectionRecipe, digest_of, rebuild
 
 TRAINED = "trained"  # the adapter's name in the bank
 LORA_ALPHA_PER_RANK = 2
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,31 @@ def on(bank: Bank, recipe: Recipe) -> Iterator[Trainable]:
         for parameter, wants in zip(bank.model.parameters(), wanted, strict=True):
             parameter.requires_grad_(wants)
             parameter.grad = None
+
+
+def check_reached(bank: Bank) -> None:
+    """Looks, once the first gradients are there, whether the answers go through every module that is trained.
+
+    Warns of those that they do not go through, which have none. Raises VeraError (TRAINING_INVALID) when that is all of them.
+    """
+    deltas = bank.slots[TRAINED].deltas if TRAINED in bank.slots else {}
+    idle = sorted(name for name, delta in deltas.items() if all(each.grad is None for each in delta.parameters()))
+    if not idle:
+        return
+    more = f" and {len(idle) - _MOST_NAMED} more" if len(idle) > _MOST_NAMED else ""
+    named = f"{', '.join(idle[:_MOST_NAMED])}{more}"
+    if len(idle) == len(deltas):
+        raise VeraError(
+            f"No answer goes through any of the adapted modules ({named}), so nothing would be learned: choose other targets.",
+            code="TRAINING_INVALID",
+            idle=idle[:20],
+        )
+    warnings.warn(
+        f"No answer of the first step goes through {len(idle)} of the {len(deltas)} adapted modules: {named}. Unless they are "
+        "experts that others will go through, they learn nothing: stop, and leave them out of the targets.",
+        VeraWarning,
+        stacklevel=2,
+    )
 
 
 def _adapter(bank: Bank, recipe: Recipe) -> Trainable:
