@@ -6,7 +6,7 @@
     <cache>/digests.json                      what this machine hashed of models on its GPUs (`DigestBook`)
 
 Hashing a checkpoint reads all of it, so it is done once per state of its files: device, inode, size
-and time of change. A table vouches for itself, because its hash is the fingerprint.
+and times of write and change. A table vouches for itself, because its hash is the fingerprint.
 """
 
 from __future__ import annotations
@@ -286,13 +286,17 @@ def table_here(value: str, *, config: Config) -> BaseFingerprint | None:
     return None
 
 
+def digests_of(config: Config) -> Path:
+    """The file of the `digest_book` of this machine."""
+    return config.cache / DIGESTS_FILE
+
+
 @contextlib.contextmanager
-def digest_book(config: Config) -> Iterator[DigestBook]:
-    """What this machine knows of the bytes on its GPUs, kept at the end of the block when it knows more by then.
+def digest_book(path: Path) -> Iterator[DigestBook]:
+    """What this machine knows of the bytes on its GPUs, kept at `path` at the end of the block when it knows more by then.
 
     Readable by its owner alone: whoever knows its secret can make a model that passes for another on this machine.
     """
-    path = config.cache / DIGESTS_FILE
     book = _book_at(path)
     before = len(book.known)
     yield book
@@ -334,7 +338,8 @@ class _FileState:
     @classmethod
     def of(cls, path: Path) -> _FileState:
         stats = [file.stat() for file in hashing.pickle_files(path) or hashing.checkpoint_files(path)]
-        identity = json.dumps([(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns) for s in stats])
+        # The time of change, too: that of the last write can be set back, as a copy onto the file does.
+        identity = json.dumps([(s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for s in stats])
         return cls(hashlib.sha256(identity.encode()).hexdigest(), max(s.st_mtime for s in stats))
 
     @property

@@ -91,7 +91,7 @@ def load_many(
             tables = _tables_of(found, door)
             if path is not None:
                 base = open_base(path, named, HeldAs(dtype, quantization))
-            with bases.digest_book(door.config) as digests:
+            with bases.digest_book(bases.digests_of(door.config)) as digests:
                 return _attach_all(
                     base, list(zip(found, tables, strict=True)),
                     verify=verify, is_loaded_from_base=is_opened and verify == "strict", budget_bytes=budget_bytes,

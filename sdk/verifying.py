@@ -118,7 +118,7 @@ def _prove_live(model: Any, found: Found, door: Hub, report: Progress) -> Eviden
     from vera.nn.identity import prove_base
 
     table = table_for(found, door)
-    with bases.digest_book(door.config) as digests:
+    with bases.digest_book(bases.digests_of(door.config)) as digests:
         proof = prove_base(backbone_of(model), table, digests=digests, progress=report)
     return Evidence("base", proof.fingerprint, proof.kind, str(proof).partition(": ")[2])
 

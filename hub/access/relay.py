@@ -20,22 +20,21 @@ from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
 
-from hub.access.coming import Coming, Proof, read_along
+from hub.access.coming import Coming, read_along
+from hub.access.copies import FILES, Copies, key_of
 from hub.domain.relayed import RelayedFile, RelayedModel, is_allowed, is_commit, read_model
-from hub.errors import BlobCorrupt, HubError, StorageFull, TooLarge, Unavailable
+from hub.errors import HubError, StorageFull, TooLarge, Unavailable
 from hub.sending.exchange import mismatch, silent
 from hub.sending.models import ModelHub
 from hub.settings import Settings
 from hub.storage.shelf import Shelf
 
 _MAX_MODEL_BYTES = 16 << 20
-_PIECE_BYTES = 1 << 20
 # As many files are fetched from the other hub at the same time; further ones wait.
 _AT_ONCE = 4
 # A hub that did not answer is not asked again for so long.
 _ASK_AGAIN_S = 5.0
 _MOST_REMEMBERED = 1000
-_FILES = "files"
 
 log = logging.getLogger("hub.relay")
 
@@ -50,6 +49,7 @@ class Relay:
         self._settings, self._source, self._shelf, self._clock = settings, source, shelf, clock
         # What was found a moment ago, and until when that holds.
         self._found: OrderedDict[tuple[str, str], tuple[float, RelayedModel]] = OrderedDict()
+        self._copies = Copies(shelf, source.origin)
         self._coming: dict[str, Coming] = {}
         # When each file was used last, since this process began.
         self._used: dict[str, datetime] = {}
@@ -102,27 +102,14 @@ class Relay:
             async for piece in read_along(coming, copy, first, last):
                 yield piece
             return
-        proof = Proof(file) if (first, last) == (0, file.size_bytes - 1) else None
-        for at in range(first, last + 1, _PIECE_BYTES):
-            piece = await run_in_threadpool(self._piece, file, at, min(_PIECE_BYTES, last + 1 - at))
-            if proof is not None:
-                proof.add(piece)
-                if at + len(piece) > last and not proof.holds:
-                    await run_in_threadpool(self._shelf.remove, _key_of(file))
-                    raise BlobCorrupt(f"The copy of {file.path} was damaged and is gone: ask again.")
+        async for piece in self._copies.read(file, first, last):
             yield piece
 
     def _is_here(self, file: RelayedFile) -> bool:
-        if self._shelf.size_bytes(_key_of(file)) != file.size_bytes:
+        if self._shelf.size_bytes(key_of(file)) != file.size_bytes:
             return False
-        self._used[_key_of(file)] = datetime.now(UTC)
+        self._used[key_of(file)] = datetime.now(UTC)
         return True
-
-    def _piece(self, file: RelayedFile, first: int, length: int) -> bytes:
-        piece = self._shelf.piece(_key_of(file), first, length)
-        if piece is None:
-            raise silent(self.origin, "its copy was just cleared away")
-        return piece
 
     def _fetch(self, model: RelayedModel, file: RelayedFile) -> tuple[Coming, FileIO]:
         """The file on its way, and its copy to read along. Raises TooLarge, and Unavailable when there is no room."""
@@ -147,8 +134,8 @@ class Relay:
                 if not coming.receive(self._while_open(pieces)):
                     raise mismatch(self.origin, f"{file.path} of {model.id} has another hash")
             coming.copy.seek(0)
-            self._shelf.put(_key_of(file), coming.copy)
-            self._used[_key_of(file)] = datetime.now(UTC)
+            self._shelf.put(key_of(file), coming.copy)
+            self._used[key_of(file)] = datetime.now(UTC)
         except HubError as refused:
             error = refused
         except OSError as failed:
@@ -175,12 +162,13 @@ class Relay:
                 f"it from {self.origin}, or have the operator raise VERA_HUB_MAX_BASES_BYTES.",
                 limit=limit,
             )
-        kept = sorted(self._shelf.all_below(_FILES), key=lambda each: self._used.get(each.name, each.modified_at))
+        kept = sorted(self._shelf.all_below(FILES), key=lambda each: self._used.get(each.name, each.modified_at))
         taken = sum(each.size_bytes for each in kept) + sum(each.file.size_bytes for each in self._coming.values())
         for each in kept:
             if taken + file.size_bytes <= limit:
                 return
             self._shelf.remove(each.name)
+            self._copies.forget(each.name)
             self._used.pop(each.name, None)
             taken -= each.size_bytes
         if taken + file.size_bytes > limit:
@@ -222,10 +210,6 @@ async def _with_first(begun: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator
     yield begun
     async for piece in rest:
         yield piece
-
-
-def _key_of(file: RelayedFile) -> str:
-    return f"{_FILES}/{file.digest[:2]}/{file.digest}"
 
 
 def _note_of(name: str, revision: str) -> str:

@@ -3,7 +3,8 @@
 It reads one JSON request per line and writes one JSON reply per line. A crash, an endless loop or
 a memory blow-up ends this process and nothing else.
 
-    request  {"base": {"path", "fingerprint", "tensors": [[name, dtype, shape, sha256], …]},
+    request  {"base": {"path", "fingerprint", "tensors": [[name, dtype, shape, sha256], …], "digests": the file of what
+                       this machine knows of the bytes on its GPUs, or null},
               "adapters": [folder, …], "batch_size": n, "asked": {"task", …}}
     meanwhile {"done": [n, …], "of": n}, a line now and then: rows that each adapter has answered, and how many there are
     reply    {"replies": [{"outputs": [text, …], "together": n, "batch_size": n, "again": {"outputs", "batch_size"}}
@@ -45,6 +46,7 @@ from vera.errors import VeraError
 
 if TYPE_CHECKING:
     from vera.archive import Archive
+    from vera.fingerprint import BaseFingerprint
     from vera.manifest import Manifest
     from vera.nn.attach import Attached
 
@@ -90,7 +92,7 @@ class Evaluator:
 
         base, replies, models = BaseFingerprint.from_rows(request["base"]["tensors"]), {}, {}
         try:
-            model = self._base(request["base"]["path"], members[0][1].manifest)
+            model = self._base(request["base"], base, members[0][1].manifest)
         except VeraError as error:
             return dict.fromkeys((number for number, _ in members), _refusal(error))
         try:
@@ -106,23 +108,35 @@ class Evaluator:
             if (bank := find_bank(model)) is not None:
                 bank.detach()
 
-    def _base(self, path: str, manifest: Manifest) -> Any:
-        """In float32, as every suite says, whatever it is stored in. Raises VeraError (OUT_OF_MEMORY)."""
+    def _base(self, asked: Mapping[str, Any], base: BaseFingerprint, manifest: Manifest) -> Any:
+        """In float32, as every suite says, whatever it is stored in. Raises VeraError (OUT_OF_MEMORY, BASE_MISMATCH)."""
         import torch
 
         from vera.nn.opening import open_base
 
-        key = _opening(path, manifest)
+        key = _opening(asked["path"], manifest)
         if self._loaded is None or self._loaded[0] != key:
             self._loaded = None  # there is not memory for two
             give_back_memory()
             try:
-                self._loaded = (key, open_base(Path(path), manifest, {"dtype": torch.float32}).to(device()))
+                model = open_base(Path(asked["path"]), manifest, {"dtype": torch.float32}).to(device())
             except (MemoryError, RuntimeError) as error:
                 if not is_short_of_memory(error):
                     raise
                 raise no_memory("the base", str(error)) from error
+            if asked["digests"] is not None:
+                _prove(model, base, Path(asked["digests"]))
+            self._loaded = (key, model)
         return self._loaded[1]
+
+
+def _prove(model: Any, base: BaseFingerprint, digests: Path) -> None:
+    """Proves the model that was just opened with what this machine knows already. Raises BaseMismatch."""
+    from sdk import bases
+    from vera.nn.identity import prove_base
+
+    with bases.digest_book(digests) as book:
+        prove_base(model, base, digests=book)
 
 
 def _opening(path: str, manifest: Manifest) -> tuple[object, ...]:

@@ -58,7 +58,12 @@ def _answer(runner: Runner, suite: Suite, folder: Path, base: str | None, config
     with tempfile.TemporaryDirectory(prefix="vera-eval-") as images:
         (reply,) = runner.run(
             {
-                "base": {"path": str(path), "fingerprint": table.value, "tensors": table.to_rows()},
+                "base": {
+                    "path": str(path),
+                    "fingerprint": table.value,
+                    "tensors": table.to_rows(),
+                    "digests": str(bases.digests_of(config)),
+                },
                 "adapters": [str(folder.absolute())],
                 "asked": suite.request(Path(images)),
                 "batch_size": int(suite.declaration()["definition"].get("batch_size", BATCH_SIZE)),

@@ -279,7 +279,8 @@ class Worker:
     def _base(self, fingerprint: str) -> dict[str, Any]:
         table = bases.table_of(fingerprint, hub=self.hub)
         path = bases.locate(fingerprint, config=self.hub.config)
-        return {"path": str(path), "fingerprint": fingerprint, "tensors": table.to_rows()}
+        digests = str(bases.digests_of(self.hub.config))
+        return {"path": str(path), "fingerprint": fingerprint, "tensors": table.to_rows(), "digests": digests}
 
 
 def _require_weights(job: Job, got: str) -> None:

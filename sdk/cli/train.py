@@ -228,10 +228,13 @@ def _load_base(base: str, task: str, recipe: Recipe, held: Held, config: Config)
     name, revision = _name_of(base, fingerprint.value, path, config)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers
     with terminal.spinner("Loading the base"):
-        return Base.open(
+        loaded = Base.open(
             path, task, recipe, name=name, revision=revision, fingerprint=fingerprint,
             device=held.device, quantization=held.quantization,
         )  # fmt: skip
+    with terminal.spinner("Proving the base"), bases.digest_book(bases.digests_of(config)) as digests:
+        loaded.prove(digests)
+    return loaded
 
 
 def _name_of(typed: str, fingerprint: str, path: Path, config: Config) -> tuple[str, str | None]:

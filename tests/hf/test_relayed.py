@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -179,6 +181,30 @@ def test_a_copy_that_was_damaged_here_is_fetched_again(relayed: Relayed) -> None
     relayed.kept[git_name(b"{}")].write_bytes(b"[]")
     assert relayed.get(path).status_code == 503
     assert relayed.get(path).content == b"{}"
+
+
+def kept_copy(relayed: Relayed, digest: str) -> Path:
+    """The copy of this digest: it is on the shelf a moment after its last byte was given to who read along."""
+    while digest not in relayed.kept:
+        time.sleep(0.01)
+    return relayed.kept[digest]
+
+
+def test_a_part_of_a_copy_that_was_damaged_here_is_given_to_nobody(relayed: Relayed) -> None:
+    """Neither before any part was read, wherever the damage is, nor after it, where it is."""
+    path, part = "/tests/tiny/resolve/main/model.safetensors", {"range": "bytes=100-199"}
+    assert relayed.get(path).content == WEIGHTS
+    for damaged_at in (2_000_000, 150):
+        copy = kept_copy(relayed, hashlib.sha256(WEIGHTS).hexdigest())
+        was = copy.stat()
+        with copy.open("r+b") as file:
+            file.seek(damaged_at)
+            file.write(b"damaged!")
+        os.utime(copy, ns=(was.st_atime_ns, was.st_mtime_ns))
+        assert relayed.get(path, **part).status_code == 503
+        assert relayed.get(path, **part).content == WEIGHTS[100:200]
+        assert relayed.get(path, range="bytes=1048000-2500000").content == WEIGHTS[1048000:2500001]
+    assert relayed.theirs.fetched("model.safetensors") == 3
 
 
 def test_a_branch_that_moved_is_followed_and_a_commit_stays(relayed: Relayed) -> None:

@@ -17,6 +17,7 @@ from sdk.bases import (
     DIGESTS_FILE,
     KnownBase,
     digest_book,
+    digests_of,
     fingerprint_of,
     fingerprints_here,
     list_known,
@@ -180,6 +181,17 @@ def test_a_changed_file_is_read_again(checkpoint: Path, config: Config) -> None:
     assert fingerprint_of(checkpoint, config=config) == fingerprint.of_files(checkpoint) != before
 
 
+def test_a_file_whose_time_was_set_back_is_read_again(checkpoint: Path, config: Config) -> None:
+    file = checkpoint / "model.safetensors"
+    before, was = fingerprint_of(checkpoint, config=config), file.stat()
+    with file.open("r+b") as opened:
+        opened.seek(-1, os.SEEK_END)
+        opened.write(b"\x40")
+    os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))
+
+    assert fingerprint_of(checkpoint, config=config) == fingerprint.of_files(checkpoint) != before
+
+
 def test_a_file_that_may_still_be_written_is_read_every_time(checkpoint: Path, config: Config) -> None:
     os.utime(checkpoint / "model.safetensors")
     fingerprint_of(checkpoint, config=config)
@@ -237,16 +249,16 @@ def test_a_hub_that_answers_with_the_table_of_another_base_is_found_out(fake: Fa
 
 
 def test_what_a_block_learns_is_known_in_the_next_and_to_nobody_else(config: Config) -> None:
-    with digest_book(config) as book:
+    with digest_book(digests_of(config)) as book:
         book.known[12, "0" * 16] = "a" * 64
 
-    with digest_book(config) as again:
+    with digest_book(digests_of(config)) as again:
         assert (again.gamma, again.known) == (book.gamma, {(12, "0" * 16): "a" * 64})
     assert stat.S_IMODE((config.cache / DIGESTS_FILE).stat().st_mode) == 0o600
 
 
 def test_every_machine_has_a_secret_of_its_own(config: Config, tmp_path: Path) -> None:
-    with digest_book(config) as mine, digest_book(replace(config, cache=tmp_path / "other")) as other:
+    with digest_book(digests_of(config)) as mine, digest_book(tmp_path / "other" / DIGESTS_FILE) as other:
         assert mine.gamma != other.gamma
         assert (mine.gamma % 2, other.gamma % 2) == (1, 1)
     assert f"{mine.gamma}" not in repr(mine)
@@ -259,10 +271,10 @@ def test_a_damaged_book_is_begun_anew(config: Config, damage: bytes) -> None:
     config.cache.mkdir(parents=True)
     (config.cache / DIGESTS_FILE).write_bytes(damage)
 
-    with digest_book(config) as book:
+    with digest_book(digests_of(config)) as book:
         assert book.known == {}
         book.known[1, "0" * 16] = "b" * 64
-    with digest_book(config) as again:
+    with digest_book(digests_of(config)) as again:
         assert again.gamma == book.gamma
 
 

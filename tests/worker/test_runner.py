@@ -21,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hub.scoring import metrics
 from hub.worker.child import Evaluator
 from hub.worker.runner import ChildDied, JobRefused, Runner
+from sdk.bases import digest_book
 from tests.tiny import load_tiny_bert, write_tiny_bert, write_tiny_llama, write_tiny_vit
 from tests.tiny_adapters import make_tiny
 from vera import archive, fingerprint
@@ -29,6 +30,7 @@ from vera.data import Examples
 from vera.manifest import AdaptedModule, Task
 from vera.nn import opening
 from vera.nn.attach import attach
+from vera.nn.identity import prove_base
 from vera.nn.training.generation import Generation
 from vera.nn.training.recipe import Recipe
 
@@ -50,7 +52,7 @@ def asking(adapter: Archive, base_folder: Path, folder: Path, asked: dict[str, A
     archive.write_folder(adapter, folder / "adapter")
     base = fingerprint.of_files(base_folder)
     return {
-        "base": {"path": str(base_folder), "fingerprint": base.value, "tensors": base.to_rows()},
+        "base": {"path": str(base_folder), "fingerprint": base.value, "tensors": base.to_rows(), "digests": None},
         "adapters": [str(folder / "adapter")],
         "asked": asked,
         "batch_size": 2,
@@ -61,7 +63,7 @@ def request_of(base_folder: Path, adapter_folder: Path, *, named_base: Path | No
     base = fingerprint.of_files(named_base or base_folder)
     archive.write_folder(make_tiny(base, head=True), adapter_folder)
     return {
-        "base": {"path": str(base_folder), "fingerprint": base.value, "tensors": base.to_rows()},
+        "base": {"path": str(base_folder), "fingerprint": base.value, "tensors": base.to_rows(), "digests": None},
         "adapters": [str(adapter_folder)],
         "asked": {"task": "text-classification", "texts": TEXTS, "pairs": None},
         "batch_size": 2,
@@ -97,6 +99,17 @@ def test_the_child_says_meanwhile_how_far_it_is(runner: Runner, tiny_folder: Pat
     assert len(reply["outputs"]) == 3000
     assert told[0] == ([2], 3000)  # the first batch
     assert [done for (done,), _ in told] == sorted(done for (done,), _ in told)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="recognises what lies on a GPU")
+def test_the_child_keeps_what_it_hashed_of_a_base_on_a_gpu(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:
+    request = request_of(tiny_folder, tmp_path / "adapter")
+    request["base"]["digests"] = str(tmp_path / "digests.json")
+    ask(runner, request)
+
+    with digest_book(tmp_path / "digests.json") as book:
+        proof = prove_base(load_tiny_bert(tiny_folder).cuda(), fingerprint.of_files(tiny_folder), digests=book)
+    assert proof.recognised == proof.tensors
 
 
 def test_the_child_predicts_values_of_pairs(runner: Runner, tiny_folder: Path, tmp_path: Path) -> None:

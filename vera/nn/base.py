@@ -11,9 +11,11 @@ from torch import nn
 from vera.data import TEXT_GENERATION
 from vera.fingerprint import BaseFingerprint, of_files
 from vera.manifest import BaseIdentity
+from vera.nn.identity import BaseProof, prove_base
 from vera.nn.opening import open_language_model
 from vera.nn.quantising import configuration
 from vera.nn.training.recipe import Recipe
+from vera.parallel_digest import DigestBook
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,15 @@ class Base:
         )
         held = model if quantization else model.to(device)
         return cls(held, fingerprint or of_files(path), name, revision, quantization)
+
+    def prove(self, digests: DigestBook | None = None) -> BaseProof:
+        """Proof that the model holds the base, with what `digests` knows. What is proven once is not read again.
+
+        Raises BaseMismatch.
+        """
+        return prove_base(
+            self.model, self.fingerprint, is_loaded_from_base=self.quantization is not None, digests=digests
+        )
 
     @property
     def identity(self) -> BaseIdentity:

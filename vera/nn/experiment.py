@@ -22,7 +22,6 @@ from vera.nn import packaging, targets
 from vera.nn.attach import live_modules, shared_tensors
 from vera.nn.bank import Bank
 from vera.nn.base import Base
-from vera.nn.identity import prove_base
 from vera.nn.packaging import Scores
 from vera.nn.training import methods
 from vera.nn.training.batches import steps_per_epoch
@@ -153,7 +152,7 @@ class _Trained:
 
 
 def _prepare(name: str, base: Base, split: Split, recipe: Recipe, choices: Choices) -> _Run:
-    proof = prove_base(base.model, base.fingerprint, is_loaded_from_base=base.quantization is not None)
+    proof = base.prove()
     live = live_modules(base.model, proof)
     _check(base, split, recipe)
     adapts = recipe.method not in ("head", "full")

@@ -38,7 +38,8 @@ class Member:
     def answer(self, shard: Shard, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The evaluator's reply; {"lacking": why} when the base is not on this node. Images in `asked` are bytes."""
         try:
-            base = {**shard.base, "path": str(_base_here(shard.base))}
+            digests = str(bases.digests_of(Config.resolve()))  # of this node's GPUs
+            base = {**shard.base, "path": str(_base_here(shard.base)), "digests": digests}
         except (VeraError, HubError) as error:
             return {"lacking": str(error)}
         with tempfile.TemporaryDirectory(prefix="vera-eval-") as place:
