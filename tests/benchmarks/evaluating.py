@@ -51,7 +51,7 @@ def measured(base: Path, questions: Questions, adapters: int, *, from_layer: int
         folders = list(_made(base, questions.labels, adapters, Path(scratch), from_layer))
         table = fingerprint.of_files(base)
         request = {
-            "base": {"path": str(base), "fingerprint": table.value, "tensors": table.to_rows()},
+            "base": {"path": str(base), "fingerprint": table.value, "tensors": table.to_rows(), "digests": None},
             "asked": {"task": TEXT_CLASSIFICATION, "texts": list(questions.examples.texts), "pairs": None},
             "batch_size": BATCH_SIZE,
         }
