@@ -15,13 +15,15 @@ from hub.db.queries.inserting import insert_new
 from hub.db.queries.visibility import Viewer, gives_files_to, is_visible
 
 _RENEWED_EVERY = timedelta(hours=1)
+# What is in quarantine gives out nothing, its pair neither.
+_IS_GIVEN_OUT = Version.quarantine_reason.is_(None)
 _HELD = (
     select(Projection.digest).where(Projection.digest == bindparam("digest")).with_for_update(read=True, key_share=True)
 )
 
 
 class SharedProjection(NamedTuple):
-    """A projection, and how many visible adapters have a version that uses it."""
+    """A projection, and how many visible adapters have a version that uses it and is given out."""
 
     projection: Projection
     adapter_count: int
@@ -32,7 +34,7 @@ def shared(session: Session, viewer: Viewer, digest: str, *, account_id: int | N
     users = (
         select(func.count(Version.adapter_id.distinct()))
         .join(Version.adapter)
-        .where(Version.stored_projection == Projection.digest, is_visible(viewer))
+        .where(Version.stored_projection == Projection.digest, _IS_GIVEN_OUT, is_visible(viewer))
         .correlate(Projection)
         .scalar_subquery()
     )
@@ -44,7 +46,8 @@ def shared(session: Session, viewer: Viewer, digest: str, *, account_id: int | N
 def is_given(session: Session, viewer: Viewer, digest: str, *, account_id: int | None) -> bool:
     """True when some adapter that uses the projection gives its files to `viewer`, or this account has sent it."""
     giving = select(Version.adapter_id).join(Version.adapter)
-    used = giving.where(Version.stored_projection == digest, is_visible(viewer), gives_files_to(viewer)).exists()
+    of_it = Version.stored_projection == digest, _IS_GIVEN_OUT
+    used = giving.where(*of_it, is_visible(viewer), gives_files_to(viewer)).exists()
     reachable = used if account_id is None else or_(used, _is_held_by(account_id))
     return session.scalar(select(Projection.digest).where(Projection.digest == digest, reachable)) is not None
 
