@@ -15,6 +15,7 @@ from vera.archive import Archive
 from vera.fingerprint import BaseFingerprint
 
 BASE_NAME = "lab/tiny-encoder"
+CARD = "# A tiny adapter\n"
 
 
 @pytest.fixture(scope="session")
@@ -53,16 +54,16 @@ def machine(hub: RunningHub, tmp_path: Path) -> Machine:
 def adapter(base: BaseFingerprint, machine: Machine) -> Callable[..., Path]:
     """Makes the folder of an adapter on the machine."""
 
-    def make(name: str, *, seed: int = 1, labels: tuple[str, ...] = LABELS) -> Path:
+    def make(name: str, *, seed: int = 1, labels: tuple[str, ...] = LABELS, card: str = CARD) -> Path:
         folder = machine.folder / name
-        archives.write_folder(make_adapter(base, seed, labels), folder)
+        archives.write_folder(make_adapter(base, seed, labels, card), folder)
         return folder
 
     return make
 
 
-def make_adapter(base: BaseFingerprint, seed: int, labels: tuple[str, ...] = LABELS) -> Archive:
-    return make_archive(seed=seed, base=base, base_name=BASE_NAME, labels=labels)
+def make_adapter(base: BaseFingerprint, seed: int, labels: tuple[str, ...] = LABELS, card: str = CARD) -> Archive:
+    return make_archive(seed=seed, base=base, base_name=BASE_NAME, labels=labels, card=card)
 
 
 def machine_of(hub: RunningHub, folder: Path) -> Machine:

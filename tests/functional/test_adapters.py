@@ -198,6 +198,10 @@ def test_offline_what_was_pulled_is_there_and_what_was_not_is_explained(machine:
 # -- Stopped half-way -----------------------------------------------------------------------------
 
 
+# A version with such a card is too much for one answer: each of its files is a download of its own.
+TOO_LONG = "A line of a long card.\n" * 20_000
+
+
 @pytest.fixture
 def stalling(hub: RunningHub) -> object:
     lines = []
@@ -230,7 +234,7 @@ def test_ctrl_c_in_the_middle_of_a_push_leaves_nothing(
 def test_ctrl_c_ends_a_pull_at_once_although_its_download_has_stalled(
     machine: Machine, adapter: MakeAdapter, base: BaseFingerprint, stalling, tmp_path: Path
 ) -> None:
-    machine.run("push", adapter("stalled"))
+    machine.run("push", adapter("stalled", card=TOO_LONG))
     line = stalling(make_adapter(base, 1).files[WEIGHTS_FILE][:200], passed_bytes=150)
     other = make_machine(tmp_path / "other", VERA_HUB_URL=line.url)
 
@@ -246,7 +250,7 @@ def test_ctrl_c_ends_a_pull_at_once_although_its_download_has_stalled(
 def test_a_pull_that_is_killed_leaves_nothing_that_is_ever_used(
     machine: Machine, adapter: MakeAdapter, base: BaseFingerprint, stalling, tmp_path: Path
 ) -> None:
-    machine.run("push", adapter("killed"))
+    machine.run("push", adapter("killed", card=TOO_LONG))
     weights = make_adapter(base, 1).files[WEIGHTS_FILE]
     line = stalling(weights[:200], passed_bytes=150)
     other = make_machine(tmp_path / "other", VERA_HUB_URL=line.url)
@@ -260,7 +264,7 @@ def test_a_pull_that_is_killed_leaves_nothing_that_is_ever_used(
     assert not [path for path in kept if path.name.startswith(".tmp-") or weights[:150] in path.read_bytes()]
     done = other.run("pull", "demo/killed@v1", VERA_HUB_URL=machine_url(machine))
     assert done.status == 0, done.err
-    assert archives.read_folder(other.folder / "killed") == make_adapter(base, 1)
+    assert archives.read_folder(other.folder / "killed") == make_adapter(base, 1, card=TOO_LONG)
 
 
 def machine_url(machine: Machine) -> str:
