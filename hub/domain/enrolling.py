@@ -1,8 +1,9 @@
 """How a worker is let in, which key it signs with, and how it is shut out again.
 
-A code is good for one worker and ten minutes. The token it brings is bound to the worker's key: without the key it leads to
-no job. A further code brings a worker that is in already another token: the one it has is good until it comes with the new
-one, and no longer. A worker with a token that it was given otherwise (the hub's own machine) brings its key when it registers.
+A code is good for one worker and ten minutes. The token it brings is bound to the worker's public key, which is taken at its
+word: nobody is asked to prove that they have the private one, so a code is for those whom the hub trusts. A further code
+brings a worker that is in already another token: the one it has is good until it comes with the new one, and no longer. A
+worker with a token that it was given otherwise (the hub's own machine) brings its key when it registers.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from hub.db.models.adapters import Base
 from hub.db.models.evaluating import Suite
 from hub.db.models.versions import Version
 from hub.db.queries import evaluations, suites
+from hub.db.queries.evaluations import Placed
 from hub.domain import secrecy
 from hub.domain.audit import Change, record
 from hub.domain.catalog import find_version
@@ -79,15 +80,20 @@ def request_evaluation(
 
 def get_evaluation(session: Session, reader: Principal | None, evaluation_id: str) -> EvaluationView:
     """Raises NotFound."""
-    placed = evaluations.visible_by_id(session, viewer_of(reader), parse_id(evaluation_id))
-    if placed is None:
-        raise _unknown(evaluation_id)
-    return evaluation_views(session, [placed])[0]
+    return evaluation_views(session, [_visible(session, reader, evaluation_id)])[0]
 
 
 def signature_of(session: Session, reader: Principal | None, evaluation_id: str) -> SignatureView:
-    """What its worker has signed of an evaluation. Raises NotFound."""
-    view = get_evaluation(session, reader, evaluation_id)
+    """What its worker has signed of an evaluation. Raises NotFound, as where the suite is hidden: the digest of what each
+    item was worth is among it, and of the few ways in which a score comes about one has that digest."""
+    placed = _visible(session, reader, evaluation_id)
+    view = evaluation_views(session, [placed])[0]
+    if secrecy.access_of(placed.evaluation.suite) == secrecy.HIDDEN:
+        raise NotFound(
+            f"The evaluation {view.id} of {view.ref} has no signature that is shown: {view.suite} is hidden, and what is signed "
+            "would give its answers away.",
+            code="SIGNATURE_UNKNOWN",
+        )
     signed = evaluations.signed(session, int(view.id))
     if signed is None or signed.envelope is None or signed.worker_key is None:
         why = "it was made before workers had keys" if view.state == "done" else f"it is {view.state}"
@@ -105,9 +111,7 @@ def cancel_evaluation(session: Session, principal: Principal, evaluation_id: str
 
     Asking for it again puts it back in the queue. Raises NotFound, Forbidden, and Conflict where there is a score.
     """
-    placed = evaluations.visible_by_id(session, viewer_of(principal), parse_id(evaluation_id))
-    if placed is None:
-        raise _unknown(evaluation_id)
+    placed = _visible(session, principal, evaluation_id)
     evaluation, adapter = placed.evaluation, placed.evaluation.version.adapter
     authorize(
         principal, Action.CANCEL_EVALUATION, Resource(adapter.account.name, adapter.name, adapter.is_private)
@@ -290,6 +294,13 @@ def _finished(session: Session, reader: Principal | None, evaluation_id: str) ->
         )
     found = scored.evaluation
     return Finished(found.id, view.ref, found.suite, scored.outcomes, found.outputs_sha256)
+
+
+def _visible(session: Session, reader: Principal | None, evaluation_id: str) -> Placed:
+    placed = evaluations.visible_by_id(session, viewer_of(reader), parse_id(evaluation_id))
+    if placed is None:
+        raise _unknown(evaluation_id)
+    return placed
 
 
 def _unknown(evaluation_id: str) -> NotFound:
