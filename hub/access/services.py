@@ -54,7 +54,7 @@ def services(request: Request) -> Services:
 
 
 def read_session(parts: Annotated[Services, Depends(services)]) -> Iterator[Session]:
-    """A session on one snapshot of the data."""
+    """A session that reads."""
     with parts.database.reading() as session:
         yield session
 

@@ -52,7 +52,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session on one snapshot of the data."""
+        """A session that reads: on SQLite one snapshot of the data, on PostgreSQL what is committed as each statement begins."""
         with _in_our_words(), Session(self._readers, autoflush=False, info=self._info) as session:
             yield session
 

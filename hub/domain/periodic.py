@@ -25,9 +25,6 @@ class Periodic:
     def start(self) -> None:
         self._thread.start()
 
-    def wake(self) -> None:
-        self._woken.set()
-
     def stop(self) -> None:
         """Returns when a call that was going on is over, and a last one has been made."""
         self._is_over = True

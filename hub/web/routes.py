@@ -59,7 +59,7 @@ page = partial(router.api_route, methods=["GET", "HEAD"])
 
 
 def read_session(request: Request) -> Iterator[Session]:
-    """A session on one snapshot of the data, so that a page agrees with itself."""
+    """A session that reads: one for a page, so that on SQLite it agrees with itself."""
     database: Database = request.app.state.services.database
     with database.reading() as session:
         yield session

@@ -116,19 +116,6 @@ def files_of(session: Session, version_id: int) -> list[VersionFile]:
     return list(session.scalars(_files_of(), {"version_id": version_id}))
 
 
-def files_until(session: Session, commit: str) -> list[tuple[Version, str, str]]:
-    """Version, path and hash of each file of the version with this commit and of those before it, newest first."""
-    last = select(Version.adapter_id, Version.number).where(Version.commit == commit).subquery()
-    query = (
-        _with_author()
-        .add_columns(VersionFile.path, VersionFile.sha256)
-        .join(VersionFile, VersionFile.version_id == Version.id)
-        .join(last, (Version.adapter_id == last.c.adapter_id) & (Version.number <= last.c.number))
-        .order_by(Version.number.desc())
-    )
-    return [(version, path, sha256) for version, path, sha256 in session.execute(query)]
-
-
 def card_of(session: Session, version_id: int) -> str:
     return session.scalars(_card_of(), {"version_id": version_id}).one()
 
