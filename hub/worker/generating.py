@@ -34,10 +34,10 @@ FAMILY_OF = {metric: family for family, metrics in FAMILIES.items() for metric i
 WRITTEN = ("references", "instructions", "judged")
 # How a family asks: part of a suite's definition, as other numbers come of another way. Families without a number are as in the first.
 VERSIONS = {
-    **dict.fromkeys(
-        WRITTEN, 2
-    ),  # the base's own ends end a text too; n-grams that may not come twice are the text's alone
-    "choices": 2,  # what the tokenizer puts around a text counts neither to a choice nor against it
+    # The base's own ends end a text too; n-grams that may not come twice are the text's alone.
+    **dict.fromkeys(WRITTEN, 2),
+    # What the tokenizer puts around a text counts neither to a choice nor against it.
+    "choices": 2,
 }
 _Right = TypeVar("_Right")
 # The columns that say what is right, where a suite does not name them.

@@ -112,9 +112,8 @@ class Suite:
         scorers |= {"judge": self.stated.judge} if self.stated.judge is not None else {}
         stated = {"scorers": scorers, "not_computed": missing}
         environment = reply["environment"] | {key: value for key, value in stated.items() if value}
-        kept = (
-            [""] * len(outputs) if self.stated.items == "hidden" else list(outputs)
-        )  # a text may hold what it was asked
+        # A text may hold what it was asked.
+        kept = [""] * len(outputs) if self.stated.items == "hidden" else list(outputs)
         return Results(outcomes, beside, scores, kept, environment)
 
     def outputs(self, answered: Sequence[str]) -> Sequence[str]:
