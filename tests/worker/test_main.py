@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -360,14 +362,29 @@ def test_what_is_the_machines_doing_is_tried_again(lab: Lab, monkeypatch: pytest
 
 
 def test_a_disk_that_is_full_gives_the_job_back(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", "/dev/full")  # no folder can be made in it
+    folder, errors = tempfile.TemporaryDirectory, [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))]
+    report, reported = lab.worker.hub.report_failure, []
+
+    def full_once(**kwargs: Any) -> tempfile.TemporaryDirectory[str]:
+        if errors:
+            raise errors.pop()
+        return folder(**kwargs)
+
+    def noted(job: Job, **kwargs: Any) -> None:
+        reported.append((kwargs["code"], kwargs["detail"], kwargs["may_retry"]))
+        report(job, **kwargs)
+
+    monkeypatch.setattr("hub.worker.main.tempfile.TemporaryDirectory", full_once)
+    monkeypatch.setattr(lab.worker.hub, "report_failure", noted)
     evaluation_id = lab.ask()
     lab.start_worker()
 
-    lab.wait(evaluation_id, lambda each: each.attempts > 0)
-    monkeypatch.undo()
+    done = lab.wait(evaluation_id, is_over)
 
-    assert lab.wait(evaluation_id, lambda each: each.attempts > 0 and each.state != "running").reason
+    assert (done.state, done.attempts) == ("done", 2)
+    [(code, detail, may_retry)] = reported
+    assert (code, may_retry) == ("WORKER_DISK", True)
+    assert "No space left on device" in detail
 
 
 def test_a_stopping_worker_finishes_the_job_in_hand(lab: Lab) -> None:
