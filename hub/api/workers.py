@@ -21,8 +21,8 @@ from hub.api.schemas import (
     WorkerRegistration,
 )
 from hub.auth.policy import Action, Principal
-from hub.domain import enrolling, jobs
-from hub.domain.jobs import SuiteDefinition
+from hub.domain import enrolling, jobs, registering
+from hub.domain.registering import SuiteDefinition
 from hub.domain.views.evaluations import Job, WorkerTokenView
 
 router = APIRouter(prefix="/api/v1/worker", tags=["Workers"])
@@ -47,7 +47,7 @@ def register(
 ) -> Response:
     """Name a worker, the key it signs with and the suites it knows. A definition that is new here becomes the current one."""
     known = [_definition(suite) for suite in body.suites]
-    worker_id = jobs.register_worker(
+    worker_id = registering.register_worker(
         session,
         principal,
         body.name,

@@ -1,4 +1,4 @@
-"""The evaluation queue as a worker sees it: register, claim, keep the lease, hand in.
+"""The evaluation queue as a worker sees it: claim, keep the lease, hand in.
 
 A lease is held by showing its fence. Whatever comes after the lease has run out, or after another
 worker took the job, changes nothing.
@@ -7,7 +7,6 @@ worker took the job, changes nothing.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -17,11 +16,10 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal
 from hub.db import session as db
-from hub.db.models.evaluating import Evaluation, Suite, Worker
-from hub.db.queries import evaluations, listings, moves, suites, workers
-from hub.db.queries.inserting import insert_new
+from hub.db.models.evaluating import Evaluation, Worker
+from hub.db.queries import evaluations, listings, moves, queue, workers
 from hub.domain import blobs, enrolling, matching
-from hub.domain.evaluations import canonical, canonical_digest, enqueue_for_suite, labels_key, pack, parse_id
+from hub.domain.evaluations import canonical, pack, parse_id
 from hub.domain.shaping import metrics_beside, ref_of
 from hub.domain.views.evaluations import Job, JobBase
 from hub.errors import Conflict, HubError, Invalid, NotFound
@@ -38,47 +36,8 @@ MAX_ATTEMPTS = 3
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 _NOTE_SEEN_EVERY = timedelta(seconds=15)
 _CLAIM_TRIES = 3
-_MAX_DEFINITION = 64 * 1024
 _MAX_ENVIRONMENT = 16 * 1024
 _MAX_REASON = 2000
-_SUITE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?/[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
-
-
-@dataclass(frozen=True)
-class SuiteDefinition:
-    """A suite as a worker brings it. Valid by construction: Invalid otherwise."""
-
-    name: str
-    definition: Mapping[str, Any]
-    title: str
-    metric: str
-    items: int
-    labels: tuple[str, ...]
-    baselines: Mapping[str, float]
-
-    def __post_init__(self) -> None:
-        _require(_SUITE_NAME.fullmatch(self.name), f"{self.name[:80]!r} is not family/task")
-        _require(0 < len(self.title) <= 200, "its title must have 1 to 200 characters")
-        _require(self.metric in metrics.METRICS, f"its metric is none of {', '.join(metrics.METRICS)}")
-        _require(0 < self.items <= 1_000_000, "it must have 1 to 1,000,000 items")
-        _require(len(set(self.labels)) == len(self.labels), "its labels must be different")
-        _require(
-            len(canonical(self.definition)) <= _MAX_DEFINITION, f"its definition may have {_MAX_DEFINITION:,} bytes"
-        )
-        _require(len(self.baselines) <= 20, "it may have 20 baselines")
-
-    @property
-    def digest(self) -> str:
-        """Over everything that a score depends on; the title and the baselines may be reworded."""
-        return canonical_digest(
-            {
-                "name": self.name,
-                "definition": self.definition,
-                "metric": self.metric,
-                "items": self.items,
-                "labels": list(self.labels),
-            }
-        )
 
 
 class Measured(NamedTuple):
@@ -108,28 +67,6 @@ class Result:
     outside: Mapping[str, datetime] = field(default_factory=dict)
 
 
-def register_worker(
-    session: Session,
-    principal: Principal,
-    name: str,
-    known: Sequence[SuiteDefinition],
-    *,
-    public_key: str,
-    memory_bytes: int | None = None,
-    lacks: Mapping[str, Mapping[str, str]] | None = None,
-) -> str:
-    """The id of the worker that this token calls `name`, which signs with this key and has this much memory. Definitions that are new here become
-    current. `lacks` says of suites by their names which metrics it cannot compute, and why; one of them that is not among
-    `known` it cannot run. Raises Invalid for what is no key, and Forbidden for one that was revoked or is another worker's."""
-    at, key = db.now(session), enrolling.key_of(session, principal, name, public_key)
-    worker = workers.ensure(session, principal.token_id, name, at=at)
-    worker.key_id, worker.memory_bytes = key.id, memory_bytes
-    worker.lacks = {suite: dict(reasons) for suite, reasons in lacks.items()} if lacks else None
-    worker.suite_ids = [_define_suite(session, suite, at).id for suite in known]
-    worker.last_seen_at = at
-    return str(worker.id)
-
-
 def claim_job(
     session: Session,
     principal: Principal,
@@ -153,7 +90,7 @@ def claim_job(
     workers.note_seen(session, worker.id, at=at, at_most_every=_NOTE_SEEN_EVERY)
     if bases != worker.bases:
         worker.bases = None if bases is None else list(bases)
-    evaluations.fail_exhausted(
+    queue.fail_exhausted(
         session,
         at=at,
         max_attempts=MAX_ATTEMPTS,
@@ -165,7 +102,7 @@ def claim_job(
     free.state, free.worker_id, free.lease_expires_at = "running", worker.id, at + LEASE
     free.fence, free.attempts = free.fence + 1, free.attempts + 1
     free.started_at, free.reason, free.items_done = at, None, None
-    evaluations.note_turn(session, free.owner_id, at=at)
+    queue.note_turn(session, free.owner_id, at=at)
     session.flush()
     return _job(session, free.id)
 
@@ -338,46 +275,16 @@ def _key_id_of(session: Session, job: Evaluation) -> int | None:
     return worker.key_id if worker is not None else None
 
 
-def _define_suite(session: Session, suite: SuiteDefinition, at: datetime) -> Suite:
-    known = suites.defined_as(session, suite.name, suite.digest)
-    if known is not None:
-        return known
-    evaluations.fail_waiting(
-        session, suite.name, at=at, reason="The suite has a newer definition: this one is no longer run."
-    )
-    suites.retire(session, suite.name)
-    insert_new(
-        session,
-        Suite,
-        name=suite.name,
-        digest=suite.digest,
-        definition=dict(suite.definition),
-        title=suite.title,
-        metric=suite.metric,
-        items=suite.items,
-        labels=list(suite.labels),
-        labels_sha256=labels_key(suite.labels),
-        baselines=dict(suite.baselines),
-        is_current=True,
-        created_at=at,
-    )
-    defined = suites.defined_as(session, suite.name, suite.digest)
-    if defined is None:  # another worker brought another definition at the same moment
-        raise Conflict(f"{suite.name} was given another definition just now: register again.", code="SUITE_CHANGED")
-    enqueue_for_suite(session, defined, at=at)
-    return defined
-
-
 def _hold_next(session: Session, worker: Worker, suite_names: Sequence[str], at: datetime) -> Evaluation | None:
     """The next free job, locked. Where many servers share a database, another one may be faster."""
     left = matching.left_to_others(session, worker, at)
     for _ in range(_CLAIM_TRIES):
-        candidate = evaluations.next_free(
+        candidate = queue.next_free(
             session, worker.suite_ids, suite_names, worker.bases, memory_bytes=worker.memory_bytes, left=left, at=at
         )
         if candidate is None:
             return None
-        held = evaluations.hold_free(session, candidate, at=at)
+        held = queue.hold_free(session, candidate, at=at)
         if held is not None:
             return held
     return None
@@ -411,7 +318,7 @@ def _find(session: Session, job_id: str) -> Evaluation:
 
 def _write(session: Session, principal: Principal, job: Evaluation, fence: int, at: datetime, **values: Any) -> None:
     """Writes to the job in one compare-and-set on the lease. Raises Conflict when it is not held."""
-    if evaluations.update_held(session, job.id, token_id=principal.token_id, fence=fence, at=at, **values):
+    if queue.update_held(session, job.id, token_id=principal.token_id, fence=fence, at=at, **values):
         return
     raise _refusal(job, fence)
 
@@ -441,8 +348,3 @@ def _unknown_worker(worker_id: str) -> NotFound:
 
 def _bad_result(what: str) -> Invalid:
     return Invalid(f"The result cannot be kept: {what}.", code="RESULT_INVALID")
-
-
-def _require(holds: object, what: str) -> None:
-    if not holds:
-        raise Invalid(f"The suite cannot be registered: {what}.", code="SUITE_INVALID")
