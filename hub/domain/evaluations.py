@@ -18,7 +18,7 @@ from hub.db import session as db
 from hub.db.models.adapters import Base
 from hub.db.models.evaluating import Suite
 from hub.db.models.versions import Version
-from hub.db.queries import evaluations, queue, suites
+from hub.db.queries import evaluations, queueing, suites
 from hub.db.queries.evaluations import Placed
 from hub.domain import secrecy
 from hub.domain.audit import Change, record
@@ -70,7 +70,7 @@ def request_evaluation(
     if not evaluations.is_open_or_done(session, version.id, digest):
         secrecy.require_scores_left(session, suite, charged, at=at)
     is_new = _enqueue(session, version, version.base, suite, owner_id, at=at)
-    is_queued = is_new or queue.retry_failed(session, version.id, digest)
+    is_queued = is_new or queueing.retry_failed(session, version.id, digest)
     placed = evaluations.by_key(session, version.id, digest)
     assert placed is not None
     for account_id in charged if is_queued else ():
@@ -117,7 +117,7 @@ def cancel_evaluation(session: Session, principal: Principal, evaluation_id: str
         principal, Action.CANCEL_EVALUATION, Resource(adapter.account.name, adapter.name, adapter.is_private)
     )  # fmt: skip
     reason = f"{CANCELLED}: {principal.name} cancelled it. Asking for it again puts it back in the queue."
-    if queue.cancel(session, evaluation.id, at=db.now(session), reason=reason):
+    if queueing.cancel(session, evaluation.id, at=db.now(session), reason=reason):
         session.expire(evaluation)
         facts = {"evaluation": str(evaluation.id), "suite": evaluation.suite.name}
         record(session, principal, Change.EVALUATION_CANCELLED, ref_of(evaluation.version), facts)
@@ -188,9 +188,9 @@ def enqueue_for_suite(session: Session, suite: Suite, *, at: datetime) -> None:
     """Asks for the evaluation of every version with its labels by a new suite."""
     if suite.labels_sha256 is None or secrecy.access_of(suite) == secrecy.HIDDEN:
         return
-    for base in queue.bases_with_labels(session, suite.labels_sha256):
+    for base in queueing.bases_with_labels(session, suite.labels_sha256):
         spec, digest = spec_of(suite, base.fingerprint)
-        queue.enqueue_all(
+        queueing.enqueue_all(
             session,
             suite_id=suite.id,
             base_id=base.id,
@@ -272,7 +272,7 @@ def parse_id(text: str) -> int:
 
 def _enqueue(session: Session, version: Version, base: Base, suite: Suite, owner_id: int, *, at: datetime) -> bool:
     spec, digest = spec_of(suite, base.fingerprint)
-    return queue.enqueue(
+    return queueing.enqueue(
         session,
         version_id=version.id,
         suite_id=suite.id,

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Principal
 from hub.db import session as db
 from hub.db.models.evaluating import Evaluation, Worker
-from hub.db.queries import evaluations, listings, moves, queue, workers
+from hub.db.queries import evaluations, listings, moves, queueing, workers
 from hub.domain import blobs, enrolling, matching
 from hub.domain.evaluations import canonical, pack, parse_id
 from hub.domain.shaping import metrics_beside, ref_of
@@ -90,7 +90,7 @@ def claim_job(
     workers.note_seen(session, worker.id, at=at, at_most_every=_NOTE_SEEN_EVERY)
     if bases != worker.bases:
         worker.bases = None if bases is None else list(bases)
-    queue.fail_exhausted(
+    queueing.fail_exhausted(
         session,
         at=at,
         max_attempts=MAX_ATTEMPTS,
@@ -102,7 +102,7 @@ def claim_job(
     free.state, free.worker_id, free.lease_expires_at = "running", worker.id, at + LEASE
     free.fence, free.attempts = free.fence + 1, free.attempts + 1
     free.started_at, free.reason, free.items_done = at, None, None
-    queue.note_turn(session, free.owner_id, at=at)
+    queueing.note_turn(session, free.owner_id, at=at)
     session.flush()
     return _job(session, free.id)
 
@@ -279,12 +279,12 @@ def _hold_next(session: Session, worker: Worker, suite_names: Sequence[str], at:
     """The next free job, locked. Where many servers share a database, another one may be faster."""
     left = matching.left_to_others(session, worker, at)
     for _ in range(_CLAIM_TRIES):
-        candidate = queue.next_free(
+        candidate = queueing.next_free(
             session, worker.suite_ids, suite_names, worker.bases, memory_bytes=worker.memory_bytes, left=left, at=at
         )
         if candidate is None:
             return None
-        held = queue.hold_free(session, candidate, at=at)
+        held = queueing.hold_free(session, candidate, at=at)
         if held is not None:
             return held
     return None
@@ -318,7 +318,7 @@ def _find(session: Session, job_id: str) -> Evaluation:
 
 def _write(session: Session, principal: Principal, job: Evaluation, fence: int, at: datetime, **values: Any) -> None:
     """Writes to the job in one compare-and-set on the lease. Raises Conflict when it is not held."""
-    if queue.update_held(session, job.id, token_id=principal.token_id, fence=fence, at=at, **values):
+    if queueing.update_held(session, job.id, token_id=principal.token_id, fence=fence, at=at, **values):
         return
     raise _refusal(job, fence)
 

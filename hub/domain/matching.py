@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from hub.db.models.evaluating import Evaluation, Worker
 from hub.db.queries import suites, workers
-from hub.db.queries.queue import FLOAT32_BYTES, Left
+from hub.db.queries.queueing import FLOAT32_BYTES, Left
 
 # A worker polls every few seconds; one that was silent for this long is not there.
 WORKER_SILENCE = timedelta(seconds=60)

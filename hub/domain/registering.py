@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Principal
 from hub.db import session as db
 from hub.db.models.evaluating import Suite
-from hub.db.queries import queue, suites, workers
+from hub.db.queries import queueing, suites, workers
 from hub.db.queries.inserting import insert_new
 from hub.domain import enrolling
 from hub.domain.evaluations import canonical, canonical_digest, enqueue_for_suite, labels_key
@@ -87,7 +87,7 @@ def _define_suite(session: Session, suite: SuiteDefinition, at: datetime) -> Sui
     known = suites.defined_as(session, suite.name, suite.digest)
     if known is not None:
         return known
-    queue.fail_waiting(
+    queueing.fail_waiting(
         session, suite.name, at=at, reason="The suite has a newer definition: this one is no longer run."
     )
     suites.retire(session, suite.name)

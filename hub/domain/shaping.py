@@ -12,7 +12,7 @@ from hub.db import session as db
 from hub.db.models.adapters import Adapter
 from hub.db.models.evaluating import Evaluation, Suite, Worker, WorkerKey
 from hub.db.models.versions import Version
-from hub.db.queries import evaluations, queue
+from hub.db.queries import evaluations, queueing
 from hub.db.queries.aliases import Pointing
 from hub.db.queries.bases import CountedBase
 from hub.db.queries.evaluations import Placed
@@ -130,7 +130,7 @@ def evaluation_views(session: Session, placed: Sequence[Placed]) -> tuple[Evalua
     at = db.now(session)
     there = matching.workers_there(session, at)
     open_suites = {each.evaluation.suite_id for each in placed if each.evaluation.state in _OPEN}
-    paces = queue.seconds_each(session, open_suites)
+    paces = queueing.seconds_each(session, open_suites)
     return tuple(_evaluation_view(each, at, there, paces) for each in placed)
 
 

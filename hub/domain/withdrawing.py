@@ -20,7 +20,7 @@ from hub.auth.policy import Action, Principal, Scope
 from hub.db import session as db
 from hub.db.models.adapters import Adapter
 from hub.db.models.versions import Version
-from hub.db.queries import aliases, drafts, queue, versions
+from hub.db.queries import aliases, drafts, queueing, versions
 from hub.domain.audit import Change, record
 from hub.domain.catalog import hold_adapter, require_served, select_version, version_detail
 from hub.domain.evaluations import enqueue_for_version
@@ -77,7 +77,7 @@ def quarantine(session: Session, principal: Principal, ref: AdapterRef, reason: 
     adapter, version = _hold(session, principal, ref, to=Action.QUARANTINE)
     _require_not_deleted(version)
     version.quarantine_reason = checked_reason(reason)
-    queue.fail_open(session, version.id, at=db.now(session), reason="The version is in quarantine.")
+    queueing.fail_open(session, version.id, at=db.now(session), reason="The version is in quarantine.")
     refresh_latest(session, adapter)
     facts = {"reason": version.quarantine_reason}
     record(session, principal, Change.VERSION_QUARANTINED, ref_of(version), facts)
@@ -124,7 +124,7 @@ def bury(session: Session, version: Version, reason: str) -> None:
     at = db.now(session)
     versions.drop_files(session, version.id)
     drafts.remove_on(session, version.id)
-    queue.fail_open(session, version.id, at=at, reason="The version was deleted.")
+    queueing.fail_open(session, version.id, at=at, reason="The version was deleted.")
     version.deleted_at, version.delete_reason = at, reason
     version.card_html, version.message, version.source, version.stored_projection = "", None, None, None
 

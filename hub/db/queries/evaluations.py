@@ -1,4 +1,4 @@
-"""Evaluations and their scores. What waits or runs is in `hub.db.queries.queue`."""
+"""Evaluations and their scores. What waits or runs is in `hub.db.queries.queueing`."""
 
 from __future__ import annotations
 
