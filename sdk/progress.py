@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vera.fingerprint import Progress
+if TYPE_CHECKING:
+    from vera.fingerprint import Progress
 
 # A bar that flashes up and vanishes is noise.
 QUIET_S = 0.7

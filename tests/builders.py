@@ -19,8 +19,7 @@ import rfc8785
 from vera.archive import Archive, Vectors, pack, seal
 from vera.fingerprint import BaseFingerprint, TensorRecord
 from vera.manifest import DVORA, MANIFEST_FILE, VERA, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
-from vera.projection import STORED, Projection, ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937
+from vera.projection import PEFT_MT19937, STORED, Projection, ProjectionRecipe, digest_of, rebuild
 
 BASE_NAME = "tests/tiny-encoder"
 LABELS = ("a", "b")

@@ -15,8 +15,7 @@ from tests.builders import BASE_NAME, MODULES, Modules
 from vera.manifest import CONFIG_FILE, WEIGHTS_FILE
 from vera.peft_checkpoint import SAVED_A, SAVED_B
 from vera.peft_format import vector_keys
-from vera.projection import ProjectionRecipe, rebuild
-from vera.streams import PEFT_MT19937
+from vera.projection import PEFT_MT19937, ProjectionRecipe, rebuild
 from vera.tensorfile import serialize
 
 RANK, SEED = 8, 7

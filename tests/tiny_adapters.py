@@ -10,8 +10,7 @@ import numpy as np
 from vera.archive import Archive, Vectors, pack, seal
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import DVORA, VERA, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
-from vera.projection import STORED, ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937
+from vera.projection import PEFT_MT19937, STORED, ProjectionRecipe, digest_of, rebuild
 
 QUERY = "encoder.layer.0.attention.self.query"
 WIDE = "encoder.layer.1.intermediate.dense"

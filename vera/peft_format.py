@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from vera.manifest import VERA, Manifest
-from vera.streams import PEFT_MT19937
+from vera.projection import PEFT_MT19937
 
 # PEFT's task_type for models that answer for a whole sequence, and what we call the two tasks they have.
 SEQUENCE_TASK_TYPE = "SEQ_CLS"

@@ -19,6 +19,7 @@ from vera.fingerprint import BaseFingerprint
 from vera.manifest import DTYPES, AdaptedModule
 from vera.peft_checkpoint import PeftCheckpoint
 from vera.projection import (
+    PEFT_MT19937,
     ROUNDINGS,
     STORED,
     Projection,
@@ -29,7 +30,7 @@ from vera.projection import (
     round_to,
 )
 from vera.stored import check_values
-from vera.streams import PEFT_MT19937, kaiming_bound
+from vera.streams import kaiming_bound
 
 # Matrices are compared in runs of this many values: the first run that differs ends it, and none is held twice.
 _RUN = 1 << 16

@@ -10,15 +10,18 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from vera import stored
 from vera.errors import AdapterTooLarge, ProjectionMismatch, ProjectionMissing, RecipeError
-from vera.streams import MATRIX_A, MATRIX_B, PEFT_MT19937, PHILOX, PeftMt19937, Philox4x32, kaiming_bound
 
+if TYPE_CHECKING:
+    import numpy as np  # 40 ms, and a recipe is read without it: imported where matrices are made
+    from numpy.typing import NDArray
+
+# The streams of `vera.streams`.
+PEFT_MT19937 = "peft-mt19937/1"
+PHILOX = "philox4x32-10/1"
 MAX_RANK = 4096
 MAX_FEATURES = 1 << 20
 # RFC 8785 writes every number as a double, so an integer beyond this has no canonical form.
@@ -172,6 +175,8 @@ def digest_of(pair: Projection, *, rounding: str = "float32") -> str:
 
 def canonical_bytes(pair: Projection, *, rounding: str = "float32") -> Iterator[memoryview]:
     """The little-endian float32 bytes of A, then B, row-major, in runs: the content of a stored pair's file."""
+    import numpy as np
+
     for matrix in pair:
         flat = np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1)
         for start in range(0, flat.size, _RUN):
@@ -189,7 +194,7 @@ def round_to(values: NDArray[np.float32], rounding: str) -> NDArray[np.float32]:
     if rounding == "bfloat16":
         return round_to_bfloat16(values)
     if rounding == "float16":
-        return values.astype(np.float16).astype(np.float32)
+        return values.astype("float16").astype("float32")
     return values
 
 
@@ -198,6 +203,8 @@ def round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
     A NaN stays one: the carry of the rounding would turn 0x7FFFFFFF, CUDA's NaN, into -0.0.
     """
+    import numpy as np
+
     bits = np.ascontiguousarray(values).view(np.uint32)
     odd = (bits >> np.uint32(16)) & np.uint32(1)
     rounded = (bits + np.uint32(0x7FFF) + odd) & np.uint32(0xFFFF0000)
@@ -205,6 +212,8 @@ def round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _draw_peft_mt19937(recipe: ProjectionRecipe) -> Projection:
+    from vera.streams import PeftMt19937, kaiming_bound
+
     draw = PeftMt19937(_seed(recipe)).uniform  # one stream: A first, then B
     a = draw((recipe.rank, recipe.in_features), kaiming_bound(recipe.in_features))
     b = draw((recipe.out_features, recipe.rank), kaiming_bound(recipe.rank))
@@ -212,6 +221,8 @@ def _draw_peft_mt19937(recipe: ProjectionRecipe) -> Projection:
 
 
 def _draw_philox(recipe: ProjectionRecipe) -> Projection:
+    from vera.streams import MATRIX_A, MATRIX_B, Philox4x32, kaiming_bound
+
     draw = Philox4x32(_seed(recipe)).uniform
     a = draw(MATRIX_A, (recipe.rank, recipe.in_features), kaiming_bound(recipe.in_features))
     b = draw(MATRIX_B, (recipe.out_features, recipe.rank), kaiming_bound(recipe.rank))

@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeAlias
 
 from vera.errors import ArchiveError, ProjectionMismatch
 from vera.plain_files import open_plain
+
+if TYPE_CHECKING:
+    import numpy as np  # 40 ms, and a file is hashed without it: imported where values are looked at
+    from numpy.typing import NDArray
 
 PROJECTION_FILE = "projection.bin"
 
@@ -23,7 +25,7 @@ RUN_BYTES = 1 << 20
 # A draw is of order 1; a larger value makes every answer infinite.
 MAX_MAGNITUDE = 1e4
 
-Matrix = NDArray[np.float32]
+Matrix: TypeAlias = "NDArray[np.float32]"
 
 
 def read_matrices(path: Path, shapes: Sequence[tuple[int, int]]) -> list[Matrix]:
@@ -32,6 +34,8 @@ def read_matrices(path: Path, shapes: Sequence[tuple[int, int]]) -> list[Matrix]
     Its size is checked before anything is allocated. Raises ProjectionMismatch for another one, and
     ArchiveError for what is no plain file.
     """
+    import numpy as np
+
     expected_bytes = sum(4 * height * width for height, width in shapes)
     with open_plain(path) as (file, size_bytes):
         _check_size(path, expected_bytes, size_bytes)
@@ -64,6 +68,8 @@ def runs_of_file(path: Path) -> Iterator[memoryview]:
 
 def check_values(matrix: Matrix) -> None:
     """Raises ArchiveError for a value that is not finite or beyond any draw: the model would answer NaN."""
+    import numpy as np
+
     flat, run = matrix.reshape(-1), RUN_BYTES // 4
     for start in range(0, flat.size, run):
         # A NaN is not within the limit either.

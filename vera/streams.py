@@ -23,9 +23,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-PEFT_MT19937 = "peft-mt19937/1"
-PHILOX = "philox4x32-10/1"
-
 # The third word of a Philox counter: which matrix of the pair.
 MATRIX_A, MATRIX_B = 0, 1
 

@@ -13,13 +13,14 @@ import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple, TypeGuard
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
 from vera import strict_json
 from vera.errors import ArchiveError
+
+if TYPE_CHECKING:
+    import numpy as np  # 40 ms, and a file is checked without it: imported where arrays are made
+    from numpy.typing import NDArray
 
 PREFIX_BYTES = 8
 ITEM_BYTES = {
@@ -28,6 +29,9 @@ ITEM_BYTES = {
 }  # fmt: skip
 
 _NUMPY_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+# The last byte of a little-endian float holds its sign and what weighs most of its exponent. Where that is less than
+# this, without the sign, the number is less than 8192, and neither infinite nor NaN.
+_SMALL_LAST_BYTES = {"F32": 0x46, "F16": 0x70, "BF16": 0x46}
 _FIELDS = {"dtype", "shape", "data_offsets"}
 
 # What is met under the name of a tensor file, by its first bytes.
@@ -120,23 +124,37 @@ def parse_header(header: bytes, data_bytes: int, limits: HeaderLimits = ADAPTER_
     return entries
 
 
+def entries_of(data: bytes, limits: HeaderLimits = ADAPTER_LIMITS) -> list[TensorEntry]:
+    """The tensors in the file that `data` is, in the order of their data. Raises ArchiveError."""
+    body = _body_of(data, limits)
+    return parse_header(data[PREFIX_BYTES:body], len(data) - body, limits)
+
+
 def parse(data: bytes, limits: HeaderLimits = ADAPTER_LIMITS) -> dict[str, NDArray[np.generic]]:
-    """The tensors in `data`, as arrays over its bytes. BF16 comes as uint16 words. Raises ArchiveError."""
-    length = header_length(data[:PREFIX_BYTES], len(data), limits)
-    body = PREFIX_BYTES + length
-    entries = parse_header(data[PREFIX_BYTES:body], len(data) - body, limits)
+    """The tensors in `data`, as `arrays` gives them. Raises ArchiveError."""
+    return arrays(data, entries_of(data, limits), limits)
+
+
+def arrays(
+    data: bytes, entries: Iterable[TensorEntry], limits: HeaderLimits = ADAPTER_LIMITS
+) -> dict[str, NDArray[np.generic]]:
+    """`entries` of the file that `data` is, as arrays over its bytes. BF16 comes as uint16 words."""
+    body = _body_of(data, limits)
     return {entry.name: _view(data, body, entry) for entry in entries}
 
 
-def values_of(data: bytes, dtype: str, limits: HeaderLimits = ADAPTER_LIMITS) -> NDArray[np.generic]:
-    """Every number of the file that `data` is, in one array over its bytes, where `parse` has found that all of its
-    tensors are of `dtype`."""
-    body = PREFIX_BYTES + header_length(data[:PREFIX_BYTES], len(data), limits)
-    return np.frombuffer(data, dtype=_NUMPY_DTYPES[dtype], offset=body)
+def are_small(data: bytes, dtype: str, limits: HeaderLimits = ADAPTER_LIMITS) -> bool:
+    """Whether every number of the file that `data` is, all of them of `dtype`, is surely finite and less than 8192, by a
+    look at one byte of each. A number that is not may be larger, infinite or NaN."""
+    last_bytes = data[_body_of(data, limits) + ITEM_BYTES[dtype] - 1 :: ITEM_BYTES[dtype]]
+    small = bytes(byte for byte in range(256) if byte & 0x7F < _SMALL_LAST_BYTES[dtype])
+    return not last_bytes.translate(None, small)
 
 
 def serialize(tensors: Mapping[str, NDArray[np.generic]], dtype: str) -> bytes:
     """A safetensors file of `tensors`, all of `dtype`, sorted by name: equal tensors, equal bytes."""
+    import numpy as np
+
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     chunks, offset = [], 0
     for name in sorted(tensors):
@@ -153,7 +171,14 @@ def serialize(tensors: Mapping[str, NDArray[np.generic]], dtype: str) -> bytes:
     return b"".join([struct.pack("<Q", len(text)), text, *chunks])
 
 
+def _body_of(data: bytes, limits: HeaderLimits) -> int:
+    """Where the data begin."""
+    return PREFIX_BYTES + header_length(data[:PREFIX_BYTES], len(data), limits)
+
+
 def _view(data: bytes, body: int, entry: TensorEntry) -> NDArray[np.generic]:
+    import numpy as np
+
     count = math.prod(entry.shape)
     flat = np.frombuffer(data, dtype=_NUMPY_DTYPES[entry.dtype], count=count, offset=body + entry.start)
     return flat.reshape(entry.shape)

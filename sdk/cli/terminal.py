@@ -15,12 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from threading import Timer
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from sdk.progress import QUIET_S
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
+    from rich.status import Status
 
     from sdk.client import Hub
     from sdk.config import Config
@@ -173,10 +177,29 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def spinner(what: str) -> Iterator[None]:
-    """Says `what` is going on until the block is over."""
-    with _status(what):
+def spinner(what: str, *, timer: Callable[[float, Callable[[], None]], Timer] = Timer) -> Iterator[None]:
+    """Says `what` is going on until the block is over. Of what is over soon nothing is said, and nothing imported for it."""
+    if not sys.stderr.isatty():
         yield
+        return
+    shown: list[Status] = []
+
+    def show() -> None:
+        from rich.console import Console
+
+        shown.append(Console(stderr=True).status(clean(what)))
+        shown[0].start()
+
+    waiting = timer(QUIET_S, show)
+    waiting.daemon = True
+    waiting.start()
+    try:
+        yield
+    finally:
+        waiting.cancel()
+        waiting.join()
+        for status in shown:
+            status.stop()
 
 
 @contextmanager
@@ -231,18 +254,6 @@ class Steps:
             left_s = (now - began_at) / max(1, done - first) * (total - done)
             note(f"  {done:,} of {total:,} steps, about {duration(left_s)} left  {detail}")
         self._progress.update(self._task, completed=done, total=total, detail=clean(detail))
-
-
-@contextmanager
-def _status(what: str) -> Iterator[None]:
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield
-        return
-    with console.status(clean(what)):
-        yield
 
 
 def _progress(*columns: object) -> Progress:

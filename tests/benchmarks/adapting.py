@@ -18,8 +18,7 @@ from tests.benchmarks.measuring import Row, matmul_rate, medians
 from vera.manifest import AdaptedModule
 from vera.nn.bank import Bank, find_targets
 from vera.nn.linear import linear_size
-from vera.projection import ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937
+from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, rebuild
 
 RANK = 256
 ADAPTERS = 16

@@ -11,8 +11,8 @@ import torch
 
 from tests.benchmarks.measuring import Row, cores, gpu_median, medians
 from vera.nn.draw import ProvenPair, draw_projection
-from vera.projection import ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937, PHILOX, kaiming_bound
+from vera.projection import PEFT_MT19937, PHILOX, ProjectionRecipe, digest_of, rebuild
+from vera.streams import kaiming_bound
 
 RUNS = 7
 RANK, FEATURES = 1024, 11_008

@@ -27,8 +27,7 @@ from vera import archive, fingerprint
 from vera.archive import Vectors, pack, seal
 from vera.data import TEXT_CLASSIFICATION, Questions, load_questions
 from vera.manifest import AdaptedModule, BaseIdentity, Manifest, Task
-from vera.projection import ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937
+from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, rebuild
 
 LAYERS, WIDTH, RANK, BATCH_SIZE, MAX_LENGTH = 6, 384, 256, 32, 128
 

@@ -28,8 +28,7 @@ from vera.nn.bank import Bank, find_targets
 from vera.nn.linear import linear_size
 from vera.nn.serving.bank import PackedBank
 from vera.nn.serving.gated import GatedMlp
-from vera.projection import ProjectionRecipe, digest_of, rebuild
-from vera.streams import PHILOX
+from vera.projection import PHILOX, ProjectionRecipe, digest_of, rebuild
 
 ATTENTION = ["q_proj", "v_proj"]
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]

@@ -37,9 +37,8 @@ from vera.fingerprint import BaseFingerprint, TensorRecord
 from vera.manifest import AdaptedModule, BaseIdentity, Manifest
 from vera.nn.bank import fill, find_targets
 from vera.nn.linear import linear_size
-from vera.projection import ProjectionRecipe, digest_of, prove, rebuild
+from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, prove, rebuild
 from vera.ref import AdapterRef
-from vera.streams import PEFT_MT19937
 
 RANK, SEED = 256, 0
 RUNS = 9

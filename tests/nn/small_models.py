@@ -15,8 +15,7 @@ from vera.archive import Vectors
 from vera.manifest import VERA, AdaptedModule
 from vera.nn.bank import Bank, fill, find_targets, read
 from vera.nn.linear import linear_size
-from vera.projection import ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937
+from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, rebuild
 
 RANK = 8
 RECIPE = ProjectionRecipe(PEFT_MT19937, 3, RANK, 128, 128)

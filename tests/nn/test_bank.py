@@ -23,8 +23,7 @@ from vera.nn.bank import Bank, fill, find_targets
 from vera.nn.heads import PooledClassifier, logits_per_row
 from vera.nn.layer import LoraDelta
 from vera.nn.linear import linear_size
-from vera.projection import Projection, ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937
+from vera.projection import PEFT_MT19937, Projection, ProjectionRecipe, digest_of, rebuild
 
 TOKENS = 6
 OUTPUT = "encoder.layer.1.output.dense"

@@ -19,8 +19,8 @@ from vera.fingerprint import BaseFingerprint
 from vera.manifest import WEIGHTS_FILE
 from vera.nn.attach import attach
 from vera.nn.draw import ProvenPair, draw_projection, draw_uniform
-from vera.projection import ROUNDINGS, STREAMS, ProjectionRecipe, digest_of, rebuild, round_to
-from vera.streams import MATRIX_A, MATRIX_B, PHILOX, Philox4x32, kaiming_bound
+from vera.projection import PHILOX, ROUNDINGS, STREAMS, ProjectionRecipe, digest_of, rebuild, round_to
+from vera.streams import MATRIX_A, MATRIX_B, Philox4x32, kaiming_bound
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
 

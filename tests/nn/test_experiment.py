@@ -22,7 +22,7 @@ from vera.nn.attach import attach
 from vera.nn.base import Base
 from vera.nn.experiment import Choices, Outcome
 from vera.nn.training.recipe import Recipe
-from vera.streams import PEFT_MT19937, PHILOX
+from vera.projection import PEFT_MT19937, PHILOX
 
 RECIPE = Recipe(rank=16, epochs=8, batch_size=8, learning_rate=5e-2, head_learning_rate=2e-2)
 

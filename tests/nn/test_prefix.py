@@ -19,8 +19,7 @@ from vera.nn.bank import Bank, find_targets
 from vera.nn.heads import PooledClassifier, outputs_of_many
 from vera.nn.inputs import Tokens
 from vera.nn.prefix import fanned_out, layers_from_first_adapted
-from vera.projection import ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937
+from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, rebuild
 
 LAYERS, ADAPTERS, RANK = 6, 3, 8
 # As many tokens as a batch has rows, among others: nothing goes by a length that is alike by chance.

@@ -11,8 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from vera.nn.bank import Bank, find_targets
 from vera.nn.parameters import as_parameters
-from vera.projection import ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937
+from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, rebuild
 
 GIVE_UP_AFTER = timedelta(minutes=2)  # half an hour otherwise, when the other process died
 BATCH = torch.arange(4 * 12, dtype=torch.float32).view(4, 12).sin()

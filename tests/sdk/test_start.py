@@ -12,6 +12,8 @@ import pytest
 
 from sdk.cli import main as cli
 from sdk.cli.main import COMMANDS
+from tests.builders import make_archive
+from vera import archive
 
 HEAVY = {"torch", "transformers", "httpx2", "numpy", "huggingface_hub", "rich", "fastapi", "sqlalchemy"}
 
@@ -42,6 +44,19 @@ def test_a_push_or_a_pull_needs_no_torch() -> None:
     loaded = loaded_by("import sdk; sdk.push, sdk.pull, sdk.Hub, sdk.Config")
 
     assert {"torch", "transformers"} & loaded == set()
+
+
+def test_an_adapter_is_checked_and_written_without_numpy(tmp_path: Path) -> None:
+    """Which takes a pull longer to import than all the rest."""
+    adapter_folder = tmp_path / "adapter"
+    archive.write_folder(make_archive(), adapter_folder)
+    loaded = loaded_by(
+        "import sdk.client, sdk.fetching, sdk.cli.adapters, pathlib; from vera import archive; "
+        f"archive.write_folder(archive.read_folder(pathlib.Path({str(adapter_folder)!r})), pathlib.Path({str(tmp_path / 'copy')!r}))"
+    )
+
+    assert (tmp_path / "copy" / "vera.json").exists()
+    assert {"numpy", "rich"} & loaded == set()
 
 
 def test_a_pull_loads_of_what_hubs_answer_only_what_is_about_versions() -> None:

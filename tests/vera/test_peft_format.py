@@ -23,8 +23,8 @@ from vera.archive import Archive, Vectors, pack, seal, vectors_of, write_folder
 from vera.fingerprint import SINGLE_FILE, of_files
 from vera.manifest import CONFIG_FILE, DVORA, VERA, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest
 from vera.peft_format import vector_keys
-from vera.projection import Projection, ProjectionRecipe, digest_of, rebuild
-from vera.streams import PEFT_MT19937, PHILOX, kaiming_bound
+from vera.projection import PEFT_MT19937, PHILOX, Projection, ProjectionRecipe, digest_of, rebuild
+from vera.streams import kaiming_bound
 
 pytestmark = [
     # PEFT warns about every checkpoint without projections; that it need not worry is the point here.

@@ -35,6 +35,7 @@ from vera.peft_format import KEY_PREFIX, LAMBDA_B, LAMBDA_D
 from vera.peft_import import Imported, import_folder
 from vera.peft_matrices import Evidence
 from vera.projection import (
+    PEFT_MT19937,
     ROUNDINGS,
     STORED,
     Projection,
@@ -44,7 +45,6 @@ from vera.projection import (
     rebuild,
     round_to,
 )
-from vera.streams import PEFT_MT19937
 from vera.tensorfile import parse
 
 pytestmark = [

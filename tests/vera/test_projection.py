@@ -16,6 +16,8 @@ from vera.projection import (
     MAX_FEATURES,
     MAX_RANK,
     MAX_SEED,
+    PEFT_MT19937,
+    PHILOX,
     STREAMS,
     Projection,
     ProjectionRecipe,
@@ -25,7 +27,6 @@ from vera.projection import (
     round_to,
     round_to_bfloat16,
 )
-from vera.streams import PEFT_MT19937, PHILOX
 
 RECIPE = ProjectionRecipe(PEFT_MT19937, seed=7, rank=4, in_features=32, out_features=64)
 DIGEST = "sha256:6a091142afb52fc2cf56f75fc2e3fd858373e09038d0b115d0e76c8ca4abdfcb"  # of tests/golden

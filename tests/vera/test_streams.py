@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.vera import golden, mt19937, philox
-from vera.projection import Projection, ProjectionRecipe, digest_of, rebuild
-from vera.streams import MATRIX_A, MATRIX_B, PEFT_MT19937, PHILOX, PeftMt19937, Philox4x32, kaiming_bound
+from vera.projection import PEFT_MT19937, PHILOX, Projection, ProjectionRecipe, digest_of, rebuild
+from vera.streams import MATRIX_A, MATRIX_B, PeftMt19937, Philox4x32, kaiming_bound
 
 SEEDS = st.integers(0, 2**53 - 1)
 SHAPES = [(1, 1), (8, 12), (3, 1000), (256, 768)]

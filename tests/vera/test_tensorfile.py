@@ -21,6 +21,7 @@ from vera.tensorfile import (
     BASE_LIMITS,
     ITEM_BYTES,
     HeaderLimits,
+    are_small,
     parse,
     serialize,
 )
@@ -169,3 +170,27 @@ def test_each_dtype_of_an_adapter_is_read(dtype: str, words: str) -> None:
     read = parse(serialize({"a": array}, dtype))["a"]
     assert read.dtype == np.dtype(words)
     assert np.array_equal(read, array)
+
+
+# -- numbers by one byte of each --------------------------------------------------------------------
+
+# Every float16 and bfloat16 there is, and of float32 each with that upper half and nothing, or everything, below it.
+_HALVES = np.arange(1 << 16, dtype=np.uint32)
+EVERY = {
+    "F16": (_HALVES.astype("<u2"), _HALVES.astype(np.uint16).view(np.float16)),
+    "BF16": (_HALVES.astype("<u2"), (_HALVES << np.uint32(16)).view(np.float32)),
+    "F32": (below := np.concatenate([_HALVES << np.uint32(16), (_HALVES << np.uint32(16)) | np.uint32(0xFFFF)]).astype("<u4"),
+            below.view("<f4")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", EVERY)
+def test_small_numbers_are_those_below_8192_and_no_other(dtype: str) -> None:
+    words, values = EVERY[dtype]
+    is_small = np.abs(values) < 8192  # no NaN is
+
+    assert are_small(serialize({"a": words[is_small]}, dtype), dtype)
+    for word in np.unique(words[~is_small] >> (8 * words.itemsize - 16)):  # one of each that its upper bytes tell apart
+        spoiled = words[is_small].copy()
+        spoiled[7] = int(word) << (8 * words.itemsize - 16)
+        assert not are_small(serialize({"a": spoiled[:20]}, dtype), dtype), hex(word)

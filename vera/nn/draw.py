@@ -15,6 +15,7 @@ from torch import Tensor
 from vera.nn import kernels
 from vera.projection import (
     DEFAULT_BUDGET_BYTES,
+    PHILOX,
     PairSource,
     Projection,
     ProjectionRecipe,
@@ -24,7 +25,7 @@ from vera.projection import (
     prove,
     rebuild,
 )
-from vera.streams import MATRIX_A, MATRIX_B, PHILOX, PHILOX_MULTIPLIERS, kaiming_bound, key_of, round_keys
+from vera.streams import MATRIX_A, MATRIX_B, PHILOX_MULTIPLIERS, kaiming_bound, key_of, round_keys
 
 _LOW = 0xFFFFFFFF
 # Blocks of four values drawn at once: some ten temporary tensors of 8 bytes a block are alive.

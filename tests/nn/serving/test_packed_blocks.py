@@ -20,8 +20,7 @@ from vera.nn.bank import Bank, fill, find_targets
 from vera.nn.layer import Adapting
 from vera.nn.serving.choosing import Recent
 from vera.nn.serving.packing import Packing
-from vera.projection import ProjectionRecipe, digest_of, rebuild
-from vera.streams import PHILOX
+from vera.projection import PHILOX, ProjectionRecipe, digest_of, rebuild
 
 SUFFIXES = ("q_proj", "v_proj")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_GENERATION
 from vera.errors import VeraError
-from vera.streams import PEFT_MT19937
+from vera.projection import PEFT_MT19937
 
 METHODS = ("vera", "dvora", "lora", "head", "full")
 HUB_METHODS = ("vera", "dvora")  # the others are there to compare with
