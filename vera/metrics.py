@@ -19,7 +19,7 @@ Values = Sequence[float] | NDArray[np.float64]
 BY_DEGREES = frozenset(
     {
         "pearson", "spearman", "mean_squared_error", "perplexity", "bleu", "nist", "meteor", "rouge_l", "cider",
-        "ifeval_instructions", "ifeval_instructions_loose", "judged", "harness_mean",
+        "ifeval_instructions", "ifeval_instructions_loose", "judged", "harness_mean", "harness_macro",
     }
 )  # fmt: skip
 # Of these, a score is a share of the items: Wilson's interval and McNemar's test are of it.

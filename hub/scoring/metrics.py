@@ -9,6 +9,7 @@ CLASSES      (right class, answered class)                  f1 (1 is the positiv
 VALUES       (right value, answered value)                  pearson, spearman, mean_squared_error
 LIKELIHOOD   (negative log-likelihood in nats, its tokens)  perplexity
 GAIN         what the item earned, from 0                   rouge_l, cider, judged, harness_mean
+PARTS        what it earned, and which part it is of        harness_macro: the mean over the parts of their means
 COUNTS       counts that are summed over the items          bleu, nist, meteor: see `hub.scoring.overlaps`;
                                                             ifeval_instructions(_loose): those followed, and all
 """
@@ -40,6 +41,7 @@ class Form(Enum):
     VALUES = "values"
     LIKELIHOOD = "likelihood"
     GAIN = "gain"
+    PARTS = "parts"
     COUNTS = "counts"
 
 
@@ -95,7 +97,7 @@ class Metric:
         if self.form is Form.VALUES:
             distance: Array = np.abs(table[:, 0] - table[:, 1])
             return distance
-        if self.form is Form.GAIN:
+        if self.form in (Form.GAIN, Form.PARTS):
             return -table[:, 0]
         if self.of_sums is not None:
             return -self.of_sums(table)
@@ -118,6 +120,14 @@ def known(metric: str) -> Metric:
 def _mean(outcomes: Array, counts_RC: Array) -> Array:
     mean: Array = counts_RC @ outcomes[:, 0] / counts_RC.sum(1)
     return mean
+
+
+def _macro(outcomes: Array, counts_RC: Array) -> Array:
+    """The mean of the means of all parts of which there are items: a part counts as much as any other."""
+    is_of_CK = (outcomes[:, [1]] == np.unique(outcomes[:, 1])).astype(np.float64)
+    items_RK = counts_RC @ is_of_CK
+    means_RK = _ratio(counts_RC @ (outcomes[:, [0]] * is_of_CK), items_RK)
+    return _ratio(means_RK.sum(1), (items_RK > 0).sum(1).astype(np.float64))
 
 
 def _summed(name: str, columns: int, of_sums: Callable[[Array], Array]) -> Metric:
@@ -223,6 +233,7 @@ METRICS = {
         Metric("accuracy_norm", Form.CREDIT, _mean, columns=1),
         Metric("exact_match", Form.CREDIT, _mean, columns=1),
         Metric("harness_mean", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
+        Metric("harness_macro", Form.PARTS, _macro),
         Metric("ifeval", Form.CREDIT, _mean, columns=1),
         Metric("ifeval_loose", Form.CREDIT, _mean, columns=1),
         _summed("ifeval_instructions", 2, _share),
@@ -236,7 +247,7 @@ def _wrong_credit(table: Array) -> str | None:
 
 
 def _wrong_classes(table: Array) -> str | None:
-    return None if ((table >= 0) & (table == np.floor(table))).all() else "A class is a whole number from 0."
+    return None if ((table >= 0) & (table == np.floor(table))).all() else "A class or part is a whole number from 0."
 
 
 def _wrong_gain(table: Array) -> str | None:
@@ -254,6 +265,7 @@ _WRONG: dict[Form, Callable[[Array], str | None]] = {
     Form.VALUES: lambda _table: None,
     Form.LIKELIHOOD: _wrong_likelihood,
     Form.GAIN: _wrong_gain,
+    Form.PARTS: lambda table: _wrong_gain(table[:, :1]) or _wrong_classes(table[:, 1:]),
     Form.COUNTS: _wrong_gain,
 }
 

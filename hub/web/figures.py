@@ -24,6 +24,7 @@ _METRICS = {
     "accuracy_norm": "Accuracy by length",
     "exact_match": "Exact match",
     "harness_mean": "Mean of the items",
+    "harness_macro": "Mean over the tasks",
     "judged": "Judge’s rating (advisory)",
     "ifeval": "IFEval",
     "ifeval_loose": "IFEval, loose",

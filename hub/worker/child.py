@@ -22,7 +22,8 @@ text-generation       "texts", "completions", "max_length", "separator"         
                       "conversations", "writing", "max_length"                  what is written after each turn, in JSON
                       "texts", "continuations", "max_length"                    its nats and tokens, without one that ends it
                       "texts", "writing", "max_length", "separator", "chat"     the text that is written
-                      "harness": [[kind, argument, …], …], "max_length"         lm-evaluation-harness's response, in JSON
+                      "harness": [[kind, argument, …], …], "max_length"         lm-evaluation-harness's response, in JSON; a
+                                                                                prompt may be a conversation, with "messages"
 """
 
 from __future__ import annotations

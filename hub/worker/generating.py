@@ -6,7 +6,7 @@ references     bleu, nist, meteor, rouge_l, cider                   a prompt and
 instructions   ifeval, ifeval_loose, ifeval_instructions, …_loose   a prompt and the rules for what is written after it
 choices        accuracy, accuracy_norm                              a question, its choices, and the right one
 judged         judged                                               the turns of a conversation
-harness        those that a task of lm-evaluation-harness has       what the task asks (`hub.worker.harness`)
+harness        those that a task of lm-evaluation-harness has       what the task asks (`hub.worker.harness`), or each of a group
 """
 
 from __future__ import annotations

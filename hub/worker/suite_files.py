@@ -23,8 +23,10 @@ METRICS: Mapping[str, tuple[str, ...]] = {
 }
 # What a suite has that lets texts be written, and the value when it says none.
 WRITING: Mapping[str, Any] = {"max_new_tokens": 64, "beams": 1, "length_penalty": 1.0, "no_repeat_ngram": 0}
-# Who sees what single items are worth, as the hub reads it (`hub.domain.secrecy`).
-_OF_HARNESS = ("harness_version", "num_fewshot", "measure")
+# In the words of lm-evaluation-harness.
+_OF_HARNESS = (
+    "harness_version", "num_fewshot", "measure", "chat_template", "system_instruction", "fewshot_as_multiturn",
+)  # fmt: skip
 _NOT_OF_HARNESS = (
     "text",
     "label",
@@ -38,6 +40,7 @@ _NOT_OF_HARNESS = (
     "positive",
     *WRITING,
 )
+# Who sees what single items are worth, as the hub reads it (`hub.domain.secrecy`).
 ACCESSES = ("private", "public", "hidden")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?/[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 _SHA256 = re.compile(r"sha256:[0-9a-f]{64}")
@@ -50,8 +53,10 @@ class SuiteFile:
     `org/name@commit[:config]` of Hugging Face; `folder` is where a copy of such a set may lie, below the worker's
     folder of data sets. `positive` is the label that an f1 is of; `also` are metrics that stand beside the one that
     ranks. The keys of WRITING say how texts are written; `prompt` is what stands around a text, which is `{text}` in it.
-    `items` says who sees what single items are worth; `judge` is the model that rates answers, each `repeats` times. `harness` is a task of lm-evaluation-harness, of the release
-    `harness_version`, and `measure` the one of its metrics that ranks: such a suite has the metrics that the task has.
+    `items` says who sees what single items are worth; `judge` is the model that rates answers, each `repeats` times.
+    `harness` is a task of lm-evaluation-harness, or a group of them, of the release `harness_version`, and `measure` the
+    one of its metrics that ranks: such a suite has the metrics that the task has. With `chat_template` its prompts are
+    conversations, each few-shot example a turn of its own unless `fewshot_as_multiturn` is false.
     Raises SuiteError.
     """
 
@@ -85,6 +90,9 @@ class SuiteFile:
     harness_version: str | None = None
     num_fewshot: int | None = None
     measure: str | None = None
+    chat_template: bool = False
+    system_instruction: str | None = None
+    fewshot_as_multiturn: bool | None = None
     folder: str | None = None
 
     def __post_init__(self) -> None:
@@ -94,7 +102,7 @@ class SuiteFile:
         if self.harness is not None:
             self._require_harness()
             return
-        odd = next((key for key in _OF_HARNESS if getattr(self, key) is not None), None)
+        odd = next((key for key in _OF_HARNESS if getattr(self, key) != _default(key)), None)
         _require(odd is None, f"{odd} is of a task of lm-evaluation-harness, which `harness` names")
         if not self.metric:
             object.__setattr__(self, "metric", METRICS[self.task][0])
@@ -153,8 +161,16 @@ class SuiteFile:
         for key, least in (("limit", 1), ("batch_size", 1), ("max_length", 1), ("num_fewshot", 0)):
             value = getattr(self, key)
             _require(value is None or value >= least, f"its {key} must be {least} or more")
-        own = {each.name: each.default for each in fields(self)}
-        odd = next((key for key in _NOT_OF_HARNESS if getattr(self, key) != own[key]), None)
+        _require(
+            not self.chat, "a task of lm-evaluation-harness is asked in the base's template by `chat_template: true`"
+        )
+        _require(
+            self.chat_template or not self.fewshot_as_multiturn,
+            "fewshot_as_multiturn makes turns of a conversation: write `chat_template: true` too",
+        )
+        if self.fewshot_as_multiturn is None:
+            object.__setattr__(self, "fewshot_as_multiturn", self.chat_template)
+        odd = next((key for key in _NOT_OF_HARNESS if getattr(self, key) != _default(key)), None)
         _require(odd is None, f"{odd} is the task's own: leave it out (and `measure` names the metric that ranks)")
 
     @property
@@ -186,6 +202,10 @@ class SuiteFile:
     def is_local(self) -> bool:
         """Whether its data are files of the user's, which have no revision but their sha256."""
         return Path(self.data).exists()
+
+
+def _default(key: str) -> object:
+    return next(each.default for each in fields(SuiteFile) if each.name == key)
 
 
 def read_suite(path: Path) -> SuiteFile:
@@ -249,7 +269,7 @@ def _fits(value: object, annotation: str) -> bool:
         return isinstance(value, list) and all(isinstance(each, str) for each in value)
     if annotation.startswith("int"):
         return isinstance(value, int) and not isinstance(value, bool)
-    if annotation == "bool":
+    if annotation.startswith("bool"):
         return isinstance(value, bool)
     if annotation == "float":
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

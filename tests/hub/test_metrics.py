@@ -29,6 +29,13 @@ def values(n: int, *, noise: float = 1.0, seed: int = 0) -> Pairs:
     return [(float(t), float(a)) for t, a in zip(truth, truth + noise * rng.normal(size=n), strict=True)]
 
 
+def parts(*sizes: int, seed: int = 0) -> Pairs:
+    """What items earned of several tasks, each easier than the one before."""
+    rng = np.random.default_rng(seed)
+    of_each = [rng.random(size) < (part + 1) / (len(sizes) + 1) for part, size in enumerate(sizes)]
+    return [(float(earned), part) for part, each in enumerate(of_each) for earned in each]
+
+
 OFFICIAL: dict[str, tuple[Pairs, Callable[[np.ndarray, np.ndarray], float]]] = {
     "f1": (classes(300), f1_score),
     "f1_macro": (classes(300, kinds=4), lambda t, a: float(f1_score(t, a, average="macro"))),
@@ -36,6 +43,7 @@ OFFICIAL: dict[str, tuple[Pairs, Callable[[np.ndarray, np.ndarray], float]]] = {
     "pearson": (values(300), lambda t, a: float(stats.pearsonr(t, a).statistic)),
     "spearman": (values(300), lambda t, a: float(stats.spearmanr(t, a).statistic)),
     "mean_squared_error": (values(300), lambda t, a: float(np.mean((t - a) ** 2))),
+    "harness_macro": (parts(400, 20, 90), lambda e, t: float(np.mean([e[t == task].mean() for task in (0, 1, 2)]))),
     "perplexity": ([(12.5, 7), (3.25, 2)], lambda nats, tokens: math.exp(nats.sum() / tokens.sum())),
 }
 
@@ -46,7 +54,7 @@ def test_a_score_is_the_official_one(metric: str) -> None:
     assert metrics.score(metric, outcomes) == pytest.approx(official(*np.array(outcomes).T), rel=1e-9)
 
 
-@pytest.mark.parametrize("metric", ["f1_macro", "matthews", "pearson", "spearman", "perplexity"])
+@pytest.mark.parametrize("metric", ["f1_macro", "matthews", "pearson", "spearman", "perplexity", "harness_macro"])
 def test_a_resample_is_scored_as_its_items_are(metric: str) -> None:
     outcomes = [*OFFICIAL[metric][0][:30]]
     table = np.array(outcomes, dtype=np.float64)
@@ -54,6 +62,28 @@ def test_a_resample_is_scored_as_its_items_are(metric: str) -> None:
     counts = np.random.default_rng(1).multinomial(50, np.full(len(cells), 1 / len(cells)), size=3)
     one_by_one = [metrics.score(metric, [tuple(row) for row in np.repeat(cells, drawn, axis=0)]) for drawn in counts]
     assert metrics.known(metric).values(cells, counts.astype(np.float64)) == pytest.approx(one_by_one, rel=1e-9)
+
+
+def test_the_interval_of_a_mean_over_tasks_is_that_of_their_means() -> None:
+    """lm-evaluation-harness's `unweighted_mean_stderr`: how many items the other tasks have makes no difference."""
+    outcomes = parts(2000, 150, 300)
+    table = np.array(outcomes)
+    errors = [(each := table[table[:, 1] == task, 0]).std(ddof=1) / len(each) ** 0.5 for task in (0, 1, 2)]
+    low, high = statistics.interval("harness_macro", outcomes)
+    # 10,000 resamples tell a quantile to a hundredth or two
+    assert (high - low) / 2 == pytest.approx(statistics.CONFIDENCE_Z * math.hypot(*errors) / 3, rel=0.04)
+
+
+def test_tasks_count_alike_in_a_paired_comparison() -> None:
+    ours, theirs = parts(400, 20, 90), parts(400, 20, 90)
+    theirs[405:415] = [(1 - earned, task) for earned, task in theirs[405:415]]
+    means = [[np.mean([e for e, t in each if t == task]) for task in (0, 1, 2)] for each in (ours, theirs)]
+
+    paired = statistics.compare(ours, theirs, "harness_macro")
+
+    assert paired.delta == pytest.approx(np.mean(means[0]) - np.mean(means[1]), abs=1e-12)
+    assert paired.only_better + paired.only_worse == 10
+    assert statistics.compare(ours, ours, "harness_macro").interval == (0, 0)
 
 
 @pytest.mark.parametrize(("metric", "constant"), [("matthews", 1), ("pearson", 0.1), ("spearman", 0.1), ("f1", 0)])

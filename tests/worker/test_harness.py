@@ -2,64 +2,39 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from click.testing import CliRunner
-from transformers import AutoModelForCausalLM
 
 from hub.cli import suite as suite_command
 from hub.scoring import metrics
-from hub.worker import child, harness
+from hub.worker import harness
 from hub.worker.errors import NotComputed, SuiteError
 from hub.worker.suite_files import read_suite
-from hub.worker.suites import Suite, load_suite
+from hub.worker.suites import load_suite
 from sdk.pushing import push_archive
-from tests.tiny import WORDS, write_tiny_llama
+from tests.tiny import write_tiny_llama
 from tests.tiny_adapters import make_tiny
+from tests.worker.harnessed import (
+    LLAMA_QUERY,
+    ROWS,
+    TASKS,
+    adapted,
+    answered,
+    own_numbers,
+    suite_file,
+    suite_of,
+    write_task,
+)
 from tests.worker.lab import Lab, is_over
-from vera import fingerprint
 from vera.manifest import AdaptedModule
-from vera.nn.attach import attach
-from vera.nn.inputs import tokenizer_of
 from vera.ref import AdapterRef
 
 pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the harness's own imports
 
-LLAMA_QUERY = "model.layers.0.self_attn.q_proj"
-ROWS = [
-    {"question": f"the {WORDS[n]} of the {WORDS[n + 3]}", "choices": [*WORDS[n : n + 3], "old blue bird"], "label": n % 4}
-    for n in range(2, 14)
-]  # fmt: skip
-_MEAN = {"aggregation": "mean", "higher_is_better": True}
-TASKS: dict[str, dict[str, Any]] = {
-    "choosing": {
-        "output_type": "multiple_choice", "doc_to_text": "near {{question}} :", "doc_to_choice": "{{choices}}",
-        "doc_to_target": "label", "metric_list": [{"metric": "acc", **_MEAN}, {"metric": "acc_norm", **_MEAN}],
-    },
-    "writing": {
-        "output_type": "generate_until", "doc_to_text": "{{question}}", "doc_to_target": "{{choices[label]}}",
-        "generation_kwargs": {"until": ["old"], "max_gen_toks": 6, "do_sample": False},
-        "metric_list": [{"metric": "exact_match", **_MEAN}],
-    },
-    "reading": {
-        "output_type": "loglikelihood_rolling", "doc_to_text": "", "doc_to_target": "{{question}} and the {{choices[3]}}",
-        "metric_list": [
-            {"metric": "word_perplexity", "aggregation": "weighted_perplexity", "higher_is_better": False},
-            {"metric": "bits_per_byte", "aggregation": "bits_per_byte", "higher_is_better": False},
-        ],
-    },
-    "guessing": {
-        "output_type": "loglikelihood", "doc_to_text": "{{question}}", "doc_to_target": " {{choices[label]}}",
-        "metric_list": [
-            {"metric": "perplexity", "aggregation": "perplexity", "higher_is_better": False}, {"metric": "acc", **_MEAN},
-        ],
-    },
-}  # fmt: skip
 HERE = {"choosing": "accuracy", "writing": "exact_match", "reading": "perplexity", "guessing": "perplexity"}
 THERE = {"choosing": "acc", "writing": "exact_match", "reading": "word_perplexity", "guessing": "perplexity"}
 
@@ -67,61 +42,6 @@ THERE = {"choosing": "acc", "writing": "exact_match", "reading": "word_perplexit
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_llama(tmp_path_factory.mktemp("llama"))
-
-
-def adapted(llama: Path) -> Any:
-    base = fingerprint.of_files(llama)
-    adapter = make_tiny(base, modules=(AdaptedModule(LLAMA_QUERY, 32, 32),))
-    return attach(AutoModelForCausalLM.from_pretrained(llama).eval(), adapter, base)
-
-
-def write_task(folder: Path, task: str, **changed: Any) -> Path:
-    """A folder with the task's file and its data; the folder."""
-    tasks = folder / "tasks"
-    tasks.mkdir(exist_ok=True)
-    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    stated = {
-        "task": task, "dataset_path": "json", "test_split": "test", "fewshot_split": "test",
-        "dataset_kwargs": {"data_files": {"test": str(folder / "items.jsonl")}, "cache_dir": str(folder / "cache")},
-        "metadata": {"version": 1.0}, **TASKS[task], **changed,
-    }  # fmt: skip
-    (tasks / f"{task}.yaml").write_text(yaml.safe_dump(stated))
-    return tasks
-
-
-def suite_file(folder: Path, task: str, **stated: Any) -> Path:
-    values = {
-        "name": f"harness/{task}", "title": "A task", "task": "text-generation", "data": "tasks", "harness": task,
-        "harness_version": harness.version(), "max_length": 64, "batch_size": 4, **stated,
-    }  # fmt: skip
-    path = folder / "suite.yaml"
-    path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
-    return path
-
-
-def suite_of(folder: Path, task: str, **stated: Any) -> Suite:
-    """The suite with the sha256 that it asks for."""
-    path = suite_file(folder, task, **stated)
-    with pytest.raises(SuiteError, match="does not say the sha256") as said:
-        load_suite(read_suite(path))
-    digest = str(said.value).partition("`sha256: ")[2].rstrip("`")
-    return load_suite(read_suite(suite_file(folder, task, sha256=digest, **stated)))
-
-
-def own_numbers(model: Any, tasks: Path, task: str, **options: Any) -> dict[str, Any]:
-    import lm_eval
-    from lm_eval.models.huggingface import HFLM
-    from lm_eval.tasks import TaskManager
-
-    own: Any = HFLM(pretrained=model, tokenizer=tokenizer_of(model), batch_size=3, max_length=64)
-    manager = TaskManager(include_path=str(tasks), include_defaults=False)
-    found: Any = lm_eval.simple_evaluate(own, tasks=[task], task_manager=manager, bootstrap_iters=0, **options)
-    return dict(found)
-
-
-def answered(model: Any, suite: Suite, folder: Path) -> Any:
-    outputs = child.answers(model, suite.request(folder), 4)
-    return suite.results({"outputs": outputs, "environment": {}})
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -188,7 +108,7 @@ def test_the_child_is_sent_no_right_answer(tmp_path: Path) -> None:
     [
         ({"harness_version": "0.1.0"}, r"0\.1\.0, and .* is installed"),
         ({"harness_version": None}, "harness_version is missing"),
-        ({"harness": "unheard_of"}, "no single task of lm-evaluation-harness: .*tasks has choosing"),
+        ({"harness": "unheard_of"}, "no task or group of lm-evaluation-harness: .*tasks has choosing"),
         ({"measure": "bleu"}, r"measures acc, acc_norm \(of none\), and not 'bleu'"),
         ({"metric": "accuracy"}, "metric is the task's own: leave it out"),
         ({"prompt": "a {text}"}, "prompt is the task's own"),
