@@ -74,6 +74,11 @@ def test_the_interval_of_a_mean_over_tasks_is_that_of_their_means() -> None:
     assert (high - low) / 2 == pytest.approx(statistics.CONFIDENCE_Z * math.hypot(*errors) / 3, rel=0.04)
 
 
+def test_a_task_of_which_nothing_was_drawn_counts_for_nothing() -> None:
+    cells, drawn = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[3.0, 0.0], [2.0, 2.0]])
+    assert metrics.known("harness_macro").values(cells, drawn).tolist() == [1.0, 0.5]
+
+
 def test_tasks_count_alike_in_a_paired_comparison() -> None:
     ours, theirs = parts(400, 20, 90), parts(400, 20, 90)
     theirs[405:415] = [(1 - earned, task) for earned, task in theirs[405:415]]

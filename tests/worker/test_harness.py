@@ -129,13 +129,16 @@ def test_what_is_wrong_with_such_a_suite_is_said(tmp_path: Path, stated: dict[st
         ("choosing", {"dataset_kwargs": {"data_files": "/nowhere/items.jsonl"}}, "is not to be had .*name its folder"),
         ("reading", {"metric_list": TASKS["reading"]["metric_list"][1:]}, "bits_per_byte .* item by item"),
         ("writing", {"generation_kwargs": {"until": ["old"], "do_sample": True}}, "draws its texts at random"),
+        ("writing", {"generation_kwargs": {"until": ["old"], "temperature": 0.7}}, "draws its texts at random"),
+        ("writing", {"unsafe_code": True}, "runs what adapters write as a program"),
+        ("choosing", {"num_fewshot": 0}, "by its own file: leave out num_fewshot, which is 2"),
     ],
-    ids=["data", "measure", "random"],
+    ids=["data", "measure", "random", "temperature", "program", "no-examples"],
 )
 def test_a_task_that_cannot_be_a_suite_says_why(tmp_path: Path, task: str, changed: dict[str, Any], says: str) -> None:
     write_task(tmp_path, task, **changed)
     with pytest.raises(SuiteError, match=says):
-        load_suite(read_suite(suite_file(tmp_path, task)))
+        load_suite(read_suite(suite_file(tmp_path, task, num_fewshot=2)))
 
 
 def test_without_the_harness_it_is_said_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
