@@ -150,7 +150,7 @@ class Cache:
             path = self._ref_path(url, ref.adapter_id, selector)
             record = Remembered(url, ref.adapter_id, selector, resolution, path)
             if _read_record(path) != record:
-                self._write(path, json.dumps(record.to_dict(), indent=2).encode())
+                self._write(path, json.dumps(record.to_dict()).encode())
 
     def remembered(self) -> Iterator[Remembered]:
         """Everything that references meant, one after the other; what is damaged is left out."""

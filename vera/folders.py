@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
+import shutil
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -27,15 +29,18 @@ def write_files(files: Mapping[str, bytes], folder: Path, *, projection: PairSou
     folder = Path(os.path.abspath(folder))
     check_replaceable(folder, files)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as staging:
-        fresh = Path(staging) / "fresh"
-        fresh.mkdir()
+    fresh = folder.with_name(f".{folder.name}-{secrets.token_hex(4)}")
+    fresh.mkdir()
+    try:
         for name, data in files.items():
             (fresh / name).write_bytes(data)
         if projection is not None:
             with (fresh / PROJECTION_FILE).open("wb") as file:
                 file.writelines(bytes_of_pair(projection))
-        _swap(fresh, folder, aside=Path(staging) / "old")
+        _swap(fresh, folder)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
 
 
 def is_adapter_folder(folder: Path) -> bool:
@@ -92,14 +97,16 @@ def check_writable(folder: Path) -> None:
         ) from error
 
 
-def _swap(fresh: Path, folder: Path, *, aside: Path) -> None:
+def _swap(fresh: Path, folder: Path) -> None:
     """`fresh` becomes `folder`. What stood there is put back when that fails."""
     if not folder.exists():
         fresh.rename(folder)
         return
+    aside = fresh.with_name(f"{fresh.name}-old")
     folder.rename(aside)
     try:
         fresh.rename(folder)
     except BaseException:
         aside.rename(folder)
         raise
+    shutil.rmtree(aside, ignore_errors=True)

@@ -13,6 +13,7 @@ from typing import NoReturn
 MAX_DEPTH = 8
 _MAX_INTEGER_DIGITS = 19
 _BRACKET = re.compile(r"[\[\]{}]")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")  # characters that are spelled out come in halves
 _LONG_INTEGER = re.compile(rf"[0-9]{{{_MAX_INTEGER_DIGITS}}}")  # shorter ones are in bounds
 
 
@@ -38,7 +39,7 @@ def loads(data: bytes, *, max_depth: int = MAX_DEPTH) -> object:
         parse_int=_bounded_int if _LONG_INTEGER.search(bare) else None,
         parse_float=_finite,
     )
-    if "\\u" in text:
+    if "\\" in text and _SURROGATE.search(text):
         _check_characters(value)
     return value
 
