@@ -6,12 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hub.scoring import metrics
-from vera import attestation
+from vera import attestation, possession
 from vera.attestation import Evaluated
 from vera.signing import SigningKey
 
 KEY = SigningKey(bytes(range(32)))
 PUBLIC_KEY = str(KEY.public)
+
+
+def shown(name: str, secret: str, *, key: SigningKey = KEY, hub: str = "127.0.0.1") -> dict[str, Any]:
+    """The public key of a worker that comes with this code or token (or header of it), and the proof that it is its own."""
+    proof = possession.proof(key, hub=hub, name=name, secret=secret.removeprefix("Bearer "))
+    return {"public_key": str(key.public), "proof": proof}
 
 
 def signed(

@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from hub.access import once
 from hub.access.once import Given
+from vera import possession
 
 FOR_EVER = "public, max-age=31536000, immutable"
 ALWAYS_ASK = "no-cache"
@@ -67,6 +68,13 @@ def hub_url(request: Request) -> str:
     """Where the client reached this hub, without a slash at the end: it takes links back only from there."""
     public = request.app.state.services.settings.public_url
     return (public or str(request.base_url)).rstrip("/")
+
+
+def hub_names(request: Request) -> frozenset[str]:
+    """How a worker may name this hub in what it signs: as its settings say, or as this request does, which `Gate` has looked at."""
+    settings = request.app.state.services.settings
+    given = (settings.public_url, *settings.allowed_hosts, request.headers.get("host"))
+    return frozenset(possession.hub_in(each) for each in given if each)
 
 
 def _etag_of(body: bytes) -> str:

@@ -163,15 +163,31 @@ class SuiteRegistration(Body):
     baselines: Annotated[dict[Text, Number], Field(max_length=20)] = {}
 
 
+class Signature(Body):
+    keyid: Text
+    sig: Text
+
+
+class Envelope(Body):
+    """What a worker has signed: DSSE version 1 (docs/evaluation.md)."""
+
+    payloadType: Text  # noqa: N815  # as the standard spells it
+    payload: Annotated[str, Field(max_length=200_000)]
+    signatures: Annotated[list[Signature], Field(min_length=1, max_length=1)]
+
+
 class WorkerEnrolment(Body):
     code: Text
     name: Annotated[str, Field(min_length=1, max_length=100)]
     public_key: Text
+    # None of workers of older releases, which are told so.
+    proof: Envelope | None = None
 
 
 class WorkerRegistration(Body):
     name: Annotated[str, Field(min_length=1, max_length=100)]
     public_key: Text
+    proof: Envelope | None = None
     memory_bytes: Annotated[int, Field(ge=1, lt=2**53)] | None = None
     lacks: (
         Annotated[dict[Text, Annotated[dict[Text, Text], Field(min_length=1, max_length=20)]], Field(max_length=100)]
@@ -199,19 +215,6 @@ Outcomes = Annotated[
     list[Number | Annotated[list[Number], Field(min_length=2, max_length=64)]],
     Field(min_length=1, max_length=1_000_000),
 ]
-
-
-class Signature(Body):
-    keyid: Text
-    sig: Text
-
-
-class Envelope(Body):
-    """What a worker has signed: DSSE version 1, around an in-toto statement (docs/evaluation.md)."""
-
-    payloadType: Text  # noqa: N815  # as the standard spells it
-    payload: Annotated[str, Field(max_length=200_000)]
-    signatures: Annotated[list[Signature], Field(min_length=1, max_length=1)]
 
 
 class ResultReport(Body):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from hub.access.permission import Allowed
 from hub.access.services import HubParts, Writing
 from hub.api.bodies import JsonBody
-from hub.api.responses import answer
+from hub.api.responses import answer, hub_names
 from hub.api.schemas import (
     ClaimRequest,
     FailureReport,
@@ -22,6 +22,7 @@ from hub.api.schemas import (
 )
 from hub.auth.policy import Action, Principal
 from hub.domain import enrolling, jobs, registering
+from hub.domain.enrolling import Shown
 from hub.domain.registering import SuiteDefinition
 from hub.domain.views.evaluations import Job, WorkerTokenView
 
@@ -35,7 +36,7 @@ def enrol(
     request: Request, body: Annotated[WorkerEnrolment, Depends(JsonBody(WorkerEnrolment))], session: Writing
 ) -> Response:
     """From the code that an admin has made to the token of a worker with this key, once."""
-    return answer(request, enrolling.enrol(session, body.code, body.name, body.public_key), status=201)
+    return answer(request, enrolling.enrol(session, body.code, body.name, _shown(request, body)), status=201)
 
 
 @router.post("/register", response_model=WorkerRegistered)
@@ -52,7 +53,7 @@ def register(
         principal,
         body.name,
         known,
-        public_key=body.public_key,
+        shown=_shown(request, body),
         memory_bytes=body.memory_bytes,
         lacks=body.lacks,
     )
@@ -112,6 +113,11 @@ def failure(
     jobs.report_failure(
         session, principal, job_id, body.fence, code=body.code, detail=body.detail, is_retryable=body.retryable
     )
+
+
+def _shown(request: Request, body: WorkerEnrolment | WorkerRegistration) -> Shown:
+    proof = body.proof.model_dump() if body.proof is not None else None
+    return Shown(body.public_key, proof, hub_names(request))
 
 
 def _definition(suite: SuiteRegistration) -> SuiteDefinition:

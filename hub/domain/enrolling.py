@@ -1,15 +1,18 @@
 """How a worker is let in, which key it signs with, and how it is shut out again.
 
-A code is good for one worker and ten minutes. The token it brings is bound to the worker's public key, which is taken at its
-word: nobody is asked to prove that they have the private one, so a code is for those whom the hub trusts. A further code
-brings a worker that is in already another token: the one it has is good until it comes with the new one, and no longer. A
-worker with a token that it was given otherwise (the hub's own machine) brings its key when it registers.
+A code is good for one worker and ten minutes. The token it brings is bound to the worker's public key. Whoever comes with a
+key, for a token or to register, has signed with it that they come to this hub, by this name, with this code or token
+(`vera.possession`), so that nobody is entered by the key of another. A further code brings a worker that is in already
+another token: the one it has is good until it comes with the new one, and no longer. A worker with a token that it was given
+otherwise (the hub's own machine) brings its key when it registers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -26,6 +29,7 @@ from hub.domain.audit import Change, record
 from hub.domain.shaping import ref_of
 from hub.domain.views.evaluations import WorkerTokenView
 from hub.errors import Forbidden, Invalid, NotFound, Unauthorized
+from vera import __version__, possession
 from vera.errors import SignatureError
 from vera.signing import PublicKey
 
@@ -33,6 +37,16 @@ CODE_LIFETIME = timedelta(minutes=10)
 TOKEN_LIFETIME = timedelta(days=90)
 # Who has a shell where the hub runs, in the record. Nobody can have this name.
 ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A public key, and the proof that it is its sender's; None of a worker that gives none. `hubs` are the names of this hub
+    that a proof may be for."""
+
+    public_key: str
+    proof: Mapping[str, Any] | None
+    hubs: Collection[str]
 
 
 @dataclass(frozen=True)
@@ -53,9 +67,10 @@ def offer_code(session: Session, account_id: int) -> tuple[str, datetime]:
     return code, expires_at
 
 
-def enrol(session: Session, code: str, name: str, public_key: str) -> WorkerTokenView:
-    """The token of a worker with this key, for a code that was not used. Raises Unauthorized, Invalid and Forbidden."""
-    key, at = _parsed(public_key), db.now(session)
+def enrol(session: Session, code: str, name: str, shown: Shown) -> WorkerTokenView:
+    """The token of a worker with this key, for a code that was not used. Raises Unauthorized, Invalid for a key that is not
+    proven, and Forbidden for one that was revoked or is another worker's."""
+    key, at = _proven(shown, name, tokens.hash_of(code)), db.now(session)
     account_id = worker_keys.use_code(session, tokens.hash_of(code), at=at)
     if account_id is None:
         raise Unauthorized(
@@ -63,19 +78,21 @@ def enrol(session: Session, code: str, name: str, public_key: str) -> WorkerToke
             "`vera-hub admin worker-code` where the hub runs makes another.",
             code="CODE_INVALID",
         )
-    token, secret = accounts.add_token(session, account_id, TokenKind.WORKER, lifetime=TOKEN_LIFETIME, name=name)
     row = worker_keys.ensure(session, str(key), key_id=key.id, name=name, created_at=at)
     require_good(row)
+    _require_its_own(session, row, name, account_id)
+    token, secret = accounts.add_token(session, account_id, TokenKind.WORKER, lifetime=TOKEN_LIFETIME, name=name)
     _keep_token(session, row, token.id, at)
     row.name = name
     record(session, None, Change.WORKER_ENROLLED, name, {"key": key.id, "token": token.id}, actor=ADMIN)
     return WorkerTokenView(token=secret, key_id=key.id, expires_at=token.expires_at)
 
 
-def key_of(session: Session, principal: Principal, name: str, public_key: str) -> WorkerKey:
-    """The key that a worker with this token registers with. Raises Invalid, and Forbidden for one that was revoked or is
-    not the one of its token."""
-    key, bound = _parsed(public_key), worker_keys.of_token(session, principal.token_id)
+def key_of(session: Session, principal: Principal, name: str, shown: Shown) -> WorkerKey:
+    """The key that a worker with this token registers with. Raises Invalid for one that is not proven, and Forbidden for one
+    that was revoked or is not the one of its token."""
+    key = _proven(shown, name, token_rows.hash_of_id(session, principal.token_id))
+    bound = worker_keys.of_token(session, principal.token_id)
     if bound is not None and bound.public_key != str(key):
         raise Forbidden(
             f"This token is for the worker with the key {bound.key_id}, and this one has {key.id}: ask for a code of its "
@@ -89,6 +106,24 @@ def key_of(session: Session, principal: Principal, name: str, public_key: str) -
     if row.next_token_id is not None and row.next_token_id == principal.token_id:
         _change_token(session, row)
     return row
+
+
+def _require_its_own(session: Session, key: WorkerKey, name: str, account_id: int) -> None:
+    """Raises Forbidden for a key that a code has let in for another worker: of another name, or of another account."""
+    if key.token_id is None:
+        return
+    token = token_rows.by_id(session, key.token_id)
+    if key.name != name or (token is not None and token.account_id != account_id):
+        whose = f" of {token.account.name}" if token is not None else ""
+        raise Forbidden(
+            f"The key {key.key_id} is that of the worker {key.name}{whose} here, and not of {name!r}: start that one again with "
+            f"--name {key.name} and a code of its account, or, for a worker of its own, remove worker.key from the "
+            "configuration of this machine, which is then given another.",
+            code="WORKER_KEY_TAKEN",
+            key=key.key_id,
+            expected=key.name,
+            got=name,
+        )
 
 
 def _keep_token(session: Session, key: WorkerKey, token_id: int, at: datetime) -> None:
@@ -187,8 +222,23 @@ def _meant(session: Session, wanted: str) -> WorkerKey:
     return fitting[0]
 
 
-def _parsed(public_key: str) -> PublicKey:
+def _proven(shown: Shown, name: str, secret_hash: bytes) -> PublicKey:
+    """The key that is shown, whose holder has signed that it comes by this name with this code or token. Raises Invalid."""
     try:
-        return PublicKey.parse(public_key)
+        key = PublicKey.parse(shown.public_key)
+        if shown.proof is None:
+            raise _unproven(key)
+        possession.check(shown.proof, key, hubs=shown.hubs, name=name, secret_sha256=secret_hash.hex())
     except SignatureError as error:
-        raise Invalid(str(error), code=error.code) from error
+        raise Invalid(str(error), code=error.code, **error.facts) from error
+    return key
+
+
+def _unproven(key: PublicKey) -> Invalid:
+    return Invalid(
+        f"This hub has its workers prove that their key is their own, and the worker with the key {key.id} does not: it is of "
+        f"an older release. Bring vera-hub on its machine to {__version__} (`pip install --upgrade vera-hub`) and start it "
+        "again; its key and its token stay good, and so does a code that was not used.",
+        code="WORKER_PROOF_MISSING",
+        key=key.id,
+    )

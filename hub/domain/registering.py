@@ -16,6 +16,7 @@ from hub.db.models.evaluating import Suite
 from hub.db.queries import queueing, suites, workers
 from hub.db.queries.inserting import insert_new
 from hub.domain import enrolling
+from hub.domain.enrolling import Shown
 from hub.domain.evaluations import canonical, canonical_digest, enqueue_for_suite, labels_key
 from hub.errors import Conflict, Invalid
 from hub.scoring import metrics
@@ -67,14 +68,14 @@ def register_worker(
     name: str,
     known: Sequence[SuiteDefinition],
     *,
-    public_key: str,
+    shown: Shown,
     memory_bytes: int | None = None,
     lacks: Mapping[str, Mapping[str, str]] | None = None,
 ) -> str:
     """The id of the worker that this token calls `name`, which signs with this key and has this much memory. Definitions that are new here become
     current. `lacks` says of suites by their names which metrics it cannot compute, and why; one of them that is not among
-    `known` it cannot run. Raises Invalid for what is no key, and Forbidden for one that was revoked or is another worker's."""
-    at, key = db.now(session), enrolling.key_of(session, principal, name, public_key)
+    `known` it cannot run. Raises Invalid for a key that is not proven, and Forbidden for one that was revoked or is another worker's."""
+    at, key = db.now(session), enrolling.key_of(session, principal, name, shown)
     worker = workers.ensure(session, principal.token_id, name, at=at)
     worker.key_id, worker.memory_bytes = key.id, memory_bytes
     worker.lacks = {suite: dict(reasons) for suite, reasons in lacks.items()} if lacks else None

@@ -48,7 +48,7 @@ def enrol(config: Config, code: str, name: str) -> Config:
     where one that is good for nothing has let this machine in already, its token is used. Raises Unauthorized."""
     try:
         with Hub(replace(config, token=None)) as hub:
-            token = hub.enrol_worker(code, name, public_key=str(key_in(config.folder).public))
+            token = hub.enrol_worker(code, name, key=key_in(config.folder))
     except Unauthorized as error:
         known = token_for(config)
         if error.code != "CODE_INVALID" or known is None:

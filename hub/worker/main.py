@@ -91,7 +91,7 @@ class Worker:
                 worker_id = self.hub.register_worker(
                     self.name,
                     declarations,
-                    public_key=str(self.key.public),
+                    key=self.key,
                     memory_bytes=self.memory_bytes,
                     lacks=self.lacks,
                 )

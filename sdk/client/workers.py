@@ -11,16 +11,17 @@ from sdk.client.wire import Wire
 
 if TYPE_CHECKING:
     from sdk.models.jobs import Job
+    from vera.signing import SigningKey
 
 
 class Workers(Wire):
     """What a worker asks of a hub."""
 
-    def enrol_worker(self, code: str, name: str, *, public_key: str) -> str:
-        """The token that a code brings a worker with this key (base64), once."""
+    def enrol_worker(self, code: str, name: str, *, key: SigningKey) -> str:
+        """The token that a code brings a worker with this key, once."""
         from sdk.models.jobs import WorkerToken
 
-        body = {"code": code, "name": name, "public_key": public_key}
+        body = {"code": code, "name": name, **self._shown(key, name, code)}
         return WorkerToken.from_json(self._post_unrepeated("/api/v1/worker/enrol", body).json()).token
 
     def register_worker(
@@ -28,21 +29,32 @@ class Workers(Wire):
         name: str,
         suites: Sequence[Mapping[str, object]],
         *,
-        public_key: str,
+        key: SigningKey,
         memory_bytes: int | None = None,
         lacks: Mapping[str, Mapping[str, str]] | None = None,
     ) -> str:
-        """The id of this worker, which offers `suites` and signs with the key of this public one (base64). It is given no
+        """The id of this worker, which offers `suites` and signs with this key. It is given no
         job whose base takes more than `memory_bytes`, where that is said. `lacks` says of suites, by their names, which metrics it
         cannot compute, and why."""
         from sdk.models.jobs import WorkerId
 
-        body: dict[str, object] = {"name": name, "suites": list(suites), "public_key": public_key}
+        body: dict[str, object] = {
+            "name": name,
+            "suites": list(suites),
+            **self._shown(key, name, self.config.token or ""),
+        }
         if memory_bytes is not None:
             body["memory_bytes"] = memory_bytes
         if lacks:
             body["lacks"] = {suite: dict(reasons) for suite, reasons in lacks.items()}
         return WorkerId.from_json(self._post("/api/v1/worker/register", body, is_idempotent=True).json()).worker_id
+
+    def _shown(self, key: SigningKey, name: str, secret: str) -> dict[str, object]:
+        """The public key, and the proof for this hub that whoever comes with this code or token has the private one."""
+        from vera import possession
+
+        proof = possession.proof(key, hub=possession.hub_in(self.config.url), name=name, secret=secret)
+        return {"public_key": str(key.public), "proof": proof}
 
     def claim_job(self, worker_id: str, suites: Sequence[str], *, bases: Sequence[str] | None = None) -> Job | None:
         """A job on one of `suites`, leased to this worker, or None when there is nothing to do.

@@ -22,6 +22,7 @@ from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import HubError
 from sdk.models.jobs import Job, JobBase
+from tests.signing import KEY
 from vera.ref import AdapterRef
 
 URL = "http://127.0.0.1"
@@ -53,6 +54,7 @@ BY_KIND: Mapping[str, Any] = {
     "Sequence[Sequence[object]]": [],
     "Sequence[float | Sequence[float]]": [],
     "Sequence[str]": ["x"],
+    "SigningKey": KEY,
     "bool": True,
     "datetime": datetime(2026, 1, 1, tzinfo=UTC),
     "float": 1.0,

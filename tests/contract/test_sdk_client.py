@@ -28,7 +28,7 @@ from sdk.pushing import push_archive
 from tests.builders import BASE_NAME, LABELS, flip_byte, make_archive, make_base, make_suite, spoil
 from tests.contract.replicas import Replicas, replicas
 from tests.hub.postgres import empty
-from tests.signing import PUBLIC_KEY, signed
+from tests.signing import KEY, signed
 from vera import archive as archives
 from vera.manifest import WEIGHTS_FILE
 from vera.ref import AdapterRef
@@ -254,7 +254,7 @@ def evaluate(hub: Hub, worker: Hub, worker_id: str, outcomes: list[int]) -> Eval
 
 
 def test_a_version_is_evaluated_compared_and_ranked(hub: Hub, worker: Hub, side: Side) -> None:
-    worker_id = worker.register_worker("w", [make_suite(SUITE, items=8)], public_key=PUBLIC_KEY)
+    worker_id = worker.register_worker("w", [make_suite(SUITE, items=8)], key=KEY)
     for archive in (FIRST, SECOND):
         push_archive(hub, archive, ADAPTER)
 
@@ -275,7 +275,7 @@ def test_a_version_is_evaluated_compared_and_ranked(hub: Hub, worker: Hub, side:
 
 def test_suites_are_what_workers_offer(hub: Hub, worker: Hub) -> None:
     assert list(hub.list_suites()) == []
-    worker.register_worker("w", [make_suite(SUITE), make_suite("demo/other", labels=("x", "y"))], public_key=PUBLIC_KEY)
+    worker.register_worker("w", [make_suite(SUITE), make_suite("demo/other", labels=("x", "y"))], key=KEY)
 
     assert {suite.name for suite in hub.list_suites()} == {SUITE, "demo/other"}
     assert hub.get_suite(SUITE).labels == LABELS
@@ -290,7 +290,7 @@ def test_suites_are_what_workers_offer(hub: Hub, worker: Hub) -> None:
 
 
 def claim(worker: Hub, hub: Hub) -> Job:
-    worker_id = worker.register_worker("w", [make_suite(SUITE, items=2)], public_key=PUBLIC_KEY)
+    worker_id = worker.register_worker("w", [make_suite(SUITE, items=2)], key=KEY)
     push_archive(hub, FIRST, ADAPTER)
     job = worker.claim_job(worker_id, [SUITE], bases=[make_base().value])
     assert job is not None
@@ -306,7 +306,7 @@ def test_a_job_says_what_to_evaluate(hub: Hub, worker: Hub) -> None:
 
 
 def test_a_worker_is_only_given_jobs_on_bases_it_has(hub: Hub, worker: Hub) -> None:
-    worker_id = worker.register_worker("w", [make_suite(SUITE, items=2)], public_key=PUBLIC_KEY)
+    worker_id = worker.register_worker("w", [make_suite(SUITE, items=2)], key=KEY)
     push_archive(hub, FIRST, ADAPTER)
 
     assert worker.claim_job(worker_id, [SUITE], bases=[make_base(salt="other").value]) is None
@@ -336,7 +336,7 @@ def test_a_failure_without_hope_ends_the_job_with_its_reason(hub: Hub, worker: H
 
 
 def test_a_version_that_is_not_scored_cannot_be_compared(hub: Hub, worker: Hub) -> None:
-    worker.register_worker("w", [make_suite(SUITE, items=2)], public_key=PUBLIC_KEY)
+    worker.register_worker("w", [make_suite(SUITE, items=2)], key=KEY)
     push_archive(hub, FIRST, ADAPTER)
     push_archive(hub, archives.relabel(FIRST, "# Other\n"), ADAPTER)
     first, second = (hub.request_evaluation(f"demo/a@v{number}", SUITE) for number in (1, 2))

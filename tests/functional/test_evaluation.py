@@ -17,7 +17,7 @@ from sdk.client import Hub
 from sdk.config import Config
 from tests.builders import make_suite
 from tests.functional.machines import COMMAND_TIMEOUT_S, Machine, RunningHub, make_machine
-from tests.signing import PUBLIC_KEY, signed
+from tests.signing import KEY, PUBLIC_KEY, signed
 from vera.signing import SigningKey
 
 SUITE = "demo/gate"
@@ -32,9 +32,7 @@ class Worker:
     def __init__(self, hub: RunningHub, folder: Path) -> None:
         config = Config(hub.url, folder, folder, hub.worker_token)
         self.hub = Hub(config)
-        self.id = self.hub.register_worker(
-            "test", [make_suite(SUITE, items=ITEMS, labels=LABELS)], public_key=PUBLIC_KEY
-        )
+        self.id = self.hub.register_worker("test", [make_suite(SUITE, items=ITEMS, labels=LABELS)], key=KEY)
 
     def work(self, right_by_ref: dict[str, int]) -> None:
         """Does every job that waits."""
@@ -259,7 +257,7 @@ def test_where_a_version_loses_who_was_the_best_and_a_table_for_data_frames(
     with worker:
         known = make_suite(suite, items=4, labels=labels)
         known["definition"] = {"items": "public"}
-        worker_id = worker.register_worker("open", [known], public_key=PUBLIC_KEY)
+        worker_id = worker.register_worker("open", [known], key=KEY)
         for seed, outcomes in enumerate(([1, 1, 0, 0], [1, 0, 0, 0]), 1):
             machine.run("push", adapter("opened", seed=seed, labels=labels), "--name", "opened")
             job = worker.claim_job(worker_id, [suite])

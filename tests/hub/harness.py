@@ -25,7 +25,7 @@ from hub.db.session import Database
 from hub.domain import accounts
 from hub.settings import Settings
 from tests.builders import BASE_NAME, make_base, make_suite
-from tests.signing import PUBLIC_KEY, signed
+from tests.signing import shown, signed
 from vera.archive import Archive
 from vera.fingerprint import BaseFingerprint
 
@@ -111,7 +111,13 @@ class Hub:
         headers, known = self.headers("worker-host", TokenKind.WORKER), suites or (make_suite(),)
         answer = self.post(
             "/worker/register",
-            {"name": name, "suites": known, "public_key": PUBLIC_KEY, "memory_bytes": memory_bytes, "lacks": lacks},
+            {
+                "name": name,
+                "suites": known,
+                "memory_bytes": memory_bytes,
+                "lacks": lacks,
+                **shown(name, headers["Authorization"]),
+            },
             headers,
         )
         assert answer.status_code == 200, answer.text

@@ -13,7 +13,7 @@ from hub.domain.jobs import MAX_ATTEMPTS
 from hub.scoring.statistics import wilson_interval
 from tests.builders import make_archive, make_base, make_suite
 from tests.hub.harness import Hub, code_of
-from tests.signing import PUBLIC_KEY
+from tests.signing import shown
 
 
 def _push(hub: Hub, seed: int = 0, user: str = "demo") -> str:
@@ -513,9 +513,8 @@ def test_suites_that_make_no_sense_are_refused(sqlite_hub: Hub) -> None:
         make_suite(labels=("a", "a")),
         make_suite(number=2**60),
     ):
-        answer = sqlite_hub.post(
-            "/worker/register", {"name": "w", "suites": [wrong], "public_key": PUBLIC_KEY}, headers
-        )
+        body = {"name": "w", "suites": [wrong], **shown("w", headers["Authorization"])}
+        answer = sqlite_hub.post("/worker/register", body, headers)
         assert answer.status_code == 422, wrong
     assert sqlite_hub.get("/suites").json()["items"] == []
 
@@ -637,7 +636,7 @@ def test_only_a_worker_token_may_work_and_it_may_do_nothing_else(sqlite_hub: Hub
     sqlite_hub.register_base()
     worker_headers = sqlite_hub.headers("demo", TokenKind.WORKER)
 
-    registration = {"name": "w", "suites": [], "public_key": PUBLIC_KEY}
+    registration = {"name": "w", "suites": [], **shown("w", worker_headers["Authorization"])}
     assert code_of(sqlite_hub.post("/worker/register", registration, sqlite_hub.headers())) == (
         403,
         "SCOPE_INSUFFICIENT",

@@ -17,7 +17,7 @@ from hub.domain import accounts, users
 from hub.errors import TooMany
 from hub.settings import Settings
 from tests.hub.harness import Hub, code_of
-from tests.signing import PUBLIC_KEY
+from tests.signing import shown
 
 PASSWORD = "correct horse battery"
 
@@ -190,7 +190,7 @@ def test_an_admin_makes_the_token_of_a_worker(sqlite_hub: Hub, admin: dict[str, 
     token = sqlite_hub.post("/tokens", {"name": "bench", "for_worker": True}, admin).json()
 
     assert token["token"].startswith("vhw_")
-    body = {"name": "w", "suites": [], "public_key": PUBLIC_KEY}
+    body = {"name": "w", "suites": [], **shown("w", token["token"])}
     registered = sqlite_hub.post("/worker/register", body, bearer(token["token"]))
     assert registered.status_code == 200
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,15 +10,18 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import select, update
 
+import vera
+from hub.auth.tokens import TokenKind
 from hub.cli.admin import admin
-from hub.db.models.evaluating import WorkerCode
+from hub.db.models.evaluating import WorkerCode, WorkerKey
 from hub.db.models.record import AuditEvent
 from tests.builders import make_archive, make_suite
 from tests.hub.harness import Hub, Worker, code_of
-from tests.signing import KEY, PUBLIC_KEY, signed
+from tests.signing import KEY, PUBLIC_KEY, shown, signed
 from vera import attestation
 from vera.signing import PublicKey, SigningKey
 
+DIGESTS = dict.fromkeys(("version_digest", "weights_digest"), f"sha256:{'0' * 64}")
 OTHER = SigningKey(bytes(range(1, 33)))
 RIGHT = [1, 1, 1, 1, 1, 1, 0, 0]
 RESULT: dict[str, Any] = {
@@ -35,14 +39,14 @@ def run(hub: Hub, *arguments: str) -> Result:
     return CliRunner().invoke(admin, [*arguments, "--data", str(settings.data_dir)], env=environment)
 
 
-def make_code(hub: Hub) -> str:
-    made = run(hub, "worker-code", "--user", "demo")
+def make_code(hub: Hub, user: str = "demo") -> str:
+    made = run(hub, "worker-code", "--user", user)
     assert made.exit_code == 0, made.output
     return made.stdout.strip()
 
 
 def enrol(hub: Hub, code: str, key: SigningKey = KEY, name: str = "bench") -> Any:
-    return hub.post("/worker/enrol", {"code": code, "name": name, "public_key": str(key.public)}, {})
+    return hub.post("/worker/enrol", {"code": code, "name": name, **shown(name, code, key=key)}, {})
 
 
 def enrolled(hub: Hub, key: SigningKey = KEY, name: str = "bench") -> dict[str, str]:
@@ -53,7 +57,7 @@ def enrolled(hub: Hub, key: SigningKey = KEY, name: str = "bench") -> dict[str, 
 
 
 def register(hub: Hub, headers: dict[str, str], key: SigningKey = KEY) -> Any:
-    body = {"name": "bench", "suites": [make_suite()], "public_key": str(key.public)}
+    body = {"name": "bench", "suites": [make_suite()], **shown("bench", headers["Authorization"], key=key)}
     return hub.post("/worker/register", body, headers)
 
 
@@ -155,10 +159,95 @@ def test_the_token_of_a_code_is_for_its_key_alone(hub: Hub) -> None:
 def test_what_is_no_key_is_refused_and_the_code_stays_good(hub: Hub, text: str) -> None:
     code = make_code(hub)
 
-    refused = hub.post("/worker/enrol", {"code": code, "name": "bench", "public_key": text}, {})
+    body = {"code": code, "name": "bench", **shown("bench", code), "public_key": text}
+    refused = hub.post("/worker/enrol", body, {})
 
     assert refused.status_code == 422
     assert enrol(hub, code).status_code == 201
+
+
+# -- Whose the key is -----------------------------------------------------------------------------
+
+UNPROVEN: dict[str, tuple[dict[str, Any], str]] = {
+    "by another key": ({"key": OTHER}, "SIGNATURE_INVALID"),
+    "for another hub": ({"hub": "hub.example.org"}, "WORKER_PROOF_INVALID"),
+    "of another name": ({"name": "rack"}, "WORKER_PROOF_INVALID"),
+    "with another code": ({"secret": "vhr_another"}, "WORKER_PROOF_INVALID"),
+}
+
+
+def keys_of(hub: Hub) -> list[str]:
+    with hub.database.reading() as session:
+        return list(session.scalars(select(WorkerKey.key_id).order_by(WorkerKey.id)))
+
+
+@pytest.mark.parametrize("how", UNPROVEN)
+def test_with_the_public_key_of_another_worker_nobody_is_let_in_as_that_one(sqlite_hub: Hub, how: str) -> None:
+    code = make_code(sqlite_hub)
+    spoilt, wanted = UNPROVEN[how]
+    proof = shown(**{"name": "bench", "secret": code, **spoilt})["proof"]
+
+    refused = sqlite_hub.post(
+        "/worker/enrol", {"code": code, "name": "bench", "public_key": PUBLIC_KEY, "proof": proof}, {}
+    )
+
+    assert code_of(refused) == (422, wanted)
+    assert keys_of(sqlite_hub) == []
+    assert enrol(sqlite_hub, code).status_code == 201
+
+
+@pytest.mark.parametrize("how", UNPROVEN)
+def test_with_a_token_of_its_own_nobody_registers_by_the_key_of_another(sqlite_hub: Hub, how: str) -> None:
+    headers = sqlite_hub.headers("mallory", TokenKind.WORKER)
+    spoilt, wanted = UNPROVEN[how]
+    proof = shown(**{"name": "bench", "secret": headers["Authorization"], **spoilt})["proof"]
+    body = {"name": "bench", "suites": [make_suite()], "public_key": PUBLIC_KEY, "proof": proof}
+
+    assert code_of(sqlite_hub.post("/worker/register", body, headers)) == (422, wanted)
+
+    assert keys_of(sqlite_hub) == []
+
+
+def test_a_result_that_is_signed_is_no_proof_of_a_key(sqlite_hub: Hub) -> None:
+    code = make_code(sqlite_hub)
+    envelope = signed(dict.fromkeys(("id", "ref", "spec_digest"), "x") | {"fence": 1, "spec": {}} | DIGESTS, **RESULT)
+    body = {"code": code, "name": "bench", "public_key": PUBLIC_KEY, "proof": envelope}
+
+    assert code_of(sqlite_hub.post("/worker/enrol", body, {})) == (422, "ENVELOPE_INVALID")
+
+
+def test_a_worker_of_an_older_release_is_told_what_to_do(sqlite_hub: Hub) -> None:
+    code, headers = make_code(sqlite_hub), sqlite_hub.headers(kind=TokenKind.WORKER)
+
+    enrolling = sqlite_hub.post("/worker/enrol", {"code": code, "name": "bench", "public_key": PUBLIC_KEY}, {})
+    registering = sqlite_hub.post("/worker/register", {"name": "w", "suites": [], "public_key": PUBLIC_KEY}, headers)
+
+    for refused in (enrolling, registering):
+        assert code_of(refused) == (422, "WORKER_PROOF_MISSING")
+        assert f"to {vera.__version__} (`pip install --upgrade vera-hub`)" in refused.json()["detail"]
+    assert enrol(sqlite_hub, code).status_code == 201
+
+
+@pytest.mark.parametrize(("name", "user"), [("rack", "demo"), ("bench", "olga")])
+def test_a_key_that_is_another_workers_lets_nobody_in(hub: Hub, name: str, user: str) -> None:
+    first = enrolled(hub)
+    code = make_code(hub, user)
+
+    refused = enrol(hub, code, name=name)
+
+    assert code_of(refused) == (403, "WORKER_KEY_TAKEN")
+    assert "is that of the worker bench of demo here" in refused.json()["detail"]
+    assert register(hub, first).status_code == 200
+    assert enrol(hub, code, OTHER, name).status_code == 201
+
+
+def test_a_hub_is_known_by_its_public_address_too(sqlite_hub: Hub) -> None:
+    settings = sqlite_hub.app.state.services.settings.model_copy(update={"public_url": "https://Hub.example.org:443/"})
+    sqlite_hub.app.state.services = replace(sqlite_hub.app.state.services, settings=settings)
+    code = make_code(sqlite_hub)
+    body = {"code": code, "name": "bench", **shown("bench", code, hub="hub.example.org")}
+
+    assert sqlite_hub.post("/worker/enrol", body, {}).status_code == 201
 
 
 # -- Believed -------------------------------------------------------------------------------------

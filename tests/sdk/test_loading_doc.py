@@ -20,6 +20,7 @@ ELSEWHERE = {
         "metrics",
         "peft_checkpoint",
         "peft_import",
+        "possession",
         "peft_matrices",
         "peft_modules",
         "signing",

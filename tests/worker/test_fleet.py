@@ -69,7 +69,7 @@ def lab(tmp_path: Path, tiny_folder: Path, cluster: Cluster) -> Iterator[Lab]:
     lab.worker.runner = FleetRunner(cluster)
     with lab.http:
         declared = [lab.worker.suites[NAME].declaration()]
-        lab.worker.hub.register_worker("w", declared, public_key=str(lab.worker.key.public))
+        lab.worker.hub.register_worker("w", declared, key=lab.worker.key)
         yield lab
         lab.stop_worker()
 
@@ -114,7 +114,7 @@ def test_a_fleet_signs_of_each_adapter_what_one_process_signs(
     alone = Lab(tmp_path / "alone", tiny_folder)
     with alone.http:
         declared = [alone.worker.suites[NAME].declaration()]
-        alone.worker.hub.register_worker("w", declared, public_key=str(alone.worker.key.public))
+        alone.worker.hub.register_worker("w", declared, key=alone.worker.key)
         wait_for_members(cluster, 2)
         for each in (alone, lab):
             ids = [each.ask(f"tiny-{seed}", seed) for seed in range(4)]
@@ -134,7 +134,7 @@ def test_how_far_each_is_is_seen_at_the_hub_while_the_members_run(
     rows = "the cat sleeps,cat\na dog runs,dog\n" * 1000
     suite = write_suite(tmp_path, f"text,label\n{rows}", name="tests/long", batch_size=2)
     lab.worker.suites = {suite.name: suite}
-    lab.worker.hub.register_worker("w", [suite.declaration()], public_key=str(lab.worker.key.public))
+    lab.worker.hub.register_worker("w", [suite.declaration()], key=lab.worker.key)
     wait_for_members(cluster, 2)
     ids = [lab.ask(name, seed, suite=suite.name) for seed, name in enumerate(("one", "two"))]
     lab.start_worker()

@@ -162,7 +162,7 @@ def test_a_suite_of_instructions_goes_from_the_push_to_the_board(llama: Path, tm
     lab = Lab(tmp_path, llama)
     lab.worker.suites = {suite.name: suite}
     with lab.http:
-        lab.worker.hub.register_worker("w", [suite.declaration()], public_key=str(lab.worker.key.public))
+        lab.worker.hub.register_worker("w", [suite.declaration()], key=lab.worker.key)
         adapter = make_tiny(lab.base, modules=(AdaptedModule(LLAMA_QUERY, 32, 32),))
         ref = push_archive(lab.user, adapter, AdapterRef("demo", "tiny")).version.ref
         asked = lab.user.request_evaluation(ref, suite.name).id

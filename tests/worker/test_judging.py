@@ -180,7 +180,7 @@ def test_a_judged_score_is_shown_and_neither_ranks_nor_gates(
     lab, suite = Lab(tmp_path, llama), chats(tmp_path)
     lab.worker.suites = {suite.name: suite}
     with lab.http:
-        lab.worker.hub.register_worker("w", [suite.declaration()], public_key=str(lab.worker.key.public))
+        lab.worker.hub.register_worker("w", [suite.declaration()], key=lab.worker.key)
         ids = []
         for seed in (1, 2):
             adapter = make_tiny(lab.base, seed=seed, modules=(AdaptedModule(LLAMA_QUERY, 32, 32),))

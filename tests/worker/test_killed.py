@@ -112,7 +112,7 @@ def field(tmp_path: Path, tiny_folder: Path) -> Iterator[Field]:
         with Hub(user) as hub:
             hub.register_base("tests/tiny-bert", base.to_rows())
             with Hub(config) as worker:
-                worker.register_worker("first", [suite.declaration()], public_key=str(key_in(config.folder).public))
+                worker.register_worker("first", [suite.declaration()], key=key_in(config.folder))
             yield Field(server, hub, config, suite, tmp_path, base)
 
 

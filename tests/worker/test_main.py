@@ -40,9 +40,7 @@ def lab(tmp_path: Path, tiny_folder: Path) -> Iterator[Lab]:
     lab = Lab(tmp_path, tiny_folder)
     with lab.http:
         # The suite is known before anything is pushed.
-        lab.worker.hub.register_worker(
-            "w", [lab.worker.suites[NAME].declaration()], public_key=str(lab.worker.key.public)
-        )
+        lab.worker.hub.register_worker("w", [lab.worker.suites[NAME].declaration()], key=lab.worker.key)
         yield lab
         lab.stop_worker()
 
@@ -65,7 +63,7 @@ def test_a_suite_whose_metric_is_no_mean_is_scored_from_what_each_item_was_answe
     (tmp_path / "more").mkdir()
     rows = "".join(f"{text},{label}\n" for text in TEXTS for label in LABELS)
     suite = write_suite(tmp_path / "more", f"text,label\n{rows}", name="tests/f1", metric="f1", positive="cat")
-    lab.worker.hub.register_worker("w", [suite.declaration()], public_key=str(lab.worker.key.public))
+    lab.worker.hub.register_worker("w", [suite.declaration()], key=lab.worker.key)
     pushed = push_archive(lab.user, make_tiny(lab.base, head=True), AdapterRef("demo", "tiny"))
     asked = lab.user.request_evaluation(pushed.version.ref, "tests/f1").id
     lab.worker.suites = {suite.name: suite}
@@ -164,9 +162,7 @@ def test_how_far_it_is_is_seen_at_the_hub_while_it_runs(lab: Lab, monkeypatch: p
 
 def test_a_lost_lease_stops_the_child_and_a_late_result_changes_nothing(lab: Lab) -> None:
     evaluation_id = lab.ask()
-    other = lab.worker.hub.register_worker(
-        "other", [lab.worker.suites[NAME].declaration()], public_key=str(lab.worker.key.public)
-    )
+    other = lab.worker.hub.register_worker("other", [lab.worker.suites[NAME].declaration()], key=lab.worker.key)
     lab.start_worker()
     child = lab.wait_for_child()
     job = None
@@ -314,7 +310,7 @@ def test_an_answer_that_has_no_score_is_refused_and_the_others_are_handed_in(
     rows = "".join(f"{text},the end\n" for text in TEXTS)
     stated = {"name": "tests/ends", "task": "text-generation", "metric": "perplexity"}
     suite = write_suite(tmp_path / "more", f"prompt,completion\n{rows}", **stated)
-    lab.worker.hub.register_worker("w", [suite.declaration()], public_key=str(lab.worker.key.public))
+    lab.worker.hub.register_worker("w", [suite.declaration()], key=lab.worker.key)
     lab.worker.suites = {suite.name: suite}
     answering(lab, monkeypatch, "-1.0 2", "1.0 2")
     ids = []
@@ -432,14 +428,10 @@ def test_together_each_scores_what_it_scores_alone(lab: Lab) -> None:
 
 def test_of_several_the_lost_one_is_left_to_others_and_the_rest_are_handed_in(lab: Lab) -> None:
     first, second = lab.ask("first"), lab.ask("second", 1)
-    worker_id = lab.worker.hub.register_worker(
-        "w", [lab.worker.suites[NAME].declaration()], public_key=str(lab.worker.key.public)
-    )
+    worker_id = lab.worker.hub.register_worker("w", [lab.worker.suites[NAME].declaration()], key=lab.worker.key)
     jobs = [job for _ in range(2) if (job := lab.worker.hub.claim_job(worker_id, [NAME])) is not None]
     lab.hub.let_leases_run_out()
-    other = lab.worker.hub.register_worker(
-        "other", [lab.worker.suites[NAME].declaration()], public_key=str(lab.worker.key.public)
-    )
+    other = lab.worker.hub.register_worker("other", [lab.worker.suites[NAME].declaration()], key=lab.worker.key)
     taken = lab.worker.hub.claim_job(other, [NAME])
     assert taken is not None
     kept = next(job for job in jobs if job.id != taken.id)

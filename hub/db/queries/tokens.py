@@ -38,6 +38,11 @@ def by_id(session: Session, token_id: int) -> Token | None:
     return session.scalar(query.options(joinedload(Token.account)))
 
 
+def hash_of_id(session: Session, token_id: int) -> bytes:
+    """The hash of a token that is there."""
+    return session.scalars(select(Token.hash).where(Token.id == token_id)).one()
+
+
 def note_use(session: Session, token_id: int, *, at: datetime, at_most_every: timedelta) -> None:
     unseen = Token.last_used_at.is_(None) | (Token.last_used_at < at - at_most_every)
     session.execute(update(Token).where(Token.id == token_id, unseen).values(last_used_at=at))

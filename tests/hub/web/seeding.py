@@ -15,7 +15,7 @@ from hub.auth.tokens import TokenKind
 from hub.domain import accounts
 from hub.settings import Settings
 from tests.builders import BASE_NAME, make_archive, make_base, make_suite
-from tests.signing import PUBLIC_KEY, signed
+from tests.signing import shown, signed
 from vera.archive import Archive
 from vera.fingerprint import BaseFingerprint
 
@@ -71,7 +71,8 @@ class SeededHub:
 
     def register_suite(self, name: str = SUITE, **changes: object) -> str:
         """Brings a suite as a worker does. Answers the worker's id."""
-        body = {"name": "bench", "suites": [{**make_suite(name), **changes}], "public_key": PUBLIC_KEY}
+        key = shown("bench", self.worker["Authorization"])
+        body = {"name": "bench", "suites": [{**make_suite(name), **changes}], **key}
         answer = self.client.post("/api/v1/worker/register", json=body, headers=self.worker)
         assert answer.status_code == 200, answer.text
         return str(answer.json()["worker_id"])
