@@ -32,6 +32,8 @@ from hub.storage.objects import ObjectBlobs
 FORMAT = 1
 CONTENTS = "backup.json"
 ROWS, OBJECTS = "rows", "objects"
+# What SQLite calls what it has not written into a database yet.
+_LOGS = ("-wal", "-journal")
 Kind = Literal["sqlite", "rows"]
 
 
@@ -171,7 +173,7 @@ def _restore_file(folder: Path, contents: Contents, settings: Settings) -> None:
             "This is a backup of an SQLite database, and the hub is to be on another: make the backup with --portable.",
             code="BACKUP_INVALID",
         )
-    with sole_use_of(settings.data_dir):
+    with _use_of(settings):
         target = settings.data_dir / DATABASE_FILE
         if target.exists():
             raise _is_in_use(str(target))
@@ -209,7 +211,21 @@ def _use_of(settings: Settings) -> Iterator[None]:
         yield
         return
     with sole_use_of(settings.data_dir):
+        _require_no_remains(settings.data_dir / DATABASE_FILE)
         yield
+
+
+def _require_no_remains(file: Path) -> None:
+    """Raises Conflict for the log of a database that was moved away without it: SQLite writes such a one into whatever
+    database it finds beside it (https://www.sqlite.org/howtocorrupt.html, section 1.4)."""
+    left = [each for each in (Path(f"{file}{suffix}") for suffix in _LOGS) if each.exists()]
+    if left and not file.exists():
+        raise Conflict(
+            f"{left[0]} is the log of a database that is not beside it any more, and would be written into the restored "
+            "one: move it to where that database is, since it may hold the last changes of it.",
+            code="RESTORE_OVER_HUB",
+            path=str(left[0]),
+        )
 
 
 def _is_in_use(place: str) -> Conflict:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -159,6 +160,29 @@ def test_a_backup_is_never_restored_over_a_hub(sqlite_hub: Hub, tmp_path: Path) 
     assert (settings.data_dir / DATABASE_FILE).stat().st_ino == before
     with pytest.raises(Conflict, match="name a new folder"):
         backup.back_up(*parts(sqlite_hub), tmp_path / "copy")
+
+
+@pytest.mark.parametrize("is_portable", [False, True])
+def test_a_backup_is_not_restored_beside_the_log_that_a_killed_hub_left(
+    sqlite_hub: Hub, tmp_path: Path, *, is_portable: bool
+) -> None:
+    backup.back_up(*parts(sqlite_hub), tmp_path / "copy", is_portable=is_portable)
+    push(sqlite_hub)  # which is in the log, and not in the copy
+    home = sqlite_hub.app.state.services.settings.data_dir
+    (tmp_path / "moved").mkdir()
+    log = tmp_path / "moved" / f"{DATABASE_FILE}-wal"
+    shutil.copyfile(home / log.name, log)
+    settings = Settings(data_dir=tmp_path / "moved")
+
+    with pytest.raises(Conflict, match="the log of a database that is not beside it"):
+        backup.restore(tmp_path / "copy", settings)
+
+    assert log.stat().st_size > 0, "it may hold what is nowhere else"
+    log.unlink()
+    backup.restore(tmp_path / "copy", settings)
+    restored = start(settings)
+    assert restored.contents["adapters"] == 0
+    restored.database.close()
 
 
 @pytest.mark.parametrize("is_portable", [False, True])
