@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from hub.access.limits import NEW_ADAPTERS, count
 from hub.access.services import Services
 from hub.auth.policy import Principal
-from hub.domain import bases, blobs, projections, publishing, uploads
+from hub.domain import accounts, bases, blobs, projections, publishing, uploads
 from hub.domain.claiming import Quota
 from hub.domain.publishing import Published
 from hub.domain.uploads import Upload
@@ -29,7 +29,8 @@ def publish(
     then: Callable[[Session, Published], None] | None = None,
 ) -> Published:
     """Keeps what is large, the stored pair among it where the push brings one, and then publishes in one short
-    transaction, of which `then` is the end. Raises what `publish_version` does."""
+    transaction, of which `then` is the end. Raises what `publish_version` does, and
+    Unauthorized for who was let in before the files came, and is no longer."""
     if parts.objects is not None:
         with parts.database.reading() as session:
             bases.require_base(session, upload.manifest)
@@ -39,6 +40,7 @@ def publish(
     if upload.archive.projection is not None:
         _keep_pair(parts, principal, upload.manifest.projection_digest, upload.archive.projection)
     with parts.database.writing() as session:
+        accounts.require_still(session, principal)
         published = publishing.publish_version(
             session, principal, upload, namespace=namespace, name=name, quota=quota_of(parts), built_on=built_on
         )

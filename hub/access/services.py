@@ -16,7 +16,9 @@ from hub.access.mirror import Mirror
 from hub.access.once import IdempotencyKey, done_once
 from hub.access.relay import Relay
 from hub.auth.identities import Issuers
+from hub.auth.policy import Principal
 from hub.db.session import Database
+from hub.domain import accounts
 from hub.domain.downloads import DownloadCounter
 from hub.domain.git_names import GitNames
 from hub.sending.posting import Poster
@@ -62,10 +64,15 @@ def read_session(parts: Annotated[Services, Depends(services)]) -> Iterator[Sess
 def write_session(
     request: Request, parts: Annotated[Services, Depends(services)], idempotency_key: IdempotencyKey = None
 ) -> Iterator[Session]:
-    """A session that is committed when the route returns, with its answer where the request has a key. To be used
-    with scope="function", so that it is committed before the answer leaves, and named after the body."""
-    with parts.database.writing() as session, done_once(request, session, idempotency_key):
-        yield session
+    """A session that is committed when the route returns, with its answer where the request has a key, of whoever may
+    still write. To be used with scope="function", so that it is committed before the answer leaves, and named after the
+    body."""
+    with parts.database.writing() as session:
+        principal: Principal | None = getattr(request.state, "principal", None)
+        if principal is not None:
+            accounts.require_still(session, principal)
+        with done_once(request, session, idempotency_key):
+            yield session
 
 
 HubParts = Annotated[Services, Depends(services)]

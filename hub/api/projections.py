@@ -17,7 +17,7 @@ from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services
 from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known
 from hub.auth.policy import Action, Principal
-from hub.domain import blobs, projections
+from hub.domain import accounts, blobs, projections
 from hub.domain.views.versions import StoredProjectionView
 from hub.errors import Invalid, StorageFull
 
@@ -102,6 +102,7 @@ def _keep(parts: Services, principal: Principal, digest: str, file: BinaryIO) ->
     size_bytes = projections.check_pieces(projections.pieces(file))
     outside = blobs.put_large(parts.objects, projections.pieces(file))
     with parts.database.writing() as session:
+        accounts.require_still(session, principal)
         found = projections.pieces(file)
         is_new = projections.keep(session, principal, digest, found, size_bytes=size_bytes, outside=outside)
         return projections.get_projection(session, principal, digest), is_new

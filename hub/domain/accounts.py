@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
@@ -16,7 +16,7 @@ from hub.db.models.accounts import Account, Token
 from hub.db.queries import accounts
 from hub.db.queries import tokens as token_rows
 from hub.domain.views.accounts import PrincipalView, RoleView
-from hub.errors import Unauthorized
+from hub.errors import Unauthorized, Unavailable
 from vera.ref import RESERVED_NAMESPACES, check_namespace
 
 TOKEN_LIFETIME = timedelta(days=365)
@@ -105,14 +105,28 @@ def authenticate(session: Session, secret: str) -> tuple[Principal, bool]:
     token = token_rows.by_hash(session, tokens.hash_of(secret))
     if token is None:
         raise _invalid("is not known here")
-    if token.revoked_at is not None:
-        raise _invalid("was revoked")
     at = db.now(session)
-    if token.expires_at <= at:
-        raise _invalid("has expired")
-    if token.account.deleted_at is not None:
-        raise _invalid("speaks for an account that is no more")
+    _require_good(token, at)
     return _principal(session, token), token.last_used_at is None or token.last_used_at < at - _NOTE_USE_EVERY
+
+
+def require_still(session: Session, principal: Principal) -> None:
+    """Returns when `principal`, who was let in before the body of the request came, still may what they might then: a
+    body may take minutes to come.
+
+    Raises Unauthorized for a token that is good no longer, and Unavailable for one that may less: come again, the request
+    is told what it may not.
+    """
+    token = token_rows.by_id(session, principal.token_id)
+    if token is None:
+        raise _invalid("was revoked")
+    _require_good(token, db.now(session))
+    now = _principal(session, token)
+    if set(principal.grants) - set(now.grants) or (principal.is_admin and not now.is_admin):
+        raise Unavailable(
+            "What this token may do was changed while the request was on its way, and nothing was done: send it again.",
+            code="RIGHTS_CHANGED",
+        )
 
 
 def note_use(session: Session, principal: Principal) -> None:
@@ -169,6 +183,15 @@ def _grants(session: Session, account: Account) -> Iterator[Grant]:
     if session.info.get("shares_mirrored"):  # the operator's token has fetched them for everybody here
         for account_id, namespace in accounts.private_mirrors(session):
             yield Grant(account_id, namespace, Role.READER)
+
+
+def _require_good(token: Token, at: datetime) -> None:
+    if token.revoked_at is not None:
+        raise _invalid("was revoked")
+    if token.expires_at <= at:
+        raise _invalid("has expired")
+    if token.account.deleted_at is not None:
+        raise _invalid("speaks for an account that is no more")
 
 
 def _invalid(why: str) -> Unauthorized:

@@ -16,7 +16,7 @@ from hub.access.services import HubParts, Reading, Services
 from hub.api.bodies import JsonBody
 from hub.api.responses import answer, hub_url
 from hub.auth.policy import Action, Principal
-from hub.domain import adopting, blobs, committing, drafting, snapshots
+from hub.domain import accounts, adopting, blobs, committing, drafting, snapshots
 from hub.domain.committing import Changes, Head, Keeping, Prepared, Tree
 from hub.domain.drafting import Loose
 from hub.domain.front_matter import front_matter
@@ -197,6 +197,7 @@ class Committing:
         drafting.check_loose(loose)
         keeping = self._keeping(loose, changes)
         with self.parts.database.writing() as session:
+            accounts.require_still(session, self.principal)
             commit = committing.keep_draft(session, self.principal, head, loose, keeping)
         if head.number or head.branch != MAIN:
             return Made(commit)

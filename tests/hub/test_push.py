@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
+from hub.db.models.accounts import Membership
 from tests.builders import (
     MODULES,
     edit_manifest,
@@ -369,3 +372,49 @@ def test_a_message_that_is_a_book_is_refused(sqlite_hub: Hub) -> None:
 
     assert code_of(sqlite_hub.push(make_archive(), message="x" * 1001)) == (422, "MESSAGE_INVALID")
     assert code_of(sqlite_hub.push(make_archive(), message="x" * 5000)) == (413, "BODY_TOO_LARGE")
+
+
+def push_slowly(
+    hub: Hub, archive: Archive, name: str, headers: Mapping[str, str], meanwhile: Callable[[], object]
+) -> Any:
+    """Pushes, and does something else before the last bytes are sent."""
+    address = f"/api/v1/adapters/{name}/versions"
+    ready = hub.client.build_request(
+        "POST", address, files=[(path, (path, data)) for path, data in archive.files.items()]
+    )
+    body = ready.read()
+
+    def pieces() -> Iterator[bytes]:
+        yield body[:-1]
+        meanwhile()
+        yield body[-1:]
+
+    return hub.client.post(
+        address, content=pieces(), headers={**headers, "Content-Type": ready.headers["Content-Type"]}
+    )
+
+
+def test_a_token_that_is_revoked_while_the_files_come_pushes_nothing(hub: Hub) -> None:
+    hub.register_base()
+    headers, before = hub.headers(), hub.contents
+
+    answer = push_slowly(
+        hub, make_archive(), "demo/tiny", headers, lambda: hub.change_tokens(revoked_at=datetime.now(UTC))
+    )
+
+    assert code_of(answer) == (401, "TOKEN_INVALID")
+    assert hub.contents == before
+
+
+def test_who_is_taken_out_while_the_files_come_pushes_nothing(hub: Hub) -> None:
+    hub.register_base()
+    hub.found("acme", pam="maintainer")
+    pam, before = hub.headers("pam"), hub.contents
+
+    def take_out() -> None:
+        with hub.database.writing() as session:
+            session.execute(delete(Membership).where(Membership.role == "maintainer"))
+
+    assert code_of(push_slowly(hub, make_archive(), "acme/tiny", pam, take_out)) == (503, "RIGHTS_CHANGED")
+    assert code_of(hub.push(make_archive(), "tiny", user="acme", headers=pam)) == (403, "FORBIDDEN")
+    assert hub.contents == before
