@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from tests.tiny import WORDS, load_tiny_bert
+from tests.tiny_adapters import SIZES, WIDE, make_tiny
 from vera import archive as archives
 from vera import folders
 from vera.data import Split
@@ -152,3 +153,13 @@ def test_an_unknown_target_names_what_there_is(tiny_folder: Path, tiny_base: Bas
 def test_a_set_with_one_label_cannot_be_trained_on() -> None:
     with pytest.raises(DataError, match="two or more"):
         split_by_hash("one", [("a cat", "cat"), ("the cat", "cat")], min_per_label=1)
+
+
+def test_nothing_is_trained_on_top_of_another_adapter(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split
+) -> None:
+    """The weights are the base's, so that it proves to be the base; its answers are not."""
+    model = attach(load_tiny_bert(tiny_folder), make_tiny(tiny_base, sizes={WIDE: SIZES[WIDE]}), tiny_base)
+    with pytest.raises(VeraError, match=r"goes through an adapter, .* make the bare base active first") as refused:
+        experiment.run("animals", Base(model, tiny_base, "b"), split, RECIPE, Choices(targets=["query"]))
+    assert refused.value.code == "TARGET_TAKEN"

@@ -22,6 +22,7 @@ from vera.nn import packaging, targets
 from vera.nn.attach import live_modules, shared_tensors
 from vera.nn.bank import Bank
 from vera.nn.base import Base
+from vera.nn.hanging import check_bare
 from vera.nn.packaging import Scores
 from vera.nn.training import methods
 from vera.nn.training.batches import steps_per_epoch
@@ -108,7 +109,7 @@ def run(
     same bytes; whoever has written the outcome removes the folder. `stage` is told what begins,
     `report` every step, and `examine` is given the model at the end, while what was trained and is kept hangs on it.
     The base is proven first and left as it was. Raises BaseMismatch,
-    TargetError, or VeraError (TRAINING_INVALID, TRAINING_DIVERGED, METRIC_UNKNOWN).
+    TargetError, or VeraError (TARGET_TAKEN while an adapter is active on it, TRAINING_INVALID, TRAINING_DIVERGED, METRIC_UNKNOWN).
     """
     started = time.monotonic()
     stage("proving the base")
@@ -153,6 +154,7 @@ class _Trained:
 
 def _prepare(name: str, base: Base, split: Split, recipe: Recipe, choices: Choices) -> _Run:
     proof = base.prove()
+    check_bare(base.model)
     live = live_modules(base.model, proof)
     _check(base, split, recipe)
     adapts = recipe.method not in ("head", "full")

@@ -54,3 +54,16 @@ def check_unadapted(module_name: str, module: nn.Module) -> None:
             code="TARGET_TAKEN",
             module=module_name,
         )
+
+
+def check_bare(model: nn.Module) -> None:
+    """Raises VeraError (TARGET_TAKEN) when a module of `model` goes through an adapter: what is trained then would stand on
+    both together, and say that it stands on the base."""
+    for name, module in model.named_modules():
+        if isinstance(vars(module).get("forward"), Adapting):
+            raise VeraError(
+                f"{name} of this {type(model).__name__} goes through an adapter, and what is trained must stand on the base alone: "
+                "make the bare base active first (sdk.activate(model, None)).",
+                code="TARGET_TAKEN",
+                module=name,
+            )
