@@ -65,6 +65,8 @@ def matthews(truth: Labels, answers: Labels) -> float:
 def pearson(truth: Values, answers: Values) -> float:
     """The linear correlation."""
     a, b = (np.asarray(values, dtype=np.float64) for values in (truth, answers))
+    if not np.ptp(a) or not np.ptp(b):  # less their mean, equal values may be some last bits instead of 0
+        return 0.0
     a, b = a - a.mean(), b - b.mean()
     return _ratio(float((a * b).sum()), float((a * a).sum()) * float((b * b).sum()))
 

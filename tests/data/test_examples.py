@@ -126,6 +126,15 @@ def test_given_parts_keep_their_order_and_repetitions_but_never_share_an_item() 
     assert split.notes == ("1 items for training that are held out too left out of training",)
 
 
+def test_nothing_that_is_held_out_chooses_the_checkpoint() -> None:
+    train, heldout = [Item("a", "x"), Item("b", "y")], [Item("held  out", "y")]
+    split = divide_as_given("s", "text-classification", train, heldout, [Item("c", "x"), Item("held out", "y")])
+    assert split.validation is not None
+    assert split.validation.texts == ("c",)
+    assert split.notes == ("1 items for validation that are held out too left out of it",)
+    assert divide_as_given("s", "text-classification", train, heldout, heldout).validation is None
+
+
 def test_labels_are_ordered_as_stated_or_by_number_or_by_name() -> None:
     def labels(*names: str, order: tuple[str, ...] = ()) -> tuple[str, ...]:
         items = [Item(f"{name} {i}", name) for name in names for i in range(20)]

@@ -276,6 +276,14 @@ def test_missing_labels_are_left_out_and_counted(tmp_path: Path) -> None:
     assert split.notes == ("10 rows without label left out of the data",)
 
 
+def test_what_pandas_writes_for_a_missing_text_is_no_text(tmp_path: Path) -> None:
+    rows = [f'{{"text": {"NaN" if i < 2 else f"{chr(34)}text {i}{chr(34)}"}, "label": "{"ab"[i % 2]}"}}' for i in range(40)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows))
+    split = data.load(str(tmp_path / "rows.jsonl"))
+    assert "nan" not in texts_of(split)
+    assert split.notes == ("2 rows without text left out of the data",)
+
+
 def test_minus_one_is_a_label_where_labels_have_no_names(tmp_path: Path) -> None:
     split = data.load(of_columns(tmp_path, text="text", label=lambda i: i % 3 - 1))
     assert split.labels == ("-1", "0", "1")
@@ -285,8 +293,8 @@ def test_true_and_false_are_labels(tmp_path: Path) -> None:
     assert data.load(of_columns(tmp_path, text="text", label=lambda i: i % 2 == 0)).labels == ("false", "true")
 
 
-def with_names(path: Path, labels: Sequence[int]) -> Path:
-    features = {"label": {"_type": "ClassLabel", "names": ["bad", "good"]}}
+def with_names(path: Path, labels: Sequence[int], names: Sequence[str] = ("bad", "good")) -> Path:
+    features = {"label": {"_type": "ClassLabel", "names": list(names)}}
     table = pa.Table.from_pylist([{"text": f"text {i}", "label": label} for i, label in enumerate(labels)])
     pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), path)
     return path
@@ -298,6 +306,21 @@ def test_whole_numbers_get_the_names_the_file_has_for_them(tmp_path: Path) -> No
     assert split.notes == ("2 rows without label left out of the data",)
     by_text = dict(zip(split.train.texts, split.train.classes, strict=True))
     assert all(label == int(text.split()[1]) % 2 for text, label in by_text.items())
+
+
+def test_a_number_is_a_place_among_names_that_look_like_numbers_too(tmp_path: Path) -> None:
+    split = data.load(str(with_names(tmp_path / "rows.parquet", [0, 1, 2] * 20, names=("1", "2", "3"))))
+    assert split.labels == ("1", "2", "3")
+    by_text = dict(zip(split.train.texts, split.train.classes, strict=True))
+    assert all(label == int(text.split()[1]) % 3 for text, label in by_text.items())
+
+
+def test_a_word_that_is_a_name_and_the_number_of_another_is_a_sentence(tmp_path: Path) -> None:
+    features = [{"name": "label", "dtype": {"class_label": {"names": {"0": "1", "1": "2"}}}}]
+    (tmp_path / "README.md").write_text(f"---\ndataset_info:\n  features: {json.dumps(features)}\n---\n")
+    write(tmp_path / "rows.csv", [{"text": f"text {i}", "label": i % 2} for i in range(40)])
+    with pytest.raises(DataError, match="the label 1, which is the name of one label and the number of another, '2'"):
+        data.load(str(tmp_path))
 
 
 def test_a_number_without_a_name_is_a_sentence(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ def test_pearson_is_linear_and_spearman_of_ranks_with_ties_shared() -> None:
 def test_the_correlation_with_a_constant_is_0() -> None:
     assert metrics.pearson([1, 2, 3], [4, 4, 4]) == 0.0
     assert metrics.spearman([4, 4, 4], [1, 2, 3]) == 0.0
+    assert metrics.pearson([0.1] * 3, [0.1] * 3) == 0.0  # whose mean is not 0.1 to the last bit
 
 
 def test_mean_squared_error_and_perplexity() -> None:

@@ -95,15 +95,15 @@ def divide_as_given(
 ) -> Split:
     """The parts as they come, in their order and with their repetitions, as a Split.
 
-    An item for training whose input is in another part is left out, and the notes say how many.
-    Raises DataError when there are fewer than two labels, none of the held-out
+    An item whose input is held out too is left out of the other parts, and so is one for training that validates; the notes say
+    how many. Raises DataError when there are fewer than two labels, none of the held-out
     labels is trained on, or a part is empty.
     """
-    others = {item.identity for item in [*heldout, *(validation or ())]}
-    unseen = [item for item in train if item.identity not in others]
     said = list(notes)
-    if len(unseen) < len(train):
-        said.append(f"{len(train) - len(unseen)} items for training that are held out too left out of training")
+    if validation is not None:
+        validation = _without(heldout, validation, "items for validation that are held out too left out of it", said)
+    others = [*heldout, *(validation or ())]
+    unseen = _without(others, train, "items for training that are held out too left out of training", said)
     labels: tuple[str, ...] = ()
     if task in _CLASSIFICATION:
         present = (str(item.target) for item in [*unseen, *heldout, *(validation or ())])
@@ -111,10 +111,19 @@ def divide_as_given(
         _require_two(name, labels, 1)
         require_repetition(name, labels, len(train))
         said += _unseen_labels(name, unseen, heldout)
-    parts = [None if part is None else numbered(part, labels) for part in (unseen, heldout, validation)]
+    parts = [None if part is None else numbered(part, labels) for part in (unseen, heldout, validation or None)]
     assert parts[0] is not None
     assert parts[1] is not None
     return Split(name, task, labels, parts[0], parts[1], tuple(said), source, parts[2])
+
+
+def _without(others: Iterable[Item], items: Sequence[Item], why: str, notes: list[str]) -> list[Item]:
+    """`items` that are none of `others`. Adds to `notes` how many those were, if any."""
+    known = {item.identity for item in others}
+    left = [item for item in items if item.identity not in known]
+    if len(left) < len(items):
+        notes.append(f"{len(items) - len(left)} {why}")
+    return left
 
 
 def ordered_labels(labels: Iterable[str], order: Sequence[str] = ()) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from vera.data.huggingface import Endpoint
 from vera.data.layouts import Layout, lay_out
 from vera.data.places import Place
 from vera.data.reading import Part, read_part
-from vera.data.records import task_of, to_items, without_hidden
+from vera.data.records import spelled, task_of, to_items, without_hidden
 from vera.data.sources import BUILT_IN, find_place
 from vera.data.tables import SUFFIXES
 from vera.errors import DataError
@@ -112,12 +112,18 @@ def _chosen(layout: Layout, split: str | None, where: str) -> str:
 
 
 def _items(part: Part, task: str, labels: Sequence[str], name: str) -> tuple[list[Item], list[str]]:
-    names = part.names or tuple(labels)
+    names = part.names or _numbered_by(part.targets, labels)
     targets = without_hidden(part.targets, names)
     notes = list(part.notes)
     if missing := sum(target is None for target in targets):
         notes.append(f"{missing} rows without {part.columns.target or 'text'} left out of {part.title}")
     return to_items(part.records, targets, task, names, f"{name}, {part.title},"), notes
+
+
+def _numbered_by(targets: Iterable[object], labels: Sequence[str]) -> tuple[str, ...]:
+    """`labels` where the numbers of a column stand for them; nothing where each label of it is one of them as it is written."""
+    are_written = all(target is None or spelled(target) in labels for target in targets)
+    return () if are_written else tuple(labels)
 
 
 def _labels(items: Sequence[Item], task: str, stated: Sequence[str], name: str) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ def _image_record(row: Row, columns: Columns, where: str) -> Record | None:
 
 
 def _text(value: object, column: str, where: str) -> str:
-    if value is None:
+    if value is None or value != value:  # NaN, by which pandas writes that there is nothing
         return ""
     if not isinstance(value, str | int | float):
         raise DataError(f"{where} has a {type(value).__name__} and no text in {column!r}: name another column.")
@@ -162,20 +162,29 @@ def target_of(target: object, task: str, names: Sequence[str], where: str) -> st
                 f"{where} has the value {target!r}, which is not a number: {TEXT_REGRESSION} needs numbers."
             )
         return number
-    if isinstance(target, float) and target.is_integer():
-        target = int(target)  # whole numbers that shared a column with missing ones
-    if isinstance(target, bool):
-        return str(target).lower()
-    return _name_of(str(target), names, where) if names else str(target)
+    return _name_of(target, names, where) if names and not isinstance(target, bool) else spelled(target)
 
 
-def _name_of(label: str, names: Sequence[str], where: str) -> str:
-    """The name of a label that stands there as a name already, or as a number."""
-    if label in names:
-        return label
-    if not label.isdecimal() or int(label) >= len(names):
-        raise DataError(f"{where} has the label {label}, and there are names for 0 to {len(names) - 1} only.")
-    return names[int(label)]
+def spelled(label: object) -> str:
+    """A label as it is written where labels have no other names."""
+    if isinstance(label, float) and label.is_integer():
+        return str(int(label))  # whole numbers that shared a column with missing ones
+    return str(label).lower() if isinstance(label, bool) else str(label)
+
+
+def _name_of(label: object, names: Sequence[str], where: str) -> str:
+    """The name of a label that stands there as a number, or as a name already. A name may look like a number: "1" of 1 to 5."""
+    text = spelled(label)
+    place = int(text) if text.isdecimal() else len(names)
+    meant = {*((text,) if isinstance(label, str) and text in names else ()), *names[place : place + 1]}
+    if not meant:
+        raise DataError(f"{where} has the label {text}, and there are names for 0 to {len(names) - 1} only.")
+    if len(meant) > 1:
+        raise DataError(
+            f"{where} has the label {text}, which is the name of one label and the number of another, {names[place]!r}: write the "
+            "labels as numbers (in .jsonl or .parquet), or give them other names."
+        )
+    return meant.pop()
 
 
 def _number(value: object) -> float | None:
