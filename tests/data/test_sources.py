@@ -277,7 +277,9 @@ def test_missing_labels_are_left_out_and_counted(tmp_path: Path) -> None:
 
 
 def test_what_pandas_writes_for_a_missing_text_is_no_text(tmp_path: Path) -> None:
-    rows = [f'{{"text": {"NaN" if i < 2 else f"{chr(34)}text {i}{chr(34)}"}, "label": "{"ab"[i % 2]}"}}' for i in range(40)]
+    rows = [
+        f'{{"text": {"NaN" if i < 2 else f"{chr(34)}text {i}{chr(34)}"}, "label": "{"ab"[i % 2]}"}}' for i in range(40)
+    ]
     (tmp_path / "rows.jsonl").write_text("\n".join(rows))
     split = data.load(str(tmp_path / "rows.jsonl"))
     assert "nan" not in texts_of(split)
@@ -321,6 +323,18 @@ def test_a_word_that_is_a_name_and_the_number_of_another_is_a_sentence(tmp_path:
     write(tmp_path / "rows.csv", [{"text": f"text {i}", "label": i % 2} for i in range(40)])
     with pytest.raises(DataError, match="the label 1, which is the name of one label and the number of another, '2'"):
         data.load(str(tmp_path))
+
+
+@pytest.mark.parametrize(("labels", "second"), [((1, 2, 3), "2"), ((0, 1, 2), "2"), ((-1, 1, 2), "1")])
+def test_labels_of_an_evaluation_stand_as_they_are_written_or_as_their_numbers(
+    tmp_path: Path, labels: tuple[int, ...], second: str
+) -> None:
+    rows = [{"text": f"text {i}", "label": labels[i % 3]} for i in range(9)]
+    stated = tuple(map(str, labels)) if labels[0] else ("1", "2", "3")
+    write(tmp_path / "rows.jsonl", rows)
+    asked = data.load_questions(str(tmp_path), task="text-classification", text="text", label="label", labels=stated)
+    assert asked.notes == ()
+    assert [asked.labels[target] for target in asked.examples.classes][1] == second
 
 
 def test_a_number_without_a_name_is_a_sentence(tmp_path: Path) -> None:

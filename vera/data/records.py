@@ -86,7 +86,7 @@ def _image_record(row: Row, columns: Columns, where: str) -> Record | None:
 
 
 def _text(value: object, column: str, where: str) -> str:
-    if value is None or value != value:  # NaN, by which pandas writes that there is nothing
+    if value is None or _is_nan(value):  # by which pandas writes that there is nothing
         return ""
     if not isinstance(value, str | int | float):
         raise DataError(f"{where} has a {type(value).__name__} and no text in {column!r}: name another column.")
@@ -109,11 +109,15 @@ def _json(values: list[object], where: str) -> str:
 def _scalar(value: object, column: str, where: str) -> object:
     if isinstance(value, str):
         return _text(value.strip(), column, where) or None
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None or _is_nan(value):
         return None
     if not isinstance(value, bool | int | float):
         raise DataError(f"{where} has a {type(value).__name__} and no label in {column!r}: name another column.")
     return value
+
+
+def _is_nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)
 
 
 def hides_labels(targets: Sequence[object]) -> bool:
@@ -176,15 +180,17 @@ def _name_of(label: object, names: Sequence[str], where: str) -> str:
     """The name of a label that stands there as a number, or as a name already. A name may look like a number: "1" of 1 to 5."""
     text = spelled(label)
     place = int(text) if text.isdecimal() else len(names)
-    meant = {*((text,) if isinstance(label, str) and text in names else ()), *names[place : place + 1]}
-    if not meant:
+    is_name = isinstance(label, str) and text in names
+    if place >= len(names):
+        if is_name:
+            return text
         raise DataError(f"{where} has the label {text}, and there are names for 0 to {len(names) - 1} only.")
-    if len(meant) > 1:
+    if is_name and names[place] != text:
         raise DataError(
             f"{where} has the label {text}, which is the name of one label and the number of another, {names[place]!r}: write the "
             "labels as numbers (in .jsonl or .parquet), or give them other names."
         )
-    return meant.pop()
+    return names[place]
 
 
 def _number(value: object) -> float | None:
