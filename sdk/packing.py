@@ -76,7 +76,7 @@ class Packed:
         """From the next pass on row i of a batch goes through `refs[i]`, as it was loaded here last; None is the bare base.
 
         Nothing is waited for, and a captured graph of as many rows goes on with it. Raises VeraError
-        (ADAPTER_NOT_LOADED, ROWS_MISMATCH) and changes nothing then.
+        (ADAPTER_NOT_LOADED, ROWS_MISMATCH, TARGET_REPLACED) and changes nothing then. Weights that were exchanged since are stacked again.
         """
         self.bank.use([None if ref is None else self._names.get(str(ref), str(ref)) for ref in refs])
 

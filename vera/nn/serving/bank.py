@@ -7,6 +7,7 @@ tensor each, read where it lies, so that a captured CUDA graph goes on while ada
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from vera.archive import Vectors
-from vera.errors import TargetError, VeraError
+from vera.errors import TargetError, VeraError, VeraWarning
 from vera.manifest import AdaptedModule
 from vera.nn.bank import Bank, read
 from vera.nn.dvora import DvoraDelta
@@ -29,6 +30,7 @@ from vera.nn.serving.gated import GatedMlp, gated_mlps
 from vera.nn.serving.groups import beside, by_input
 from vera.nn.serving.packing import NOBODY, Packing
 from vera.nn.serving.products import MAX_MODULES, Compute, GroupProduct, Member, padded_rank
+from vera.nn.serving.seats import Seats
 from vera.nn.serving.stacking import check_unstacked
 
 
@@ -76,6 +78,9 @@ class PackedBank:
                 if some
             }
             self.groups = list(named.values())
+            self._seats = Seats(
+                bank.model, [member.module for group in self.groups for member in group.product.members]
+            )
             if stack:
                 check_unstacked([member.module for group in self.groups for member in group.product.members])
                 for group in self.groups:
@@ -108,13 +113,14 @@ class PackedBank:
         """From the next pass on row i of a batch goes through adapter `names[i]`, or through the bare base for None.
 
         Nothing is waited for, and a captured graph of as many rows goes on with it. Raises VeraError
-        (ADAPTER_NOT_LOADED, ROWS_MISMATCH for more rows than there is room for) and changes nothing then.
+        (ADAPTER_NOT_LOADED, ROWS_MISMATCH for more rows than there is room for, TARGET_REPLACED) and changes nothing then.
         """
         if len(names) > len(self.index):
             raise VeraError(
                 f"{len(names)} rows are asked for and this bank takes {len(self.index)} at most: make it with a larger max_rows.",
                 code="ROWS_MISMATCH",
             )
+        self._keep_up()
         rows = torch.tensor([self.packing.row_of(name) for name in names], dtype=torch.int32)
         staged = rows.pin_memory() if self.index.is_cuda else rows
         self.index[: len(names)].copy_(staged, non_blocking=True)
@@ -142,15 +148,33 @@ class PackedBank:
         """Give every module of the base a weight of its own again, bit for bit."""
         for group in self.groups:
             group.product.unstack()
+        self._choose_anew()
+
+    def _keep_up(self) -> None:
+        """What somebody has done to the model since: weights that were exchanged are stacked again, or VeraWarning says once
+        that they are not. Raises VeraError (TARGET_REPLACED) for a module that is there no more."""
+        self._seats.check()
+        apart = [error for group in self.groups if (error := group.product.keep_stacked())]
+        if apart:
+            self._choose_anew()
+            warnings.warn(
+                f"{len(apart)} of {len(self.groups)} groups of modules answer without their stack from now on, rightly, but slower "
+                f"where batches are large. {apart[0]}",
+                VeraWarning,
+                stacklevel=3,
+            )
+
+    def _choose_anew(self) -> None:
         for mlp in self.mlps.values():
             mlp.product.forget()
 
     def __enter__(self) -> Self:
-        """Raises VeraError (ROWS_ACTIVE for a second time, TARGET_TAKEN) and leaves the model as it was then."""
+        """Raises VeraError (ROWS_ACTIVE for a second time, TARGET_TAKEN, TARGET_REPLACED) and leaves the model as it was then."""
         if self._leaving is not None:
             raise VeraError(
                 "The batches go through this packed bank already: leave its block first.", code="ROWS_ACTIVE"
             )
+        self._keep_up()
         with ExitStack() as entered:
             entered.enter_context(_bare(self._bank))
             for group in self.groups:

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vera.errors import VeraError
 from vera.nn.kernels import can_run_on
 from vera.nn.layer import SharedProjection
 from vera.nn.product import Factors, scaled
@@ -107,6 +108,18 @@ class GroupProduct:
             self.stack.undo()
             self.stack = None
             self._chosen.clear()
+
+    def keep_stacked(self) -> VeraError | None:
+        """Stacks anew what somebody has put in place of stacked weights. Where that cannot be they stay as they are, without
+        a stack, and what this gives says why."""
+        if self.stack is None or self.stack.is_whole():
+            return None
+        try:
+            self.stack.restack()
+        except VeraError as error:
+            self.unstack()
+            return error
+        return None
 
     def plain(self, x_BTI: Tensor) -> list[Tensor]:
         """In torch operations: to the bit what `vera.nn.mixing` answers, when the vectors are packed in float32."""
