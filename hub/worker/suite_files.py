@@ -50,7 +50,7 @@ _SUFFIXES = (".yaml", ".yml")
 @dataclass(frozen=True, kw_only=True)
 class SuiteFile:
     """What a suite file says. `data` is a file or folder (relative to the suite file once it is read), or
-    `org/name@commit[:config]` of Hugging Face; `folder` is where a copy of such a set may lie, below the worker's
+    `org/name@commit[:config]` of Hugging Face, at any revision where `sha256` is that of its items; `folder` is where a copy of such a set may lie, below the worker's
     folder of data sets. `positive` is the label that an f1 is of; `also` are metrics that stand beside the one that
     ranks. The keys of WRITING say how texts are written; `prompt` is what stands around a text, which is `{text}` in it.
     `items` says who sees what single items are worth; `judge` is the model that rates answers, each `repeats` times.
@@ -148,9 +148,10 @@ class SuiteFile:
             f"max_new_tokens ({self.max_new_tokens}) are of the max_length ({self.max_length}) and must leave room for the prompt",
         )
         _require(
-            is_pinned(self.data) is not False,
+            is_pinned(self.data) is not False or self.sha256 is not None,
             f"{self.data} must be pinned to a commit, so that its items stay what they are: write "
-            f"org/name@<40 hexadecimal digits>, and :config after them where there is more than one",
+            f"org/name@<40 hexadecimal digits>, and :config after them where there is more than one; or say the `sha256` "
+            "of its items",
         )
 
     def _require_harness(self) -> None:
@@ -197,6 +198,11 @@ class SuiteFile:
     def answer_columns(self) -> str | None:
         """The column or columns of what is right, as it says or as its family has them."""
         return self.label or generating.COLUMNS.get(self.family or "")
+
+    @property
+    def is_of_items(self) -> bool:
+        """Whether its data are known by the digest of the items: those of a set of Hugging Face's, or a copy of it."""
+        return self.sha256 is not None and is_pinned(self.data) is not None
 
     @property
     def is_local(self) -> bool:

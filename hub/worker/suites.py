@@ -10,9 +10,12 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from hub.scoring import metrics
 from hub.scoring.metrics import Outcome
 from hub.worker import generating, harness
+from hub.worker.e2e import E2E
 from hub.worker.errors import NotComputed, SuiteError
 from hub.worker.generating import Asked
 from hub.worker.glue import GLUE
@@ -26,6 +29,8 @@ from vera.data.sources import BUILT_IN
 from vera.errors import DataError
 from vera.metrics import ADVISORY
 
+_log = structlog.get_logger("worker")
+
 BATCH_SIZE = 32
 BUILT_IN_SUITES = (
     SuiteFile(
@@ -38,6 +43,7 @@ BUILT_IN_SUITES = (
         metric="ifeval", also=("ifeval_loose", "ifeval_instructions", "ifeval_instructions_loose"), separator="",
         chat=True, max_new_tokens=1280, max_length=2048,
     ),
+    E2E,
     *GLUE,
 )  # fmt: skip
 
@@ -218,6 +224,14 @@ class Suite:
     def _data(self) -> dict[str, Any]:
         """Which items they are: by where they come from, and by what they are."""
         source, stated = self.questions.source, self.stated
+        if stated.is_of_items:  # wherever they were read
+            found = {
+                "source": stated.data,
+                "digest": self.questions.digest,
+                "split": stated.split,
+                "limit": stated.limit,
+            }
+            return {key: value for key, value in found.items() if value}
         named = f"{source.dataset}@{source.revision}" if source.dataset else source.name
         options = {
             "sha256": self.questions.files_digest if source.dataset is None else None,
@@ -268,6 +282,8 @@ def load_suite(
     questions = _questions(stated, datasets=datasets, offline=offline, endpoint=endpoint)
     if stated.is_local:
         _check_files(stated, questions)
+    elif stated.is_of_items:
+        _check_digest(stated, questions.digest, f"the items of {questions.name}")
     if stated.positive is not None and stated.positive not in questions.labels:
         raise SuiteError(
             f"{stated.name}: positive is {stated.positive!r}, which is none of the labels {', '.join(questions.labels)}."
@@ -299,7 +315,7 @@ def _questions(stated: SuiteFile, *, datasets: Path | None, offline: bool, endpo
     if offline or stated.is_local:
         return read(stated.data, offline=offline)
     try:
-        return read(stated.data, offline=True)  # it is pinned: what is in the cache is what it is
+        return read(stated.data, offline=True)  # by its commit or its items it is known for what it is
     except DataError:
         pass
     try:
@@ -340,7 +356,7 @@ def runnable(given: Iterable[str], *, datasets: Path | None = None, endpoint: En
             lacks[name] = {stated.metric: str(error)}
     if refused and not found:
         raise refused[0]
-    return Runnable(found, lacks | {name: missing for name, each in found.items() if (missing := each.not_computed)})
+    return Runnable(found, lacks | _lacks(found))
 
 
 def _stated(given: Iterable[str]) -> dict[str, SuiteFile]:
@@ -364,7 +380,13 @@ def available(datasets: Path | None = None) -> Runnable:
             found[stated.name] = load_suite(stated, datasets=datasets, offline=True)
         except (DataError, NotComputed):
             continue
-    return Runnable(found, {})
+        except SuiteError as error:  # a copy of something else lies there
+            _log.warning("suite_left_out", suite=stated.name, detail=str(error))
+    return Runnable(found, _lacks(found))
+
+
+def _lacks(found: Mapping[str, Suite]) -> dict[str, Mapping[str, str]]:
+    return {name: missing for name, each in found.items() if (missing := each.not_computed)}
 
 
 def _image_files(images: Sequence[EncodedImage], folder: Path) -> list[Path]:
@@ -387,6 +409,6 @@ def _check_digest(stated: SuiteFile, got: str | None, data: str) -> None:
     if stated.sha256 is None:
         raise SuiteError(f"{stated.name} does not say the sha256 of its data. Add this line: `sha256: {got}`")
     raise SuiteError(
-        f"{stated.name} is over data with {stated.sha256}, and {data} has {got}: put the file back, or change "
+        f"{stated.name} is over data with {stated.sha256}, and {data} has {got}: take the same data again, or change "
         "the sha256 in the suite, which begins a new leaderboard."
     )
