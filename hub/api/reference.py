@@ -55,7 +55,7 @@ def _group(tag: str, rows: Sequence[str]) -> str:
         '<thead><tr><th scope="col">Operation</th><th scope="col">Takes</th><th scope="col">Answers</th></tr></thead>'
     )
     return (
-        f'<section><h2>{escape(tag)}</h2><div class="scroll"><table class="list">'
+        f'<section><h2>{escape(tag)}</h2><div class="scroll"><table class="list routes">'
         f'<caption class="visually-hidden">{escape(tag)}</caption>{head}<tbody>{"".join(rows)}</tbody></table></div></section>'
     )
 

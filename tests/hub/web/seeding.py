@@ -36,6 +36,8 @@ HOSTILE_CARD = """# A card
 [fine](https://example.org/ "onmouseover=window.ran='title'")
 """
 
+TRAINING = {"epochs": 3, "data": {"split": "by <hash>"}, "self_reported": {"head_only": {"accuracy": 0.5}}}
+
 
 @dataclass(frozen=True)
 class SeededHub:
@@ -121,7 +123,7 @@ def fill(hub: SeededHub) -> None:
     """
     hub.register_base()
     worker = hub.register_suite(title="Which <topic> is it?")
-    hub.push("topics", make_archive(seed=1, training={"epochs": 3, "data": {"split": "by <hash>"}}))
+    hub.push("topics", make_archive(seed=1, training=TRAINING))
     hub.score(worker, [1, 1, 1, 1, 1, 1, 0, 0])
     hub.push("topics", make_archive(seed=2, card=HOSTILE_CARD), message="twice the <b>epochs</b>")
     hub.score(worker, [1, 1, 1, 1, 1, 1, 1, 0])

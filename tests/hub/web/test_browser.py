@@ -72,6 +72,10 @@ STRUCTURE = """() => {
   return wrong;
 }"""
 
+# Names that the columns of a table leave so little room that they stand in pieces, one below the other.
+CRAMPED = """() => [...document.querySelectorAll(".list th code")]
+  .filter(name => name.checkVisibility() && name.clientHeight > 3.5 * parseFloat(getComputedStyle(name).fontSize) * 1.5).map(name => name.textContent)"""
+
 
 @dataclass
 class Visitor:
@@ -149,6 +153,7 @@ def paths(hub: SeededHub) -> list[str]:
         "/?search=nothing-like-it",
         "/demo/topics",
         "/demo/topics/v1",
+        "/demo/weak/v1/diff?against=demo/topics@v1",
         "/demo/broken",
         "/demo/patient",
         "/demo/topics/aliases/production",
@@ -177,6 +182,7 @@ def test_every_page_is_readable_and_fits(hub: SeededHub, visitor: Visitor) -> No
         page = visitor.visit(path)
         assert page.evaluate(CONTRAST) == [], path
         assert page.evaluate(STRUCTURE) == [], path
+        assert page.evaluate(CRAMPED) == [], path
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
         assert "Vera Hub" in page.title()
     assert visitor.complaints == []
