@@ -15,9 +15,9 @@ from sdk.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
     from sdk.client import Hub
-    from sdk.models.adapters import Adapter
+    from sdk.models.adapters import Adapter, AdapterDetail
     from sdk.models.evaluations import Evaluation
-    from sdk.models.versions import ReportedScore, Version, VersionSummary
+    from sdk.models.versions import ReportedScore, Version
     from vera.archive import Archive
     from vera.ref import AdapterRef
 
@@ -173,24 +173,30 @@ def info(app: App, ref_or_path: str, *, as_json: bool) -> None:
     PATH is a folder, written `./my-adapter` where it could be a reference too. An adapter from a hub is fetched
     and checked, so that nothing shown is only claimed.
     """
+    from sdk.cli.versions import say_versions
     from sdk.finding import find
 
     evaluations: tuple[Evaluation, ...] = ()
     reported: tuple[ReportedScore, ...] = ()
-    versions: tuple[VersionSummary, ...] = ()
+    listed: AdapterDetail | None = None
     with terminal.spinner(f"Fetching {clean(ref_or_path)}"), app.hub() as hub:
         found = find(ref_or_path, hub=hub, allow_yanked=True)
         if found.fetched:
-            versions = _versions(hub, found.fetched.resolved.ref)
+            listed = _asked(hub, found.fetched.resolved.ref, hub.get_adapter)
             if (said := found.fetched.resolved.answer or _version(hub, found.fetched.resolved.ref)) is not None:
                 evaluations, reported = said.evaluations, said.reported
     description = describe(found.archive)
     if as_json:
-        rows = {"evaluations": list(evaluations), "reported": list(reported), "versions": list(versions)}
+        rows = {
+            "evaluations": list(evaluations),
+            "reported": list(reported),
+            "versions": list(listed.versions) if listed else [],
+        }
         terminal.say_json({"ref": found.title, **description, **rows})
         return
     _say_description(found.title, found.archive, evaluations, reported)
-    _say_versions(versions)
+    if listed is not None:
+        say_versions(listed.versions, latest=listed.latest, aliases=listed.aliases)
 
 
 def describe(archive: Archive) -> dict[str, object]:
@@ -269,12 +275,6 @@ def _version(hub: Hub, ref: AdapterRef) -> Version | None:
     return _asked(hub, ref, hub.resolve_version)
 
 
-def _versions(hub: Hub, ref: AdapterRef) -> tuple[VersionSummary, ...]:
-    """The versions of the adapter, newest first."""
-    found = _asked(hub, ref, hub.get_adapter)
-    return found.versions if found else ()
-
-
 def _asked(hub: Hub, ref: AdapterRef, question: Callable[[AdapterRef], T]) -> T | None:
     """The hub's answer; None where only the cache can be asked: what is shown of the version has been proven without it."""
     if hub.config.offline or hub.config.at_host(ref.host).url != hub.config.url:
@@ -283,31 +283,6 @@ def _asked(hub: Hub, ref: AdapterRef, question: Callable[[AdapterRef], T]) -> T 
         return question(ref)
     except (Unavailable, NotFound):
         return None
-
-
-def _say_versions(versions: tuple[VersionSummary, ...]) -> None:
-    if versions:
-        terminal.say_table(
-            ("version", "pushed", "by", "rank", "vectors", "message", ""),
-            [
-                (f"v{v.version}", v.created_at[:10], v.created_by, v.rank, size(v.vector_bytes), v.message or "", _standing(v))
-                for v in versions
-            ],
-            right=("rank", "vectors"),
-        )  # fmt: skip
-
-
-def _standing(version: VersionSummary) -> str:
-    """What became of the version, or what it is besides being there."""
-    if version.deleted is not None:
-        return f"deleted: {version.deleted}"
-    if version.quarantined is not None:
-        return f"in quarantine: {version.quarantined}"
-    if version.yank_reason is not None:
-        return f"yanked: {version.yank_reason}"
-    if version.deprecated is not None:
-        return f"deprecated: {version.deprecated.message}"
-    return "pre-release" if version.prerelease else ""
 
 
 def _score_cells(evaluation: Evaluation) -> tuple[str, str]:

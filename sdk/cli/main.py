@@ -37,6 +37,7 @@ COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "list": ("sdk.cli.adapters", "List adapters, the latest change first."),
         "search": ("sdk.cli.searching", "Find adapters by words, tags, base, task, size and score."),
         "info": ("sdk.cli.adapters", "Show what an adapter is, how large, and what proves it."),
+        "versions": ("sdk.cli.versions", "List the versions of an adapter, what means each, and what became of it."),
         "feed": ("sdk.cli.feed", "Print what lately became of an adapter, or of those of a namespace, as Atom."),
         "downloads": ("sdk.cli.downloads", "Show how often an adapter was downloaded."),
         "lineage": ("sdk.cli.lineage", "Show what a version was made from, and what was made from it."),
@@ -117,6 +118,20 @@ class Commands(click.Group):
                 return _command(getattr(import_module(module), _attribute(cmd_name)))
         plugin = _plugins().get(cmd_name)
         return _load(plugin) if plugin else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """An unknown command is answered with those that it may be meant for."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            from difflib import get_close_matches
+
+            meant = get_close_matches(args[0], self.list_commands(ctx))
+            if not meant:
+                raise
+            raise click.UsageError(f"{error.message} Did you mean {' or '.join(meant)}?", ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         for title, section in COMMANDS.items():

@@ -15,7 +15,7 @@ import pytest
 from sdk.config import Config, Login, Profile
 from tests.builders import make_archive
 from tests.sdk.commands import run
-from tests.sdk.fakes import NOW, TOKEN, URL, FakeHub, answer, evaluation_json, problem, serve
+from tests.sdk.fakes import NOW, TOKEN, URL, FakeHub, answer, evaluation_json, problem, serve, version_json
 from vera import archive as archives
 from vera.manifest import DVORA
 
@@ -435,3 +435,42 @@ def test_completion_completes_commands_and_options(shell: str, tmp_path: Path) -
 
     assert "_VERA_HUB_COMPLETE" in script.stdout
     assert "pull" in completed.stdout
+
+
+def test_versions_are_listed_with_what_means_them_and_what_became_of_them(fake: FakeHub, url: str) -> None:
+    archive = make_archive()
+    third, second, first = (version_json("demo/a", number, archive) for number in (3, 2, 1))
+    prod = {
+        "name": "prod",
+        "version": 1,
+        "ref": "demo/a@v1",
+        "digest": "sha256:0",
+        "protected": False,
+        "revision": 1,
+    } | {
+        "updated_at": NOW,
+        "updated_by": "demo",
+    }
+    listed = [third | {"prerelease": True}, second | {"message": "twice the epochs"}, first | {"yanked": "it is wrong"}]
+    fake.canned["GET /api/v1/adapters/demo/a"] = [{**adapter_json(), "versions": listed, "aliases": [prod]}] * 2
+
+    done, as_json = run(url, "versions", "demo/a"), run(url, "versions", "demo/a", "--json")
+
+    head, *rows = done.stdout.splitlines()
+    assert head.split() == ["version", "pushed", "by", "rank", "vectors", "is", "message"]
+    assert [row.split()[0] for row in rows] == ["v3", "v2", "v1"]
+    assert rows[0].rstrip().endswith("pre-release")
+    assert "latest  twice the epochs" in rows[1]
+    assert rows[2].split()[-5:] == ["prod", "yanked:", "it", "is", "wrong"]
+    found = json.loads(as_json.stdout)
+    assert (found["latest"], len(found["versions"]), found["aliases"][0]["name"]) == (2, 3, "prod")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"), [("pus", "Did you mean push"), ("veryfy", "Did you mean verify?"), ("xyzzy", "No such command")]
+)
+def test_an_unknown_command_is_answered_with_what_it_may_be_meant_for(url: str, typed: str, said: str) -> None:
+    done = run(url, typed)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert ("Did you mean" in done.stderr) == (typed != "xyzzy")
