@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from vera.errors import DataError
 from vera.nn import inputs
+from vera.nn.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,10 @@ def likelihoods(
     tokenizer: Any = inputs.tokenizer_of(model)
     before = _put_before(tokenizer)
     pairs = [_pair(tokenizer, before, *each, max_length) for each in zip(contexts, continuations, strict=True)]
-    was_training, found = model.training, dict[int, Likelihood]()
-    model.eval()
-    with torch.inference_mode():
+    found: dict[int, Likelihood] = {}
+    with evaluating(model), torch.inference_mode():
         for rows, chunk in inputs.batches_by_length(pairs, batch_size):
             found |= zip(rows, _scored(model, chunk), strict=True)
-    model.train(was_training)
     return [found[row] for row in range(len(pairs))]
 
 

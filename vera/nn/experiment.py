@@ -23,6 +23,7 @@ from vera.nn.attach import live_modules, shared_tensors
 from vera.nn.bank import Bank
 from vera.nn.base import Base
 from vera.nn.hanging import check_bare
+from vera.nn.modes import evaluating
 from vera.nn.packaging import Scores
 from vera.nn.training import methods
 from vera.nn.training.batches import steps_per_epoch
@@ -115,8 +116,9 @@ def run(
     stage("proving the base")
     run = _prepare(name, base, split, recipe, choices)
     checkpoints = Checkpoints(work, _key(run), every_s=checkpoint_every_s) if work else None
-    trained = _train(run, checkpoints, stage, report, examine)
-    scores = _scores(run, trained, _baselines(run, stage) if choices.baselines else {})
+    with evaluating(base.model):
+        trained = _train(run, checkpoints, stage, report, examine)
+        scores = _scores(run, trained, _baselines(run, stage) if choices.baselines else {})
     cost = Cost(trained.training_s, time.monotonic() - started, trained.peak_bytes)
     archive, files = _files(run, trained, scores)
     head = run.task.head_parameters()

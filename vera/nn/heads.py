@@ -18,6 +18,7 @@ from vera.errors import VeraError
 from vera.nn import inputs
 from vera.nn.bank import Bank
 from vera.nn.inputs import Image, Pixels, Tokens
+from vera.nn.modes import evaluating
 from vera.nn.prefix import fanned_out, layers_from_first_adapted
 
 HEAD_WEIGHT, HEAD_BIAS = "classifier.weight", "classifier.bias"
@@ -102,14 +103,11 @@ class PooledHead(nn.Module, ABC):
         return self._in_batches(items, batch_size, self.pool)
 
     def _in_batches(self, items: Sequence[Any], batch_size: int, answer: Any) -> NDArray[np.float32]:
-        was_training = self.training
-        self.eval()
         answers: list[NDArray[np.float32] | None] = [None] * len(items)
-        with torch.inference_mode():
+        with evaluating(self), torch.inference_mode():
             for rows, chunk in inputs.batches_by_length(items, batch_size):
                 for row, values in zip(rows, answer(**self.batch(chunk)).float().cpu().numpy(), strict=True):
                     answers[row] = values
-        self.train(was_training)
         width = self.classifier.in_features
         return np.stack([a for a in answers if a is not None]) if answers else np.empty((0, width), dtype=np.float32)
 
@@ -231,9 +229,7 @@ def outputs_of_many(
     adapted = {bank.targets[module] for name in names for module in bank.slot(name).deltas}
     layers = layers_from_first_adapted(heads[0].backbone, adapted)
     answers: list[list[NDArray[np.float32] | None]] = [[None] * len(items) for _ in heads]
-    for head in heads:
-        head.eval()
-    with torch.inference_mode():
+    with evaluating(heads[0].backbone), torch.inference_mode():
         for size, batches in groupby(inputs.batches_by_length(items, batch_size), lambda batch: len(batch[0])):
             with bank.rows([name for name in names for _ in range(size)]):  # only the last batch may be smaller
                 for rows, chunk in batches:

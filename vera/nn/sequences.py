@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vera.nn import inputs
 from vera.nn.bank import Bank
 from vera.nn.inputs import Tokens
+from vera.nn.modes import evaluating
 
 # Where neither the tokenizer nor the configuration says how much text the model takes.
 _LONGEST = 4096
@@ -65,13 +66,10 @@ class SequenceModel(nn.Module, ABC):
 
     def outputs(self, items: Sequence[Tokens], *, batch_size: int = 32) -> NDArray[np.float32]:
         """Logits of each of `items` (items, outputs), in evaluation mode."""
-        was_training = self.training
-        self.eval()
         logits: dict[int, NDArray[np.float32]] = {}
-        with torch.inference_mode():
+        with evaluating(self), torch.inference_mode():
             for rows, batch in self._batches(items, batch_size):
                 logits.update(zip(rows, self(**batch).float().cpu().numpy(), strict=True))
-        self.train(was_training)
         return np.stack([logits[row] for row in range(len(items))]) if items else np.empty((0, 0), np.float32)
 
     def _batches(self, items: Sequence[Tokens], batch_size: int) -> Iterator[tuple[list[int], dict[str, Tensor]]]:

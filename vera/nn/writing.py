@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vera.errors import DataError
 from vera.nn import inputs
+from vera.nn.modes import evaluating
 
 
 @dataclass(frozen=True)
@@ -75,13 +76,11 @@ def _tokenizer_of(model: nn.Module) -> Any:
 def _all_written(
     model: nn.Module, tokenizer: Any, items: Sequence[Sequence[int]], writing: Writing, batch_size: int
 ) -> list[str]:
-    was_training, found = model.training, dict[int, str]()
-    model.eval()
-    with torch.inference_mode():
+    found: dict[int, str] = {}
+    with evaluating(model), torch.inference_mode():
         for rows, chunk in inputs.batches_by_length(items, batch_size):
             for row, ids in zip(rows, _continued(model, tokenizer, chunk, writing), strict=True):
                 found[row] = str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
-    model.train(was_training)
     return [found[row] for row in range(len(items))]
 
 

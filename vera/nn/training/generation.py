@@ -15,6 +15,7 @@ from vera import metrics
 from vera.data import Examples
 from vera.errors import DataError
 from vera.nn import inputs
+from vera.nn.modes import evaluating
 from vera.nn.training.recipe import Recipe
 from vera.nn.training.task import Scored, Task
 
@@ -68,23 +69,18 @@ class Generation(Task[Completion]):
 
     def score(self, examples: Examples) -> Scored:
         """The mean loss per token, in nats, without label smoothing, and its exponential."""
-        was_training = self.model.training
-        self.model.eval()
         items, total = self.items(examples), 0.0
-        with torch.inference_mode():
+        with evaluating(self.model), torch.inference_mode():
             for _, chunk in inputs.batches_by_length(items, self.recipe.batch_size):
                 total += self._loss(chunk, 0.0).item() * self.weight(chunk)
-        self.model.train(was_training)
         loss = total / self.weight(items)
         return {"loss": loss, "perplexity": metrics.perplexity(loss)}
 
     def likelihoods(self, examples: Examples) -> list[tuple[float, int]]:
         """Of each completion with the token that ends it: its negative log-likelihood in nats, and its tokens."""
-        was_training = self.model.training
-        self.model.eval()
         items = self.make_items(examples)
         found: dict[int, tuple[float, int]] = {}
-        with torch.inference_mode():
+        with evaluating(self.model), torch.inference_mode():
             for rows, chunk in inputs.batches_by_length(items, self.recipe.batch_size):
                 logits, targets = self._predictions(chunk)
                 nats = functional.cross_entropy(
@@ -94,7 +90,6 @@ class Generation(Task[Completion]):
                     row: (value, len(item) - item.start)
                     for row, value, item in zip(rows, nats.tolist(), chunk, strict=True)
                 }
-        self.model.train(was_training)
         return [found[row] for row in range(len(items))]
 
     def _prompts(self, texts: Sequence[str]) -> list[list[int]]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vera.data import Examples
 from vera.errors import VeraError
+from vera.nn.modes import in_mode
 from vera.nn.training.batches import shuffled_steps, steps_per_epoch
 from vera.nn.training.checkpoints import Checkpoints
 from vera.nn.training.progress import VALIDATION, Epoch, Fitted, Progress, Report, Snapshot, Step
@@ -68,7 +69,6 @@ class Loop:
                 self._epoch(items)
             if self.checkpoints:
                 self._save()  # scoring and writing may fail, too
-        self.task.module.eval()
         progress = self.progress
         return Fitted(progress.steps, progress.epochs, self._snapshot(progress.epoch - 1), progress.best)
 
@@ -206,13 +206,13 @@ def _diverged(what: str, value: float) -> VeraError:
 
 @contextmanager
 def _seeded(module: nn.Module, recipe: Recipe) -> Iterator[None]:
-    """Training mode with masks that depend on the seed alone. Dropout can only draw from torch's global
+    """Training mode, where the recipe has dropout, with masks that depend on the seed alone. Dropout can only draw from torch's global
     generators, so those are lent for the time and given back as they were."""
     device = next(module.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []), _deterministic(device):
         _seed_global(recipe.seed, device)
-        module.train(recipe.dropout)
-        yield
+        with in_mode(module, training=recipe.dropout):
+            yield
 
 
 def _seed_global(seed: int, device: torch.device) -> None:
