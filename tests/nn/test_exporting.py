@@ -25,6 +25,7 @@ from vera.fingerprint import INDEX_FILE, BaseFingerprint
 from vera.manifest import DVORA, VERA, WEIGHTS_FILE
 from vera.nn.attach import attach
 from vera.nn.exporting import EXPORT_FILE, HEAD_FILE, write_lora, write_merged, write_peft
+from vera.nn.merge import merge
 from vera.peft_import import import_folder
 from vera.projection import digest_of, rebuild
 
@@ -177,6 +178,17 @@ def test_a_model_with_its_own_head_is_merged_in_the_dtype_that_is_asked_for(tiny
         merged.classifier.weight.float(), torch.from_numpy(vectors_of(archive).head["classifier.weight"].copy()),
         rtol=2**-8, atol=0,
     )  # fmt: skip
+
+
+def test_what_is_merged_in_the_live_model_is_not_merged_twice(tiny_folder: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_folder, num_labels=2).eval()
+    adapted, archive = attached_to(model, tiny_folder, head=True, pooling=None)
+    before = write_merged(adapted, archive, tiny_folder, tmp_path / "before")
+    merge(adapted.vera.bank, adapted.vera.name)
+    after = write_merged(adapted, archive, tiny_folder, tmp_path / "after")
+    assert after.fingerprint == before.fingerprint
 
 
 def test_what_a_dtype_cannot_hold_is_not_written_as_infinity(tiny_folder: Path, tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModel
 
+from tests.tiny import write_tiny_llama
 from vera.errors import DataError
 from vera.nn.heads import ImageClassifier, PooledClassifier
 
@@ -49,3 +52,22 @@ def test_no_texts_have_no_labels(classifier: PooledClassifier) -> None:
 
 def test_texts_may_be_an_array(classifier: PooledClassifier) -> None:
     assert classifier.classify(np.array(["the cat", "a dog"])) == classifier.classify(["the cat", "a dog"])  # type: ignore[arg-type]  # a column of a table
+
+
+def test_a_text_without_a_token_is_answered_as_its_beginning_alone(tmp_path: Path) -> None:
+    """A decoder's tokenizer puts nothing around a text, and the mean of no tokens is no number."""
+    model = AutoModel.from_pretrained(write_tiny_llama(tmp_path / "llama")).eval()
+    decoder = PooledClassifier(model, LABELS)
+    torch.nn.init.normal_(decoder.classifier.weight, generator=torch.Generator().manual_seed(0))
+    alone, beside = (decoder.outputs(decoder.encode(texts))[0] for texts in ([""], [" ", "the cat"]))
+    np.testing.assert_allclose(alone, beside, rtol=1e-4)  # float32 sums in a batch of another shape
+    np.testing.assert_array_equal(alone, decoder.outputs(decoder.encode(["[BOS]"]))[0])
+    assert np.isfinite(decoder.outputs(decoder.encode(["", "the cat"], ["", "a dog"]))).all()
+
+
+@pytest.mark.parametrize("mask", [None, torch.ones(1, 400, dtype=torch.long)])
+def test_the_mean_of_large_half_precision_states_is_no_infinity(
+    classifier: PooledClassifier, mask: torch.Tensor | None
+) -> None:
+    states = torch.full((1, 400, 32), 200.0, dtype=torch.float16)  # whose sum is beyond float16
+    assert classifier.pooled(states, mask).tolist() == [[200.0] * 32]

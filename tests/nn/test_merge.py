@@ -178,6 +178,22 @@ def test_other_adapters_wait_until_it_is_unmerged(tiny_model: Any, tiny_base: Ba
     assert bank.active == first
 
 
+def test_a_merge_that_fails_leaves_the_adapter_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x = two_layers(), normal(3, 48)
+    bank = adapted(model, "0", "2")
+    expected, weights = model(x), weights_of(model)
+
+    def no_memory(_weight: torch.Tensor) -> torch.Tensor:
+        raise MemoryError
+
+    monkeypatch.setattr(list(bank.slot("a").deltas.values())[-1], "adapted", no_memory)
+    with pytest.raises(MemoryError):
+        merge(bank, "a")
+    assert_same_bits(model, weights)
+    assert bank.active == "a"
+    assert torch.equal(model(x), expected)
+
+
 def test_unmerging_what_is_not_merged_is_refused(bank: Bank) -> None:
     with pytest.raises(VeraError, match="No adapter is merged") as caught:
         unmerge(bank)

@@ -64,10 +64,23 @@ def test_after_the_block_the_model_is_as_it_was() -> None:
 def test_casting_the_model_leaves_the_vectors_in_float32() -> None:
     model = tiny_llama()
     bank = adapted(model, "q_proj")
+    before = vectors_of(bank)
     with as_parameters(bank, "a") as vectors:
         model.to(torch.bfloat16)
         assert model.lm_head.weight.dtype == torch.bfloat16
         assert {vector.dtype for vector in vectors} == {torch.float32}
+    assert all(torch.equal(new, old) for new, old in zip(vectors_of(bank), before, strict=True))
+
+
+def test_a_second_adapter_of_the_same_modules_waits_until_the_first_is_trained() -> None:
+    model = tiny_llama()
+    bank = adapted(model, "q_proj", names=("a", "b"))
+    with as_parameters(bank, "a") as vectors:
+        with pytest.raises(VeraError, match="leave the block of the other first"), as_parameters(bank, "b"):
+            pass
+        assert bank.active == "a"
+        assert [p for p in model.parameters() if p.requires_grad] == vectors
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 def test_a_checkpoint_of_the_base_loads_and_changes_no_vector() -> None:

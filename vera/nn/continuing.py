@@ -56,7 +56,7 @@ def likelihoods(
 def _pair(tokenizer: Any, before: Sequence[int], context: str, continuation: str, max_length: int) -> _Pair:
     whole, start = _ids(tokenizer, context + continuation), len(_ids(tokenizer, context.rstrip()))
     if start == 0 or whole[: len(before)] != before:  # a context may spell them
-        first = before or ([] if start else [_first_token(tokenizer)])
+        first = before or ([] if start else [inputs.first_token(tokenizer)])
         whole, start = [*first, *whole], start + len(first)
     if len(whole) <= start:
         raise DataError(f"The continuation {continuation[:80]!r} has no token of its own: correct the data.")
@@ -74,13 +74,6 @@ def _put_before(tokenizer: Any) -> list[int]:
     found: list[int] = tokenizer("a")["input_ids"]
     own = _ids(tokenizer, "a")
     return next((found[:n] for n in range(len(found)) if found[n : n + len(own)] == own), [])
-
-
-def _first_token(tokenizer: Any) -> int:
-    token: int | None = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
-    if token is None:
-        raise DataError("The base's tokenizer has no token that begins or ends a text: give every item a prompt.")
-    return token
 
 
 def _scored(model: Any, pairs: Sequence[_Pair]) -> list[Likelihood]:

@@ -189,7 +189,8 @@ def _save_merged_model(
     tensors = model.state_dict()
     for module_name, delta in deltas.items():
         name = f"{live_name(bank, module_name)}.weight"
-        tensors[name] = _merged(name, tensors[name], bank.targets[module_name], delta, rounding)
+        own = bank.originals.get(module_name, tensors[name])  # a live weight that is merged has the delta already
+        tensors[name] = _merged(name, own, bank.targets[module_name], delta, rounding)
     for name, tensor in vectors_of(archive).head.items():
         tensors[name] = torch.from_numpy(tensor.copy()).to(tensors[name].dtype)
     tensors = {name: rounding.cast(name, tensor, tensor.dtype) for name, tensor in tensors.items()}

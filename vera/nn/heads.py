@@ -76,14 +76,16 @@ class PooledHead(nn.Module, ABC):
         return states
 
     def pooled(self, hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Hidden states (batch, tokens, hidden) as one per item (batch, hidden)."""
+        """Hidden states (batch, tokens, hidden) as one per item (batch, hidden). They are summed in float32 at least: float16 ends
+        at 65,504, and bfloat16 counts no further than 256."""
         if self.pooling == "cls":
             first: Tensor = hidden[:, 0]
             return first
+        dtype = torch.promote_types(hidden.dtype, torch.float32)
         if attention_mask is None:
-            return hidden.mean(1)
+            return hidden.mean(1, dtype=dtype)
         mask = attention_mask[..., None].to(hidden.dtype)
-        mean: Tensor = (hidden * mask).sum(1) / mask.sum(1)
+        mean: Tensor = (hidden * mask).sum(1, dtype=dtype) / mask.sum(1, dtype=dtype)
         return mean
 
     def pool(self, **batch: Tensor) -> Tensor:

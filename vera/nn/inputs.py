@@ -81,16 +81,29 @@ def image_processor_of(backbone: nn.Module) -> Any:
 def encode(
     tokenizer: Any, texts: Sequence[str], pairs: Sequence[str] | None = None, *, max_length: int
 ) -> list[Tokens]:
-    """The tokens of each text, or of each text and its pair, cut at `max_length`. Raises DataError for other things."""
+    """The tokens of each text, or of each text and its pair, cut at `max_length`; of one that has none, `first_token`. Raises
+    DataError for other things."""
     _require_texts(texts, pairs)
     if len(texts) == 0:  # an array of texts has no truth of its own
         return []
     if pairs is None:
         ids: list[list[int]] = tokenizer(list(texts), truncation=True, max_length=max_length)["input_ids"]
-        return [Tokens(row) for row in ids]
+        return [Tokens(row or [first_token(tokenizer)]) for row in ids]
     encoded = tokenizer(list(texts), list(pairs), truncation=True, max_length=max_length)
     types = encoded.get("token_type_ids") or [None] * len(texts)
-    return [Tokens(row, kind) for row, kind in zip(encoded["input_ids"], types, strict=True)]
+    rows = zip(encoded["input_ids"], types, strict=True)
+    return [Tokens(row, kind) if row else Tokens([first_token(tokenizer)]) for row, kind in rows]
+
+
+def first_token(tokenizer: Any) -> int:
+    """What stands for a text without a token, which a model cannot be given: the token that begins a text, or else the one that
+    ends it. Raises DataError where there is neither."""
+    token: int | None = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    if token is None:
+        raise DataError(
+            "The base's tokenizer has no token that begins or ends a text, and an item has no text: give it one."
+        )
+    return token
 
 
 def require_many(items: object, what: str) -> None:

@@ -32,6 +32,7 @@ def merge(bank: Bank, name: str) -> None:
     bank.check_free()
     for module_name in slot.deltas:
         check_mergeable(bank, module_name)
+    active = dict(bank.weights)
     bank.activate(None)
     try:
         for module_name, delta in slot.deltas.items():
@@ -41,6 +42,7 @@ def merge(bank: Bank, name: str) -> None:
             rows.copy_(delta.adapted(rows))
     except BaseException:
         bank.restore()
+        bank.combine(active)
         raise
     bank.merged = name
     bank.keep_heads(name)

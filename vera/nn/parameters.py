@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from vera.errors import VeraError
 from vera.nn.bank import Bank
 
 MODULE = "vera_vectors"  # under this name they are in the module they adapt
@@ -26,9 +27,11 @@ def as_parameters(bank: Bank, name: str) -> Iterator[Sequence[nn.Parameter]]:
 
     Whatever saves the model still saves the base and nothing else, and loading a checkpoint of it
     changes no vector. After the block every parameter wants a gradient if and only if it did before.
-    Raises VeraError (ADAPTER_NOT_LOADED, ROWS_ACTIVE or ADAPTER_MERGED).
+    Raises VeraError (ADAPTER_NOT_LOADED, ROWS_ACTIVE, ADAPTER_MERGED, or TARGET_TAKEN within such a block of the same modules).
     """
     deltas = bank.slot(name).deltas
+    for module_name in deltas:
+        _check_free(bank, module_name)
     bank.activate(name)
     bank.check_free()
     vectors = bank.parameters(name)
@@ -47,6 +50,16 @@ def as_parameters(bank: Bank, name: str) -> Iterator[Sequence[nn.Parameter]]:
             parameter.requires_grad_(wants)
 
 
+def _check_free(bank: Bank, module_name: str) -> None:
+    if hasattr(bank.targets[module_name], MODULE):
+        raise VeraError(
+            f"Vectors of {module_name} are parameters of the model already, and one adapter is trained at a time: leave the block "
+            "of the other first.",
+            code="TARGET_TAKEN",
+            module=module_name,
+        )
+
+
 class _Vectors(nn.Module):
     """Parameters that no checkpoint of the model has, and that stay float32 whatever the model is cast to."""
 
@@ -62,5 +75,10 @@ class _Vectors(nn.Module):
         """Looks for nothing, so nothing is missing."""
 
     def _apply(self, change: Callable[[Tensor], Tensor], recurse: bool = True) -> _Vectors:
-        super()._apply(lambda vector: change(vector).to(vector.dtype), recurse)  # type: ignore[no-untyped-call]  # torch
+        super()._apply(lambda vector: _moved(vector, change(vector)), recurse)  # type: ignore[no-untyped-call]  # torch
         return self
+
+
+def _moved(vector: Tensor, changed: Tensor) -> Tensor:
+    """`vector` where `changed` is. A cast there and back would have rounded it."""
+    return changed if changed.dtype == vector.dtype else vector.to(changed.device)

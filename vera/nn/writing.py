@@ -86,9 +86,8 @@ def _all_written(
 
 def _prompts(tokenizer: Any, prompts: Sequence[str], separator: str, most: int) -> list[list[int]]:
     """As training has them (`vera.nn.training.generation`)."""
-    start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     ids: list[list[int]] = tokenizer([text and text + separator for text in prompts])["input_ids"]
-    return [(each or [start])[-most:] for each in ids]
+    return [(each or [inputs.first_token(tokenizer)])[-most:] for each in ids]
 
 
 def _chats(tokenizer: Any, turns: Sequence[Sequence[dict[str, str]]], most: int) -> list[list[int]]:

@@ -108,8 +108,7 @@ class Generation(Task[Completion]):
         """Prompt and completion in at most `max_length` tokens: the completion is cut at its end, the prompt at its
         beginning. The first token of a text is not predicted, so there is at least one token of prompt."""
         end, most = self.tokenizer.eos_token_id, self.recipe.max_length
-        start = self.tokenizer.bos_token_id
-        prompt = list(prompt) or [end if start is None else start]
+        prompt = list(prompt) or [inputs.first_token(self.tokenizer)]
         learned = [*completion, end][: max(1, most - 1)]
         kept = prompt[-max(1, most - len(learned)) :]
         return Completion([*kept, *learned], len(kept))
