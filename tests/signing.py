@@ -30,6 +30,7 @@ def signed(
     beside: Mapping[str, Sequence[Any]] | None = None,
     metric: str = "accuracy",
     key: SigningKey = KEY,
+    salt: str | None = None,
     otherwise: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The envelope of this result of a job as the hub describes it. `otherwise` says something else than is so."""
@@ -42,6 +43,7 @@ def signed(
         "outputs": outputs,
         "environment": environment,
         "seconds": seconds,
+        "salt": salt,
     }
     return attestation.signed(Evaluated(**{**facts, **(otherwise or {})}), key)
 

@@ -4,12 +4,16 @@
     predicate   the job, the spec with all that decides a score, the scores, the digests of outcomes and outputs, the environment
 
 Worker and hub make the statement of the same facts independently; the hub keeps a result when they are equal.
+
+The digests are salted: what few items were worth or answered could be found by trying, and the right answers by that. Who
+has the salt may see the items. Statements of older releases have no `salted`, and digests of the lists alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +49,8 @@ class Evaluated:
     outputs: Sequence[str]
     environment: Mapping[str, Any]
     seconds: float
+    # As `new_salt` makes it; None of results of older releases.
+    salt: str | None = None
 
     def statement(self) -> dict[str, Any]:
         predicate = {
@@ -55,10 +61,11 @@ class Evaluated:
             "spec_digest": self.spec_digest,
             "scores": {metric: float(score) for metric, score in self.scores.items()},
             "items": len(self.outputs),
-            "outcomes": {metric: digest_of(list(each)) for metric, each in self.outcomes.items()},
-            "outputs": digest_of(list(self.outputs)),
+            "outcomes": {metric: digest_of(each, self.salt) for metric, each in self.outcomes.items()},
+            "outputs": digest_of(self.outputs, self.salt),
             "environment": dict(self.environment),
             "seconds": float(self.seconds),
+            **({"salted": True} if self.salt is not None else {}),
         }
         subject = (MANIFEST_FILE, self.version_digest), (WEIGHTS_FILE, self.weights_digest)
         return {
@@ -100,9 +107,33 @@ def check_says(statement: Mapping[str, Any], evaluated: Evaluated) -> None:
         )
 
 
-def digest_of(value: Sequence[Any]) -> str:
-    """`sha256:…` of the RFC 8785 form of a list."""
-    return f"sha256:{hashlib.sha256(canonical_json.dumps(list(value))).hexdigest()}"
+def check_items(
+    statement: Mapping[str, Any], *, outcomes: Mapping[str, Sequence[Any]], outputs: Sequence[str], salt: str | None
+) -> None:
+    """Raises SignatureError, with both digests, when these are not the items that `statement` is about."""
+    predicate = statement["predicate"]
+    ours = {metric: digest_of(each, salt) for metric, each in outcomes.items()}
+    for path, given, signed_ in [
+        *_differences(ours, predicate.get("outcomes"), "outcomes"),
+        *_differences(digest_of(outputs, salt), predicate.get("outputs"), "outputs"),
+    ]:
+        raise SignatureError(
+            f"What the items are said to be is not what the worker has signed: the digest of {path} is {_short(given)}, and "
+            f"signed is {_short(signed_)}. Do not believe them.",
+            code="STATEMENT_MISMATCH",
+            field=path,
+        )
+
+
+def new_salt() -> str:
+    """For the digests of one result: nobody finds it by trying."""
+    return secrets.token_hex(32)
+
+
+def digest_of(value: Sequence[Any], salt: str | None = None) -> str:
+    """`sha256:…` of the RFC 8785 form of a list, or with a salt of `{"salt": salt, "values": list}`."""
+    said = list(value) if salt is None else {"salt": salt, "values": list(value)}
+    return f"sha256:{hashlib.sha256(canonical_json.dumps(said)).hexdigest()}"
 
 
 def _differences(ours: object, theirs: object, path: str = "") -> list[tuple[str, object, object]]:

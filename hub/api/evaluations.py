@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -29,6 +30,7 @@ from vera.ref import AdapterRef
 
 router = APIRouter(prefix="/api/v1", tags=["Evaluations"])
 
+WithItems = Annotated[bool, Query(alias="items", description="What the digests are of, where the suite shows it.")]
 Best = Annotated[int | None, Query(ge=1, le=1_000_000, description="The best so many; all, otherwise.")]
 
 
@@ -66,9 +68,21 @@ def get_evaluation(request: Request, reader: Reader, evaluation_id: str, session
 
 
 @router.get("/evaluations/{evaluation_id}/signature", response_model=SignatureView)
-def get_signature(request: Request, reader: Reader, evaluation_id: str, session: Reading) -> Response:
-    """What the worker has signed of an evaluation, and its public key."""
-    return answer(request, evaluations.signature_of(session, reader, evaluation_id))
+def get_signature(
+    request: Request,
+    reader: Reader,
+    evaluation_id: str,
+    session: Reading,
+    *,
+    parts: HubParts,
+    with_items: WithItems = False,
+) -> Response:
+    """What the worker has signed of an evaluation, and its public key; with `items`, what it is the digest of, where the
+    suite shows that."""
+    signature = evaluations.signature_of(session, reader, evaluation_id)
+    if with_items:
+        signature = replace(signature, items=items.signed_items(session, evaluation_id, parts.objects))
+    return answer(request, signature)
 
 
 @router.post("/evaluations/{evaluation_id}/cancel", response_model=EvaluationView)

@@ -224,6 +224,8 @@ class ResultReport(Body):
     beside: Annotated[dict[Text, Outcomes], Field(max_length=20)] = {}
     outputs: list[str]
     envelope: Envelope
+    # Of the digests in what is signed; none of workers of older releases.
+    salt: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     environment: dict[str, Any] = {}
     seconds: Annotated[float, Field(ge=0, le=1e9, strict=False)] = 0.0
 

@@ -95,7 +95,7 @@ def result(
         measured = jobs.measured_by(session, principal, job_id, body.fence)
     checked = jobs.check_result(
         measured, body.outcomes, body.outputs, body.environment, body.seconds,
-        envelope=body.envelope.model_dump(), beside=body.beside,
+        envelope=body.envelope.model_dump(), beside=body.beside, salt=body.salt,
     )  # fmt: skip
     kept = jobs.put_large_outputs(parts.objects, checked)
     with parts.database.writing() as session:

@@ -194,6 +194,7 @@ def _doubt(session: Session, evaluation: Evaluation, key: WorkerKey, at: datetim
     evaluation.fence, evaluation.attempts = evaluation.fence + 1, 0
     evaluation.score = evaluation.low = evaluation.high = evaluation.seconds = evaluation.started_at = None
     evaluation.outcomes = evaluation.beside_outcomes = evaluation.envelope = evaluation.outputs_sha256 = None
+    evaluation.salt = None
     evaluation.worker_id = evaluation.worker_key_id = evaluation.beside = None
     evaluation.environment = {}
     session.flush()

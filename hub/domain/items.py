@@ -13,10 +13,11 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal
 from hub.db.models.evaluating import Suite
+from hub.db.queries import evaluations
 from hub.domain import blobs, paging
-from hub.domain.evaluations import Finished, finished_pair, unpack
+from hub.domain.evaluations import Finished, finished_pair, unpack, unpack_beside
 from hub.domain.secrecy import PUBLIC, access_of
-from hub.domain.views.evaluations import ItemComparison, ItemsCompared
+from hub.domain.views.evaluations import ItemComparison, ItemsCompared, SignedItemsView
 from hub.errors import Forbidden
 from hub.scoring import metrics
 from hub.scoring.metrics import Outcome
@@ -84,6 +85,20 @@ def compare_items(
     )
 
 
+def signed_items(session: Session, evaluation_id: str, objects: BlobStore | None) -> SignedItemsView | None:
+    """What the digests in a signature are of, with their salt; None where the suite does not show it. That the evaluation may
+    be seen was asked before."""
+    found = evaluations.with_items(session, int(evaluation_id))
+    if found is None or found.outcomes is None or access_of(found.suite) != PUBLIC:
+        return None
+    beside = unpack_beside(found.beside_outcomes) if found.beside_outcomes else {}
+    return SignedItemsView(
+        salt=found.salt,
+        outcomes={found.suite.metric: unpack(found.outcomes), **beside},
+        outputs=_unpacked(session, found.outputs_sha256, objects) if found.outputs_sha256 else [],
+    )
+
+
 def _ordered(pair: Pair, only: Change | None) -> tuple[metrics.Array, list[int]]:
     """How much each item lost, and the items that are wanted, the largest loss first."""
     metric = metrics.known(pair.suite.metric)
@@ -102,7 +117,11 @@ def _change(lost: float) -> Change:
 def _outputs(session: Session, finished: Finished, objects: BlobStore | None) -> Sequence[str]:
     if finished.outputs_sha256 is None:
         return [""] * len(unpack(finished.outcomes))
-    packed = blobs.bytes_of(blobs.locate(session, finished.outputs_sha256), objects)
+    return _unpacked(session, finished.outputs_sha256, objects)
+
+
+def _unpacked(session: Session, outputs_sha256: str, objects: BlobStore | None) -> Sequence[str]:
+    packed = blobs.bytes_of(blobs.locate(session, outputs_sha256), objects)
     found: list[str] = json.loads(zlib.decompress(packed))
     return found
 

@@ -65,6 +65,7 @@ class Result:
     envelope: str
     beside: Mapping[str, tuple[tuple[Outcome, ...], float, tuple[float, float]]] = field(default_factory=dict)
     outside: Mapping[str, datetime] = field(default_factory=dict)
+    salt: str | None = None
 
 
 def claim_job(
@@ -146,6 +147,7 @@ def check_result(
     *,
     envelope: Mapping[str, Any],
     beside: Mapping[str, Sequence[Outcome]] | None = None,
+    salt: str | None = None,
 ) -> Result:
     """The result that these are, with its scores. It may take a second: no transaction should be open. `beside` are the
     outcomes of the metrics beside the one that ranks, as far as they were computed. `envelope` is what the worker has
@@ -166,10 +168,11 @@ def check_result(
         outputs=outputs,
         environment=environment,
         seconds=seconds,
+        salt=salt,
     )
     _require_signed(envelope, measured, evaluated)
     signed = json.dumps(envelope, separators=(",", ":"))
-    return Result(tuple(outcomes), score, interval, pack(list(outputs)), environment, seconds, signed, found)
+    return Result(tuple(outcomes), score, interval, pack(list(outputs)), environment, seconds, signed, found, salt=salt)
 
 
 def put_large_outputs(objects: BlobStore | None, result: Result) -> Result:
@@ -200,6 +203,7 @@ def finish_job(session: Session, principal: Principal, job_id: str, fence: int, 
         environment=dict(result.environment),
         seconds=result.seconds,
         envelope=result.envelope,
+        salt=result.salt,
         worker_key_id=_key_id_of(session, job),
         reason=None,
         finished_at=at,

@@ -181,18 +181,19 @@ class Worker:
             may_retry = reply.code in _OF_THE_MACHINE
             self.hub.report_failure(job, code=reply.code, detail=str(reply), may_retry=may_retry)
             return
+        salt = attestation.new_salt()
         try:
-            envelope = self._signed(job, reply, seconds)
+            envelope = self._signed(job, reply, seconds, salt)
         except SuiteError as error:
             self.hub.report_failure(job, code=error.code, detail=str(error), may_retry=False)
             return
         self.hub.submit_result(
             job, outcomes=reply.outcomes, beside=reply.beside, outputs=reply.outputs, environment=reply.environment,
-            seconds=seconds, envelope=envelope,
+            seconds=seconds, envelope=envelope, salt=salt,
         )  # fmt: skip
         _log.info("job_done", job=job.id, seconds=round(seconds, 2))
 
-    def _signed(self, job: Job, found: Results, seconds: float) -> dict[str, Any]:
+    def _signed(self, job: Job, found: Results, seconds: float, salt: str) -> dict[str, Any]:
         """Raises SuiteError for what cannot be written down, as half of a surrogate pair in what was answered."""
         evaluated = Evaluated(
             job=job.id,
@@ -207,6 +208,7 @@ class Worker:
             outputs=found.outputs,
             environment=found.environment,
             seconds=seconds,
+            salt=salt,
         )
         try:
             return attestation.signed(evaluated, self.key)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 # All is as it was signed but the score, which was computed again.
 _RESCORED = 3
 _MAX_BYTES = 1 << 20
+_UNCHECKED = (
+    "What single items were worth and answered was not checked against the digests that are signed: the hub shows it only of "
+    "suites that say `items: public`, and not of results from before digests had a salt."
+)
 
 
 @click.command(name="verify")
@@ -60,12 +64,19 @@ def _check_at_hub(
 ) -> tuple[dict[str, Any], str, str | None]:
     """The statement, who has signed it, and what was changed of the score since, if it was."""
     from sdk.signatures import check_evaluation
-    from vera import signing
+    from vera import attestation, signing
 
     with app.hub() as hub:
         evaluation, signature = hub.get_evaluation(evaluation_id), hub.get_signature(evaluation_id)
-    used = key or signing.PublicKey.parse(signature.public_key)
-    signed = check_evaluation(evaluation, signature.envelope, used)
+        used = key or signing.PublicKey.parse(signature.public_key)
+        signed = check_evaluation(evaluation, signature.envelope, used)
+        # Of what has no salt, a hub of an older release may give none.
+        is_salted = signed.statement["predicate"].get("salted") is True
+        items = hub.get_signature(evaluation_id, with_items=True).items if is_salted else None
+    if items is None:
+        terminal.note(_UNCHECKED)
+    else:
+        attestation.check_items(signed.statement, outcomes=items.outcomes, outputs=items.outputs, salt=items.salt)
     if save is not None:
         save.write_text(signing.dumps(signature.envelope))
     if key is None:

@@ -39,11 +39,13 @@ class Evaluations(Wire):
 
         return Evaluation.from_json(self._get(f"/api/v1/evaluations/{segment(evaluation_id)}").json())
 
-    def get_signature(self, evaluation_id: str) -> Signature:
-        """What its worker has signed of an evaluation. Raises NotFound where there is no signature."""
+    def get_signature(self, evaluation_id: str, *, with_items: bool = False) -> Signature:
+        """What its worker has signed of an evaluation, and what that has digests of, if it is wanted and shown. Raises
+        NotFound where there is no signature."""
         from sdk.models.evaluations import Signature
 
-        return Signature.from_json(self._get(f"/api/v1/evaluations/{segment(evaluation_id)}/signature").json())
+        path = f"/api/v1/evaluations/{segment(evaluation_id)}/signature{'?items=true' if with_items else ''}"
+        return Signature.from_json(self._get(path).json())
 
     def cancel_evaluation(self, evaluation_id: str) -> Evaluation:
         """Ends an evaluation that waits or runs; twice is once. Raises Conflict when it has its score already."""

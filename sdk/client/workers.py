@@ -85,9 +85,10 @@ class Workers(Wire):
         seconds: float,
         envelope: Mapping[str, object],
         beside: Mapping[str, Sequence[float | Sequence[float]]] | None = None,
+        salt: str | None = None,
     ) -> None:
         """Hands in the outcome (`docs/evaluation.md`) and the output of every item, and what the worker has signed of
-        that. `beside` are the outcomes of the metrics that stand beside the one that ranks.
+        that, with this salt in its digests. `beside` are the outcomes of the metrics that stand beside the one that ranks.
 
         Raises LeaseLost when the job is no longer this worker's, or is done already: it may be by
         an answer of ours that got lost.
@@ -102,6 +103,8 @@ class Workers(Wire):
         }
         if beside:
             body["beside"] = dict(beside)
+        if salt is not None:
+            body["salt"] = salt
         self._post(f"/api/v1/worker/jobs/{segment(job.id)}/result", body, is_idempotent=True)
 
     def report_failure(self, job: Job, *, code: str, detail: str, may_retry: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,13 +27,24 @@ class Signer(Answer):
 
 
 @dataclass(frozen=True)
+class SignedItems(Answer):
+    """What each item was worth (by the metrics) and answered, and the salt of their digests, None where they have none."""
+
+    salt: str | None
+    outcomes: Mapping[str, Sequence[Any]]
+    outputs: Sequence[str]
+
+
+@dataclass(frozen=True)
 class Signature(Answer):
-    """What a worker has signed of an evaluation, a DSSE envelope, and the public key as the hub knows it."""
+    """What a worker has signed of an evaluation, a DSSE envelope, and the public key as the hub knows it. `items` are None
+    where they were not asked for, or are shown to nobody."""
 
     evaluation: str
     envelope: Mapping[str, Any]
     public_key: str
     signed_by: Signer
+    items: SignedItems | None = None
 
 
 @dataclass(frozen=True)

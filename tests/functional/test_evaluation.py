@@ -23,6 +23,7 @@ from vera.signing import SigningKey
 SUITE = "demo/gate"
 ITEMS = 200
 # Labels of its own, so that the adapters of other tests are not evaluated on this suite.
+SALT = "ab" * 32
 LABELS = ("wrong", "right")
 
 
@@ -40,7 +41,7 @@ class Worker:
             right = right_by_ref[job.ref]
             outcomes = [1] * right + [0] * (ITEMS - right)
             outputs = [LABELS[outcome] for outcome in outcomes]
-            result = {"outcomes": outcomes, "outputs": outputs, "environment": {}, "seconds": 1.0}
+            result = {"outcomes": outcomes, "outputs": outputs, "environment": {}, "seconds": 1.0, "salt": SALT}
             self.hub.submit_result(job, **result, envelope=signed(asdict(job), **result))
 
 
@@ -185,6 +186,7 @@ def test_a_score_is_checked_with_the_key_of_its_worker(
     assert "demo/signed@v1 on demo/gate: accuracy 0.7500, of 200 items" in by_key.out
     assert f"is the one that {hub.url} gives" in by_hub.err
     assert "is not signed by the key" in by_other.err
+    assert "was not checked against the digests that are signed" in by_hub.err
     assert json.loads(offline.out)["predicate"]["scores"] == {"accuracy": 0.75}
     with _written_otherwise(hub, done["id"], "score", 0.5):
         rescored = machine.run("eval", "verify", done["id"], "--key", right)

@@ -181,6 +181,7 @@ class Worker:
             "outputs": outputs,
             "environment": {"device": "cpu"},
             "seconds": 0.5,
+            **({} if "envelope" in also else {"salt": "ab" * 32}),
             **also,
         }
         if "envelope" not in result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -267,6 +268,73 @@ def test_a_result_is_kept_with_what_its_worker_has_signed(scored: tuple[Hub, Wor
     assert statement["predicate"]["spec"]["suite_digest"] == hub.get("/suites/demo/topics").json()["digest"]
     said = hub.get(f"/evaluations/{evaluation_id}").json()["signed_by"]
     assert said == {"key_id": KEY.public.id, "name": "bench", "revoked_at": None}
+
+
+WRONG_BY_ONE = [1, 1, 1, 0, 1, 1, 1, 1]
+
+
+def showing(items: str) -> dict[str, Any]:
+    """A suite that says who sees its items."""
+    suite: dict[str, Any] = make_suite()
+    return {**suite, "definition": {**suite["definition"], "items": items}}
+
+
+def guesses(salt: str | None = None) -> set[str]:
+    """The digests of all ways in which one item of eight is wrong: what somebody can try who knows the score."""
+    each = ([1] * 8, *([int(row != wrong) for row in range(8)] for wrong in range(8)))
+    return {attestation.digest_of(outcomes, salt) for outcomes in each}
+
+
+@pytest.mark.parametrize("items", ["private", "public"])
+def test_what_is_signed_tells_right_answers_to_those_alone_who_see_the_items(sqlite_hub: Hub, items: str) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker(showing(items))
+    sqlite_hub.push(make_archive())
+    job = worker.must_claim()
+    salt = attestation.new_salt()
+    assert worker.finish(job, WRONG_BY_ONE, salt=salt).status_code == 204
+
+    signature = sqlite_hub.get(f"/evaluations/{job['id']}/signature?items=true").json()
+
+    statement = attestation.check(signature["envelope"], KEY.public)
+    assert statement["predicate"]["salted"] is True
+    digest = statement["predicate"]["outcomes"]["accuracy"]
+    assert digest not in guesses()
+    assert digest in guesses(salt)
+    assert sqlite_hub.get(f"/evaluations/{job['id']}/signature").json()["items"] is None
+    if items == "private":
+        assert signature["items"] is None
+        assert salt not in json.dumps(signature)
+    else:
+        assert signature["items"]["outcomes"] == {"accuracy": WRONG_BY_ONE}
+        attestation.check_items(statement, **signature["items"])
+
+
+def test_a_result_of_an_older_worker_is_kept_without_a_salt(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker(showing("public"))
+    sqlite_hub.push(make_archive())
+    job = worker.must_claim()
+
+    assert worker.finish(job, RIGHT, salt=None).status_code == 204
+
+    signature = sqlite_hub.get(f"/evaluations/{job['id']}/signature?items=true").json()
+    statement = attestation.check(signature["envelope"], KEY.public)
+    assert "salted" not in statement["predicate"]
+    assert signature["items"]["salt"] is None
+    attestation.check_items(statement, **signature["items"])
+
+
+def test_a_salt_that_is_not_the_signed_one_is_refused(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker()
+    sqlite_hub.push(make_archive())
+    job = worker.must_claim()
+    envelope = signed(job, **RESULT, salt="cd" * 32)
+
+    refused = worker.finish(job, RIGHT, envelope=envelope, salt="ab" * 32)
+
+    assert code_of(refused) == (422, "STATEMENT_MISMATCH")
 
 
 SAID_OTHERWISE: dict[str, dict[str, Any]] = {

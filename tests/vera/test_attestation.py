@@ -170,3 +170,16 @@ def test_a_score_that_was_summed_in_another_order_is_the_same() -> None:
     statement = attestation.check(attestation.signed(RESULT, KEY), KEY.public)
 
     attestation.check_says(statement, replace(RESULT, scores={"accuracy": 0.5 + 1e-13}))
+
+
+@pytest.mark.parametrize("salt", [None, "ab" * 32])
+def test_items_are_checked_against_what_is_signed(salt: str | None) -> None:
+    evaluated = replace(RESULT, salt=salt)
+    statement = attestation.check(attestation.signed(evaluated, KEY), KEY.public)
+    items = {"outcomes": evaluated.outcomes, "outputs": list(evaluated.outputs)}
+
+    attestation.check_items(statement, **items, salt=salt)
+
+    for wrong in ({"outputs": ["x", *items["outputs"][1:]]}, {"outcomes": {}}, {"salt": "cd" * 32}):
+        with pytest.raises(SignatureError, match="not what the worker has signed"):
+            attestation.check_items(statement, **{**items, "salt": salt, **wrong})

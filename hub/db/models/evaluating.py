@@ -166,6 +166,8 @@ class Evaluation(Table):
     beside: Mapped[dict[str, list[float]] | None] = mapped_column(JsonText)
     environment: Mapped[dict[str, Any]] = mapped_column(JsonText)
     seconds: Mapped[float | None]
+    # Of the digests that are signed, for who may see the items; NULL of a result whose digests have none.
+    salt: Mapped[str | None] = mapped_column(String(64), deferred=True)
     # What the worker has signed of it, as JSON; NULL of a result from before there were signatures.
     envelope: Mapped[str | None] = mapped_column(Text, deferred=True)
     worker_key_id: Mapped[int | None] = mapped_column(ForeignKey("worker_keys.id"), index=True)

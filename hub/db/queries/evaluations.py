@@ -83,6 +83,13 @@ def signed(session: Session, evaluation_id: int) -> Evaluation | None:
     return session.scalar(query.options(undefer(Evaluation.envelope), joinedload(Evaluation.worker_key)))
 
 
+def with_items(session: Session, evaluation_id: int) -> Evaluation | None:
+    """An evaluation with all that was found of its items, and the salt of their digests."""
+    found = (Evaluation.outcomes, Evaluation.beside_outcomes, Evaluation.salt)
+    query = select(Evaluation).where(Evaluation.id == evaluation_id).options(*map(undefer, found))
+    return session.scalar(query.options(joinedload(Evaluation.suite)))
+
+
 def scored(session: Session, evaluation_id: int) -> Scored | None:
     """A finished evaluation, or None when it is not finished."""
     row = session.execute(_scored().where(Evaluation.id == evaluation_id)).first()

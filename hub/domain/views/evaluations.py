@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -31,13 +31,24 @@ class SignerView:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignedItemsView:
+    """The items whose digests are signed, and the salt of those; null where they have none."""
+
+    salt: str | None
+    outcomes: Mapping[str, Sequence[Any]]
+    outputs: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class SignatureView:
-    """What a worker has signed of an evaluation (DSSE), and the public key as this hub knows it."""
+    """What a worker has signed of an evaluation (DSSE), and the public key as this hub knows it. `items` are there when they
+    are asked for and their suite shows them."""
 
     evaluation: str
     envelope: Mapping[str, Any]
     public_key: str
     signed_by: SignerView
+    items: SignedItemsView | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
