@@ -45,6 +45,10 @@ MAX_BYTES = {
     CONFIG_FILE: MAX_EXTRA_BYTES,
     CARD_FILE: MAX_EXTRA_BYTES,
 }
+NARROWER = (
+    "give it fewer outputs, let a module that is trained whole (modules_to_save) be adapted like the others instead "
+    "(target_modules), or save it in a narrower dtype"
+)
 # λ and head weights of a trained adapter are of order 1; a magnitude beyond this is a broken run.
 MAX_MAGNITUDE = 1e4
 
@@ -146,7 +150,10 @@ def seal(manifest: Manifest, weights: bytes, card: str) -> Archive:
 
 
 def pack(vectors: Vectors, *, dtype: str = "float32") -> tuple[bytes, Weights, tuple[HeadTensor, ...]]:
-    """The tensor file of `vectors`, and what the manifest says of it. Equal vectors give equal bytes."""
+    """The tensor file of `vectors`, and what the manifest says of it. Equal vectors give equal bytes.
+
+    Raises ArchiveError (FILE_TOO_LARGE), before anything of that size is made, for more than an adapter may have.
+    """
     tensors = {}
     for module, lambda_b in vectors.lambda_b.items():
         key_b, key_d = peft_format.vector_keys(module)
@@ -155,8 +162,9 @@ def pack(vectors: Vectors, *, dtype: str = "float32") -> tuple[bytes, Weights, t
     vector_items = sum(array.size for array in tensors.values())
     tensors |= {peft_format.head_key(name): array for name, array in vectors.head.items()}
     head_items = sum(array.size for array in vectors.head.values())
-    data = tensorfile.serialize({name: _encode(array, dtype) for name, array in tensors.items()}, DTYPES[dtype])
     item = tensorfile.ITEM_BYTES[DTYPES[dtype]]
+    _check_weights_fit(item * vector_items, item * head_items, dtype)
+    data = tensorfile.serialize({name: _encode(array, dtype) for name, array in tensors.items()}, DTYPES[dtype])
     weights = Weights(hashlib.sha256(data).hexdigest(), len(data), item * vector_items, item * head_items, dtype)
     head = tuple(HeadTensor(name, vectors.head[name].shape) for name in sorted(vectors.head))
     return data, weights, head
@@ -211,10 +219,29 @@ def relabel(archive: Archive, card: str) -> Archive:
     return replace(seal(archive.manifest, archive.files[WEIGHTS_FILE], card), projection=archive.projection)
 
 
+def _check_weights_fit(vector_bytes: int, head_bytes: int, dtype: str) -> None:
+    if vector_bytes + head_bytes > MAX_WEIGHTS_BYTES:
+        raise ArchiveError(
+            f"This adapter would have {vector_bytes + head_bytes:,} bytes of weights in {dtype}, {head_bytes:,} of them a head or modules "
+            f"that are trained whole, and an adapter may have {MAX_WEIGHTS_BYTES:,}: {NARROWER}.",
+            code="FILE_TOO_LARGE",
+            path=WEIGHTS_FILE,
+            got_bytes=vector_bytes + head_bytes,
+            head_bytes=head_bytes,
+            max_bytes=MAX_WEIGHTS_BYTES,
+        )
+
+
 def _check_sizes(files: Mapping[str, bytes]) -> None:
     for path, data in files.items():
         if path in MAX_BYTES and len(data) > MAX_BYTES[path]:
-            raise _too_large(path, path)
+            raise ArchiveError(
+                f"{path} has {len(data):,} bytes, and may have {MAX_BYTES[path]:,}.",
+                code="FILE_TOO_LARGE",
+                path=path,
+                got_bytes=len(data),
+                max_bytes=MAX_BYTES[path],
+            )
 
 
 def _check_files(manifest: Manifest, files: Mapping[str, bytes], sealed: bool) -> None:
@@ -360,10 +387,5 @@ def _read_own(folder: Path, name: str) -> bytes:
         folder / name,
         MAX_BYTES[name],
         missing=f"{folder} holds no adapter: there is no {name} in it. `vera-hub train` writes such a folder.",
-    )
-
-
-def _too_large(name: str, path: str) -> ArchiveError:
-    return ArchiveError(
-        f"{path} is larger than the {MAX_BYTES[name]:,} bytes that {name} may have.", code="FILE_TOO_LARGE", path=path
+        too_large=NARROWER if name == WEIGHTS_FILE else "",
     )

@@ -239,6 +239,7 @@ def _read_theirs(folder: Path, name: str, max_bytes: int) -> bytes:
         max_bytes,
         missing=f"{folder} holds no PEFT adapter that can be imported: there is no {name} in it. PEFT's save_pretrained "
         "writes it; older pickles (adapter_model.bin) can run code and are not read.",
+        too_large=archives.NARROWER if name == WEIGHTS_FILE else "",
     )
 
 

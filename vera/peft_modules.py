@@ -55,6 +55,14 @@ def _name_in_base(name: str, weights: Mapping[str, TensorRecord], longer: Mappin
 def _shared_weight(name: str, checkpoint: PeftCheckpoint, base: BaseFingerprint) -> TensorRecord:
     """The one tensor of the base that PEFT's copy of the weight of `name`, which has none of its own there, is."""
     copy = checkpoint.base_layers.get(f"{name}{_WEIGHT}")
+    if elsewhere := _under_another_prefix(name, base):
+        raise TargetError(
+            f"The checkpoint adapts {name}, which this base calls {elsewhere}. Such a model (LlamaForQuestionAnswering, say) finds "
+            "none of its weights in this base, and transformers draws them all at random: what is trained so belongs to no base. "
+            "Save the bare base (AutoModel.from_pretrained(BASE).save_pretrained(FOLDER)), train on FOLDER, and give it here.",
+            module=name,
+            in_base=elsewhere,
+        )
     if copy is None:
         raise TargetError(
             f"The base has no module {name}, which the checkpoint adapts: give the base it was trained on. If it is a head "
@@ -72,6 +80,13 @@ def _shared_weight(name: str, checkpoint: PeftCheckpoint, base: BaseFingerprint)
             same=[record.name for record in same[:20]],
         )
     return same[0]
+
+
+def _under_another_prefix(name: str, base: BaseFingerprint) -> str | None:
+    """The module of the base that has the name of `name` but for its leading part."""
+    rest = name.partition(".")[2]
+    names = (record.name.removesuffix(_WEIGHT) for record in base.tensors if record.name.endswith(_WEIGHT))
+    return next((each for each in names if rest and each.partition(".")[2] == rest), None)
 
 
 def _check_copies(name: str, of_base: Mapping[str, TensorRecord | None], checkpoint: PeftCheckpoint) -> None:

@@ -37,9 +37,9 @@ def open_plain(path: Path) -> Iterator[tuple[BinaryIO, int]]:
         yield file, status.st_size
 
 
-def read_plain(path: Path, max_bytes: int, *, missing: str) -> bytes:
-    """The bytes of the regular file `path`. Raises ArchiveError as `open_plain` does, with the sentence
-    `missing` where it is not there, and FILE_TOO_LARGE beyond `max_bytes`."""
+def read_plain(path: Path, max_bytes: int, *, missing: str, too_large: str = "") -> bytes:
+    """The bytes of the regular file `path`. Raises ArchiveError as `open_plain` does, with the sentence `missing` where
+    it is not there, and FILE_TOO_LARGE beyond `max_bytes`, which says what to do in the words of `too_large`."""
     try:
         with open_plain(path) as (file, size_bytes):
             # The size is looked at first, and the reading bounded all the same: a file can grow meanwhile.
@@ -49,9 +49,12 @@ def read_plain(path: Path, max_bytes: int, *, missing: str) -> bytes:
             raise
         raise ArchiveError(missing, code="FILE_MISSING", path=str(path)) from error
     if data is None or len(data) > max_bytes:
+        got_bytes = max(size_bytes, len(data or b""))
         raise ArchiveError(
-            f"{path} is larger than the {max_bytes:,} bytes that {path.name} may have.",
+            f"{path} has {got_bytes:,} bytes, and {path.name} may have {max_bytes:,}{too_large and ': '}{too_large}.",
             code="FILE_TOO_LARGE",
             path=str(path),
+            got_bytes=got_bytes,
+            max_bytes=max_bytes,
         )
     return data

@@ -15,7 +15,7 @@ from vera import archive as archives
 from vera import folders
 from vera.data import Split
 from vera.data.dividing import split_by_hash
-from vera.errors import DataError, TargetError, VeraError
+from vera.errors import ArchiveError, DataError, ManifestError, TargetError, VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import DVORA, VERA
 from vera.nn import experiment
@@ -163,3 +163,31 @@ def test_nothing_is_trained_on_top_of_another_adapter(
     with pytest.raises(VeraError, match=r"goes through an adapter, .* make the bare base active first") as refused:
         experiment.run("animals", Base(model, tiny_base, "b"), split, RECIPE, Choices(targets=["query"]))
     assert refused.value.code == "TARGET_TAKEN"
+
+
+def no_step(*_: object) -> None:
+    pytest.fail("something was trained that cannot be kept")
+
+
+def test_what_would_be_too_large_is_not_trained(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A head of thousands of labels on a wide base is refused in seconds, and not when hours of training are packed."""
+    head_bytes = 4 * 3 * (32 + 1)
+    monkeypatch.setattr(archives, "MAX_WEIGHTS_BYTES", 1000)
+
+    with pytest.raises(
+        ArchiveError, match=r"would have .* and an adapter may have 1,000: give it fewer outputs"
+    ) as refused:
+        train(tiny_folder, tiny_base, split, report=no_step)
+
+    assert refused.value.code == "FILE_TOO_LARGE"
+    assert refused.value.facts["got_bytes"] == 4 * 4 * (16 + 32) + head_bytes
+    assert refused.value.facts["head_bytes"] == head_bytes
+
+
+def test_what_no_manifest_can_name_is_not_trained(tiny_folder: Path, tiny_base: BaseFingerprint, split: Split) -> None:
+    named = replace(split, labels=(*split.labels[:-1], "a name\u202e that is read backwards"))
+
+    with pytest.raises(ManifestError):
+        train(tiny_folder, tiny_base, named, report=no_step)

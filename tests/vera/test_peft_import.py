@@ -278,6 +278,29 @@ def test_a_tied_head_without_its_copy_says_how_to_save_it(tmp_path: Path) -> Non
     assert "save_embedding_layers=True" in str(error)
 
 
+def test_a_model_that_finds_none_of_its_weights_in_the_base_says_what_to_train_instead(tmp_path: Path) -> None:
+    """transformers draws all weights of a LlamaForQuestionAnswering of a language model's checkpoint, which begin otherwise."""
+    base = BaseFingerprint.of_records([replace(record, name=f"model.{record.name}") for record in make_base().tensors])
+    modules = tuple((f"transformer.{name}", *sizes) for name, *sizes in MODULES)
+
+    error = refused(write_peft_folder(tmp_path, modules=modules), base)
+
+    assert (error.code, error.facts["in_base"]) == ("TARGET_UNKNOWN", f"model.{MODULES[0][0]}")
+    assert "AutoModel.from_pretrained(BASE).save_pretrained(FOLDER)" in str(error)
+
+
+def test_modules_that_were_trained_whole_say_how_large_they_are(tmp_path: Path) -> None:
+    """As the lm_head of a language model is."""
+    head = {"base_model.model.lm_head.weight": np.zeros((17_000, 1024), np.float32)}
+
+    error = refused(write_peft_folder(tmp_path, tensors=head, modules_to_save=["lm_head"]))
+
+    assert error.code == "FILE_TOO_LARGE"
+    assert (error.facts["head_bytes"], error.facts["max_bytes"]) == (4 * 17_000 * 1024, 64 << 20)
+    assert "69,632,000 of them a head" in str(error)
+    assert "target_modules" in str(error)
+
+
 # -- The recipe -----------------------------------------------------------------------------------
 
 

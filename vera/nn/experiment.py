@@ -31,6 +31,7 @@ from vera.nn.training.checkpoints import EVERY_S, Checkpoints, key_of
 from vera.nn.training.curve import loss_curve
 from vera.nn.training.generation import Generation
 from vera.nn.training.loop import Loop
+from vera.nn.training.methods import Trainable
 from vera.nn.training.pooled import FeatureTask, PooledTask
 from vera.nn.training.progress import VALIDATION, Epoch, Fitted, Report, Snapshot
 from vera.nn.training.recipe import Recipe
@@ -110,7 +111,7 @@ def run(
     same bytes; whoever has written the outcome removes the folder. `stage` is told what begins,
     `report` every step, and `examine` is given the model at the end, while what was trained and is kept hangs on it.
     The base is proven first and left as it was. Raises BaseMismatch,
-    TargetError, or VeraError (TARGET_TAKEN while an adapter is active on it, TRAINING_INVALID, TRAINING_DIVERGED, METRIC_UNKNOWN).
+    TargetError, ArchiveError or ManifestError for what could not be kept, or VeraError (TARGET_TAKEN while an adapter is active on it, TRAINING_INVALID, TRAINING_DIVERGED, METRIC_UNKNOWN).
     """
     started = time.monotonic()
     stage("proving the base")
@@ -201,6 +202,7 @@ def _train(
         task = FeatureTask(task)
     saved = checkpoints.load() if checkpoints else None
     with methods.on(run.bank, recipe) as trainable:
+        _check_it_can_be_kept(run, trainable)
         stage("training, from where it was interrupted" if saved else "training")
         _reset_peak(device)
         started = time.monotonic()
@@ -221,6 +223,13 @@ def _train(
             examine(run.base.model)
         learned = packaging.Learned.on(run.bank, trainable, task.head) if trainable.modules else None
     return _Trained(fitted, last, best or None, learned, trainable.items, training_s, peak_bytes)
+
+
+def _check_it_can_be_kept(run: _Run, trainable: Trainable) -> None:
+    """Raises what packing would raise in hours: of an adapter that is too large, or labels that no manifest can name."""
+    if trainable.projection is not None:
+        unscored = Scores(run.metric, len(run.split.heldout), run.recipe.keep, 0, {run.metric: 0.0})
+        packaging.vera_archive(packaging.Learned.on(run.bank, trainable, run.task.head), _about(run, unscored))
 
 
 def _watched(run: _Run) -> dict[str, Examples]:
@@ -270,10 +279,7 @@ def _scores(run: _Run, trained: _Trained, baselines: Mapping[str, Scored]) -> Sc
 def _files(run: _Run, trained: _Trained, scores: Scores) -> tuple[Archive | None, dict[str, bytes]]:
     """The adapter's archive, for a method of the hub, and what else belongs in the folder."""
     fitted, learned = trained.fitted, trained.learned
-    about = packaging.About(
-        run.name, run.base.identity, run.split, run.recipe, scores, run.choices.license, run.task.head,
-        run.base.quantization,
-    )  # fmt: skip
+    about = _about(run, scores)
     files = {
         TRAINING_LOG: packaging.training_log(fitted.steps, fitted.epochs),
         LOSS_CURVE: loss_curve(fitted.steps, fitted.epochs, run.metric, scores.best_epoch),
@@ -281,6 +287,13 @@ def _files(run: _Run, trained: _Trained, scores: Scores) -> tuple[Archive | None
     if learned is not None and learned.projection is not None:
         return packaging.vera_archive(learned, about), files
     return None, {**files, **packaging.plain_files(learned, about)}
+
+
+def _about(run: _Run, scores: Scores) -> packaging.About:
+    return packaging.About(
+        run.name, run.base.identity, run.split, run.recipe, scores, run.choices.license, run.task.head,
+        run.base.quantization,
+    )  # fmt: skip
 
 
 def _key(run: _Run) -> str:
