@@ -8,8 +8,8 @@ worker that falls silent) is a second late at most.
 Of those who ask the same at the same time one is worked for, and the others wait for what comes of it: sixteen who
 work out one answer side by side take sixteen times as long, each of them.
 
-An answer is kept for whoever asked: by their token, and by where they come from, since a first request may leave a
-trace (a download is counted once for each). Only SQLite has a stamp that costs nothing; elsewhere nothing is kept.
+An answer is kept for whoever asked: by their token, by the name they have for this hub, which a feed spells, and by
+where they come from, since a first request may leave a trace (a download is counted once for each). Only SQLite has a stamp that costs nothing; elsewhere nothing is kept.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_BYTES = 16 << 20
 
 Headers = list[tuple[bytes, bytes]]
 # What of a request an answer may depend on, beside its address.
-_ASKED_BY = (b"authorization", b"x-forwarded-for")
+_ASKED_BY = (b"authorization", b"x-forwarded-for", b"host")
 _KEPT_IN_304 = (b"etag", b"cache-control", b"vary")
 
 

@@ -23,6 +23,7 @@ from hub.errors import HubError, Malformed, Unsupported
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 # Asked every second by workers and monitors; a log of it would hide the rest.
 _ROUTINE = {("/api/v1/worker/claims", 204), ("/healthz", 200)}
+_PORT = re.compile(r"(?::[0-9]{0,5})?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 # For answers that are not pages: nothing in them may run, be framed or be taken for another type.
 _SECURITY_HEADERS = {
@@ -76,12 +77,14 @@ class Gate:
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
-        host = _host_of(headers.get("host", ""))
+        named = headers.get("host", "")
+        host, port = _host_of(named)
         # A page elsewhere can point its own name at 127.0.0.1 and speak to us through the browser.
-        if host not in self._host_names and not (self._allow_addresses and _is_address(host)):
+        is_ours = host in self._host_names or (self._allow_addresses and _is_address(host))
+        if not is_ours or not _PORT.fullmatch(port):  # what is no port would make links lead elsewhere
             raise Malformed(
-                f"This hub does not answer to the name {host[:80]!r}: use the address it printed when it started, "
-                "or set VERA_HUB_PUBLIC_URL.",
+                f"This hub does not answer to the name {named[:80]!r}: use the address it printed when it started, or set "
+                "VERA_HUB_PUBLIC_URL.",
                 code="HOST_INVALID",
             )
         if "\0" in scope["path"] or b"%00" in scope["query_string"]:
@@ -133,11 +136,13 @@ def _request_id(scope: Scope) -> str:
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
 
 
-def _host_of(header: str) -> str:
-    """The name in a Host header, without port and brackets."""
+def _host_of(header: str) -> tuple[str, str]:
+    """The name in a Host header, without brackets, and all that follows it."""
     if header.startswith("["):
-        return header[1:].partition("]")[0].lower()
-    return header.partition(":")[0].lower()
+        name, bracket, rest = header[1:].partition("]")
+        return name.lower(), rest if bracket else header
+    name, colon, port = header.partition(":")
+    return name.lower(), colon + port
 
 
 def _is_address(host: str) -> bool:

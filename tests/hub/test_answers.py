@@ -93,6 +93,13 @@ def test_what_somebody_was_answered_is_given_to_nobody_else(pushed: Hub) -> None
     assert code_of(pushed.get(PATH, headers=pushed.headers("sam"))) == (404, "ADAPTER_UNKNOWN")
 
 
+def test_a_feed_names_the_hub_as_whoever_asks_does(pushed: Hub) -> None:
+    demo = pushed.headers()
+    for name in ("127.0.0.1:8000", "localhost:8000", "127.0.0.1:8000"):
+        feed = pushed.get("/adapters/demo/tiny/feed", headers={**demo, "Host": name})
+        assert f"<id>http://{name}/api/v1/" in feed.text
+
+
 def test_every_change_is_seen_by_the_next_request(pushed: Hub) -> None:
     demo = pushed.headers()
     for number in (2, 3):

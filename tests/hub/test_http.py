@@ -139,7 +139,13 @@ def test_every_answer_may_neither_run_nor_be_framed(sqlite_hub: Hub) -> None:
         assert "access-control-allow-origin" not in headers
 
 
-@pytest.mark.parametrize("host", ["evil.test", "127.0.0.1.evil.test", "", "hub.example.org:80", "192.0.2.7"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.test", "127.0.0.1.evil.test", "", "hub.example.org:80", "192.0.2.7",
+        "localhost:80@evil.test", "localhost:x", "[::1", "[::1]@evil.test", "localhost:80/x", "localhost:123456",
+    ],
+)  # fmt: skip
 def test_a_name_that_is_not_the_hubs_is_not_answered(sqlite_hub: Hub, host: str) -> None:
     answer = sqlite_hub.client.get("/api/v1/adapters", headers={"Host": host})
 
