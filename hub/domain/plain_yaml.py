@@ -14,7 +14,11 @@ _MAX_DEPTH = 16
 
 def load(text: str) -> Any:
     """What `text` says. Raises YAMLError, and ValueError or RecursionError for some of what is no YAML."""
-    return yaml.load(text, _PlainLoader)  # noqa: S506  # a SafeLoader
+    try:
+        return yaml.load(text, _PlainLoader)  # noqa: S506  # a SafeLoader
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        # The loader takes a tag at its word: `!!bool maybe` is looked up in a table of booleans.
+        raise yaml.YAMLError("it has a value that is not what its tag says") from error
 
 
 class _PlainLoader(yaml.SafeLoader):

@@ -408,6 +408,10 @@ def _plan_of(hub: Hub, path: str) -> list[str]:
         "tags: !!python/object/apply:os.system [id]",
         "\t: x",
         "tags: 2026-13-45",
+        "tags: !!bool maybe",
+        "tags: !!int ''",
+        "tags: !!timestamp soon",
+        f"tags: {':'.join(200 * '1')}.5",
     ],
 )
 def test_yaml_that_is_broken_or_meant_to_hurt_is_not_used(yaml: str) -> None:
