@@ -16,7 +16,8 @@ from enum import StrEnum
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _RANDOM_DIGITS = 40
 _TOKEN = re.compile(r"vh[pcwbs]_[0-9A-Za-z]{46}")
-_ANYWHERE = re.compile(r"\bvh[pcwrsb]_[0-9A-Za-z]{46}\b")
+# Whatever stands beside it: in a line of JSON that may be the n of a \\n.
+_ANYWHERE = re.compile(r"vh[pcwrsb]_[0-9A-Za-z]{46}")
 
 
 class TokenKind(StrEnum):

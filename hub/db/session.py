@@ -116,7 +116,7 @@ def _engine(url: str, max_bytes: int | None) -> Engine:
     if parsed.drivername in ("postgresql", "postgres"):
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, pool_size=20, max_overflow=40, pool_timeout=BUSY_TIMEOUT_S)
+        engine = create_engine(parsed, pool_size=20, max_overflow=40, pool_timeout=BUSY_TIMEOUT_S, hide_parameters=True)
         _prepare_sqlite(engine, max_bytes)
         return engine
     options = f"-c statement_timeout={BUSY_TIMEOUT_S}s -c lock_timeout={BUSY_TIMEOUT_S}s"
@@ -126,6 +126,7 @@ def _engine(url: str, max_bytes: int | None) -> Engine:
         max_overflow=20,
         pool_timeout=BUSY_TIMEOUT_S,
         pool_pre_ping=True,
+        hide_parameters=True,  # secrets are among them, and errors are logged
         connect_args={"options": options},
     )
 

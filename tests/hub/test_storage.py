@@ -10,8 +10,10 @@ from pathlib import Path
 
 import obstore
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
+from sqlalchemy.exc import IntegrityError
 
+from hub.app import open_services
 from hub.db.models.objects import Blob
 from hub.db.session import Database
 from hub.domain.blobs import INLINE_BYTES, put_large
@@ -188,3 +190,14 @@ def test_a_shelf_keeps_files_that_may_be_gone(shelf: Shelf, tmp_path: Path) -> N
     assert shelf.read("files/ab/large") is None
     assert shelf.piece("files/ab/large", 0, 1) is None
     assert shelf.size_bytes("files/ab/large") is None
+
+
+def test_an_error_of_the_database_does_not_say_what_was_to_be_written(embedded: Settings) -> None:
+    """It is logged as it is, and secrets of webhooks are among what is written."""
+    parts = open_services(embedded)
+    with pytest.raises(IntegrityError) as broken, parts.database.writing() as session:
+        session.execute(text("INSERT INTO secrets (name, value) VALUES (:name, NULL)"), {"name": "whsec_hidden"})
+    parts.database.close()
+
+    assert "secrets" in str(broken.value)
+    assert "whsec_hidden" not in str(broken.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -38,6 +39,8 @@ def test_a_log_line_keeps_nothing_of_a_token_but_its_kind() -> None:
     token = mint(TokenKind.WORKER)
 
     assert redact(f'{{"header": "Bearer {token}"}}') == '{"header": "Bearer vhw_…"}'
+    assert redact(json.dumps(f"it was\n{token}")) == '"it was\\nvhw_…"'
+    assert redact(f"it_was_{token}_") == "it_was_vhw_…_"
 
 
 def test_the_hub_keeps_the_hash_of_a_token_and_not_the_token(sqlite_hub: Hub) -> None:
