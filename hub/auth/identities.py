@@ -159,7 +159,9 @@ def _read(claims: Mapping[str, Any], issuer: str, flavour: Flavour) -> Identity:
     name, number, owner, file, folder = github if flavour == "github" else gitlab
     values = {key: str(claims.get(key) or "")[:300] for key in (name, number, owner, file, "sha", "jti")}
     before, _, after = values[file].partition("@")[0].partition(folder)
-    if not all(values.values()) or not before.endswith(values[name]) or not after:
+    # GitHub's begins with the repository, GitLab's with the host, which may be under a path.
+    is_its_own = before == values[name] or (flavour == "gitlab" and before in _places_of(issuer, values[name]))
+    if not all(values.values()) or not is_its_own or not after:
         raise _refused(f"it lacks one of {name}, {number}, {owner}, {file} and sha, or they do not fit")
     environment = claims.get("environment")
     return Identity(
@@ -173,6 +175,12 @@ def _read(claims: Mapping[str, Any], issuer: str, flavour: Flavour) -> Identity:
         jti=values["jti"],
         expires_at=datetime.fromtimestamp(int(claims["exp"]), UTC),
     )
+
+
+def _places_of(issuer: str, project: str) -> tuple[str, ...]:
+    """How a GitLab at `issuer` may call a project: by its host, with the port or without."""
+    parts = urlsplit(issuer)
+    return tuple(f"{host}{parts.path.rstrip('/')}/{project}" for host in (parts.netloc, parts.hostname or ""))
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from hub.auth import identities
 from hub.auth.identities import Issuers
-from hub.errors import Unavailable
+from hub.errors import Unauthorized, Unavailable
 from hub.settings import Settings
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
@@ -147,6 +147,7 @@ NOW = int(time.time())
         {"jti": None},
         {"sha": None},
         {"job_workflow_ref": "evil/lab/.github/workflows/train.yml@refs/heads/main"},
+        {"job_workflow_ref": "evil-octo/lab/.github/workflows/train.yml@refs/heads/main"},
         {"event_name": "pull_request_target"},
         {"event_name": "workflow_run"},
         {"kid": "another"},
@@ -187,10 +188,25 @@ def test_a_gitlab_job_is_read_by_its_own_words() -> None:
     fresh = Issuer()
     identity = fresh.identity(
         repository=None, project_path="group/lab", project_id="7", namespace_id="8",
-        ci_config_ref_uri="gitlab.com/group/lab//.gitlab-ci.yml@refs/heads/main", environment="prod",
+        ci_config_ref_uri="issuer.test/group/lab//.gitlab-ci.yml@refs/heads/main", environment="prod",
     )  # fmt: skip
-    read = Issuers({ISSUER: "gitlab"}, fetch=fresh.fetch).verify(identity, AUDIENCE)
+    issuers = Issuers({ISSUER: "gitlab"}, fetch=fresh.fetch)
+    read = issuers.verify(identity, AUDIENCE)
     assert (read.repository_id, read.owner_id, read.workflow, read.environment) == ("7", "8", ".gitlab-ci.yml", "prod")
+
+
+@pytest.mark.parametrize(
+    "place", ["issuer.test/evil/group/lab", "issuer.test/evil-group/lab", "elsewhere.test/group/lab"]
+)
+def test_a_gitlab_pipeline_of_another_project_is_not_this_ones(place: str) -> None:
+    fresh = Issuer()
+    identity = fresh.identity(
+        repository=None, project_path="group/lab", project_id="7", namespace_id="8",
+        ci_config_ref_uri=f"{place}//.gitlab-ci.yml@refs/heads/main",
+    )  # fmt: skip
+
+    with pytest.raises(Unauthorized, match="do not fit"):
+        Issuers({ISSUER: "gitlab"}, fetch=fresh.fetch).verify(identity, AUDIENCE)
 
 
 def test_publishers_are_the_business_of_maintainers_who_have_signed_in(trusting: Hub) -> None:
