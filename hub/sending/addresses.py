@@ -61,7 +61,8 @@ def find_target(
     if has_tls:  # without it, it is the loopback of a test
         for each in found:
             if not is_public(ip_address(each.partition("%")[0])):
-                raise _forbidden(f"{host} is {each}, which is not a public address")
+                # Which address a name has inside this network is nobody's business.
+                raise _forbidden(f"{host} is not a public address, or is a name of one that is not")
     return Target(host, port, path, found[0], has_tls)
 
 
