@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from fastapi import Request
 
-from hub.access.limits import address_of
+from hub.access.limits import visitor_at
 from hub.access.services import Services
 from hub.auth.policy import Principal
 from hub.db.models.adapters import Adapter
@@ -28,4 +28,4 @@ def note_fetch(
     if first_fetched:
         with suppress(HubError), parts.database.writing() as session:  # a full disk keeps nobody from reading
             catalog.note_fetch(session, first_fetched)
-    parts.downloads.note(reader, address_of(request, parts.settings.trusted_proxies), adapter.id, sha256)
+    parts.downloads.note(reader, visitor_at(request, parts.settings.trusted_proxies), adapter.id, sha256)

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from threading import Lock
 from typing import TypeVar
 
@@ -33,20 +34,39 @@ class Failures:
     def check(self, key: str) -> None:
         """Raises TooMany when `key` has failed too often lately."""
         with self._lock:
-            times = self._recent(key)
-            if times is None or len(times) < self._most:
-                return
-            wait_s = math.ceil(times[0] + self._within_s - self._clock())
-        raise TooMany(
-            f"That went wrong {self._most} times: wait {wait_s} seconds.", code="RATE_LIMITED", retry_after_s=wait_s
-        )
+            self._require_few(key)
+
+    def begin(self, key: str) -> None:
+        """`check`, and counts this try as one that failed, until `take_back`: of many at once no more are let in than one
+        after another. For what takes its time to find out."""
+        with self._lock:
+            self._require_few(key)
+            self._add(key)
+
+    def take_back(self, key: str) -> None:
+        """A try that `begin` has counted did not fail."""
+        with self._lock:
+            if times := self._times.get(key):
+                times.pop()
 
     def note(self, key: str) -> None:
         """Remembers that `key` has failed now."""
         with self._lock:
-            if key not in self._times and len(self._times) >= _MAX_KEYS:
-                _keep_last_half(self._times, lambda times: times[-1])
-            self._times.setdefault(key, deque(maxlen=self._most)).append(self._clock())
+            self._add(key)
+
+    def _add(self, key: str) -> None:
+        if key not in self._times and len(self._times) >= _MAX_KEYS:
+            _keep_last_half(self._times, lambda times: times[-1] if times else 0.0)
+        self._times.setdefault(key, deque(maxlen=self._most)).append(self._clock())
+
+    def _require_few(self, key: str) -> None:
+        times = self._recent(key)
+        if times is None or len(times) < self._most:
+            return
+        wait_s = math.ceil(times[0] + self._within_s - self._clock())
+        raise TooMany(
+            f"That went wrong {self._most} times: wait {wait_s} seconds.", code="RATE_LIMITED", retry_after_s=wait_s
+        )
 
     def _recent(self, key: str) -> deque[float] | None:
         times = self._times.get(key)
@@ -65,6 +85,18 @@ def address_of(request: Request, trusted_proxies: tuple[str, ...]) -> str:
     while address in trusted_proxies and forwarded:
         address = forwarded.pop()
     return address
+
+
+def visitor_at(request: Request, trusted_proxies: tuple[str, ...]) -> str:
+    """Who is counted for a request: its address, and of IPv6 the /64 around it, all of which are one subscriber's."""
+    text = address_of(request, trusted_proxies)
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return text
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+        return str(IPv6Network((address, 64), strict=False))
+    return text
 
 
 @dataclass(frozen=True)

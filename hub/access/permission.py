@@ -10,7 +10,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.concurrency import run_in_threadpool
 
-from hub.access.limits import ANONYMOUS, RATES, address_of, count
+from hub.access.limits import ANONYMOUS, RATES, count, visitor_at
 from hub.access.mirror import Found
 from hub.access.services import Services, services
 from hub.auth.policy import Action, Principal, Resource, authorize, is_about_a_namespace, is_permitted
@@ -56,7 +56,7 @@ class Allowed:
     def count(self, request: Request, parts: Services, principal: Principal | None) -> None:
         """Raises TooMany for who asks too often. Reading with a token, and lists of one's own, are not counted."""
         if principal is None:
-            rate, key = ANONYMOUS, address_of(request, parts.settings.trusted_proxies)
+            rate, key = ANONYMOUS, visitor_at(request, parts.settings.trusted_proxies)
         elif self.action in RATES and request.method != "GET":
             rate, key = RATES[self.action], str(principal.account_id)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import Request
 
-from hub.access.limits import address_of
+from hub.access.limits import visitor_at
 from hub.access.services import Services
 from hub.auth import passwords
 from hub.domain import users
@@ -12,10 +12,10 @@ from hub.domain import users
 
 def check_password(parts: Services, request: Request, user: str, password: str) -> None:
     """Returns when it is the user's password. Raises Unauthorized, and TooMany for who was wrong too often."""
-    address = address_of(request, parts.settings.trusted_proxies)
-    parts.wrong_sign_ins.check(address)
+    address = visitor_at(request, parts.settings.trusted_proxies)
+    parts.wrong_sign_ins.begin(address)
     with parts.database.reading() as session:
         stored = users.password_hash_of(session, user)
     if not passwords.is_right(stored, password):
-        parts.wrong_sign_ins.note(address)
         raise users.wrong_password()
+    parts.wrong_sign_ins.take_back(address)

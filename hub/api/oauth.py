@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from hub.access.limits import DEVICE_POLLS, address_of
+from hub.access.limits import DEVICE_POLLS, visitor_at
 from hub.access.permission import Allowed
 from hub.access.receiving import chunks
 from hub.access.services import HubParts, Services, services
@@ -73,7 +73,7 @@ Sent = Annotated[Fields, Depends(read_fields)]
 def begin_device_login(request: Request, _: Anyone, sent: Sent, parts: HubParts) -> Response:
     """Ask to be let in: a code to show, and where somebody is to answer it."""
     client = _printable(sent.get("device_name") or request.headers.get("user-agent") or "a program without a name")
-    address = address_of(request, parts.settings.trusted_proxies)
+    address = visitor_at(request, parts.settings.trusted_proxies)
     with parts.database.writing() as session:
         begun = device_logins.begin(session, client, address)
     page = f"{hub_url(request)}/settings/device"

@@ -9,7 +9,17 @@ import pytest
 from starlette.requests import Request
 
 from hub.access.intake import Intake
-from hub.access.limits import ANONYMOUS, EVALUATIONS, NEW_ADAPTERS, RATES, Buckets, Failures, Rate, address_of
+from hub.access.limits import (
+    ANONYMOUS,
+    EVALUATIONS,
+    NEW_ADAPTERS,
+    RATES,
+    Buckets,
+    Failures,
+    Rate,
+    address_of,
+    visitor_at,
+)
 from hub.auth.policy import Action
 from hub.db.queries import accounts
 from hub.errors import TooMany, Unavailable
@@ -71,6 +81,31 @@ def test_an_address_is_the_one_that_our_proxy_has_added_in_whichever_line() -> N
     lines = [(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-for", b"203.0.113.9")]
     request = Request({"type": "http", "headers": lines, "client": ("10.0.0.1", 1)})
     assert address_of(request, ("10.0.0.1",)) == "203.0.113.9"
+
+
+@pytest.mark.parametrize(
+    ("address", "visitor"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:aaaa::1", "2001:db8:1:2::/64"),
+        ("::ffff:203.0.113.9", "::ffff:203.0.113.9"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_the_addresses_of_one_subscriber_are_counted_as_one(address: str, visitor: str) -> None:
+    assert visitor_at(Request({"type": "http", "headers": [], "client": (address, 1)}), ()) == visitor
+
+
+def test_tries_that_are_under_way_count_as_failed_until_they_are_known_to_be_right() -> None:
+    failures = Failures(most=2, within_s=10, clock=lambda: 0.0)
+    for _ in range(2):
+        failures.begin("ann")
+    with pytest.raises(TooMany):
+        failures.begin("ann")
+
+    failures.take_back("ann")
+
+    failures.begin("ann")
 
 
 def test_who_pushes_too_often_is_told_when_to_come_back(sqlite_hub: Hub) -> None:
