@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from hub.db.queries import keeping
 from hub.db.queries.blobs import StoredBlob
@@ -16,7 +17,9 @@ from hub.db.session import Database
 from hub.domain import audit, blobs
 from hub.errors import BlobCorrupt, NotFound
 from hub.storage.objects import ObjectBlobs
-from vera.manifest import MANIFEST_FILE
+from hub.storage.table import TableBlobs
+from vera.errors import VeraError
+from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest
 
 Kind = Literal["missing", "corrupt", "orphan"]
 # Short transactions: a long one would keep a database in use from clearing its log.
@@ -37,6 +40,7 @@ def check(database: Database, objects: ObjectBlobs | None) -> Iterator[Finding]:
     yield from _check_database(database)
     yield from _check_blobs(database, objects)
     yield from _check_versions(database)
+    yield from _check_heads(database)
     yield from _check_projections(database, objects)
     if objects is not None:
         yield from _check_objects(database, objects)
@@ -88,14 +92,54 @@ def _check_versions(database: Database) -> Iterator[Finding]:
     while True:
         with database.reading() as session:
             rows = keeping.manifests(session, after, MANIFEST_FILE, limit=_AT_ONCE)
+            files = keeping.files_of_each(session, [version_id for version_id, _ in rows])
+            named = {version_id: _named_in(session, row.sha256) for version_id, row in rows}
         if not rows:
             return
-        for after, row in rows:  # noqa: B007  # goes on after the last one
+        for after, row in rows:
             what = f"v{row.number} of adapter {row.adapter_id}"
             if row.sha256 is None:
                 yield Finding("missing", what, f"it has no {MANIFEST_FILE}")
             elif row.digest != f"sha256:{row.sha256}":
                 yield Finding("corrupt", what, f"its digest is {row.digest} and its manifest's {row.sha256}")
+            else:
+                yield from _check_files(what, named[after], files[after])
+
+
+def _named_in(session: Session, sha256: str | None) -> Mapping[str, str]:
+    """The files that a manifest names, with their hashes; none where it cannot be read, which is said of its blob."""
+    if sha256 is None:
+        return {}
+    try:
+        manifest = Manifest.from_bytes(TableBlobs(session).get(sha256))
+    except (BlobCorrupt, NotFound, VeraError):
+        return {}
+    return {WEIGHTS_FILE: manifest.weights.sha256, **{path: each.sha256 for path, each in manifest.files.items()}}
+
+
+def _check_files(what: str, named: Mapping[str, str], files: Mapping[str, str]) -> Iterator[Finding]:
+    for path, sha256 in sorted(named.items()):
+        if path not in files:
+            yield Finding("missing", what, f"it has no {path}, which its manifest names")
+        elif files[path] != sha256:
+            yield Finding("corrupt", what, f"its {path} is {files[path]} and its manifest says {sha256}")
+
+
+def _check_heads(database: Database) -> Iterator[Finding]:
+    """Whether each adapter knows what its versions are: which is the latest, and which number is the next one's."""
+    after = 0
+    while True:
+        with database.reading() as session:
+            rows = keeping.heads(session, after, limit=_AT_ONCE)
+        if not rows:
+            return
+        for row in rows:
+            what = f"adapter {row.adapter_id}"
+            if row.latest_number != row.newest_current:
+                yield Finding("corrupt", what, f"`latest` means {row.latest_number} and should be {row.newest_current}")
+            if row.last_number < (row.newest or 0):
+                yield Finding("corrupt", what, f"it has counted {row.last_number} versions and has v{row.newest}")
+        after = rows[-1].adapter_id
 
 
 def _check_projections(database: Database, objects: ObjectBlobs | None) -> Iterator[Finding]:

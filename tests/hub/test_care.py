@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import insert, select, update
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.orm import Session
 
 from hub.care import backup, collecting
 from hub.care.checking import check
 from hub.care.collecting import collect
 from hub.cli.admin import admin
+from hub.db.models.adapters import Adapter
 from hub.db.models.objects import Blob, Projection, RemovedObject
 from hub.db.models.record import AuditEvent
-from hub.db.models.versions import Version
+from hub.db.models.versions import Version, VersionFile
 from hub.db.queries import blobs as blob_rows
 from hub.db.queries import projections
 from hub.db.session import Database
@@ -31,6 +33,7 @@ from hub.settings import DATABASE_FILE, Settings
 from hub.storage.objects import ObjectBlobs
 from tests.builders import make_archive, make_stored
 from tests.hub.harness import Hub, sha256_of, start
+from vera.manifest import CARD_FILE, WEIGHTS_FILE
 from vera.projection import bytes_of_pair
 
 LARGE = b"large" * INLINE_BYTES
@@ -236,6 +239,38 @@ def spoil_digest(hub: Hub) -> tuple[str, str]:
     return "corrupt", "v1 of adapter 1"
 
 
+def lose_weights(hub: Hub) -> tuple[str, str]:
+    with hub.database.writing() as session:
+        session.execute(delete(VersionFile).where(VersionFile.path == WEIGHTS_FILE))
+        drop_orphans(session)
+    return "missing", "v1 of adapter 1"
+
+
+def exchange_files(hub: Hub) -> tuple[str, str]:
+    with hub.database.writing() as session:
+        card = select(VersionFile.sha256).where(VersionFile.path == CARD_FILE).scalar_subquery()
+        session.execute(update(VersionFile).where(VersionFile.path == WEIGHTS_FILE).values(sha256=card))
+        drop_orphans(session)
+    return "corrupt", "v1 of adapter 1"
+
+
+def drop_orphans(session: Session) -> None:
+    """Takes away what nothing refers to any more, so that it is no finding of its own."""
+    session.execute(delete(Blob).where(Blob.sha256.not_in(select(VersionFile.sha256))))
+
+
+def point_nowhere(hub: Hub) -> tuple[str, str]:
+    with hub.database.writing() as session:
+        session.execute(update(Adapter).values(latest_number=9))
+    return "corrupt", "adapter 1"
+
+
+def count_too_few(hub: Hub) -> tuple[str, str]:
+    with hub.database.writing() as session:
+        session.execute(update(Adapter).values(last_number=0))
+    return "corrupt", "adapter 1"
+
+
 def spoil_record(hub: Hub) -> tuple[str, str]:
     with hub.database.writing() as session:
         session.execute(update(AuditEvent).where(AuditEvent.chain == "demo").values(actor="eve"))
@@ -248,7 +283,19 @@ def leave_a_blob(hub: Hub) -> tuple[str, str]:
     return "orphan", f"blob {sha256}"
 
 
-@pytest.mark.parametrize("spoil", [spoil_data, spoil_digest, spoil_record, leave_a_blob])
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        spoil_data,
+        spoil_digest,
+        spoil_record,
+        leave_a_blob,
+        lose_weights,
+        exchange_files,
+        point_nowhere,
+        count_too_few,
+    ],
+)
 def test_each_thing_that_is_wrong_is_found(hub: Hub, spoil: Callable[[Hub], tuple[str, str]]) -> None:
     push(hub, 1)
     assert [spoil(hub)] == findings(hub)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
+from hub.db.models.accounts import Account
+from hub.db.models.adapters import Adapter
 from hub.db.models.objects import Blob, Projection, ProjectionHolder, ProjectionPiece, RemovedObject
 from hub.db.models.table import Table
 from hub.db.models.versions import Version, VersionFile
 from hub.db.queries.inserting import insert_new
+from hub.db.queries.versions import is_current
 
 
 class BlobRow(NamedTuple):
@@ -31,6 +34,16 @@ class ManifestRow(NamedTuple):
     number: int
     digest: str
     sha256: str | None
+
+
+class HeadRow(NamedTuple):
+    """What an adapter says of its versions, and what they are."""
+
+    adapter_id: int
+    last_number: int
+    latest_number: int | None
+    newest: int | None
+    newest_current: int | None
 
 
 class PairRow(NamedTuple):
@@ -121,6 +134,31 @@ def manifests(session: Session, after: int, path: str, *, limit: int) -> list[tu
     )
     rows = session.execute(query.order_by(Version.id).limit(limit))
     return [(row[0], ManifestRow(*row[1:])) for row in rows]
+
+
+def files_of_each(session: Session, version_ids: Collection[int]) -> dict[int, dict[str, str]]:
+    """The hashes of the files of these versions, by path."""
+    found: dict[int, dict[str, str]] = {each: {} for each in version_ids}
+    for row in session.scalars(select(VersionFile).where(VersionFile.version_id.in_(version_ids))):
+        found[row.version_id][row.path] = row.sha256
+    return found
+
+
+def heads(session: Session, after: int, *, limit: int) -> list[HeadRow]:
+    """Adapters by id, those beyond `after`; without the copies of other hubs' adapters, of which some versions are here."""
+    newest = select(func.max(Version.number)).where(Version.adapter_id == Adapter.id)
+    query = (
+        select(
+            Adapter.id,
+            Adapter.last_number,
+            Adapter.latest_number,
+            newest.scalar_subquery(),
+            newest.where(is_current()).scalar_subquery(),
+        )
+        .join(Account, Account.id == Adapter.account_id)
+        .where(Adapter.id > after, Account.mirrored_from.is_(None))
+    )
+    return [HeadRow(*row) for row in session.execute(query.order_by(Adapter.id).limit(limit))]
 
 
 def projections(session: Session) -> list[tuple[str, list[str]]]:
