@@ -83,6 +83,7 @@ def _write_adapter(session: Session, objects: ObjectBlobs | None, folder: Path, 
     described = {
         "visibility": "private" if adapter.is_private else "public",
         "gate": adapter.gate,
+        "last_number": adapter.last_number,
         "access": [_request(each) for each in access.page(session, adapter.id, None, after=None, limit=None)],
         "versions": [_version(each) for each in served],
         "aliases": [

@@ -98,6 +98,7 @@ def _bring_adapter(database: Database, objects: ObjectBlobs | None, folder: Path
             told = {**version, "gate": described["gate"]}
             brought += _bring_version(session, folder, upload, namespace=namespace, name=name, described=told)
     with database.writing() as session:
+        _count_on(session, namespace, name, described.get("last_number", 0))
         _set_aliases(session, namespace, name, described["aliases"])
         _let_in(session, namespace, name, described["access"])
     return brought
@@ -175,6 +176,13 @@ def _describe(version: Version, described: dict[str, Any]) -> None:
     version.source, version.provenance = described["source"], described["provenance"]
     version.yank_reason, version.deprecation = described["yanked"], described["deprecated"]
     version.replacement, version.quarantine_reason = described["replacement"], described["quarantined"]
+
+
+def _count_on(session: Session, namespace: str, name: str, last_number: int) -> None:
+    """Has the next version get the number that it had got at home: that of a deleted one is not given again."""
+    adapter = adapters.hold(session, _account(session, namespace).id, name)
+    if adapter is not None:
+        adapter.last_number = max(adapter.last_number, last_number)
 
 
 def _set_aliases(session: Session, namespace: str, name: str, described: list[dict[str, Any]]) -> None:

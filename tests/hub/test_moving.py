@@ -81,6 +81,19 @@ def test_an_organisation_moves_to_another_hub_with_all_that_its_versions_say(
     assert other.push(make_archive(seed=9), "topics", user="acme", headers=other.headers("olga")).json()["version"] == 4
 
 
+def test_the_number_of_a_deleted_version_is_not_given_again_elsewhere(hub: Hub, other: Hub, tmp_path: Path) -> None:
+    hub.register_base()
+    for seed in (1, 2, 3):
+        hub.push(make_archive(seed=seed))
+    assert hub.delete("/adapters/demo/tiny/versions/v3?reason=bad", hub.headers()).status_code == 204
+    export(*parts(hub), tmp_path / "out")
+
+    for brought in (2, 0):
+        assert bring_in(*parts(other), tmp_path / "out") == brought
+
+    assert other.push(make_archive(seed=4)).json()["ref"] == "demo/tiny@v4"
+
+
 def test_what_is_gated_stays_so_and_who_was_let_in_stays_in(hub: Hub, other: Hub, tmp_path: Path) -> None:
     hub.register_base()
     hub.push(make_archive(seed=1))
