@@ -15,6 +15,8 @@ KIB = 1024
 MIB = 1024 * 1024
 _TICK_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5)  # of a share; beyond it 1, 2, 5, 10, 20 …
 
+_LEAST_NOISE = 0.0001
+
 _METRICS = {
     "bleu": "BLEU",
     "nist": "NIST",
@@ -68,6 +70,13 @@ def times(small: int, large: int) -> str:
 def score(value: float) -> str:
     """Three decimals: a held-out set of a few thousand items carries no more."""
     return f"{value:.3f}".replace("-", "−")
+
+
+def noise(moved: float) -> str:
+    """How far another layout of the batches moves a score: `±0.0313`, and of what no digit shows that it is less."""
+    if 0 < moved < _LEAST_NOISE:
+        return f"less than ±{_LEAST_NOISE}"
+    return f"±{moved:.4f}" if moved < 1 else f"±{moved:.3f}"
 
 
 def metric(name: str) -> str:
@@ -146,6 +155,12 @@ class ScoreAxis:
         first, last = math.floor(min(values) / step + 1e-9), math.ceil(max(values) / step - 1e-9)
         last = max(last, first + 1)
         return cls(first * step, last * step, tuple(round(i * step, 2) for i in range(first, last + 1)))
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What stands at the ticks."""
+        is_whole = all(tick == int(tick) for tick in self.ticks) and self.high > 1
+        return tuple(f"{tick:.0f}" if is_whole else str(tick) for tick in self.ticks)
 
     def at(self, value: float) -> str:
         """Where `value` lies, as an SVG length."""

@@ -74,6 +74,7 @@ def _environment() -> Environment:
         size=figures.size,
         thousands=figures.thousands,
         score=figures.score,
+        noise=figures.noise,
         duration=figures.duration,
         metric=figures.metric,
         when=figures.when,

@@ -111,7 +111,7 @@ def test_a_row_says_how_much_hangs_on_the_layout_where_that_was_measured(sqlite_
 
     assert [row["noise"] for row in sqlite_hub.get(BOARD).json()["rows"]] == [0.125, None, None]
     page = sqlite_hub.client.get(BOARD).text
-    assert page.count("±0.1250") == 1
+    assert page.count("±0.1250 by batching") == 1
     assert "is how far a score moves" in page
     rows = csv.DictReader(io.StringIO(sqlite_hub.client.get(f"{BOARD}/export.csv").text))
     assert [(row["ref"], row["noise"]) for row in rows] == [

@@ -43,6 +43,20 @@ def test_scores_have_three_decimals_and_a_true_minus() -> None:
     assert figures.score(-0.1) == "−0.100"
 
 
+@pytest.mark.parametrize(
+    ("moved", "text"),
+    [
+        (0.03125, "±0.0312"),
+        (12.5, "±12.500"),
+        (0.0001, "±0.0001"),
+        (3e-7, "less than ±0.0001"),
+        (0.0, "±0.0000"),
+    ],
+)
+def test_a_noise_that_is_there_is_never_shown_as_none(moved: float, text: str) -> None:
+    assert figures.noise(moved) == text
+
+
 def test_times_are_told_in_utc() -> None:
     moment = datetime(2026, 1, 1, 0, 30, tzinfo=timezone(timedelta(hours=2)))
     assert figures.when(moment) == "31 Dec 2025, 22:30 UTC"
@@ -54,6 +68,11 @@ def test_an_axis_ends_on_round_numbers() -> None:
     assert ScoreAxis.over([0.801, 0.838]).ticks == (0.8, 0.81, 0.82, 0.83, 0.84)
     assert ScoreAxis.over([9.5, 31.0]).ticks == (0.0, 10.0, 20.0, 30.0, 40.0)
     assert ScoreAxis.over([]).ticks == (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def test_an_axis_of_whole_numbers_has_no_decimals() -> None:
+    assert ScoreAxis.over([9.5, 1310.0]).marks == ("0", "500", "1000", "1500")
+    assert ScoreAxis.over([0.0, 1.0]).marks == ("0.0", "0.25", "0.5", "0.75", "1.0")
 
 
 @given(SCORES)
