@@ -80,8 +80,9 @@ def download_projection(request: Request, reader: Reader, digest: Digest, parts:
 
 @router.head("/{digest}", response_class=Response)
 def has_projection(request: Request, reader: Reader, digest: Digest, session: Reading) -> Response:
-    """Whether a pair is here, and its size."""
+    """Whether a pair is here to be given, and its size."""
     view = projections.get_projection(session, reader, digest)
+    projections.require_given(session, reader, digest)
     return Response(headers=_headers(request, view), media_type=_BYTES)
 
 

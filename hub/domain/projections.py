@@ -111,10 +111,10 @@ def get_projection(session: Session, reader: Principal | None, digest: str) -> S
 
 def require_given(session: Session, reader: Principal | None, digest: str) -> None:
     """Returns when the bytes of the pair, which `reader` may know of, are given to them. Raises Forbidden."""
-    account_id = reader.account_id if reader else None
-    if not projections.is_given(session, viewer_of(reader), digest, account_id=account_id):
+    if not _is_given(session, reader, digest):
         raise Forbidden(
-            f"Only gated adapters use the pair {digest}: ask for access to one, on its page or with `vera-hub access ask`.",
+            f"Only gated adapters use the pair {digest}: ask for access to one, on its page or with `vera-hub access ask`. "
+            "Who has the pair sends it (`vera-hub push` does).",
             code="ADAPTER_GATED",
         )
 
@@ -127,15 +127,16 @@ def piece_hashes(session: Session, digest: str) -> Sequence[str]:
 def require_projection(session: Session, principal: Principal, manifest: Manifest) -> str | None:
     """The digest of the stored pair that the adapter needs, None when a recipe gives it.
 
-    Raises Invalid for a pair that is not here as far as `principal` may know, or is of another size than the recipe says.
+    Raises Invalid for a pair that `principal` is not given here, or of another size than the recipe says: who pushes a version
+    of a pair is given it from then on, and to know its digest is not to have it.
     """
     if not manifest.recipe.is_stored:
         return None
     digest, size_bytes = manifest.projection_digest, manifest.recipe.size_bytes
     found = _find(session, principal, digest)
-    if found is None:
+    if found is None or not _is_given(session, principal, digest):
         raise Invalid(
-            f"The adapter needs the stored pair {digest} ({size_bytes:,} bytes), which is not here: send it first, "
+            f"The adapter needs the stored pair {digest} ({size_bytes:,} bytes), which is not here for you to use: send it first, "
             f"PUT /api/v1/projections/{digest}; `vera-hub push` does it.",
             code="PROJECTION_MISSING",
             digest=digest,
@@ -158,6 +159,11 @@ def hold_projection(session: Session, principal: Principal, manifest: Manifest) 
     if manifest.recipe.is_stored:
         projections.hold(session, manifest.projection_digest)
     return require_projection(session, principal, manifest)
+
+
+def _is_given(session: Session, reader: Principal | None, digest: str) -> bool:
+    account_id = reader.account_id if reader else None
+    return projections.is_given(session, viewer_of(reader), digest, account_id=account_id)
 
 
 def _find(session: Session, reader: Principal | None, digest: str) -> SharedProjection | None:

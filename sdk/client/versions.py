@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from sdk.client.addresses import segment, version_path
 from sdk.client.wire import Wire
-from sdk.errors import NotFound
+from sdk.errors import Forbidden, NotFound
 from sdk.models.versions import Pushed, Said, Version, VersionSummary
 from vera.ref import AdapterRef
 
@@ -89,10 +89,10 @@ class Versions(Wire):
         self._send("DELETE", version_path(ref), is_idempotent=True, params={"reason": reason})
 
     def has_projection(self, digest: str) -> bool:
-        """Whether the hub keeps the stored pair `digest`."""
+        """Whether the hub keeps the stored pair `digest` and gives it to this user, who need not send it then."""
         try:
             self._send("HEAD", f"/api/v1/projections/{segment(digest)}", is_idempotent=True)
-        except NotFound:
+        except (NotFound, Forbidden):
             return False
         return True
 

@@ -215,3 +215,30 @@ def test_the_gate_is_set_on_the_page(hub: Hub) -> None:
     hub.token("sue")
     assert demo.send("/demo/tiny/access/let-in", user="sue").status_code == 303
     assert hub.get(f"{GATED}/access", headers=hub.headers("sue")).json()["files"] is True
+
+
+def test_who_sees_a_gated_adapter_is_not_given_its_pair_for_pushing_its_digest(hub: Hub) -> None:
+    hub.register_base()
+    assert put(hub, PAIR).status_code == 201
+    assert hub.push(make_stored(), "one").status_code == 201
+    hub.client.patch("/api/v1/adapters/demo/one", json={"gated": "manual"}, headers=hub.headers())
+    eve, address = hub.headers("eve"), f"/projections/{DIGEST}"
+
+    refused = hub.push(make_stored(seed=1), "mine", user="eve")
+
+    assert code_of(refused) == (422, "PROJECTION_MISSING")
+    assert code_of(hub.get(address, headers=eve)) == (403, "ADAPTER_GATED")
+    assert hub.client.head(f"/api/v1{address}", headers=eve).status_code == 403
+    assert put(hub, PAIR, **eve).status_code == 201
+    assert hub.push(make_stored(seed=1), "mine", user="eve").status_code == 201
+    assert hub.get(address, headers=eve).content == PAIR
+
+
+def test_who_was_let_in_pushes_with_the_pair_that_they_are_given(hub: Hub) -> None:
+    hub.register_base()
+    assert put(hub, PAIR).status_code == 201
+    assert hub.push(make_stored(), "one").status_code == 201
+    hub.client.patch("/api/v1/adapters/demo/one", json={"gated": "auto"}, headers=hub.headers())
+    assert hub.post("/adapters/demo/one/access", {}, hub.headers("sam")).status_code in (200, 201)
+
+    assert hub.push(make_stored(seed=1), "mine", user="sam").status_code == 201
