@@ -14,7 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.tiny import WORDS, load_tiny_bert
+from tests.tiny import WORDS, load_tiny_bert, write_tiny_bert
+from vera import fingerprint
 from vera.data import Examples, Split
 from vera.data.dividing import split_by_hash
 from vera.errors import VeraError, VeraWarning
@@ -90,6 +91,16 @@ def test_any_method_goes_on_where_it_was_interrupted(
 
     assert contents(resumed) == contents(whole)
     assert resumed.scores == whole.scores
+
+
+def test_a_training_on_a_base_in_float16_goes_on_with_the_scale_of_its_loss(split: Split, tmp_path: Path) -> None:
+    folder = write_tiny_bert(tmp_path / "half", dtype=torch.float16)
+    base, recipe = fingerprint.of_files(folder), replace(RECIPE, epochs=1, learning_rate=1e-2)
+    whole = train(folder, base, split, recipe)
+    with pytest.raises(Interrupted):
+        train(folder, base, split, recipe, work=tmp_path / "work", stop_at=4)
+    assert torch.load(tmp_path / "work" / "checkpoint.pt")["scaler"]["scale"] >= 1
+    assert contents(train(folder, base, split, recipe, work=tmp_path / "work")) == contents(whole)
 
 
 def test_a_resumed_training_does_not_begin_again(
@@ -337,6 +348,36 @@ def test_a_smaller_loss_is_the_better_one_and_the_first_of_equals_is_kept() -> N
 def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     with pytest.raises(VeraError, match="lower learning rate"):
         Numbers().fit(PLAIN, (math.inf,))
+
+
+class Half(Numbers):
+    """A number that goes through float16, as all gradients do in a base that is held in it, and counts `weight` times."""
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.counts = weight
+        self.model.register_parameter("base", nn.Parameter(torch.ones(1, dtype=torch.float16), requires_grad=False))
+
+    def loss(self, items: Sequence[Number]) -> Tensor:
+        return (self.model.weight.half().float() * self.counts).mean()
+
+
+def test_gradients_that_float16_cannot_hold_are_not_lost() -> None:
+    task = Half(1e-9)
+    task.fit(PLAIN, (1.0,))
+    # AdamW's first step: the rate times g / (|g| + 1e-8); scaled, the gradient is 69 of the smallest steps of float16
+    assert task.weight_now == pytest.approx(-0.1 * 1e-9 / (1e-9 + 1e-8), rel=1e-2)
+
+
+def test_steps_beyond_float16_are_left_out_until_the_loss_is_scaled_less() -> None:
+    task = Half(100.0)
+    task.fit(replace(PLAIN, epochs=5), (1.0,))
+    assert task.weight_now == pytest.approx(-0.1 * 2, rel=1e-3)  # 100 · 2^12, 2^11 and 2^10 are beyond it
+
+
+def test_gradients_that_stay_beyond_float16_end_the_training() -> None:
+    with pytest.raises(VeraError, match="The gradient became inf: train again with a lower learning rate"):
+        Half(1e9).fit(replace(PLAIN, epochs=20), (1.0,))
 
 
 def test_a_score_that_is_no_number_ends_the_training() -> None:

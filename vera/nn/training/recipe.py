@@ -40,7 +40,7 @@ class Recipe:
     label_smoothing: float = 0.0
     clip: float | None = None  # largest norm of the gradient
     dropout: bool = False  # True: the base's own rates; on short texts it cost half a point in cross-validation
-    dtype: str = "stored"  # bfloat16: autocast over the base as it is stored
+    dtype: str = "stored"  # on a base in float16 the loss is scaled; bfloat16: autocast over the base as it is stored
     metric: str | None = None  # what decides which epoch is best; None: the first of the task's
     validation: bool = False  # set a tenth of the training items aside, and score every epoch on them
     keep: str = "last"  # or the best epoch by validation
