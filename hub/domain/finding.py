@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from typing import Any, Literal
 
 from sqlalchemy.orm import Session
@@ -99,10 +98,10 @@ def search(
     if narrowing is None:
         return Page(())
     order = _order(sort, narrowing)
-    rows = searching.page(session, viewer_of(reader), narrowing, order, after=after, limit=limit + 1)
+    rows, more = searching.page(session, viewer_of(reader), narrowing, order, after=after, limit=limit)
     tags = searching.tags_of(session, [row.listing.id for row in rows])
-    view = partial(_found_view, tags=tags, has_points=not narrowing.is_less_better)
-    return paging.page(rows, limit, view, lambda row: paging.encode(session, sort, *row.keys))
+    found = tuple(_found_view(row, tags=tags, has_points=not narrowing.is_less_better) for row in rows)
+    return Page(found, None if more is None else paging.encode(session, sort, *more))
 
 
 def facets(session: Session, reader: Principal | None, wanted: Wanted) -> FacetsView:

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import event, text, update
 
 from hub.app import prepare_database
+from hub.db.models.adapters import Adapter
 from hub.db.models.finding import Listing
 from hub.db.queries import listings, searching
 from hub.domain import finding
@@ -419,6 +420,23 @@ def test_yaml_that_is_broken_or_meant_to_hurt_is_not_used(yaml: str) -> None:
 
     assert (facts.tags, facts.datasets, facts.license) == ((), (), None)
     assert len(facts.warnings) == 1
+
+
+def test_an_adapter_that_is_hidden_while_a_page_is_read_ends_no_list(hub: Hub) -> None:
+    """As PostgreSQL may show it, where each statement sees what was committed before it."""
+    hub.register_base()
+    for seed in range(5):
+        hub.push(make_archive(seed=seed), f"number-{seed}")
+    with hub.database.writing() as session:
+        session.execute(update(Adapter).where(Adapter.name == "number-3").values(is_private=True))
+
+    seen, cursor = [], None
+    for _ in range(3):
+        page = hub.get("/adapters", params={"limit": 2} | ({"cursor": cursor} if cursor else {})).json()
+        seen += [each["name"] for each in page["items"]]
+        cursor = page["next"]
+
+    assert (seen, cursor) == (["number-4", "number-2", "number-1", "number-0"], None)
 
 
 def test_a_card_without_facts_says_none() -> None:

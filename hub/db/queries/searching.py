@@ -97,12 +97,11 @@ BY_BYTES_PER_POINT = Order(ListingScore.bytes_per_point, ListingScore.adapter_id
 
 
 class Found(NamedTuple):
-    """An adapter that a search found. `keys` say where it is in the order; `score` is None without a suite."""
+    """An adapter that a search found. `score` is None without a suite."""
 
     adapter: Adapter
     listing: Listing
     score: ListingScore | None
-    keys: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,9 @@ class _Condition:
 
 def page(
     session: Session, viewer: Viewer, narrowing: Narrowing, order: Order, *, after: Sequence[Any] | None, limit: int
-) -> list[Found]:
-    """The first `limit` that are visible and as narrowed down, those beyond the keys of `after`."""
+) -> tuple[list[Found], tuple[Any, ...] | None]:
+    """The first `limit` that are visible and as narrowed down, those beyond the keys of `after`; and the keys beyond which
+    there are more, None where there are none."""
     query = _listed(viewer, narrowing, select(Listing.id, *order.columns))
     for clause in _planned(session, narrowing, order):
         query = query.where(clause)
@@ -126,12 +126,16 @@ def page(
         query = query.where(ListingScore.bytes_per_point.is_not(None))
     if after is not None:
         query = query.where(order.beyond(after))
-    rows = session.execute(query.order_by(*order.clauses).limit(limit)).all()
-    return _found(session, viewer, narrowing, rows)
+    rows = session.execute(query.order_by(*order.clauses).limit(limit + 1)).all()
+    # Of the rows and not of what is found of them: an adapter that was hidden in between ends no list.
+    more = tuple(rows[limit - 1][1:]) if len(rows) > limit else None
+    return _found(session, viewer, narrowing, rows[:limit]), more
 
 
 def tags_of(session: Session, listing_ids: Sequence[int]) -> dict[int, tuple[str, ...]]:
     """The tags of these listings, in order."""
+    if not listing_ids:
+        return {}
     query = select(ListingTerm.listing_id, ListingTerm.value).where(
         ListingTerm.listing_id.in_(listing_ids), ListingTerm.kind == "tag"
     )
@@ -295,7 +299,7 @@ def _found(session: Session, viewer: Viewer, narrowing: Narrowing, rows: Sequenc
         .where(Listing.id.in_([row[0] for row in rows]), is_visible(viewer))
     )
     by_id = {listing.id: (adapter, listing, score) for listing, adapter, score in session.execute(query)}
-    return [Found(*by_id[row[0]], tuple(row[1:])) for row in rows if row[0] in by_id]
+    return [Found(*by_id[row[0]]) for row in rows if row[0] in by_id]
 
 
 def _is_sqlite(session: Session) -> bool:
