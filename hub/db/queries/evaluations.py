@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cache
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Select, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, case, func, literal_column, select, update
 from sqlalchemy.orm import Session, aliased, joinedload, undefer
 
 from hub.db.models.accounts import Account
@@ -183,11 +183,14 @@ def by_ids(session: Session, evaluation_ids: Collection[int]) -> dict[int, Evalu
 
 def finished_of(session: Session, version_ids: Sequence[int]) -> list[Evaluation]:
     """The finished evaluations of these versions on suites as they are now, best first."""
+    state: ColumnElement[str] = Evaluation.state.expression
+    if session.get_bind().dialect.name == "sqlite":  # which would go through all that are done, rather than these
+        state = literal_column("+evaluations.state", Evaluation.state.type)
     query = (
         with_names()
         .options(joinedload(Evaluation.worker_key))
         .join(Suite, Suite.id == Evaluation.suite_id)
-        .where(Evaluation.version_id.in_(version_ids), Evaluation.state == "done", Suite.is_current)
+        .where(Evaluation.version_id.in_(version_ids), state == "done", Suite.is_current)
         .where(Suite.metric.not_in(ADVISORY))
         .order_by(Evaluation.score.desc(), Evaluation.id)
     )

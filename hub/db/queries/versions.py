@@ -20,8 +20,8 @@ from sqlalchemy import (
     delete,
     false,
     insert,
+    or_,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.orm import Session, joinedload
@@ -103,13 +103,16 @@ def by_digest(session: Session, adapter_id: int, digest: str) -> Version | None:
 
 def latest_of_each(session: Session, adapters: Sequence[tuple[str, str]]) -> list[Version]:
     """The latest version of each of these adapters, named by (namespace, name)."""
-    query = (
-        _with_author()
-        .join(Adapter, Adapter.id == Version.adapter_id)
-        .join(Account, Account.id == Adapter.account_id)
-        .where(tuple_(Account.name, Adapter.name).in_(adapters), Version.number == Adapter.latest_number)
-    )
-    return list(session.scalars(query))
+    owners = select(Account).where(Account.name.in_({namespace for namespace, _ in adapters}))
+    ids = {account.name: account.id for account in session.scalars(owners)}
+    # Pair by pair, so that each is looked up: SQLite goes through all versions for a list of pairs.
+    named = [
+        and_(Adapter.account_id == ids[namespace], Adapter.name == name)
+        for namespace, name in adapters
+        if namespace in ids
+    ]
+    query = _with_author().join(Adapter, (Adapter.id == Version.adapter_id) & (Version.number == Adapter.latest_number))
+    return list(session.scalars(query.where(or_(*named)))) if named else []
 
 
 def files_of(session: Session, version_id: int) -> list[VersionFile]:

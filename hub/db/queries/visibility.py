@@ -65,9 +65,10 @@ def is_listed_for(viewer: Viewer) -> ColumnElement[bool]:
 
 
 def is_of_visible_adapter(viewer: Viewer) -> ColumnElement[bool]:
-    """The condition on an `Evaluation` row."""
-    visible = select(Version.id).join(Version.adapter).where(is_visible(viewer))
-    return Evaluation.version_id.in_(visible)
+    """The condition on an `Evaluation` row. It is asked of each one: a list of all that is visible takes as long to make
+    as there are versions."""
+    its_own = select(Version.id).join(Version.adapter).where(Version.id == Evaluation.version_id, is_visible(viewer))
+    return its_own.correlate(Evaluation).exists()
 
 
 def _leased_by(token_id: int) -> Select[int]:
