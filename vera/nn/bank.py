@@ -13,7 +13,6 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,11 +26,12 @@ from vera.manifest import DVORA, VERA, AdaptedModule
 from vera.nn.draw import ProvenPair
 from vera.nn.dvora import DvoraDelta
 from vera.nn.hanging import Hung, check_unadapted
-from vera.nn.layer import AdaptedForward, AdaptedLookup, Added, Delta, SharedProjection, VeraDelta
-from vera.nn.linear import is_target, linear_size, lookup_scale, weight_of
+from vera.nn.layer import Added, Delta, SharedProjection, VeraDelta, adapted_forward
+from vera.nn.linear import is_target, linear_size, weight_of
 from vera.nn.mixing import WeightedSum, per_row
 from vera.nn.offloading import device_of
-from vera.nn.own_heads import HeadRows, OwnHead, Replacing
+from vera.nn.own_heads import OwnHead, Replacing, heads_per_row
+from vera.nn.turns import Turns
 from vera.nn.uploading import copy_arrays, upload
 from vera.projection import Projection
 
@@ -67,6 +67,7 @@ class Bank:
         self.weights: Mapping[str, float] = {}  # what every pass goes through: Σ weight · adapter
         self.merged: str | None = None  # the adapter that vera.nn.merge folded into the weights
         self.originals: dict[str, Tensor] = {}  # and those weights as they were, by module name
+        self.turns = Turns()  # of threads, to change what passes go through
         self._in_rows = False
         self._projections: dict[tuple[str, torch.device], SharedProjection] = {}
         self._hung: dict[str, Hung] = {}
@@ -158,20 +159,28 @@ class Bank:
         if self.active != name:
             self.activate(name)
 
+    @contextmanager
+    def passing(self, name: str) -> Iterator[None]:
+        """Within the block passes go through `name`, whatever other threads want: they wait until it ends."""
+        with self.turns:
+            self.ensure_active(name)
+            yield
+
     def combine(self, weights: Mapping[str, float]) -> None:
         """Make every forward pass go through the sum of adapters, each times its weight: W + Σ weight · (W' - W).
 
         Adapters of any method, seed, rank and targets can be summed. A head on pooled hidden states
         is not part of it; one in the model's own modules has no sum (HEADS_NOT_SUMMED).
         """
-        self.check_free()
-        for name, weight in weights.items():
-            self.slot(name)
-            if not math.isfinite(weight):
-                raise VeraError(f"The weight of {name!r} is {weight}: give a finite number.", code="WEIGHT_INVALID")
-        self._check_heads(weights)
-        self._hang(self._summed(weights), self._heads(weights))
-        self.weights = dict(weights)
+        with self.turns:
+            self.check_free()
+            for name, weight in weights.items():
+                self.slot(name)
+                if not math.isfinite(weight):
+                    raise VeraError(f"The weight of {name!r} is {weight}: give a finite number.", code="WEIGHT_INVALID")
+            self._check_heads(weights)
+            self._hang(self._summed(weights), self._heads(weights))
+            self.weights = dict(weights)
 
     @contextmanager
     def rows(self, names: Sequence[str | None]) -> Iterator[None]:
@@ -185,6 +194,16 @@ class Bank:
         Adapters can be added within the block, and nothing else can be activated, removed or
         detached; after it, what was active is active again.
         """
+        with self.turns:
+            self._begin_rows(names)
+        try:
+            yield
+        finally:
+            with self.turns:
+                self._in_rows = False
+                self._hang(self._summed(self.weights), self._heads(self.weights))
+
+    def _begin_rows(self, names: Sequence[str | None]) -> None:
         self.check_free()
         rows = {name: self.slot(name) for name in names if name is not None}
         modules = {module for slot in rows.values() for module in slot.deltas}
@@ -195,31 +214,28 @@ class Bank:
             )
             for module in sorted(modules)
         }  # fmt: skip
-        self._hang(mixed, _heads_per_row([rows[name].heads if name else {} for name in names]))
+        self._hang(mixed, heads_per_row([rows[name].heads if name else {} for name in names]))
         self._in_rows = True
-        try:
-            yield
-        finally:
-            self._in_rows = False
-            self._hang(self._summed(self.weights), self._heads(self.weights))
 
     def remove(self, name: str) -> None:
         """Forget adapter `name`; the base becomes active when it was, alone or in a combination."""
-        self.slot(name)
-        self.check_free()
-        if name in self.weights:
-            self.activate(None)
-        removed = {id(shared) for shared in _projections_of(self.slots.pop(name))}
-        unused = removed - {id(shared) for slot in self.slots.values() for shared in _projections_of(slot)}
-        self._projections = {key: shared for key, shared in self._projections.items() if id(shared) not in unused}
+        with self.turns:
+            self.slot(name)
+            self.check_free()
+            if name in self.weights:
+                self.activate(None)
+            removed = {id(shared) for shared in _projections_of(self.slots.pop(name))}
+            unused = removed - {id(shared) for slot in self.slots.values() for shared in _projections_of(slot)}
+            self._projections = {key: shared for key, shared in self._projections.items() if id(shared) not in unused}
 
     def detach(self) -> None:
         """Forget every adapter, a merged one too. The model is what it was before the first one."""
-        if self.merged is not None:
-            self.restore()
-        self.activate(None)
-        self.slots.clear()
-        self._projections.clear()
+        with self.turns:
+            if self.merged is not None:
+                self.restore()
+            self.activate(None)
+            self.slots.clear()
+            self._projections.clear()
 
     def restore(self) -> None:
         """Copy the kept original weights back over the merged ones, bit for bit."""
@@ -295,7 +311,7 @@ class Bank:
             self._hung_heads.append(Hung.on(module, replacing(module.forward)))
         for module_name, what in added.items():
             target = self.targets[module_name]
-            self._hung[module_name] = Hung.on(target, _adapted_forward(target, what))
+            self._hung[module_name] = Hung.on(target, adapted_forward(target, what))
 
     def _shared(
         self, digest: str, device: torch.device, projection: Callable[[], Projection] | ProvenPair
@@ -401,18 +417,6 @@ def find_targets(model: nn.Module, suffixes: Sequence[str]) -> dict[str, nn.Modu
                 f"No linear module of this model ends with {suffix!r}: there are {', '.join(last)}.", target=suffix
             )
     return {name: module for name, module in linear.items() if _ends(name, suffixes)}
-
-
-def _adapted_forward(module: nn.Module, added: Added) -> AdaptedForward:
-    if isinstance(module, nn.Embedding):
-        return AdaptedLookup(module.forward, added, lookup_scale(module))
-    return AdaptedForward(module.forward, added)
-
-
-def _heads_per_row(rows: Sequence[Mapping[str, OwnHead]]) -> dict[nn.Module, Replacing]:
-    """For each module that some row's adapter has a head for: which row goes through which."""
-    live = {name: head.live for heads in rows for name, head in heads.items()}
-    return {module: partial(HeadRows, name, [heads.get(name) for heads in rows]) for name, module in live.items()}
 
 
 def _ends(name: str, suffixes: Sequence[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -69,10 +70,9 @@ class PooledHead(nn.Module, ABC):
 
     def hidden(self, **batch: Tensor) -> Tensor:
         """The base's last hidden states (batch, tokens, hidden), through the adapter."""
-        if self._adapter is not None:
-            bank, name = self._adapter
-            bank.ensure_active(name)
-        states: Tensor = self.backbone(**batch).last_hidden_state
+        bank, name = self._adapter or (None, "")
+        with bank.passing(name) if bank else nullcontext():
+            states: Tensor = self.backbone(**batch).last_hidden_state
         return states
 
     def pooled(self, hidden: Tensor, attention_mask: Tensor | None = None) -> Tensor:

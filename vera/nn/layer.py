@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vera.nn.linear import lookup_scale
 from vera.nn.product import Factors, adapted_linear, is_recording, scaled, vera_product
 from vera.peft_format import LAMBDA_D_INITIAL
 from vera.projection import Projection
@@ -229,6 +230,13 @@ class AdaptedLookup(AdaptedForward):
         if self.scale is None:
             return (y_BTO + self.added(ids_BT, y_BTO)).to(y_BTO.dtype)
         return (y_BTO + self.added(ids_BT, y_BTO.float() / self.scale) * self.scale).to(y_BTO.dtype)
+
+
+def adapted_forward(module: nn.Module, added: Added) -> AdaptedForward:
+    """The `forward` of the live `module` that adds `added` to its own."""
+    if isinstance(module, nn.Embedding):
+        return AdaptedLookup(module.forward, added, lookup_scale(module))
+    return AdaptedForward(module.forward, added)
 
 
 def _is_frozen(module: nn.Linear, dtype: torch.dtype) -> bool:

@@ -28,6 +28,11 @@ def merge(bank: Bank, name: str) -> None:
     its base. Raises VeraError, and changes nothing, when an adapter is merged already, or when a
     weight is quantised or used by another module too.
     """
+    with bank.turns:
+        _merge(bank, name)
+
+
+def _merge(bank: Bank, name: str) -> None:
     slot = bank.slot(name)
     bank.check_free()
     for module_name in slot.deltas:
@@ -50,11 +55,12 @@ def merge(bank: Bank, name: str) -> None:
 
 def unmerge(bank: Bank) -> None:
     """Put the original weights back, bit for bit, from the copies `merge` kept. The adapter stays active, beside them."""
-    name = bank.merged
-    if name is None:
-        raise VeraError("No adapter is merged into this model.", code="NOT_MERGED")
-    bank.restore()
-    bank.activate(name)
+    with bank.turns:
+        name = bank.merged
+        if name is None:
+            raise VeraError("No adapter is merged into this model.", code="NOT_MERGED")
+        bank.restore()
+        bank.activate(name)
 
 
 def lora_tensors(bank: Bank, name: str) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,12 @@ class HeadRows:
             )
         laid_out = torch.tensor([row for rows in grouped.values() for row in rows], device=x_BTH.device)
         return torch.cat(parts)[laid_out.argsort()]
+
+
+def heads_per_row(rows: Sequence[Mapping[str, OwnHead]]) -> dict[nn.Module, Replacing]:
+    """For each module that some row's adapter has a head for: which row goes through which."""
+    live = {name: head.live for heads in rows for name, head in heads.items()}
+    return {module: partial(HeadRows, name, [heads.get(name) for heads in rows]) for name, module in live.items()}
 
 
 def own_heads(

@@ -56,8 +56,8 @@ class SequenceModel(nn.Module, ABC):
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None, **more: Tensor) -> Tensor:
         """Logits (batch, outputs) for token ids and mask (batch, tokens)."""
         bank, name = self._adapter
-        bank.ensure_active(name)
-        logits: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **more).logits
+        with bank.passing(name):
+            logits: Tensor = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **more).logits
         return logits
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Tokens]:
