@@ -11,10 +11,10 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
-from hub.auth.policy import Action, Principal, Resource, Role, authorize
+from hub.auth.policy import Action, Principal, Resource, Role, authorize, viewer_of
 from hub.db import session as db
 from hub.db.models.accounts import Account, Invitation, Membership
-from hub.db.queries import accounts
+from hub.db.queries import accounts, adapters
 from hub.db.queries import tokens as token_rows
 from hub.domain.audit import Change, record
 from hub.domain.views.accounts import InvitationView, MemberView, OrganisationView
@@ -44,8 +44,11 @@ def mine(session: Session, principal: Principal) -> tuple[OrganisationView, ...]
 
 
 def get(session: Session, reader: Principal | None, name: str) -> OrganisationView:
-    """Raises NotFound."""
-    return _view(_find(session, name), reader.role_in(name) if reader else None)
+    """Raises NotFound, also for a copy of which `reader` sees no adapter: that one was fetched is known to who did."""
+    organisation = _find(session, name)
+    if organisation.mirrored_from is not None and not adapters.has_visible(session, viewer_of(reader), organisation.id):
+        raise _unknown(name)
+    return _view(organisation, reader.role_in(name) if reader else None)
 
 
 def delete(session: Session, principal: Principal, name: str) -> None:
@@ -192,12 +195,16 @@ def name_taken(name: str) -> Conflict:
 def _find(session: Session, name: str) -> Account:
     organisation = accounts.find(session, name, "organisation")
     if organisation is None:
-        raise NotFound(
-            f"There is no organisation {name[:64]} here: `vera-hub org list` shows yours.",
-            code="ORGANISATION_UNKNOWN",
-            organisation=name[:64],
-        )
+        raise _unknown(name)
     return organisation
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(
+        f"There is no organisation {name[:64]} here: `vera-hub org list` shows yours.",
+        code="ORGANISATION_UNKNOWN",
+        organisation=name[:64],
+    )
 
 
 def _member(session: Session, organisation: Account, user: str) -> tuple[Membership, Account]:

@@ -30,9 +30,9 @@ def is_of_no_adapter(path: str) -> bool:
     """True for an address without a route that names something by a name no adapter has: a data set, or a model
     without a namespace. What their hub tells of a model and this one does not, or of other things, names none."""
     segments = path.split("/")[1:]
-    if segments[0] != "api" or segments[1] in _OTHER_KINDS:
+    if segments[0] != "api" or len(segments) == 1 or segments[1] in _OTHER_KINDS:
         return True
-    return segments[1] == "models" and (len(segments) == _ONE_NAME or segments[3] in _AT_A_REVISION)
+    return segments[1] == "models" and (len(segments) <= _ONE_NAME or segments[3] in _AT_A_REVISION)
 
 
 class WholeSegments:

@@ -407,3 +407,9 @@ def test_what_a_stranger_writes_does_not_become_markup(sqlite_hub: Hub) -> None:
     sqlite_hub.register_base(make_base(), "<img src=x onerror=alert(1)>")
 
     assert "<img src=x" not in sqlite_hub.client.get("/bases", headers={"Accept": "text/html"}).text
+
+
+@pytest.mark.parametrize("address", ["/api", "/api/models", "/api/models/", "/api/datasets"])
+def test_a_method_that_an_address_of_the_other_wire_does_not_have_is_refused(sqlite_hub: Hub, address: str) -> None:
+    for method in ("HEAD", "PUT"):
+        assert sqlite_hub.client.request(method, address).status_code in (404, 405)

@@ -34,6 +34,12 @@ def find_empty(session: Session, viewer: Viewer, namespace: str, name: str) -> A
     return session.scalar(query.where(*named, is_visible(viewer)))
 
 
+def has_visible(session: Session, viewer: Viewer, account_id: int) -> bool:
+    """True when `viewer` sees an adapter of this account."""
+    query = select(Adapter.id).where(Adapter.account_id == account_id, is_visible(viewer))
+    return session.scalar(query.limit(1)) is not None
+
+
 def exists(session: Session, viewer: Viewer, namespace: str, name: str) -> bool:
     """True when `viewer` sees an adapter of this name, with versions or without."""
     query = select(Adapter.id).join(Adapter.account).where(Account.name == namespace, Adapter.name == name)
