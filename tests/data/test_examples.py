@@ -9,6 +9,7 @@ import pytest
 
 from vera.data import EncodedImage, Examples, Source, Split
 from vera.data.dividing import Item, divide_as_given, divide_by_hash
+from vera.data.examples import is_heldout
 from vera.errors import DataError
 
 REGRESSION = Split("pairs", "text-regression", (), Examples(("a", "b"), (1.0, 3.0)), Examples(("c",), (5.0,)))
@@ -110,6 +111,15 @@ def test_equal_prompts_stand_on_one_side() -> None:
     split = divide_by_hash("s", "text-generation", items)
     assert len(split.train) + len(split.heldout) == 200
     assert not set(split.train.texts) & set(split.heldout.texts)
+
+
+def test_a_label_that_falls_to_the_held_out_part_alone_is_said() -> None:
+    texts = [f"text {i}" for i in range(40)]
+    rare = [text for text in texts if is_heldout(text)][:2]
+    items = [Item(text, "rare" if text in rare else "ab"[i % 2]) for i, text in enumerate(texts)]
+    split = divide_by_hash("s", "text-classification", items)
+    assert split.labels == ("a", "b", "rare")
+    assert split.notes == ("labels that are held out and never trained on: rare",)
 
 
 def test_a_pair_is_one_item() -> None:

@@ -223,6 +223,15 @@ def test_a_quantised_weight_has_no_norms_to_read() -> None:
     assert caught.value.facts == {"module": "0"}
 
 
+def test_an_adapter_that_is_refused_leaves_nothing_in_memory() -> None:
+    model, pair = two_layers(), rebuild(RECIPE)
+    model[2] = Int8Linear(model[2])
+    bank = Bank(find_targets(model, ["0", "2"]), model)
+    with pytest.raises(TargetError):
+        bank.add_vera("a", bank.modules(), digest_of(pair), lambda: pair, method=DVORA)
+    assert bank.size_bytes == 0
+
+
 # Ways a model is run
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import ExifTags
+from PIL import Image as Pillow
 from transformers import AutoModel
 
 from tests.tiny import write_tiny_llama
 from vera.errors import DataError
 from vera.nn.heads import ImageClassifier, PooledClassifier
+from vera.nn.inputs import decoded
 
 LABELS = ("cat", "dog")
 
@@ -71,3 +75,15 @@ def test_the_mean_of_large_half_precision_states_is_no_infinity(
 ) -> None:
     states = torch.full((1, 400, 32), 200.0, dtype=torch.float16)  # whose sum is beyond float16
     assert classifier.pooled(states, mask).tolist() == [[200.0] * 32]
+
+
+def test_a_picture_is_read_the_way_up_that_its_camera_was_held() -> None:
+    exif = Pillow.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # to be turned to the right by a quarter
+    stored, picture = io.BytesIO(), Pillow.new("RGB", (4, 2))
+    picture.putpixel((0, 0), (255, 255, 255))
+    picture.save(stored, "PNG", exif=exif)
+    for image in (stored.getvalue(), Pillow.open(stored)):
+        upright = decoded(image)
+        assert upright.size == (2, 4)
+        assert upright.getpixel((1, 0)) == (255, 255, 255)

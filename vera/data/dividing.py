@@ -63,7 +63,7 @@ def divide_by_hash(
 
     Equal items are kept once and in a canonical order. For classification, inputs with two labels
     and labels with fewer than `min_per_label` inputs are left out, and the notes say so. Raises
-    DataError when fewer than two labels remain, or no item is held out.
+    DataError when fewer than two labels remain, no item is held out, or none of the held-out labels is trained on.
     """
     usable = [item for item in items if task == TEXT_GENERATION or not item.is_blank]
     kept, said = _distinct(usable), list(notes)
@@ -78,6 +78,8 @@ def divide_by_hash(
     sides: dict[bool, list[Item]] = {False: [], True: []}
     for key in sorted(kept):
         sides[is_heldout(key[0], heldout_fifth)].append(kept[key])
+    if labels:
+        said += _unseen_labels(name, sides[False], sides[True])
     train, heldout = (numbered(sides[held], labels) for held in (False, True))
     return Split(name, task, labels, train, heldout, tuple(said), source)
 

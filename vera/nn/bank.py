@@ -122,12 +122,16 @@ class Bank:
         devices = {module.name: device_of(self.targets[module.name]) for module in modules}
         trained = _placed(vectors, devices) if vectors else {}
         deltas: dict[str, Delta] = {}
-        for module in modules:
-            shared, given = self._shared(digest, devices[module.name], projection), trained.get(module.name)
-            if method == DVORA:
-                deltas[module.name] = DvoraDelta(shared, self.targets[module.name], module.name, given)
-            else:
-                deltas[module.name] = VeraDelta(shared, module.in_features, module.out_features, given)
+        try:
+            for module in modules:
+                shared, given = self._shared(digest, devices[module.name], projection), trained.get(module.name)
+                if method == DVORA:
+                    deltas[module.name] = DvoraDelta(shared, self.targets[module.name], module.name, given)
+                else:
+                    deltas[module.name] = VeraDelta(shared, module.in_features, module.out_features, given)
+        except BaseException:
+            self._forget_unused()
+            raise
         slot = self.slots[name] = Slot(deltas, label)
         return slot
 
@@ -224,9 +228,8 @@ class Bank:
             self.check_free()
             if name in self.weights:
                 self.activate(None)
-            removed = {id(shared) for shared in _projections_of(self.slots.pop(name))}
-            unused = removed - {id(shared) for slot in self.slots.values() for shared in _projections_of(slot)}
-            self._projections = {key: shared for key, shared in self._projections.items() if id(shared) not in unused}
+            self.slots.pop(name)
+            self._forget_unused()
 
     def detach(self) -> None:
         """Forget every adapter, a merged one too. The model is what it was before the first one."""
@@ -322,6 +325,11 @@ class Bank:
             pair = projection.on(device) if isinstance(projection, ProvenPair) else projection()
             self._projections[key] = SharedProjection(pair).to(device)
         return self._projections[key]
+
+    def _forget_unused(self) -> None:
+        """Let go of the pairs that no adapter here uses."""
+        used = {id(shared) for slot in self.slots.values() for shared in _projections_of(slot)}
+        self._projections = {key: shared for key, shared in self._projections.items() if id(shared) in used}
 
     def _check_new(self, name: str) -> None:
         if name in self.slots:

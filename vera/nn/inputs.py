@@ -172,16 +172,17 @@ def filled(rows: Sequence[Sequence[int]], device: torch.device, *, value: int = 
 
 
 def decoded(image: Image) -> Any:
-    """`image` (bytes, a path, or an image of Pillow) as an RGB image of Pillow. Raises DataError."""
+    """`image` (bytes, a path, or an image of Pillow) as an RGB image of Pillow, the way up that it says (a camera that was held
+    upright says so in EXIF), as transformers and `datasets` read it. Raises DataError."""
     from PIL import Image as Pillow
-    from PIL import UnidentifiedImageError
+    from PIL import ImageOps, UnidentifiedImageError
 
     if isinstance(image, Pillow.Image):
-        return image.convert("RGB")
+        return ImageOps.exif_transpose(image).convert("RGB")
     data = image.read() if isinstance(image, EncodedImage) else image
     try:
         with Pillow.open(io.BytesIO(data) if isinstance(data, bytes) else data) as opened:
-            return opened.convert("RGB")
+            return ImageOps.exif_transpose(opened).convert("RGB")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise DataError(
             f"There is no image file {str(image)!r}: give the path of one, its bytes, or an image of Pillow."
