@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.nn.small_models import adapted, tiny_llama
 from tests.tiny import load_tiny_bert
 from tests.tiny_adapters import QUERY, WIDE, make_tiny
 from vera.archive import Vectors
@@ -417,3 +418,22 @@ def test_the_copy_of_the_pair_in_the_bases_dtype_is_counted(tiny_model: Any) -> 
     outputs(tiny_model, texts(1))
     outputs(tiny_model, texts(2))
     assert bank.size_bytes - before == 2 * 8 * (64 + 64)
+
+
+@pytest.mark.parametrize("use", [lambda bank: bank.activate("a"), lambda bank: bank.rows(["a", None]).__enter__()])
+def test_a_module_that_was_replaced_is_refused_and_one_that_was_wrapped_goes_on(use: Any) -> None:
+    """PEFT wraps modules. What replaces one answers without the adapter."""
+    model = tiny_llama()
+    bank = adapted(model, "q_proj", names=("a",))
+    attention = model.model.layers[1].self_attn
+    own = attention.q_proj
+    attention.q_proj = nn.Sequential(own)
+    bank.activate("a")
+    bank.activate(None)
+    attention.q_proj = deepcopy(own)
+
+    with pytest.raises(VeraError, match=r"layers\.1\.self_attn\.q_proj of the model was replaced") as refused:
+        use(bank)
+
+    assert refused.value.code == "TARGET_REPLACED"
+    assert bank.active is None

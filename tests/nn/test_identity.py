@@ -281,3 +281,14 @@ def test_numbers_that_a_model_computes_instead_of_loading_are_not_missed(stored_
     model = stored()
     del model["inner"].position_ids
     assert prove_base(model, stored_base).tensors == 1
+
+
+def test_a_model_without_values_is_no_other_training_run(tiny_folder: Path, tiny_base: BaseFingerprint) -> None:
+    """As one that was made under `torch.device("meta")` and never filled."""
+    model = load_tiny_bert(tiny_folder)
+    model.encoder.layer[1].to("meta")
+
+    with pytest.raises(BaseMismatch, match=r"16 of its 39 tensors .* on the device meta, without values") as caught:
+        prove_base(model, tiny_base)
+
+    assert caught.value.code == "BASE_UNPROVABLE"

@@ -31,6 +31,7 @@ from vera.nn.linear import is_target, linear_size, weight_of
 from vera.nn.mixing import WeightedSum, per_row
 from vera.nn.offloading import device_of
 from vera.nn.own_heads import OwnHead, Replacing, heads_per_row
+from vera.nn.seats import check_in
 from vera.nn.turns import Turns
 from vera.nn.uploading import copy_arrays, upload
 from vera.projection import Projection
@@ -174,7 +175,8 @@ class Bank:
         """Make every forward pass go through the sum of adapters, each times its weight: W + Σ weight · (W' - W).
 
         Adapters of any method, seed, rank and targets can be summed. A head on pooled hidden states
-        is not part of it; one in the model's own modules has no sum (HEADS_NOT_SUMMED).
+        is not part of it; one in the model's own modules has no sum (HEADS_NOT_SUMMED). Raises VeraError (TARGET_REPLACED)
+        for a module that is in the model no more.
         """
         with self.turns:
             self.check_free()
@@ -183,7 +185,9 @@ class Bank:
                 if not math.isfinite(weight):
                     raise VeraError(f"The weight of {name!r} is {weight}: give a finite number.", code="WEIGHT_INVALID")
             self._check_heads(weights)
-            self._hang(self._summed(weights), self._heads(weights))
+            added = self._summed(weights)
+            self._check_there(added)
+            self._hang(added, self._heads(weights))
             self.weights = dict(weights)
 
     @contextmanager
@@ -211,6 +215,7 @@ class Bank:
         self.check_free()
         rows = {name: self.slot(name) for name in names if name is not None}
         modules = {module for slot in rows.values() for module in slot.deltas}
+        self._check_there(modules)
         mixed = {
             module: per_row(
                 module, [rows[name].deltas.get(module) if name else None for name in names],
@@ -288,6 +293,11 @@ class Bank:
             module_name: several[0][1] if len(several) == 1 and several[0][0] == 1 else WeightedSum(several)
             for module_name, several in terms.items()
         }
+
+    def _check_there(self, modules: Iterable[str]) -> None:
+        model = self._model()
+        if model is not None:  # else nobody can ask it anything
+            check_in(model, {module: self.targets[module] for module in modules})
 
     def _check_heads(self, weights: Mapping[str, float]) -> None:
         with_head = [name for name in weights if self.slots[name].heads]

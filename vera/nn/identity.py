@@ -165,7 +165,7 @@ def _extra(live: Mapping[str, Tensor], known: set[str], unread: Iterable[str]) -
 
 def _can_compare(tensor: Tensor, record: TensorRecord) -> bool:
     """Whether the bytes of the stored tensor can still be there. One of another shape can be compared: it differs."""
-    if not is_plain(tensor):
+    if not is_plain(tensor) or tensor.is_meta:
         return False
     return can_contain(tensor.dtype, record.dtype) or (
         tensor.is_floating_point() and tuple(tensor.shape) != record.shape
@@ -217,11 +217,12 @@ def _mismatch(base: BaseFingerprint, what: BaseDifference, hashes: Mapping[str, 
 def _unprovable(proof: BaseProof, base: BaseFingerprint, live: Mapping[str, Tensor]) -> BaseMismatch:
     record = base.by_name[proof.unread[0]]
     tensor = live[proof.names[record.name]]
-    how = (
-        f"in {tensor.dtype}, which cannot contain the stored {record.dtype}"
-        if is_plain(tensor) and tensor.is_floating_point()
-        else f"quantised or sharded ({type(tensor).__name__}, {tensor.dtype}), and its stored bytes are gone"
-    )
+    if tensor.is_meta:
+        how = "on the device meta, without values"
+    elif is_plain(tensor) and tensor.is_floating_point():
+        how = f"in {tensor.dtype}, which cannot contain the stored {record.dtype}"
+    else:
+        how = f"quantised or sharded ({type(tensor).__name__}, {tensor.dtype}), and its stored bytes are gone"
     return BaseMismatch(
         f"This model cannot be proven to be the base {base.value}: {len(proof.unread)} of its {len(proof.names)} tensors "
         f"cannot be compared. {record.name} is held {how}. Nothing was changed; give sdk.load the checkpoint's folder or "

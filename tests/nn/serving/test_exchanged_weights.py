@@ -138,7 +138,7 @@ def test_a_module_that_was_replaced_is_refused_by_name(served: Served, place: st
         model.model.layers[1].self_attn.k_proj = copy.deepcopy(model.model.layers[1].self_attn.k_proj)
 
     for ask in (lambda: many.use(ROWS), many.__enter__):
-        with pytest.raises(VeraError, match=r"layers\.1\.self_attn.* was replaced .* pack them anew") as refused:
+        with pytest.raises(VeraError, match=r"layers\.1\.self_attn.* was replaced .* open the base anew") as refused:
             ask()
         assert refused.value.code == "TARGET_REPLACED"
     assert many.names == ("a",) * 4

@@ -25,12 +25,12 @@ from vera.nn.hanging import Hung, check_unadapted, has_fast_paths
 from vera.nn.layer import Adapting, SharedProjection, VeraDelta
 from vera.nn.linear import is_linear, linear_size, weight_of
 from vera.nn.offloading import device_of
+from vera.nn.seats import Seats
 from vera.nn.serving.choosing import Choices
 from vera.nn.serving.gated import GatedMlp, gated_mlps
 from vera.nn.serving.groups import beside, by_input
 from vera.nn.serving.packing import NOBODY, Packing
 from vera.nn.serving.products import MAX_MODULES, Compute, GroupProduct, Member, padded_rank
-from vera.nn.serving.seats import Seats
 from vera.nn.serving.stacking import check_unstacked
 
 
@@ -153,7 +153,7 @@ class PackedBank:
     def _keep_up(self) -> None:
         """What somebody has done to the model since: weights that were exchanged are stacked again, or VeraWarning says once
         that they are not. Raises VeraError (TARGET_REPLACED) for a module that is there no more."""
-        self._seats.check()
+        self._seats.check(self._bank.model)
         apart = [error for group in self.groups if (error := group.product.keep_stacked())]
         if apart:
             self._choose_anew()
