@@ -82,6 +82,52 @@ def test_the_best_so_many_have_the_ranks_and_ties_of_all(scored: Hub) -> None:
     assert scored.get(f"{BOARD}?limit=0").status_code == 422
 
 
+def test_a_tie_is_with_the_best_of_the_moment(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker(make_suite(items=40))
+    for seed, right in enumerate((20, 22)):
+        assert sqlite_hub.push(make_archive(seed=seed), f"right-{right}").status_code == 201
+        worker.finish(worker.must_claim(), [1] * right + [0] * (40 - right))
+    before = [row["tied_with_best"] for row in sqlite_hub.get(BOARD).json()["rows"]]
+
+    assert sqlite_hub.push(make_archive(seed=3), "right-40").status_code == 201
+    worker.finish(worker.must_claim(), [1] * 40)
+
+    assert before == [True, True]
+    assert [row["tied_with_best"] for row in sqlite_hub.get(BOARD).json()["rows"]] == [True, False, False]
+
+
+def test_a_tie_is_by_the_metric_of_its_own_board(sqlite_hub: Hub) -> None:
+    """Five of eight: too few for McNemar's test (p = 0.06), and enough for a bootstrap of what items earned."""
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker(make_suite(), {**make_suite("demo/gains"), "metric": "rouge_l"})
+    for seed, right in enumerate((8, 3)):
+        assert sqlite_hub.push(make_archive(seed=seed), f"right-{right}").status_code == 201
+        for _ in range(2):
+            worker.finish(worker.must_claim(), [1] * right + [0] * (8 - right))
+
+    tied = {
+        suite: [row["tied_with_best"] for row in sqlite_hub.get(f"/leaderboards/demo/{suite}").json()["rows"]]
+        for suite in ("topics", "gains")
+    }
+    assert tied == {"topics": [True, True], "gains": [True, False]}
+
+
+def test_a_board_of_opinions_ranks_nobody(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker({**make_suite(), "metric": "judged"})
+    for seed, (name, rating) in enumerate((("bad", 1), ("good", 9), ("middling", 5))):
+        assert sqlite_hub.push(make_archive(seed=seed), name).status_code == 201
+        worker.finish(worker.must_claim(), [rating] * 8)
+
+    rows = sqlite_hub.get(BOARD).json()["rows"]
+
+    assert [row["ref"] for row in rows] == ["demo/bad@v1", "demo/good@v1", "demo/middling@v1"]
+    assert {row["rank"] for row in rows} == {1}
+    assert [row["ref"] for row in sqlite_hub.get(f"{BOARD}?limit=2").json()["rows"]] == ["demo/bad@v1", "demo/good@v1"]
+    assert sqlite_hub.get(f"{BOARD}/history").json()["records"] == []
+
+
 def test_a_board_that_was_shown_a_moment_ago_has_the_next_result(scored: Hub) -> None:
     before = names(scored, "")
     worker = scored.worker(make_suite())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from hub.auth.policy import LOGIN_SCOPES, SERVICE_SCOPES
 from hub.auth.tokens import TokenKind, is_well_formed
+from hub.domain import accounts
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
 
@@ -111,6 +112,28 @@ def test_the_program_of_an_organisation_manages_neither_members_nor_tokens(sqlit
     for scope in sorted(set(LOGIN_SCOPES) - SERVICE_SCOPES):
         refused = sqlite_hub.post("/tokens", {"name": "x", "scopes": [scope], "organisation": "acme"}, olga)
         assert code_of(refused) == (403, "SCOPE_INSUFFICIENT"), scope
+
+
+def test_a_token_of_an_organisation_reaches_nothing_beside_it(sqlite_hub: Hub) -> None:
+    sqlite_hub.found("acme")
+    olga = sqlite_hub.headers("olga")
+    body: dict[str, object] = {"name": "ci", "scopes": ["repo:push"], "organisation": "acme"}
+
+    for elsewhere in ("olga", "olga/tiny"):
+        refused = sqlite_hub.post("/tokens", {**body, "restricted_to": ["acme/tiny", elsewhere]}, olga)
+        assert code_of(refused) == (403, "TOKEN_RESTRICTED"), elsewhere
+    assert made(sqlite_hub, olga, **{**body, "restricted_to": ["acme/tiny"]})["restricted_to"] == ["acme/tiny"]
+
+
+def test_what_cannot_be_used_is_not_listed(sqlite_hub: Hub) -> None:
+    mine = sqlite_hub.headers("ann")
+    with sqlite_hub.database.writing() as session:
+        ann = accounts.ensure_user(session, "ann")
+        accounts.add_token(session, ann.id, TokenKind.BOOTSTRAP, name="the hub's own")
+        accounts.add_token(session, ann.id, TokenKind.PERSONAL, name="expired", lifetime=timedelta(seconds=-1))
+
+    (listed,) = sqlite_hub.get("/tokens", headers=mine).json()["items"]
+    assert listed["is_current"]
 
 
 def test_a_token_ends_itself(sqlite_hub: Hub) -> None:

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from hub.auth.tokens import TokenKind, hash_of, is_well_formed, mint, redact
+from hub.auth.tokens import WORKER_CODE, TokenKind, hash_of, is_in, is_well_formed, mint, redact
 from hub.domain.accounts import user_name_from
 from tests.hub.harness import Hub
 from vera.ref import check_namespace
@@ -41,6 +41,14 @@ def test_a_log_line_keeps_nothing_of_a_token_but_its_kind() -> None:
     assert redact(f'{{"header": "Bearer {token}"}}') == '{"header": "Bearer vhw_…"}'
     assert redact(json.dumps(f"it was\n{token}")) == '"it was\\nvhw_…"'
     assert redact(f"it_was_{token}_") == "it_was_vhw_…_"
+
+
+def test_a_code_for_a_worker_is_no_token_and_as_secret_as_one() -> None:
+    code = mint(WORKER_CODE)
+
+    assert not is_well_formed(code)
+    assert is_in(f"?code={code}")
+    assert redact(f"vera-hub worker --code {code}") == "vera-hub worker --code vhr_…"
 
 
 def test_the_hub_keeps_the_hash_of_a_token_and_not_the_token(sqlite_hub: Hub) -> None:
