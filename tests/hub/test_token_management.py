@@ -129,8 +129,8 @@ def test_what_cannot_be_used_is_not_listed(sqlite_hub: Hub) -> None:
     mine = sqlite_hub.headers("ann")
     with sqlite_hub.database.writing() as session:
         ann = accounts.ensure_user(session, "ann")
-        accounts.add_token(session, ann.id, TokenKind.BOOTSTRAP, name="the hub's own")
-        accounts.add_token(session, ann.id, TokenKind.PERSONAL, name="expired", lifetime=timedelta(seconds=-1))
+        accounts.add_token(session, ann, TokenKind.BOOTSTRAP, name="the hub's own")
+        accounts.add_token(session, ann, TokenKind.PERSONAL, name="expired", lifetime=timedelta(seconds=-1))
 
     (listed,) = sqlite_hub.get("/tokens", headers=mine).json()["items"]
     assert listed["is_current"]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sdk.models.evaluations import Evaluation, ScoreBeside
-from sdk.signatures import check_evaluation
+from sdk.signatures import Signed, check_evaluation
 from vera import attestation
 from vera.attestation import Evaluated
 from vera.errors import SignatureError
-from vera.signing import SigningKey
+from vera.signing import SigningKey, sealed
 
 KEY = SigningKey.generate()
 SAID = Evaluation(
@@ -48,3 +49,20 @@ def test_what_is_said_otherwise_is_refused(field: str, value: Any) -> None:
 def test_every_score_that_is_not_the_signed_one_is_told() -> None:
     lie = replace(SAID, score=0.6, beside={"f1": ScoreBeside(0.99, (0.98, 1.0))})
     assert check_evaluation(lie, ENVELOPE, KEY.public).rescored == ("accuracy", "f1")
+
+
+def test_a_score_that_differs_where_no_page_shows_it_is_told() -> None:
+    assert check_evaluation(replace(SAID, score=0.5 + 1e-7), ENVELOPE, KEY.public).rescored == ("accuracy",)
+
+
+def test_what_a_worker_signs_that_is_no_result_is_refused_or_told() -> None:
+    """A key signs whatever its owner likes."""
+    statement = attestation.check(ENVELOPE, KEY.public)
+
+    def checked(**predicate: Any) -> Signed:
+        other = {**statement, "predicate": {**statement["predicate"], **predicate}}
+        return check_evaluation(SAID, sealed(json.dumps(other).encode(), attestation.PAYLOAD_TYPE, KEY), KEY.public)
+
+    with pytest.raises(SignatureError, match="The suite of the evaluation 1"):
+        checked(spec="demo/topics")
+    assert checked(scores=[0.5, 0.7]).rescored == ("accuracy", "f1")

@@ -136,12 +136,22 @@ def test_a_key_that_another_name_stands_over_is_not_asked() -> None:
         attestation.check(envelope, OTHER.public)
 
 
-def test_a_statement_about_something_else_is_no_evaluation() -> None:
-    statement = {**RESULT.statement(), "predicateType": "https://slsa.dev/provenance/v1"}
-    envelope = signing.sealed(json.dumps(statement).encode(), attestation.PAYLOAD_TYPE, KEY)
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"predicateType": "https://slsa.dev/provenance/v1"},
+        {"_type": "https://in-toto.io/Statement/v0.1"},
+        {"predicate": ["accuracy", 0.5]},
+    ],
+    ids=["predicate-type", "type", "predicate"],
+)
+def test_a_statement_about_something_else_is_no_evaluation(other: dict[str, Any]) -> None:
+    envelope = signing.sealed(json.dumps({**RESULT.statement(), **other}).encode(), attestation.PAYLOAD_TYPE, KEY)
 
-    with pytest.raises(SignatureError, match=r"slsa\.dev"):
+    with pytest.raises(SignatureError, match=r"The statement that is signed is a '.*', and not a") as refused:
         attestation.check(envelope, KEY.public)
+
+    assert refused.value.code == "STATEMENT_INVALID"
 
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -170,6 +180,8 @@ def test_a_score_that_was_summed_in_another_order_is_the_same() -> None:
     statement = attestation.check(attestation.signed(RESULT, KEY), KEY.public)
 
     attestation.check_says(statement, replace(RESULT, scores={"accuracy": 0.5 + 1e-13}))
+    with pytest.raises(SignatureError, match=r"predicate\.scores\.accuracy"):
+        attestation.check_says(statement, replace(RESULT, scores={"accuracy": 0.5 + 1e-7}))
 
 
 @pytest.mark.parametrize("salt", [None, "ab" * 32])
