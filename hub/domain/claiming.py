@@ -13,7 +13,7 @@ from hub.db.models.adapters import Adapter, Base
 from hub.db.queries import accounts, adapters, moves
 from hub.db.queries.inserting import insert_numbered
 from hub.domain.uploads import Upload
-from hub.errors import Conflict, Forbidden, HubError, Unavailable
+from hub.errors import Conflict, Forbidden, HubError, NotFound, Unavailable
 from vera.ref import fold_name
 
 
@@ -48,7 +48,7 @@ def claim_name(
     new_id = insert_numbered(session, Adapter, **values)
     if new_id is not None:
         authorize(principal, Action.CREATE_ADAPTER, wanted)
-        require_unmoved(session, owner_id, wanted)
+        require_free(session, owner_id, wanted)
         return Adapter(id=new_id, **values), True
     adapter = adapters.hold(session, owner_id, name)
     if adapter is None:
@@ -71,8 +71,15 @@ def name_taken(session: Session, owner_id: int, wanted: Resource, folded: str) -
     )
 
 
-def require_unmoved(session: Session, owner_id: int, wanted: Resource, *, but_for: int | None = None) -> None:
-    """Raises Conflict for a name that leads to an adapter which has moved, unless that is the one `but_for`."""
+def require_free(session: Session, owner_id: int, wanted: Resource, *, but_for: int | None = None) -> None:
+    """Raises Conflict for a name that leads to an adapter which has moved, unless that is the one `but_for`, and NotFound
+    where the owner was deleted just now."""
+    if not accounts.is_there(session, owner_id):
+        raise NotFound(
+            f"{wanted.namespace} was deleted, and nothing is added to it: use another namespace.",
+            code="NAMESPACE_UNKNOWN",
+            namespace=wanted.namespace,
+        )
     holder = moves.holder(session, owner_id, wanted.adapter or "")
     if holder not in (None, but_for):
         raise Conflict(

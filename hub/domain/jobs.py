@@ -186,6 +186,7 @@ def finish_job(session: Session, principal: Principal, job_id: str, fence: int, 
     if len(result.outcomes) != job.suite.items:
         raise _bad_result(f"it has {len(result.outcomes)} outcomes and the suite {job.suite.items} items")
     low, high = result.interval
+    listings.hold_adapter_of(session, job.id)  # first, as whoever takes the version back does
     _write(
         session,
         principal,

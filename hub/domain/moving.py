@@ -12,7 +12,7 @@ from hub.db.models.adapters import Adapter
 from hub.db.queries import accounts, adapters, listings, moves
 from hub.domain import catalog, finding, openings
 from hub.domain.audit import Change, record
-from hub.domain.claiming import NO_QUOTA, Quota, over_quota, require_unmoved
+from hub.domain.claiming import NO_QUOTA, Quota, over_quota, require_free
 from hub.errors import Conflict
 from vera.ref import check_adapter_id, fold_name
 
@@ -69,7 +69,7 @@ def _rename(session: Session, principal: Principal, adapter: Adapter, new: Resou
     accounts.hold(session, owner_id)
     if adapters.exists(session, viewer_of(principal), new.namespace, name):
         raise _taken(new)
-    require_unmoved(session, owner_id, new, but_for=adapter.id)
+    require_free(session, owner_id, new, but_for=adapter.id)
     similar = adapters.name_like(session, owner_id, fold_name(name))
     is_its_own = owner_id == adapter.account_id and similar == adapter.name
     if similar is not None and not is_its_own:

@@ -13,7 +13,7 @@ from hub.db.models.adapters import Adapter
 from hub.db.queries import accounts, adapters
 from hub.db.queries.inserting import insert_new
 from hub.domain.audit import Change, record
-from hub.domain.claiming import NO_QUOTA, Quota, name_taken, over_quota, require_unmoved
+from hub.domain.claiming import NO_QUOTA, Quota, name_taken, over_quota, require_free
 from hub.domain.mirroring import require_own
 from hub.errors import Conflict, Forbidden
 from vera.ref import check_adapter_id, fold_name
@@ -52,7 +52,7 @@ def open_adapter(
         raise _exists(wanted)
     if not is_new:
         raise name_taken(session, owner_id, wanted, folded)
-    require_unmoved(session, owner_id, wanted)
+    require_free(session, owner_id, wanted)
     _require_place(session, owner_id, quota)
     record(session, principal, Change.ADAPTER_OPENED, wanted.id, {"visibility": "private" if is_private else "public"})
     made = adapters.hold(session, owner_id, name)

@@ -113,6 +113,7 @@ def invite(session: Session, principal: Principal, name: str, user: str, role: R
     """Asks a user to join, in the place of an earlier invitation. Raises NotFound, and Conflict for a member."""
     authorize(principal, Action.MANAGE_ORGANISATION, Resource(name))
     organisation, at = _find(session, name), db.now(session)
+    accounts.hold(session, organisation.id)  # two invitations of one user come one after another
     invited = accounts.find(session, user, "user")
     if invited is None:
         raise NotFound(f"There is no user {user[:64]} here: check the name.", code="USER_UNKNOWN", user=user[:64])
@@ -161,6 +162,7 @@ def accept(session: Session, principal: Principal, name: str) -> OrganisationVie
     organisation = accounts.find(session, name, "organisation")
     if organisation is None:
         raise _no_invitation(name)
+    accounts.hold(session, principal.account_id)  # who is being deleted joins nothing
     accounts.hold(session, organisation.id)
     invitation = _invitation(session, organisation.id, principal.account_id, name)
     role = Role(invitation.role)

@@ -79,6 +79,7 @@ def delete(session: Session, principal: Principal, name: str) -> None:
     who rely on them. Raises NotFound, and Conflict for a last admin or owner."""
     authorize(principal, Action.MANAGE_USERS)
     account, at = _find(session, name), db.now(session)
+    account_rows.hold(session, account.id)  # and joins no organisation meanwhile
     if account.is_admin:
         _require_another_admin(session, name)
     roles = account_rows.roles_of(session, account.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import tempfile
+import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -63,3 +64,12 @@ def empty(database: Database, *, but_for: tuple[str, ...] = ()) -> None:
     tables = ", ".join(table.name for table in Table.metadata.sorted_tables if table.name not in but_for)
     with database.engine.begin() as connection:
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY CASCADE"))
+
+
+def wait_for_a_lock(database: Database) -> None:
+    """Until somebody waits for what another transaction holds. On SQLite, writers take turns and nobody can see it."""
+    while not database.is_sqlite:
+        with database.reading() as session:
+            if session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
+                return
+        time.sleep(0.01)

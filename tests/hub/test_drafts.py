@@ -5,23 +5,22 @@ from __future__ import annotations
 import base64
 import json
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
 from httpx2 import Response
-from sqlalchemy import text, update
+from sqlalchemy import update
 
 from hub.care import collecting
 from hub.db.models.accounts import Account
-from hub.db.session import Database
 from hub.domain import accounts, committing, drafting, moving
 from hub.domain.claiming import NO_QUOTA
 from hub.domain.committing import Keeping
 from hub.domain.drafting import Loose
 from tests.builders import make_archive
 from tests.hub.harness import Hub
+from tests.hub.postgres import wait_for_a_lock
 
 
 def commit(hub: Hub, repo: str, revision: str = "main", **files: bytes) -> str:
@@ -156,15 +155,6 @@ def test_the_record_says_what_was_squashed(hub: Hub, repo: str) -> None:
     assert hub.client.post(f"/api/models/{repo}/super-squash/main", json={}, headers=hub.headers()).status_code == 200
     event = hub.get("/namespaces/demo/audit", headers=hub.headers()).json()["items"][0]
     assert (event["action"], event["facts"]["before"]) == ("draft.squashed", before)
-
-
-def wait_for_a_lock(database: Database) -> None:
-    """Until somebody waits for what another transaction holds. On SQLite, writers take turns and nobody can see it."""
-    while not database.is_sqlite:
-        with database.reading() as session:
-            if session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")):
-                return
-        time.sleep(0.01)
 
 
 def test_a_commit_that_comes_before_a_squash_is_part_of_it(hub: Hub, repo: str) -> None:

@@ -69,6 +69,11 @@ def hold(session: Session, account_id: int) -> None:
     session.execute(select(Account.id).where(Account.id == account_id).with_for_update())
 
 
+def is_there(session: Session, account_id: int) -> bool:
+    """False for an account that was deleted."""
+    return session.scalar(select(Account.id).where(Account.id == account_id, Account.deleted_at.is_(None))) is not None
+
+
 def users(session: Session, *, after: str | None, limit: int) -> list[Account]:
     """Users by name, those beyond the name `after`."""
     query = select(Account).where(Account.kind == "user", Account.deleted_at.is_(None)).order_by(Account.name)

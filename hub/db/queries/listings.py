@@ -98,8 +98,16 @@ def set_private(session: Session, adapter_id: int, *, is_private: bool) -> None:
     session.execute(update(Listing).where(Listing.adapter_id == adapter_id).values(is_private=is_private))
 
 
+def hold_adapter_of(session: Session, evaluation_id: int) -> None:
+    """Locks the adapter of an evaluation until the transaction ends, as a push to it does: what is listed stays so."""
+    its_own = select(Adapter.id).join(Version, Version.adapter_id == Adapter.id)
+    its_own = its_own.join(Evaluation, Evaluation.version_id == Version.id).where(Evaluation.id == evaluation_id)
+    session.execute(its_own.with_for_update(of=Adapter))
+
+
 def add_score(session: Session, evaluation_id: int) -> None:
     """Lists the score of an evaluation that is done, when it is of the version that is listed."""
+    hold_adapter_of(session, evaluation_id)
     of_listed = select(Listing).join(Evaluation, Evaluation.version_id == Listing.version_id)
     listing = session.scalar(of_listed.where(Evaluation.id == evaluation_id))
     if listing is not None:
