@@ -236,17 +236,23 @@ def _mixed(models: Sequence[Any], asked: dict[str, Any], batch_size: int) -> lis
         if not is_short_of_memory(error):
             raise
         return None
-    outputs = [_said(model, values, asked["task"]) for model, values in zip(models, many, strict=True)]
     with telling(None):
         sample = models[-1].outputs(items[:_SAMPLE], batch_size=batch_size)
-    return outputs if _said(models[-1], sample, asked["task"]) == outputs[-1][:_SAMPLE] else None
+    try:
+        outputs = [_said(model, values, asked["task"]) for model, values in zip(models, many, strict=True)]
+        is_same = _said(models[-1], sample, asked["task"]) == outputs[-1][:_SAMPLE]
+    except VeraError:  # one of them gives no numbers, which is said when each answers alone
+        return None
+    return outputs if is_same else None
 
 
 def _said(model: Any, values: Any, task: str) -> list[str]:
-    """What a head's `values` (items, outputs) are as answers."""
+    """What a head's `values` (items, outputs) are as answers. Raises VeraError (OUTPUT_NONFINITE)."""
+    from vera.nn.outputs import classes_of, values_of
+
     if task == TEXT_REGRESSION:
-        return [repr(float(value)) for value in values[:, 0]]
-    return [model.labels[int(place)] for place in values.argmax(-1)]
+        return [repr(value) for value in values_of(values)]
+    return [model.labels[place] for place in classes_of(values)]
 
 
 def answers(model: Any, asked: dict[str, Any], batch_size: int) -> list[str]:

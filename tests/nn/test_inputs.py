@@ -14,8 +14,8 @@ from PIL import Image as Pillow
 from transformers import AutoModel
 
 from tests.tiny import write_tiny_llama
-from vera.errors import DataError
-from vera.nn.heads import ImageClassifier, PooledClassifier
+from vera.errors import DataError, VeraError
+from vera.nn.heads import ImageClassifier, PooledClassifier, PooledRegressor
 from vera.nn.inputs import decoded
 
 LABELS = ("cat", "dog")
@@ -87,3 +87,18 @@ def test_a_picture_is_read_the_way_up_that_its_camera_was_held() -> None:
         upright = decoded(image)
         assert upright.size == (2, 4)
         assert upright.getpixel((1, 0)) == (255, 255, 255)
+
+
+def test_of_outputs_that_are_no_numbers_no_label_is_told(classifier: PooledClassifier) -> None:
+    """The first of them would be the largest."""
+    with torch.no_grad():
+        classifier.backbone.embeddings.word_embeddings.weight[classifier.tokenizer.vocab["dog"]] = torch.inf
+    with pytest.raises(
+        VeraError, match="The outputs of 1 of 2 items, item 1 the first, are no finite numbers"
+    ) as caught:
+        classifier.classify(["the cat", "a dog"])
+    assert caught.value.code == "OUTPUT_NONFINITE"
+    number = PooledRegressor(classifier.backbone)
+    with pytest.raises(VeraError, match="item 0 the first"):
+        number.predict(["a dog"])
+    assert number.predict(["the cat"]) == [0.0]

@@ -25,6 +25,7 @@ from vera.nn.experiment import Choices, Outcome
 from vera.nn.identity import prove_base
 from vera.nn.opening import open_base
 from vera.nn.training.generation import Generation
+from vera.nn.training.objectives import Classes
 from vera.nn.training.recipe import Recipe
 
 ANIMALS = ("cat", "dog", "bird")
@@ -151,6 +152,13 @@ def test_the_second_text_is_marked_as_such(tiny_model: Any) -> None:
 
     assert "token_type_ids" not in classifier.batch([one])
     assert classifier.batch([two])["token_type_ids"].tolist() == [[0, 0, 0, 0, 1, 1, 1]]
+
+
+def test_no_accuracy_is_of_outputs_that_are_no_numbers() -> None:
+    examples = Examples(("the cat", "a dog"), (0, 1))
+    scores = Classes(("cat", "dog")).score(np.full((2, 2), np.nan, np.float32), examples)
+    assert scores.keys() == set(Classes(("cat", "dog")).metrics)
+    assert np.isnan(list(scores.values())).all()  # upon which the training ends (Loop.score)
 
 
 def test_numbers_are_learned_in_any_unit(tiny_folder: Path) -> None:

@@ -20,6 +20,7 @@ from vera.nn import inputs
 from vera.nn.bank import Bank
 from vera.nn.inputs import Image, Pixels, Tokens
 from vera.nn.modes import evaluating
+from vera.nn.outputs import classes_of, values_of
 from vera.nn.prefix import fanned_out, layers_from_first_adapted
 
 HEAD_WEIGHT, HEAD_BIAS = "classifier.weight", "classifier.bias"
@@ -151,7 +152,7 @@ class PooledClassifier(TextHead):
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, batch_size: int = 32) -> list[int]:
         """The index of the most likely label of each text, in evaluation mode."""
-        return [int(i) for i in self.outputs(self.encode(texts, pairs), batch_size=batch_size).argmax(-1)]
+        return classes_of(self.outputs(self.encode(texts, pairs), batch_size=batch_size))
 
 
 class PooledRegressor(TextHead):
@@ -162,7 +163,7 @@ class PooledRegressor(TextHead):
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, batch_size: int = 32) -> list[float]:
         """The number of each text, or of each text and its pair, in evaluation mode."""
-        return [float(value) for value in self.outputs(self.encode(texts, pairs), batch_size=batch_size)[:, 0]]
+        return values_of(self.outputs(self.encode(texts, pairs), batch_size=batch_size))
 
 
 class ImageClassifier(PooledHead):
@@ -202,7 +203,7 @@ class ImageClassifier(PooledHead):
 
     def predict(self, images: Sequence[Image], *, batch_size: int = 32) -> list[int]:
         """The index of the most likely label of each image, in evaluation mode."""
-        return [int(i) for i in self.outputs(self.encode(images), batch_size=batch_size).argmax(-1)]
+        return classes_of(self.outputs(self.encode(images), batch_size=batch_size))
 
 
 def width_of(backbone: nn.Module) -> int:

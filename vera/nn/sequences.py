@@ -16,6 +16,7 @@ from vera.nn import inputs
 from vera.nn.bank import Bank
 from vera.nn.inputs import Tokens
 from vera.nn.modes import evaluating
+from vera.nn.outputs import classes_of, values_of
 
 # Where neither the tokenizer nor the configuration says how much text the model takes.
 _LONGEST = 4096
@@ -98,7 +99,7 @@ class SequenceClassifier(SequenceModel):
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, batch_size: int = 32) -> list[int]:
         """The index of the most likely label of each text."""
-        return [int(logits.argmax()) for logits in self.outputs(self.encode(texts, pairs), batch_size=batch_size)]
+        return classes_of(self.outputs(self.encode(texts, pairs), batch_size=batch_size))
 
 
 class SequenceRegressor(SequenceModel):
@@ -106,4 +107,4 @@ class SequenceRegressor(SequenceModel):
 
     def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None, *, batch_size: int = 32) -> list[float]:
         """The number of each text, or of each text and its pair."""
-        return [float(logits[0]) for logits in self.outputs(self.encode(texts, pairs), batch_size=batch_size)]
+        return values_of(self.outputs(self.encode(texts, pairs), batch_size=batch_size))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Classes(Objective):
         return functional.cross_entropy(outputs.float(), wanted, label_smoothing=self.label_smoothing)
 
     def score(self, outputs: NDArray[np.float32], examples: Examples) -> Scored:
+        if not np.isfinite(outputs).all():
+            return dict.fromkeys(self.metrics, math.nan)  # of which the first output would be the largest
         truth, answers = examples.classes, outputs.argmax(-1)
         of_each = {
             _f1_of(label): metrics.f1(truth, answers, positive=index)
