@@ -22,7 +22,7 @@ from sdk.files import writing_atomically
 from sdk.parallel import in_parallel
 from vera import archive, canonical_json, peft_format
 from vera.archive import Archive
-from vera.errors import ProjectionMismatch
+from vera.errors import ArchiveError, ProjectionMismatch
 from vera.folders import check_replaceable, check_writable
 from vera.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest
 from vera.projection import check_file
@@ -101,7 +101,14 @@ def pull(
     check_writable(folder)
     fetched = fetch(parsed, config=config, hub=hub, lock=lock_for(locked))
     fetched = with_pair(fetched, config=config, hub=hub)
-    archive.write_folder(fetched.archive, folder)
+    try:
+        archive.write_folder(fetched.archive, folder)
+    except OSError as error:
+        raise ArchiveError(
+            f"{folder} could not be written ({error.strerror}): make room there, or choose another place. Nothing was left of it.",
+            code="FOLDER_UNWRITABLE",
+            path=str(folder),
+        ) from error
     return replace(fetched, folder=folder)
 
 

@@ -53,6 +53,8 @@ def parse(adapter: Named) -> Wanted:
     """
     if isinstance(adapter, AdapterRef):
         return adapter
+    if not isinstance(adapter, str | Path):
+        raise RefError(f"{repr(adapter)[:60]} names no adapter: write owner/name@v3, or the path of a folder with one.")
     if isinstance(adapter, Path) or adapter.startswith(_PATHS_BEGIN):
         return _absolute(adapter)
     try:

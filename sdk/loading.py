@@ -12,7 +12,7 @@ from sdk import bases, explaining, fetching, finding, progress
 from sdk.config import Config
 from sdk.errors import HubError
 from sdk.locking import lock_for
-from vera.errors import BaseMismatch, BaseUnreadable
+from vera.errors import BaseMismatch, BaseUnreadable, RefError, VeraError
 from vera.projection import DEFAULT_BUDGET_BYTES
 
 if TYPE_CHECKING:
@@ -80,9 +80,14 @@ def load_many(
     They are fetched at the same time, and all of them before the first is attached. When one is
     refused, none is added. Arguments and errors are those of `load`.
     """
-    wanted, lock = [finding.parse(ref) for ref in refs], lock_for(locked)
+    if isinstance(refs, str | Path):
+        raise RefError(
+            f"load_many takes a list of adapters, and was given {str(refs)!r}: write [{str(refs)!r}], or use sdk.load."
+        )
+    wanted, lock, held = [finding.parse(ref) for ref in refs], lock_for(locked), HeldAs(dtype, quantization)
     if not wanted:
         return []
+    check_base(base)
     with door_to(wanted, config, hub) as door:
         found = finding.find_many(wanted, hub=door, lock=lock, budget_bytes=budget_bytes)
         with explaining.explained(found, hub=door), reporting(progress) as report:
@@ -90,7 +95,7 @@ def load_many(
             path = _locate(base, named, verify=verify, config=door.config, report=report) if is_opened else None
             tables = _tables_of(found, door)
             if path is not None:
-                base = open_base(path, named, HeldAs(dtype, quantization))
+                base = open_base(path, named, held)
             with bases.digest_book(bases.digests_of(door.config)) as digests:
                 return _attach_all(
                     base, list(zip(found, tables, strict=True)),
@@ -182,12 +187,40 @@ def is_live(base: Any) -> bool:
     return not isinstance(base, str | Path)
 
 
+def check_base(base: Any) -> None:
+    """Raises BaseUnreadable for what is neither a model in memory nor can be the name of one."""
+    if not is_live(base):
+        return
+    from torch import nn
+
+    if not isinstance(base, nn.Module):
+        raise BaseUnreadable(
+            f"The base is a {type(base).__name__}, which is no model: give a torch module, a folder, a name that `vera-hub base add` "
+            "was given, or a Hugging Face id.",
+            kind=type(base).__name__,
+        )
+
+
 @dataclass(frozen=True)
 class HeldAs:
-    """How a checkpoint is to lie in memory: in a dtype of torch or as quantised by a configuration of transformers."""
+    """How a checkpoint is to lie in memory: in a dtype of torch or as quantised by a configuration of transformers.
+
+    Raises VeraError (DTYPE_INVALID) for a name that is none of torch's.
+    """
 
     dtype: Any = None
     quantization: Any = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.dtype, str) and self.dtype != "auto":
+            import torch
+
+            if not isinstance(getattr(torch, self.dtype, None), torch.dtype):
+                raise VeraError(
+                    f"dtype is {self.dtype!r}, which is no dtype of torch: write bfloat16, float16 or float32.",
+                    code="DTYPE_INVALID",
+                    dtype=self.dtype,
+                )
 
     @property
     def options(self) -> dict[str, Any]:

@@ -221,13 +221,15 @@ def _warnings_as_notes() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("default", HubWarning)
         warnings.simplefilter("default", VeraWarning)
-        show = warnings.showwarning
+        show, told = warnings.showwarning, set[str]()
 
         def show_as_note(
             message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any, **more: Any
         ) -> None:
             if issubclass(category, HubWarning | VeraWarning):
-                note(f"Warning: {clean(message)}")
+                if str(message) not in told:  # of a cache that cannot be written each file would say so
+                    note(f"Warning: {clean(message)}")
+                told.add(str(message))
             else:
                 show(message, category, filename, lineno, *rest, **more)
 

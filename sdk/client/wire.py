@@ -53,14 +53,15 @@ class Reply:
     status: int
     body: bytes
     date: str | None
+    url: str  # of the hub
 
     def json(self) -> object:
         try:
             return strict_json.loads(self.body, max_depth=MAX_JSON_DEPTH)
         except ValueError as error:
-            raise BadAnswer(
-                f"The hub's answer cannot be read: {error}. Is it a Vera Hub? Check VERA_HUB_URL."
-            ) from error
+            is_page = self.body.lstrip()[:1] == b"<"
+            what = "is a web page, perhaps of a proxy or a sign-in before it" if is_page else f"cannot be read: {error}"
+            raise BadAnswer(f"What {self.url} answers {what}. Is it a Vera Hub? Check VERA_HUB_URL.") from error
 
 
 class Wire:
@@ -183,7 +184,7 @@ class Wire:
                 body = read(response) if response.is_success else _read(response)
         except httpx2.HTTPError as error:
             raise _unreachable(error, self.config.url, is_idempotent) from error
-        reply = Reply(response.status_code, body, response.headers.get("date"))
+        reply = Reply(response.status_code, body, response.headers.get("date"), self.config.url)
         moved_to = _moved_to(response.headers) if response.status_code == HTTPStatus.TEMPORARY_REDIRECT else None
         if moved_to and method in ("GET", "HEAD") and not request.get("is_moved"):
             self._tell_of_move(reply)
@@ -221,7 +222,7 @@ class Wire:
         # certificates, which would take longer than most requests here.
         is_here = is_loopback(self.config.url)
         is_plain = is_here and urlsplit(self.config.url).scheme == "http"
-        tls: ssl.SSLContext | bool = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else True
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else httpx2.create_ssl_context()
         return httpx2.Client(verify=tls, trust_env=not is_here)
 
 
@@ -276,6 +277,8 @@ def _moved_to(headers: httpx2.Headers) -> str | None:
 def _unreachable(error: httpx2.HTTPError, url: str, is_idempotent: bool) -> Unavailable:
     import httpx2
 
+    if isinstance(error, httpx2.ConnectError) and (untrusted := _untrusted(error, url)):
+        return untrusted
     never_sent = isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout)
     if never_sent:
         start = "start one with `vera-hub serve`, or set VERA_HUB_URL" if is_loopback(url) else "check VERA_HUB_URL"
@@ -293,6 +296,20 @@ def _unreachable(error: httpx2.HTTPError, url: str, is_idempotent: bool) -> Unav
     # After a timeout of a minute the next attempt would only wait another one.
     unavailable.may_retry = never_sent or (is_idempotent and unavailable.code != "HUB_TIMEOUT")
     return unavailable
+
+
+def _untrusted(error: BaseException | None, url: str) -> Unavailable | None:
+    """What is wrong with the encryption of a connection that was not made, when that is it: another attempt fails as well."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = f"its certificate is not trusted here ({error.verify_message})"
+        do = "check VERA_HUB_URL and this machine's clock, or name the file of its authority by SSL_CERT_FILE"
+    elif error is not None and error.reason == "WRONG_VERSION_NUMBER":
+        why, do = "it speaks plain HTTP", f"write {url.replace('https:', 'http:', 1)}, or ask its operator for HTTPS"
+    else:
+        return None
+    return Unavailable(f"The hub at {url} is not asked: {why}. Nothing was sent: {do}.", code="HUB_UNTRUSTED")
 
 
 def _retry_after_s(header: str | None) -> float | None:

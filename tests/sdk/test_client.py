@@ -285,6 +285,16 @@ def test_what_is_not_an_answer_of_a_hub_is_said_to_be_none(fake: FakeHub, hub: H
         hub.whoami()
 
 
+def test_a_web_page_in_place_of_an_answer_is_called_one(fake: FakeHub, hub: Hub) -> None:
+    """Of a proxy, or of whoever lets people into this network."""
+    fake.first = [httpx2.Response(200, content=b"\n<!doctype html><title>Sign in</title>")]
+
+    with pytest.raises(
+        BadAnswer, match=rf"What {hub.config.url} answers is a web page, perhaps of a proxy or a sign-in"
+    ):
+        hub.whoami()
+
+
 # -- Requests -------------------------------------------------------------------------------------
 
 

@@ -474,3 +474,14 @@ def test_an_unknown_command_is_answered_with_what_it_may_be_meant_for(url: str, 
     assert done.exit_code == 2
     assert said in done.stderr
     assert ("Did you mean" in done.stderr) == (typed != "xyzzy")
+
+
+def test_a_warning_is_said_once(fake: FakeHub, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a cache that cannot be written, every file of it warns."""
+    fake.publish("demo/a", make_archive())
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VERA_HUB_CACHE", str(tmp_path / "file"))
+
+    done = run(url, "pull", "demo/a@v1", "--to", str(tmp_path / "out"))
+
+    assert (done.exit_code, done.stderr.count("cannot be written")) == (0, 1)

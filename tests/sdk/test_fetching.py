@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 from base64 import b64encode
 from dataclasses import replace
@@ -420,3 +421,19 @@ def test_a_place_that_cannot_be_written_or_is_taken_is_told_before_the_hub_is_as
             pull("demo/a", to=tmp_path / place, hub=hub)
         assert refused.value.code == code
     assert fake.requests == []
+
+
+def test_a_place_that_is_full_says_so_and_keeps_nothing(
+    two: FakeHub, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(
+        ArchiveError, match=r"out could not be written \(No space left on device\): make room"
+    ) as refused:
+        pull("demo/a", to=tmp_path / "here" / "out", hub=hub)
+
+    assert refused.value.code == "FOLDER_UNWRITABLE"
+    assert list((tmp_path / "here").iterdir()) == []

@@ -21,7 +21,7 @@ from tests.sdk.live.published import REFS, output_of, serve_base
 from tests.tiny import load_tiny_bert, write_tiny_bert
 from tests.tiny_adapters import make_tiny
 from vera import fingerprint
-from vera.errors import AdapterTooLarge, BaseMismatch, VeraError
+from vera.errors import AdapterTooLarge, BaseMismatch, BaseUnreadable, RefError, VeraError
 from vera.fingerprint import BaseFingerprint
 
 
@@ -83,6 +83,34 @@ def test_a_folder_of_another_base_is_refused_however_it_is_held(tmp_path: Path, 
     other = write_tiny_bert(tmp_path / "other", seed=1)
     with pytest.raises(BaseMismatch, match="The adapter needs"):
         sdk.load(other, "demo/a@v1", dtype="bfloat16", hub=hub)
+
+
+@pytest.mark.parametrize(
+    "base", [None, 3, {"encoder.weight": torch.ones(2, 2)}], ids=["nothing", "a number", "a state"]
+)
+def test_what_is_no_model_is_refused_before_anybody_is_asked(base: Any, hub: Hub, published: FakeHub) -> None:
+    with pytest.raises(
+        BaseUnreadable, match=rf"The base is a {type(base).__name__}, which is no model: give a torch module"
+    ):
+        sdk.load(base, REFS[0], hub=hub)
+    assert published.requests == []
+
+
+@pytest.mark.parametrize("ref", [None, 3, ["demo/a"]])
+def test_what_names_no_adapter_is_refused_with_how_to_write_one(model: Any, ref: Any, hub: Hub) -> None:
+    with pytest.raises(RefError, match="names no adapter: write owner/name@v3"):
+        sdk.load(model, ref, hub=hub)
+
+
+def test_one_adapter_in_place_of_a_list_is_told_how_to_be_written(model: Any, hub: Hub) -> None:
+    with pytest.raises(RefError, match=r"takes a list .* or use sdk\.load"):
+        sdk.load_many(model, REFS[0], hub=hub)
+
+
+def test_a_dtype_that_torch_does_not_have_is_refused_before_the_base_is_read(tmp_path: Path, hub: Hub) -> None:
+    with pytest.raises(VeraError, match="'float33', which is no dtype of torch") as refused:
+        sdk.load(tmp_path, REFS[0], dtype="float33", hub=hub)
+    assert refused.value.code == "DTYPE_INVALID"
 
 
 def test_the_bars_of_transformers_are_as_they_were_afterwards(tiny_folder: Path, hub: Hub) -> None:
