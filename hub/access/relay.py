@@ -22,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from hub.access.coming import Coming, read_along
 from hub.access.copies import FILES, Copies, key_of
+from hub.access.notes import Notes
 from hub.domain.relayed import RelayedFile, RelayedModel, is_allowed, is_commit, read_model
 from hub.errors import HubError, StorageFull, TooLarge, Unavailable
 from hub.sending.exchange import mismatch, silent
@@ -49,7 +50,7 @@ class Relay:
         self._settings, self._source, self._shelf, self._clock = settings, source, shelf, clock
         # What was found a moment ago, and until when that holds.
         self._found: OrderedDict[tuple[str, str], tuple[float, RelayedModel]] = OrderedDict()
-        self._copies = Copies(shelf, source.origin)
+        self._copies, self._notes = Copies(shelf, source.origin), Notes(shelf)
         self._coming: dict[str, Coming] = {}
         # When each file was used last, since this process began.
         self._used: dict[str, datetime] = {}
@@ -86,7 +87,7 @@ class Relay:
                 raise
             log.warning("%s at %s is given as it was: %s", name, revision, error)
             return self._remember(asked, found, _ASK_AGAIN_S)
-        self._shelf.put(_note_of(name, revision), found.commit.encode())
+        self._notes.keep(name, revision, found.commit.encode())
         return self._remember(asked, found, self._settings.upstream_fresh_s)
 
     async def open(self, model: RelayedModel, file: RelayedFile, first: int, last: int) -> AsyncIterator[bytes]:
@@ -183,17 +184,17 @@ class Relay:
             raise mismatch(self.origin, f"its answer describes no model: {error}") from error
         if is_commit(revision) and found.commit != revision:
             raise mismatch(self.origin, f"it answers {found.commit} when asked for {revision}")
-        self._shelf.put(_note_of(name, found.commit), data)
+        self._notes.keep(name, found.commit, data)
         return found
 
     def _kept(self, name: str, commit: str) -> RelayedModel | None:
-        data = self._shelf.read(_note_of(name, commit))
+        data = self._notes.read(name, commit)
         with suppress(ValueError):
             return read_model(data, self.origin) if data else None
         return None
 
     def _last_known(self, name: str, revision: str) -> RelayedModel | None:
-        data = self._shelf.read(_note_of(name, revision))
+        data = self._notes.read(name, revision)
         commit = data.decode("ascii", "replace") if data else ""
         return self._kept(name, commit) if is_commit(commit) else None
 
@@ -210,11 +211,6 @@ async def _with_first(begun: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator
     yield begun
     async for piece in rest:
         yield piece
-
-
-def _note_of(name: str, revision: str) -> str:
-    """Of a commit what the model is there, of another revision which commit it was. Names differ in more than capitals."""
-    return f"models/{quote(name.lower(), safe='')}/{quote(revision, safe='')[:300]}.{'json' if is_commit(revision) else 'txt'}"
 
 
 def _in_path(name: str) -> str:

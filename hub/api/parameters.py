@@ -7,6 +7,7 @@ from typing import Annotated, get_origin
 
 from fastapi import Depends, Query, Request
 from fastapi.dependencies.models import Dependant
+from pydantic import Field
 
 from hub.db.queries.evaluations import Narrowed
 from hub.domain.finding import Wanted
@@ -18,7 +19,9 @@ ADDRESSES = "/api/v1/"
 Cursor = Annotated[str | None, Query(max_length=600, description="`next` of the page before.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
 Search = Annotated[str | None, Query(max_length=200)]
-Tags = Annotated[list[str], Query(max_length=8, description="Tags, all of which it must have.")]
+Tags = Annotated[
+    list[Annotated[str, Field(max_length=200)]], Query(max_length=8, description="Tags, all of which it must have.")
+]
 Rank = Annotated[int | None, Query(ge=1, le=1 << 31)]
 Bytes = Annotated[int | None, Query(ge=1, lt=1 << 63)]
 Score = Annotated[float | None, Query(allow_inf_nan=False, description="Or better: less, where less is.")]

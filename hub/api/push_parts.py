@@ -10,19 +10,18 @@ from hub.domain.uploads import Said
 from hub.errors import Invalid
 from vera.archive import MAX_BYTES
 
-# The longest text of each, in bytes: a character takes up to 4.
-_TEXTS = {
-    "message": 4 * uploads.MAX_MESSAGE,
+# The longest text of each; of a message, a character takes up to 4 bytes, and the others are ASCII.
+_CHARACTERS = {
+    "message": uploads.MAX_MESSAGE,
     "visibility": 16,
     "prerelease": 16,
     "parent": 200,
     "source_commit": 64,
     "source_run": uploads.MAX_LINK,
 }
-PART_LIMITS = {**MAX_BYTES, **_TEXTS}
+PART_LIMITS = {**MAX_BYTES, **_CHARACTERS, "message": 4 * uploads.MAX_MESSAGE}
 
 _FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
-_TEXT = {"type": "string"}
 PUSH_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -32,7 +31,7 @@ PUSH_BODY: dict[str, Any] = {
                     "type": "object",
                     "properties": {
                         **dict.fromkeys(MAX_BYTES, _FILE),
-                        **dict.fromkeys(_TEXTS, _TEXT),
+                        **{name: {"type": "string", "maxLength": limit} for name, limit in _CHARACTERS.items()},
                         "visibility": {"type": "string", "enum": ["public", "private"]},
                         "prerelease": {"type": "string", "enum": ["true", "false"]},
                     },

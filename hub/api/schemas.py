@@ -6,6 +6,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from hub.domain.jobs import MAX_ENVIRONMENT
+from hub.domain.registering import MAX_DEFINITION
 from hub.domain.tokens import MAX_DAYS
 from hub.domain.views.accounts import RoleName
 from hub.domain.views.adapters import AccessState, Gate, Visibility
@@ -16,6 +18,11 @@ Number40 = Annotated[str, Field(pattern=r"^[0-9]{1,40}$")]
 # How long it may be is the domain's to say.
 Reasons = Annotated[str, Field(max_length=10_000)]
 Password = Annotated[str, Field(max_length=1000)]
+MOST_ITEMS = 1_000_000
+# Of a base that large bodies have room for: the largest of today have some ten thousand.
+MOST_TENSORS = 250_000
+# Characters of what an item was answered: a decoder that does not stop writes so much, and no more.
+MAX_OUTPUT = 100_000
 Fence = Annotated[int, Field(ge=0, lt=1 << 63)]
 Number = Annotated[float, Field(ge=-1e12, le=1e12, strict=False)]  # 1 is as good as 1.0
 
@@ -28,7 +35,7 @@ class BaseRegistration(Body):
     name: Text
     revision: Text | None = None
     # Rows of name, dtype, shape, sha256; the domain reads them.
-    tensors: Annotated[list[list[Any]], Field(min_length=1)]
+    tensors: Annotated[list[Annotated[list[Any], Field(max_length=4)]], Field(min_length=1, max_length=MOST_TENSORS)]
 
 
 class AdapterChange(Body):
@@ -155,7 +162,7 @@ class EvaluationRequest(Body):
 
 class SuiteRegistration(Body):
     name: Text
-    definition: dict[str, Any]
+    definition: Annotated[dict[str, Any], Field(description=f"At most {MAX_DEFINITION:,} bytes as RFC 8785 has it.")]
     title: Text
     metric: Text
     items: Fence
@@ -213,7 +220,7 @@ class Heartbeat(Body):
 
 Outcomes = Annotated[
     list[Number | Annotated[list[Number], Field(min_length=2, max_length=64)]],
-    Field(min_length=1, max_length=1_000_000),
+    Field(min_length=1, max_length=MOST_ITEMS),
 ]
 
 
@@ -222,11 +229,13 @@ class ResultReport(Body):
     # A number, or several: how many is for the metric to say.
     outcomes: Outcomes
     beside: Annotated[dict[Text, Outcomes], Field(max_length=20)] = {}
-    outputs: list[str]
+    outputs: Annotated[list[Annotated[str, Field(max_length=MAX_OUTPUT)]], Field(max_length=MOST_ITEMS)]
     envelope: Envelope
     # Of the digests in what is signed; none of workers of older releases.
     salt: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    environment: dict[str, Any] = {}
+    environment: Annotated[
+        dict[str, Any], Field(description=f"At most {MAX_ENVIRONMENT:,} bytes as RFC 8785 has it.")
+    ] = {}
     seconds: Annotated[float, Field(ge=0, le=1e9, strict=False)] = 0.0
 
 

@@ -36,7 +36,7 @@ MAX_ATTEMPTS = 3
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 _NOTE_SEEN_EVERY = timedelta(seconds=15)
 _CLAIM_TRIES = 3
-_MAX_ENVIRONMENT = 16 * 1024
+MAX_ENVIRONMENT = 16 * 1024
 _MAX_REASON = 2000
 
 
@@ -157,8 +157,8 @@ def check_result(
     for each in (outcomes, *(beside or {}).values()):
         if not each or len(each) != len(outputs):
             raise _bad_result(f"it has {len(each)} outcomes and {len(outputs)} outputs")
-    if len(canonical(environment)) > _MAX_ENVIRONMENT:
-        raise _bad_result(f"its environment takes more than {_MAX_ENVIRONMENT:,} bytes")
+    if len(canonical(environment)) > MAX_ENVIRONMENT:
+        raise _bad_result(f"its environment takes more than {MAX_ENVIRONMENT:,} bytes")
     score, interval = _scored(measured.metric, outcomes)
     found = {metric: (tuple(each), *_scored(metric, each)) for metric, each in (beside or {}).items()}
     evaluated = replace(

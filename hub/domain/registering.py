@@ -21,7 +21,7 @@ from hub.domain.evaluations import canonical, canonical_digest, enqueue_for_suit
 from hub.errors import Conflict, Invalid
 from hub.scoring import metrics
 
-_MAX_DEFINITION = 64 * 1024
+MAX_DEFINITION = 64 * 1024
 _SUITE_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?/[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -43,9 +43,7 @@ class SuiteDefinition:
         _require(self.metric in metrics.METRICS, f"its metric is none of {', '.join(metrics.METRICS)}")
         _require(0 < self.items <= 1_000_000, "it must have 1 to 1,000,000 items")
         _require(len(set(self.labels)) == len(self.labels), "its labels must be different")
-        _require(
-            len(canonical(self.definition)) <= _MAX_DEFINITION, f"its definition may have {_MAX_DEFINITION:,} bytes"
-        )
+        _require(len(canonical(self.definition)) <= MAX_DEFINITION, f"its definition may have {MAX_DEFINITION:,} bytes")
         _require(len(self.baselines) <= 20, "it may have 20 baselines")
 
     @property

@@ -9,9 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from hub.domain.ignoring import MAX_RULES
 from hub.domain.views.adapters import AccessState
+from vera.archive import MAX_BYTES
+from vera.manifest import CARD_FILE
 
 Text = Annotated[str, Field(max_length=200)]
 Path = Annotated[str, Field(max_length=1000)]
+# What is kept of both is shorter, and is refused with a sentence: this is what is taken in.
+Message = Annotated[str, Field(max_length=10_000)]
 Kind = Literal["model", "dataset", "space", "kernel", "bucket"]
 Seen = Literal["public", "private"]
 
@@ -77,7 +81,7 @@ class FilesToCome(Sent):
 
 
 class Card(Sent):
-    content: str
+    content: Annotated[str, Field(max_length=MAX_BYTES[CARD_FILE])]
 
 
 class NewTag(Sent):
@@ -107,8 +111,8 @@ class AccessHandling(Sent):
 
 
 class CommitHeader(Sent):
-    summary: str
-    description: str = ""
+    summary: Message
+    description: Message = ""
     parentCommit: Annotated[str, Field(pattern=r"^[0-9a-f]{7,40}$")] | None = None  # noqa: N815  # as they spell it
 
 
