@@ -8,12 +8,15 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
+from starlette.concurrency import run_in_threadpool
 
 from hub.domain.committing import Changes
 from hub.domain.drafting import check_path
 from hub.errors import Invalid, Malformed
 from hub.hf.schemas import CommitHeader, CommittedFile, FileLine, RemovedPath
 
+# Beyond this, decoding takes long enough for other requests to notice.
+_TAKEN_AT_ONCE = 16 * 1024
 Sent = TypeVar("Sent", bound=BaseModel)
 
 
@@ -31,16 +34,24 @@ class CommitReader:
         async for chunk in body:
             *ended, rest = chunk.split(b"\n")
             for end in ended:
-                self._take(bytes(line + end))
-                line.clear()
+                line += end
+                await self._take_in(line)
+                line = bytearray()
             line += rest
-        self._take(bytes(line))
+        await self._take_in(line)
         if self.header is None:
             raise _malformed("it has no header")
         message = f"{self.header.summary.strip()}\n\n{self.header.description.strip()}".strip()
         return Changes(message, self.added, tuple(self.removed), self.header.parentCommit)
 
-    def _take(self, line: bytes) -> None:
+    async def _take_in(self, line: bytearray) -> None:
+        """Beside the event loop, where others would notice: a line may be a file of 64 MiB in base64."""
+        if len(line) < _TAKEN_AT_ONCE:
+            self._take(line)
+        else:
+            await run_in_threadpool(self._take, line)
+
+    def _take(self, line: bytearray) -> None:
         if not line.strip():
             return
         key, value = _key_and_value(line)
@@ -75,7 +86,7 @@ def refuse_pull_request(query: Mapping[str, str]) -> None:
         raise Invalid("There are no pull requests here: commit to main.", code="PULL_REQUESTS_UNSUPPORTED")
 
 
-def _key_and_value(line: bytes) -> tuple[str, object]:
+def _key_and_value(line: bytearray) -> tuple[str, object]:
     # This parser: ours looks at every character, and a line may have 90 million.
     try:
         item = from_json(line)
@@ -94,7 +105,7 @@ def _read(shape: type[Sent], value: object) -> Sent:
         raise _misshapen(error) from error
 
 
-def _read_file(line: bytes) -> CommittedFile:
+def _read_file(line: bytearray) -> CommittedFile:
     try:
         return FileLine.model_validate_json(line).value
     except ValidationError as error:

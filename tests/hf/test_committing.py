@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from httpx2 import ASGITransport, AsyncClient
 from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -16,12 +19,14 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from pydantic_core import from_json
 from starlette.types import Receive, Scope, Send
 
+from hub.hf import commit_lines
 from tests.builders import BASE_NAME, MODULES, make_archive, make_base
 from tests.contract.serving import listening
 from tests.hf.conftest import Wire
-from tests.hub.harness import Hub
+from tests.hub.harness import URL, Hub
 from tests.peft_folders import write_peft_folder
 from vera import archive as archives
 from vera.archive import Archive
@@ -487,3 +492,32 @@ def test_more_than_a_push_may_hold_is_refused_before_it_is_sent(wire: Wire, publ
     body = {"files": [{"path": WEIGHTS_FILE, "size": 1 << 40}]}
     answer = wire.hub.client.post(f"/api/models/demo/{published}/preupload/main", json=body, headers=wire.hub.headers())
     assert answer.status_code == 413
+
+
+def test_while_a_large_line_is_decoded_others_are_answered(sqlite_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    sqlite_hub.register_base()
+    sqlite_hub.push(make_archive(seed=8), "large")
+    content = base64.b64encode(b"# x\n" * 50_000).decode()
+    lines = [HEADER, {"key": "file", "value": {"path": CARD_FILE, "content": content, "encoding": "base64"}}]
+    answered = threading.Event()
+
+    async def scenario() -> tuple[int, int]:
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def decode(line: bytearray) -> object:
+            if len(line) > len(content):
+                loop.call_soon_threadsafe(begun.set)
+                assert answered.wait(10), "nobody was answered meanwhile"
+            return from_json(line)
+
+        monkeypatch.setattr(commit_lines, "from_json", decode)
+        async with AsyncClient(transport=ASGITransport(sqlite_hub.app), base_url=URL) as client:
+            body = "\n".join(json.dumps(line) for line in lines)
+            commit = client.post("/api/models/demo/large/commit/main", content=body, headers=sqlite_hub.headers())
+            committing = asyncio.create_task(commit)
+            await begun.wait()
+            health = await client.get("/healthz")
+            answered.set()
+            return health.status_code, (await committing).status_code
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 30)) == (200, 200)
