@@ -25,7 +25,9 @@ SECURITY_HEADERS = {
         "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # With no-referrer, a form would be sent with `Origin: null`, by which older browsers, and all where there is no TLS,
+    # could not show that the page is ours (https://fetch.spec.whatwg.org/#append-a-request-origin-header).
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 
