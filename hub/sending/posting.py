@@ -17,7 +17,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from threading import Timer
 
-from hub.errors import HubError
+from hub.errors import HubError, Invalid
 from hub.sending.addresses import Resolver, Target, find_target
 
 TIMEOUT_S = 5.0
@@ -54,15 +54,26 @@ class Poster:
         self._resolving = ThreadPoolExecutor(8, "resolve")
 
     def check(self, url: str) -> Target:
-        """Where `url` leads. Raises Invalid (URL_FORBIDDEN)."""
-        return find_target(url, allow_loopback=self._allow_loopback, resolve=self._resolve)
+        """Where `url` leads. Raises Invalid (URL_FORBIDDEN), also when that is not found out in time."""
+        try:
+            return self._find(url)
+        except Late as error:
+            raise Invalid(
+                f"The hub does not send to that address: its name was not resolved within {self._timeout_s:g} seconds. "
+                "Look at its name servers, and try again.",
+                code="URL_FORBIDDEN",
+            ) from error
+
+    def _find(self, url: str) -> Target:
+        looking = self._resolving.submit(find_target, url, allow_loopback=self._allow_loopback, resolve=self._resolve)
+        return looking.result(self._timeout_s)
 
     def post(self, url: str, headers: Mapping[str, str], body: bytes) -> Outcome:
         """What came of sending `body`. Raises nothing for what the other side does."""
         began = time.monotonic()
         status, error = None, None
         try:
-            target = self._resolving.submit(self.check, url).result(self._timeout_s)
+            target = self._find(url)
             status = self._exchange(target, headers, body, began + self._timeout_s)
         except Late:
             error = f"There was no answer within {self._timeout_s:g} seconds."

@@ -208,6 +208,8 @@ def test_a_resolver_that_hangs_is_not_waited_for() -> None:
 
     poster = Poster(resolve=hang, timeout_s=0.2)
     outcome = poster.post("https://example.org/", {}, b"{}")
+    with pytest.raises(Invalid, match=r"not resolved within 0\.2 seconds"):
+        poster.check("https://example.org/")
     is_over.set()
     poster.close()
 

@@ -17,8 +17,9 @@ import pytest
 from sqlalchemy import func, insert, select, update
 
 from hub.db import session as db
+from hub.db.models.accounts import Account
 from hub.db.models.record import Delivery, Webhook
-from hub.domain import deliveries
+from hub.domain import accounts, deliveries
 from hub.domain.deliveries import PAUSES, send_due
 from hub.sending.posting import Outcome, Poster
 from hub.settings import Settings
@@ -310,6 +311,27 @@ def test_a_webhook_is_removed_with_what_waited_for_it(hub: Hub, receiver: Receiv
 
     assert send_due(hub.database, poster) == 0
     assert code_of(hub.client.delete(path, headers=hub.headers("olga"))) == (404, "WEBHOOK_UNKNOWN")
+
+
+def test_who_was_deleted_hears_nothing_of_what_becomes_of_their_adapters(
+    hub: Hub, receiver: Receiver, poster: Poster
+) -> None:
+    hub.register_base()
+    add(hub, receiver.url, "ann", "ann")
+    hub.push(make_archive(), user="ann")
+    with hub.database.writing() as session:
+        admin_id = accounts.ensure_user(session, "ada")
+        session.execute(update(Account).where(Account.id == admin_id).values(is_admin=True))
+    admin = hub.headers("ada")
+    assert hub.delete("/users/ann", admin).status_code == 204
+    send_due(hub.database, poster)
+    heard = len(receiver.heard)
+
+    quarantined = hub.put("/adapters/ann/tiny/versions/v1/quarantine", {"reason": "bad"}, admin)
+
+    assert quarantined.status_code == 200
+    assert send_due(hub.database, poster) == 0
+    assert len(receiver.heard) == heard
 
 
 def test_a_webhook_of_somebody_else_is_none(hub: Hub, receiver: Receiver) -> None:

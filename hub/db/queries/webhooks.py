@@ -21,6 +21,8 @@ _HEARING = (
         _ACCOUNTS.name == bindparam("namespace"),
         _HOOKS.adapter_name.is_(None) | (_HOOKS.adapter_name == bindparam("adapter")),
         _HOOKS.disabled_at.is_(None),
+        # Adapters of a deleted user stay, and tell that user nothing; an organisation ends without any, and says so.
+        _ACCOUNTS.deleted_at.is_(None) | (_ACCOUNTS.kind == "organisation"),
     )
 )
 
