@@ -67,4 +67,6 @@ def _keep_pair(parts: Services, principal: Principal, digest: str, pair: PairSou
     size_bytes = projections.check_pieces(found)
     outside = blobs.put_large(parts.objects, found)
     with parts.database.writing() as session:
-        projections.keep(session, principal, digest, found, size_bytes=size_bytes, outside=outside)
+        projections.keep(
+            session, principal, digest, found, size_bytes=size_bytes, outside=outside, quota=quota_of(parts)
+        )

@@ -13,6 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from hub.access.permission import Allowed, Reader
+from hub.access.publishing import quota_of
 from hub.access.receiving import chunks
 from hub.access.services import HubParts, Reading, Services
 from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known
@@ -105,7 +106,9 @@ def _keep(parts: Services, principal: Principal, digest: str, file: BinaryIO) ->
     with parts.database.writing() as session:
         accounts.require_still(session, principal)
         found = projections.pieces(file)
-        is_new = projections.keep(session, principal, digest, found, size_bytes=size_bytes, outside=outside)
+        is_new = projections.keep(
+            session, principal, digest, found, size_bytes=size_bytes, outside=outside, quota=quota_of(parts)
+        )
         return projections.get_projection(session, principal, digest), is_new
 
 

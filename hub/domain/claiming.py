@@ -114,6 +114,16 @@ def require_room(session: Session, adapter: Adapter, upload: Upload, quota: Quot
             raise over_quota(what, wanted, limit)
 
 
+def require_bytes(session: Session, account_id: int, quota: Quota) -> None:
+    """Raises Forbidden when the account has more than it may keep, with what this transaction has added."""
+    if quota.size_bytes is None:
+        return
+    accounts.hold(session, account_id)
+    _, size_bytes = accounts.usage(session, account_id)
+    if size_bytes > quota.size_bytes:
+        raise over_quota("bytes", size_bytes, quota.size_bytes)
+
+
 def _require_same_visibility(adapter: Adapter, wanted: Resource, upload: Upload) -> None:
     """A push that says "private" must never make something public, nor the other way round."""
     if upload.said.is_private is None or upload.said.is_private == adapter.is_private:

@@ -20,6 +20,7 @@ from hub.db.queries import projections
 from hub.db.queries.inserting import insert_new
 from hub.db.queries.projections import SharedProjection
 from hub.domain import blobs
+from hub.domain.claiming import NO_QUOTA, Quota, require_bytes
 from hub.domain.views.versions import StoredProjectionView
 from hub.errors import Forbidden, Invalid, NotFound
 from vera.manifest import Manifest
@@ -60,10 +61,12 @@ def keep(
     *,
     size_bytes: int,
     outside: Mapping[str, datetime],
+    quota: Quota = NO_QUOTA,
 ) -> bool:
     """Records the pair of these pieces, those not `outside` with their bytes, and that the principal has it.
 
-    False when the principal has sent it before. That another has is not said: a digest is not to be probed.
+    False when the principal has sent it before. That another has is not said: a digest is not to be probed. Raises Forbidden
+    where a new one is more than the principal may keep.
     """
     at, is_new = db.now(session), False
     values = {"size_bytes": size_bytes, "created_by_id": principal.account_id, "created_at": at}
@@ -76,6 +79,7 @@ def keep(
             sha256 = blobs.record(session, piece, outside)
             session.add(ProjectionPiece(digest=digest, number=number, sha256=sha256))
         session.flush()
+        require_bytes(session, principal.account_id, quota)
     return projections.note_holder(session, digest, principal.account_id)
 
 

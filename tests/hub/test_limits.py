@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from httpx2 import Response
 from starlette.requests import Request
 
 from hub.access.intake import Intake
@@ -24,8 +25,9 @@ from hub.auth.policy import Action
 from hub.db.queries import accounts
 from hub.errors import TooMany, Unavailable
 from hub.settings import Settings
-from tests.builders import make_archive
-from tests.hub.harness import Hub, code_of
+from tests.builders import make_archive, make_stored
+from tests.hub.harness import Hub, code_of, sha256_of
+from vera.projection import bytes_of_pair
 
 pytestmark = pytest.mark.one_process
 
@@ -238,6 +240,21 @@ def test_a_quota_of_bytes_holds_to_the_byte(hub: Hub) -> None:
     assert [hub.push(each).status_code for each in (one, two)] == [201, 201]
     assert code_of(hub.push(three)) == (403, "QUOTA_EXCEEDED")
     assert hub.push(two).status_code == 200  # what is there already takes nothing
+
+
+def test_stored_pairs_count_for_the_quota_of_who_sends_them(hub: Hub) -> None:
+    pairs = [b"".join(bytes_of_pair(pair)) for seed in (1, 2) if (pair := make_stored(pair_seed=seed).projection)]
+    limited(hub, max_account_bytes=len(pairs[0]) + 1)
+
+    def send(data: bytes, user: str) -> Response:
+        address = f"/api/v1/projections/sha256:{sha256_of(data)}"
+        return hub.client.put(address, content=data, headers=hub.headers(user))
+
+    assert [send(data, "ann").status_code for data in (pairs[0], pairs[0])] == [201, 200]
+    before = hub.contents
+    assert code_of(send(pairs[1], "ann")) == (403, "QUOTA_EXCEEDED")
+    assert hub.contents == before
+    assert send(pairs[1], "bob").status_code == 201
 
 
 def test_one_account_never_holds_every_place() -> None:

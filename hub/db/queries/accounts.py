@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from hub.db.models.accounts import Account, Invitation, Membership
 from hub.db.models.adapters import Adapter
+from hub.db.models.objects import Projection
 from hub.db.models.versions import Version
 from hub.db.queries import drafts
 from hub.db.queries.inserting import insert_new
@@ -103,11 +104,13 @@ def has_adapters(session: Session, account_id: int) -> bool:
 
 
 def usage(session: Session, account_id: int) -> tuple[int, int]:
-    """How many adapters the account has, and the bytes of their drafts and of all their versions but the deleted ones."""
+    """How many adapters the account has, and the bytes of their drafts, of all their versions but the deleted ones, and of
+    the stored pairs that it was the first to send."""
     mine = select(func.count()).where(Adapter.account_id == account_id)
     there = Adapter.account_id == account_id, Version.deleted_at.is_(None)
     size = select(func.sum(Version.size_bytes)).join(Version.adapter).where(*there)
-    size_bytes = int(session.scalar(size) or 0) + drafts.used_bytes(session, account_id)
+    pairs = session.scalar(select(func.sum(Projection.size_bytes)).where(Projection.created_by_id == account_id))
+    size_bytes = int(session.scalar(size) or 0) + drafts.used_bytes(session, account_id) + int(pairs or 0)
     return session.scalar(mine) or 0, size_bytes
 
 
