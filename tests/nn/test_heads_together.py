@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from transformers import BertConfig, BertModel
+import torch
+from torch import nn
+from transformers import BertConfig, BertModel, DebertaV2Config, DebertaV2Model
 
 from tests.nn.small_models import adapted, seeded
 from vera.nn.heads import PooledClassifier, outputs_of_many
@@ -27,3 +29,22 @@ def test_heads_of_other_numbers_of_labels_answer_in_one_batch() -> None:
     for head, name, found in zip(heads, labels, together, strict=True):
         bank.activate(name)
         np.testing.assert_array_equal(found, head.outputs(items, batch_size=2))
+
+
+def test_the_last_batch_may_be_of_one_item() -> None:
+    """DeBERTa hands its layers positions of (1, tokens, tokens), which are one for all rows and look as if they were one for each."""
+    config = DebertaV2Config(
+        vocab_size=40, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=32, relative_attention=True, pos_att_type=["c2p", "p2c"],
+    )  # fmt: skip
+    model = seeded(lambda: DebertaV2Model(config))
+    bank = adapted(model, "layer.1.attention.self.query_proj", names=("a", "b"))
+    heads = [PooledClassifier(model, ["x", "y"], adapter=(bank, name)) for name in ("a", "b")]
+    for head in heads:
+        nn.init.normal_(head.classifier.weight, generator=torch.Generator().manual_seed(0))
+    items = [Tokens([1, 2, 3]), Tokens([4, 5, 6]), Tokens([7, 8])]
+
+    together = outputs_of_many(heads, items, batch_size=2)
+
+    for head, found in zip(heads, together, strict=True):
+        np.testing.assert_allclose(found, head.outputs(items, batch_size=2), atol=1e-5)  # float32, in other batches

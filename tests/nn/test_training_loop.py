@@ -132,6 +132,21 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(
     )
 
 
+def test_a_checkpoint_over_the_base_in_another_dtype_is_not_gone_on_from(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split, tmp_path: Path
+) -> None:
+    recipe = replace(RECIPE, epochs=1)
+
+    def trained(work: Path | None) -> Outcome:
+        model = load_tiny_bert(tiny_folder).double()  # which holds the stored numbers too
+        base = Base(model, tiny_base, "tests/tiny-bert")
+        return experiment.run("animals", base, split, recipe, Choices(baselines=False), work=work)
+
+    with pytest.raises(Interrupted):
+        train(tiny_folder, tiny_base, split, recipe, work=tmp_path, stop_at=5)
+    assert contents(trained(tmp_path)) == contents(trained(None))
+
+
 def test_what_was_trained_to_the_end_is_kept_for_who_is_interrupted_while_it_is_scored(
     tiny_folder: Path, tiny_base: BaseFingerprint, split: Split, tmp_path: Path
 ) -> None:

@@ -298,11 +298,13 @@ def _about(run: _Run, scores: Scores) -> packaging.About:
 
 def _key(run: _Run) -> str:
     """Everything that decides the bytes a run gives, but the machine's own arithmetic."""
+    held = next(run.base.model.parameters())
     return key_of(
         {
             "vera-hub": __version__,
             "torch": torch.__version__,
-            "device": next(run.base.model.parameters()).device.type,
+            "device": held.device.type,
+            "held": str(held.dtype),
             "base": run.base.fingerprint.value,
             "quantization": run.base.quantization,
             "recipe": run.recipe.to_dict(),

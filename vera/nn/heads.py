@@ -226,7 +226,7 @@ def outputs_of_many(
 
     The heads take the same items (`encode` of any of them) and pool alike. A batch of items is what it is for one
     head alone, so that nothing but the number of rows is another: and not even that in the layers below the first adapted
-    one, through which it goes once for all. Raises VeraError (BANK_NOT_SHARED).
+    one, through which it goes once for all of two or more items. Raises VeraError (BANK_NOT_SHARED).
     """
     bank, names = _one_bank(heads)
     adapted = {bank.targets[module] for name in names for module in bank.slot(name).deltas}
@@ -248,7 +248,9 @@ def _outputs_of_batch(
     """Of each of `heads` for each of `items` (items, outputs), as many outputs as the head has: its adapter is set for its
     rows. Only what comes to `layers` is repeated for each head, where there are any."""
     batch = heads[0].batch(items)
-    if layers:
+    if (
+        layers and len(items) > 1
+    ):  # of one item, what is one for all rows (DeBERTa's positions) cannot be told from what is one for each
         with fanned_out(layers, len(items), len(heads)):
             hidden: Tensor = heads[0].backbone(**batch).last_hidden_state
     else:
