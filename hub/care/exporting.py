@@ -29,6 +29,7 @@ from hub.db.queries import projections as projection_rows
 from hub.db.session import Database
 from hub.domain import blobs
 from hub.domain.bases import tensor_table
+from hub.domain.shaping import ref_of
 from hub.errors import Conflict, NotFound
 from hub.storage.objects import ObjectBlobs
 
@@ -85,7 +86,7 @@ def _write_adapter(session: Session, objects: ObjectBlobs | None, folder: Path, 
         "gate": adapter.gate,
         "last_number": adapter.last_number,
         "access": [_request(each) for each in access.page(session, adapter.id, None, after=None, limit=None)],
-        "versions": [_version(each) for each in served],
+        "versions": [{**_version(each), "parent": _parent(session, each)} for each in served],
         "aliases": [
             {"name": each.alias.name, "version": each.version.number, "protected": each.alias.is_protected}
             for each in aliases.all_of(session, adapter.id)
@@ -127,6 +128,14 @@ def _version(version: Version) -> dict[str, Any]:
         "replacement": version.replacement,
         "quarantined": version.quarantine_reason,
     }
+
+
+def _parent(session: Session, version: Version) -> str | None:
+    """What the version was made from; None where that is somebody else's and private, whose name is not given away."""
+    parent = None if version.parent_id is None else versions.by_id(session, version.parent_id)
+    if parent is None or (parent.adapter.is_private and parent.adapter.account_id != version.adapter.account_id):
+        return None
+    return ref_of(parent)
 
 
 def _request(asked: AccessRequest) -> dict[str, Any]:

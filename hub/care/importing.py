@@ -7,7 +7,9 @@ in. Scores are not brought along: they are this hub's own, and the evaluations a
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from hub.domain.audit import Change, record
 from hub.domain.uploads import Said, Upload
 from hub.errors import Conflict, Invalid
 from hub.storage.objects import ObjectBlobs
-from vera.ref import check_adapter_id, fold_name
+from vera.ref import AdapterRef, check_adapter_id, fold_name
 
 # In the record, in the place of a user: the operator's own doing.
 ACTOR = "admin import"
@@ -54,9 +56,12 @@ def bring_in(database: Database, objects: ObjectBlobs | None, folder: Path) -> i
         base = _read(path)
         with database.writing() as session:
             bases.register_base(session, _OPERATOR, base["name"], base["revision"], base["tensors"])
-    return sum(
-        _bring_adapter(database, objects, folder, path) for path in sorted(folder.glob("adapters/*/*/adapter.json"))
-    )
+    found = [_Described.read(path) for path in sorted(folder.glob("adapters/*/*/adapter.json"))]
+    brought = sum(_bring_files(database, objects, folder, adapter, version) for adapter, version in _as_made(found))
+    for adapter in found:
+        with database.writing() as session:
+            _bring_names(session, adapter)
+    return brought
 
 
 def _make_owner(session: Session, described: dict[str, Any]) -> None:
@@ -78,30 +83,61 @@ def _make_owner(session: Session, described: dict[str, Any]) -> None:
     record(session, _OPERATOR, Change.ORGANISATION_CREATED, owner.name, {"members": described["members"]})
 
 
-def _bring_adapter(database: Database, objects: ObjectBlobs | None, folder: Path, path: Path) -> int:
-    namespace, name = path.parent.parent.name, path.parent.name
-    check_adapter_id(namespace, name)
-    described, brought = _read(path), 0
-    if described.get("gate", "") not in (None, "auto", "manual"):
-        raise Invalid(f"{path} does not say whether the adapter is gated: export it again.", code="EXPORT_INVALID")
-    for version in described["versions"]:
-        place = path.parent / f"v{int(version['number'])}"
-        said = Said(version["message"], described["visibility"] == "private", version["prerelease"])
-        upload = uploads.check_upload({file.name: file.read_bytes() for file in sorted(place.iterdir())}, said)
-        if upload.manifest.digest != version["digest"]:
-            raise Invalid(
-                f"{place} has the digest {upload.manifest.digest} and should have {version['digest']}: it was changed.",
-                code="DIGEST_MISMATCH",
-            )
-        upload = uploads.put_large_files(objects, upload)
-        with database.writing() as session:
-            told = {**version, "gate": described["gate"]}
-            brought += _bring_version(session, folder, upload, namespace=namespace, name=name, described=told)
+@dataclass(frozen=True)
+class _Described:
+    """An adapter of an export: its name, its folder, and what its `adapter.json` says."""
+
+    namespace: str
+    name: str
+    folder: Path
+    facts: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> _Described:
+        """Raises Invalid, and RefError for an impossible name."""
+        found = cls(path.parent.parent.name, path.parent.name, path.parent, _read(path))
+        check_adapter_id(found.namespace, found.name)
+        if found.facts.get("gate", "") not in (None, "auto", "manual"):
+            raise Invalid(f"{path} does not say whether the adapter is gated: export it again.", code="EXPORT_INVALID")
+        return found
+
+
+def _as_made(found: Iterable[_Described]) -> Iterator[tuple[_Described, dict[str, Any]]]:
+    """Every version of all adapters, those of one by their numbers, and none before what it was made from."""
+    timed: list[tuple[datetime, _Described, dict[str, Any]]] = []
+    for adapter in found:
+        latest = datetime.min.replace(tzinfo=UTC)
+        for version in adapter.facts["versions"]:
+            latest = max(latest, datetime.fromisoformat(version["created_at"]))
+            timed.append((latest, adapter, version))
+    for _, adapter, version in sorted(timed, key=lambda each: each[0]):
+        yield adapter, version
+
+
+def _bring_files(
+    database: Database, objects: ObjectBlobs | None, folder: Path, adapter: _Described, version: dict[str, Any]
+) -> bool:
+    """Publishes a version from its files. True when it was not here yet."""
+    place = adapter.folder / f"v{int(version['number'])}"
+    said = Said(version["message"], adapter.facts["visibility"] == "private", version["prerelease"])
+    upload = uploads.check_upload({file.name: file.read_bytes() for file in sorted(place.iterdir())}, said)
+    if upload.manifest.digest != version["digest"]:
+        raise Invalid(
+            f"{place} has the digest {upload.manifest.digest} and should have {version['digest']}: it was changed.",
+            code="DIGEST_MISMATCH",
+        )
+    upload = uploads.put_large_files(objects, upload)
     with database.writing() as session:
-        _count_on(session, namespace, name, described.get("last_number", 0))
-        _set_aliases(session, namespace, name, described["aliases"])
-        _let_in(session, namespace, name, described["access"])
-    return brought
+        told = {**version, "gate": adapter.facts["gate"]}
+        return _bring_version(session, folder, upload, namespace=adapter.namespace, name=adapter.name, described=told)
+
+
+def _bring_names(session: Session, adapter: _Described) -> None:
+    """Brings what the adapter has beside its versions."""
+    namespace, name, facts = adapter.namespace, adapter.name, adapter.facts
+    _count_on(session, namespace, name, facts.get("last_number", 0))
+    _set_aliases(session, namespace, name, facts["aliases"])
+    _let_in(session, namespace, name, facts["access"])
 
 
 def _bring_version(
@@ -134,7 +170,7 @@ def _bring_version(
     publishing.publish_version(session, principal, upload, namespace=namespace, name=name)
     version = versions.by_number(session, adapter.id, described["number"])
     assert version is not None
-    _describe(version, described)
+    _describe(session, version, described)
     withdrawing.refresh_latest(session, adapter)
     return True
 
@@ -171,11 +207,24 @@ def _bring_pair(session: Session, principal: Principal, folder: Path, upload: Up
         projections.keep(session, principal, digest, projections.pieces(file), size_bytes=size_bytes, outside={})
 
 
-def _describe(version: Version, described: dict[str, Any]) -> None:
+def _describe(session: Session, version: Version, described: dict[str, Any]) -> None:
     version.commit, version.created_at = described["commit"], datetime.fromisoformat(described["created_at"])
     version.source, version.provenance = described["source"], described["provenance"]
     version.yank_reason, version.deprecation = described["yanked"], described["deprecated"]
     version.replacement, version.quarantine_reason = described["replacement"], described["quarantined"]
+    if "parent" in described:
+        version.parent_id = _id_of(session, described["parent"])
+
+
+def _id_of(session: Session, ref: str | None) -> int | None:
+    """The version of this name, as far as it is here."""
+    if ref is None:
+        return None
+    named = AdapterRef.parse(ref)
+    owner = accounts.find(session, named.namespace)
+    adapter = adapters.hold(session, owner.id, named.name) if owner else None
+    version = versions.by_number(session, adapter.id, int((named.selector or "v0")[1:])) if adapter else None
+    return version.id if version else None
 
 
 def _count_on(session: Session, namespace: str, name: str, last_number: int) -> None:

@@ -81,6 +81,36 @@ def test_an_organisation_moves_to_another_hub_with_all_that_its_versions_say(
     assert other.push(make_archive(seed=9), "topics", user="acme", headers=other.headers("olga")).json()["version"] == 4
 
 
+def test_what_a_version_was_made_from_is_so_elsewhere_whichever_is_brought_first(
+    hub: Hub, other: Hub, tmp_path: Path
+) -> None:
+    hub.register_base()
+    hub.push(make_archive(seed=1))
+    hub.push(make_archive(seed=2), "a-fork", parent="demo/tiny@v1")
+    hub.push(make_archive(seed=3), parent="demo/a-fork@v1")
+    hub.push(make_archive(seed=4))
+    export(*parts(hub), tmp_path / "out")
+
+    assert bring_in(*parts(other), tmp_path / "out") == 4
+
+    for ref in ("tiny/versions/v1", "tiny/versions/v2", "tiny/versions/v3", "a-fork/versions/v1"):
+        address = f"/adapters/demo/{ref}"
+        assert other.get(address).json()["parent"] == hub.get(address).json()["parent"]
+    assert other.get("/adapters/demo/tiny/versions/v2").json()["parent"] == "demo/a-fork@v1"
+
+
+def test_a_private_adapter_of_somebody_else_is_not_named_in_an_export(hub: Hub, tmp_path: Path) -> None:
+    hub.register_base()
+    hub.found("acme")
+    olga = hub.headers("olga")
+    hub.push(make_archive(seed=1), "secret", user="acme", headers=olga, visibility="private")
+    hub.push(make_archive(seed=2), "fork", user="olga", headers=olga, parent="acme/secret@v1")
+
+    export(*parts(hub), tmp_path / "out", namespace="olga")
+
+    assert "secret" not in (tmp_path / "out/adapters/olga/fork/adapter.json").read_text()
+
+
 def test_the_number_of_a_deleted_version_is_not_given_again_elsewhere(hub: Hub, other: Hub, tmp_path: Path) -> None:
     hub.register_base()
     for seed in (1, 2, 3):
