@@ -232,16 +232,12 @@ def _mixed(models: Sequence[Any], asked: dict[str, Any], batch_size: int) -> lis
     items = models[0].encode(*inputs)
     try:
         many = outputs_of_many(models, items, batch_size=batch_size)
-    except (MemoryError, RuntimeError) as error:
-        if not is_short_of_memory(error):
-            raise
-        return None
-    with telling(None):
-        sample = models[-1].outputs(items[:_SAMPLE], batch_size=batch_size)
-    try:
+        with telling(None):
+            sample = models[-1].outputs(items[:_SAMPLE], batch_size=batch_size)
         outputs = [_said(model, values, asked["task"]) for model, values in zip(models, many, strict=True)]
         is_same = _said(models[-1], sample, asked["task"]) == outputs[-1][:_SAMPLE]
-    except VeraError:  # one of them gives no numbers, which is said when each answers alone
+    except (MemoryError, RuntimeError, VeraError):
+        # For want of memory, of rows within the base (XLNet), of numbers: it is said when each answers alone, if it is so then.
         return None
     return outputs if is_same else None
 

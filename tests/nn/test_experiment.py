@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PeftModel
 
 from tests.tiny import WORDS, load_tiny_bert
 from tests.tiny_adapters import SIZES, WIDE, make_tiny
@@ -191,3 +192,14 @@ def test_what_no_manifest_can_name_is_not_trained(tiny_folder: Path, tiny_base: 
 
     with pytest.raises(ManifestError):
         train(tiny_folder, tiny_base, named, report=no_step)
+
+
+def test_a_lora_of_an_embedding_is_one_for_peft_too(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split, tmp_path: Path
+) -> None:
+    recipe = Recipe(method="lora", rank=4, epochs=1, batch_size=8, learning_rate=5e-3)
+    outcome = train(tiny_folder, tiny_base, split, recipe, targets=["word_embeddings"])
+    outcome.write(tmp_path / "lora")
+    loaded = PeftModel.from_pretrained(load_tiny_bert(tiny_folder), tmp_path / "lora")
+    embedding = loaded.base_model.model.embeddings.word_embeddings
+    assert embedding.lora_embedding_A["default"].abs().max() > 0  # with which PEFT begins

@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoTokenizer, XLNetConfig, XLNetModel
 
 from hub.worker import noise
+from hub.worker.child import _mixed
 from hub.worker.layouts import again, within_memory
 from hub.worker.runner import SAMPLE
+from tests.nn.small_models import adapted, seeded
+from tests.tiny import write_tiny_llama
 from tests.worker.suite_files import write_suite
 from vera.errors import VeraError
+from vera.nn.heads import PooledClassifier
 
 FAR_TOO_MUCH = 2**46  # floats
 
@@ -86,3 +91,15 @@ def test_of_questions_with_choices_whole_ones_are_answered_again(tmp_path: Path)
 
     assert len(second["outputs"]) == 128
     assert found.environment["noise"] == {"items": 32, "batch_size": 16, "changed": 32, "score": 1.0}
+
+
+def test_what_a_base_cannot_answer_together_is_left_to_each_alone(tmp_path: Path) -> None:
+    """Within an XLNet the tokens come first, so that its rows have no adapters of their own."""
+    config = XLNetConfig(vocab_size=40, d_model=32, n_layer=1, n_head=2, d_inner=48)
+    model = seeded(lambda: XLNetModel(config))
+    bank = adapted(model, "layer_1", names=("a", "b"))
+    heads = [PooledClassifier(model, ("cat", "dog"), adapter=(bank, name)) for name in ("a", "b")]
+    heads[0].tokenizer = AutoTokenizer.from_pretrained(write_tiny_llama(tmp_path / "words"))
+    asked = {"task": "text-classification", "texts": ["the cat runs"], "pairs": None}
+    assert _mixed(heads, asked, 2) is None
+    assert bank.active == "a"

@@ -72,15 +72,23 @@ def lora_tensors(bank: Bank, name: str) -> dict[str, Tensor]:
     """
     tensors: dict[str, Tensor] = {}
     for module_name, delta in bank.slot(name).deltas.items():
-        key = f"{KEY_PREFIX}{live_name(bank, module_name)}"
-        key_A, key_B = ("lora_A.weight", "lora_B.weight")
-        if isinstance(bank.targets[module_name], nn.Embedding):
-            key_A, key_B = ("lora_embedding_A", "lora_embedding_B")
+        name_there = live_name(bank, module_name)
+        key_A, key_B = lora_keys(name_there, bank.targets[module_name])
         A_RI, B_OR = (factor.detach().clone().cpu() for factor in delta.factors())
-        tensors[f"{key}.{key_A}"], tensors[f"{key}.{key_B}"] = A_RI, B_OR
+        tensors[key_A], tensors[key_B] = A_RI, B_OR
         if isinstance(delta, DvoraDelta):
-            tensors[f"{key}.lora_magnitude_vector"] = delta.magnitude.detach().clone().cpu()
+            tensors[f"{KEY_PREFIX}{name_there}.lora_magnitude_vector"] = delta.magnitude.detach().clone().cpu()
     return tensors
+
+
+def lora_keys(name: str, module: nn.Module) -> tuple[str, str]:
+    """PEFT's keys of the two factors of a LoRA of `module`, which is called `name` in the model it loads on."""
+    kinds = (
+        ("lora_embedding_A", "lora_embedding_B")
+        if isinstance(module, nn.Embedding)
+        else ("lora_A.weight", "lora_B.weight")
+    )
+    return f"{KEY_PREFIX}{name}.{kinds[0]}", f"{KEY_PREFIX}{name}.{kinds[1]}"
 
 
 def lora_config(bank: Bank, name: str) -> dict[str, Any]:

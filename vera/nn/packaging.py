@@ -21,10 +21,11 @@ from vera.nn import card
 from vera.nn.bank import Bank, read
 from vera.nn.heads import HEAD_BIAS, HEAD_WEIGHT, ImageClassifier, PooledHead
 from vera.nn.layer import LoraDelta
+from vera.nn.merge import lora_keys
 from vera.nn.training.methods import LORA_ALPHA_PER_RANK, TRAINED, Trainable
 from vera.nn.training.progress import Epoch, Step
 from vera.nn.training.recipe import Recipe
-from vera.peft_format import KEY_PREFIX, head_key
+from vera.peft_format import head_key
 from vera.projection import ProjectionRecipe
 from vera.tensorfile import serialize
 
@@ -190,8 +191,8 @@ def _lora_factors(bank: Bank) -> dict[str, Array]:
     factors: dict[str, Array] = {}
     for name, delta in bank.slots[TRAINED].deltas.items():
         assert isinstance(delta, LoraDelta)
-        factors[f"{KEY_PREFIX}{name}.lora_A.weight"] = _array(delta.lora_A)
-        factors[f"{KEY_PREFIX}{name}.lora_B.weight"] = _array(delta.lora_B)
+        key_A, key_B = lora_keys(name, bank.targets[name])
+        factors[key_A], factors[key_B] = _array(delta.lora_A), _array(delta.lora_B)
     return factors
 
 
