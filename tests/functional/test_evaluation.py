@@ -188,11 +188,17 @@ def test_a_score_is_checked_with_the_key_of_its_worker(
     assert "is not signed by the key" in by_other.err
     assert "was not checked against the digests that are signed" in by_hub.err
     assert json.loads(offline.out)["predicate"]["scores"] == {"accuracy": 0.75}
-    with _written_otherwise(hub, done["id"], "score", 0.5):
+    row = "evaluations", int(done["id"])
+    with _written_otherwise(hub, *row, "score", 0.5):
         rescored = machine.run("eval", "verify", done["id"], "--key", right)
-    with _written_otherwise(hub, done["id"], "environment", '{"device": "another"}'):
+    with _written_otherwise(hub, *row, "environment", '{"device": "another"}'):
         changed = machine.run("eval", "verify", done["id"], "--key", right)
-    assert (rescored.status, changed.status) == (3, 1)
+    signer, since = _value(hub, *row, "worker_key_id"), _value(hub, *row, "finished_at")
+    with _written_otherwise(hub, "worker_keys", int(str(signer)), "revoked_at", since):
+        shut_out = machine.run("eval", "verify", done["id"], "--key", right)
+    assert (rescored.status, changed.status, shut_out.status) == (3, 1, 1)
+    assert "The signature is good, and the worker" in shut_out.err
+    assert f"was shut out {str(since)[:10]}" in shut_out.err
     assert "accuracy 0.7500" in rescored.out
     assert "Signed is the accuracy 0.75, and the hub's is 0.5: it was computed again since" in rescored.err
     assert "The environment of the evaluation" in changed.err
@@ -204,18 +210,23 @@ def test_a_score_is_checked_with_the_key_of_its_worker(
 
 
 @contextmanager
-def _written_otherwise(hub: RunningHub, evaluation_id: str, column: str, value: object) -> Iterator[None]:
-    """What the hub has of an evaluation is another value for a while."""
+def _written_otherwise(hub: RunningHub, table: str, row: int, column: str, value: object) -> Iterator[None]:
+    """What the hub has in one place is another value for a while."""
+    before = _value(hub, table, row, column)
     with closing(sqlite3.connect(hub.data / "hub.db")) as connection:
-        where = f"evaluations WHERE id = {int(evaluation_id)}"
-        ((before,),) = connection.execute(f"SELECT {column} FROM {where}").fetchall()
-        change = f"UPDATE evaluations SET {column} = ? WHERE id = {int(evaluation_id)}"
+        change = f"UPDATE {table} SET {column} = ? WHERE id = {row}"
         for each in (value, before):
             with connection:
                 connection.execute(change, (each,))
             time.sleep(1.1)  # an answer holds for a second
             if each is value:
                 yield
+
+
+def _value(hub: RunningHub, table: str, row: int, column: str) -> object:
+    with closing(sqlite3.connect(hub.data / "hub.db")) as connection:
+        ((value,),) = connection.execute(f"SELECT {column} FROM {table} WHERE id = {row}").fetchall()
+    return value
 
 
 def test_a_worker_joins_with_a_code_and_is_shut_out(hub: RunningHub, tmp_path: Path) -> None:

@@ -120,6 +120,9 @@ def test_the_evaluation_of_another_adapter_moves_nothing(scored: tuple[Hub, list
 
 def test_who_may_not_move_the_alias_learns_nothing_of_the_gate(scored: tuple[Hub, list[str]]) -> None:
     hub, ids = scored
-    body = {"evaluation": ids[1], "against": ids[0]}
-    assert hub.post(f"{ALIAS}/promotions", body, hub.headers("eve")).status_code == 403
+    green, red = {"against": ids[0]}, {"minimum": "accuracy>=0.99"}
+    for gate in (green, red):
+        refused = hub.post(f"{ALIAS}/promotions", {"evaluation": ids[1], **gate}, hub.headers("eve"))
+        assert refused.status_code == 403, gate
+        assert "accuracy" not in refused.text
     assert meaning(hub) == 1
