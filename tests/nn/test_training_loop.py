@@ -365,6 +365,27 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
         Numbers().fit(PLAIN, (math.inf,))
 
 
+class Normed(Numbers):
+    """A number beside a batch norm, which writes into itself while it is in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(1)
+        self.model.add_module("norm", self.norm)
+
+    def loss(self, items: Sequence[Number]) -> Tensor:
+        return super().loss(items) + 0 * self.norm(torch.tensor([[item.value] for item in items])).sum()
+
+
+def test_the_statistics_of_the_base_are_not_written_to() -> None:
+    task = Normed()
+    task.fit(replace(PLAIN, dropout=True), (1.0, 2.0, 5.0))
+    assert task.norm.running_mean is not None
+    assert task.norm.running_mean.item() == 0
+    assert task.norm.num_batches_tracked is not None
+    assert task.norm.num_batches_tracked.item() == 0
+
+
 class Half(Numbers):
     """A number that goes through float16, as all gradients do in a base that is held in it, and counts `weight` times."""
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from vera.data import Examples
 from vera.errors import VeraError
@@ -226,7 +227,15 @@ def _seeded(module: nn.Module, recipe: Recipe) -> Iterator[None]:
     with torch.random.fork_rng([device] if device.type == "cuda" else []), _deterministic(device):
         _seed_global(recipe.seed, device)
         with in_mode(module, training=recipe.dropout):
+            _keep_statistics(module)
             yield
+
+
+def _keep_statistics(module: nn.Module) -> None:
+    """Batch norms go on with the statistics of the base: those of a batch would be written into it, pass by pass."""
+    for part in module.modules():
+        if isinstance(part, _BatchNorm):
+            part.eval()
 
 
 def _seed_global(seed: int, device: torch.device) -> None:
