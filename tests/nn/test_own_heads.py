@@ -516,6 +516,26 @@ def test_vectors_of_a_tied_head_are_imported_with_the_tensor_that_it_shares(tied
     torch.testing.assert_close(answers_of(adapted), answers_of(theirs), rtol=1e-4, atol=1e-5)
 
 
+@PEFTS_ADVICE_ON_TIES
+def test_a_generator_whose_head_is_no_longer_the_embedding_is_refused(tied: Path, tmp_path: Path) -> None:
+    """The base has no head of its own, so that no tensor of it says what one ought to be. A copy of the embedding will do."""
+    config = VeraConfig(r=8, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    theirs = randomised(get_peft_model(language_model(tied), config).eval())
+    theirs.save_pretrained(tmp_path)
+    archive, table = read(tmp_path, tied)
+    parted, changed = language_model(tied), language_model(tied)
+    parted.lm_head.weight = torch.nn.Parameter(parted.lm_head.weight.detach().clone())
+    changed.lm_head.weight = torch.nn.Parameter(changed.lm_head.weight.detach() + 1)
+
+    with pytest.raises(
+        VeraError, match=r"lm_head\.weight .* neither from the base.* at random.*tie_word_embeddings"
+    ) as refused:
+        attach(changed, archive, table)
+
+    assert refused.value.code == "HEAD_UNTRAINED"
+    torch.testing.assert_close(answers_of(attach(parted, archive, table)), answers_of(theirs), rtol=1e-4, atol=1e-5)
+
+
 # -- Several on one model -------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vera.archive import Archive, Vectors, vectors_of
-from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_REGRESSION
+from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
 from vera.errors import BaseMismatch, VeraError, VeraWarning
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import Manifest, Task
@@ -97,6 +97,8 @@ def attach(
     name = manifest.digest
     vectors = vectors_of(archive)
     heads = own_heads(model, vectors.head, proof.extra) if has_own_head(manifest) else {}
+    if not heads:
+        _check_generator(manifest, model, proof)
     bank = bank_of(model, proof)
     if name not in bank.slots:
         slot = bank.add_vera(
@@ -225,6 +227,28 @@ def _check_pooled_head(manifest: Manifest, model: nn.Module) -> None:
             f"The adapter's head has the tensors {found} and its task needs {expected}: it cannot be loaded as it was trained.",
             code="HEAD_UNSUPPORTED",
         )
+
+
+def _check_generator(manifest: Manifest, model: Any, proof: BaseProof) -> None:
+    """Raises VeraError (HEAD_UNTRAINED) for a model that writes through a head that the base does not have: where the base
+    ties it to the embedding, a model that does not has drawn it, or somebody has changed it."""
+    if manifest.task is None or manifest.task.kind != TEXT_GENERATION or not hasattr(model, "get_output_embeddings"):
+        return
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    weight = getattr(head, "weight", None)
+    if names.get(id(weight)) in proof.extra and not _are_equal(weight, getattr(embedding, "weight", None)):
+        raise VeraError(
+            f"{names[id(weight)]} of this {type(model).__name__} comes neither from the base, which has none or shares it with the "
+            "embedding, nor from the adapter: it would answer at random. Load the base as it is stored (tie_word_embeddings).",
+            code="HEAD_UNTRAINED",
+            untrained=[names[id(weight)]],
+        )
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    """Whether they are the same numbers, wherever they lie."""
+    return isinstance(other, torch.Tensor) and one.shape == other.shape and torch.equal(one, other.to(one.device))
 
 
 def _with_head(model: nn.Module, vectors: Vectors, attached: Attached) -> Any:

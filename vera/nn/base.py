@@ -12,7 +12,7 @@ from vera.data import TEXT_GENERATION
 from vera.fingerprint import BaseFingerprint, of_files
 from vera.manifest import BaseIdentity
 from vera.nn.identity import BaseProof, prove_base
-from vera.nn.opening import open_language_model
+from vera.nn.opening import open_bare, open_language_model
 from vera.nn.quantising import configuration
 from vera.nn.training.recipe import Recipe
 from vera.parallel_digest import DigestBook
@@ -47,16 +47,10 @@ class Base:
         proven when it is trained. With `quantization`, one of those of `quantising`, its weights are quantised as they
         are read. Raises VeraError (HEAD_UNTRAINED) when it is to generate and is no decoder.
         """
-        from transformers import AutoModel
-
         options: dict[str, Any] = {"dtype": "float32" if recipe.dtype == "float32" else "auto"}  # auto: as stored
         if quantization:
             options |= {"quantization_config": configuration(quantization), "device_map": device}
-        model: Any = (
-            open_language_model(path, options)
-            if task == TEXT_GENERATION
-            else AutoModel.from_pretrained(path, local_files_only=True, **options)
-        )
+        model: Any = open_language_model(path, options) if task == TEXT_GENERATION else open_bare(path, options)
         held = model if quantization else model.to(device)
         return cls(held, fingerprint or of_files(path), name, revision, quantization)
 

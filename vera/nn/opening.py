@@ -10,10 +10,11 @@ from typing import Any
 import torch
 
 from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
-from vera.errors import VeraError
-from vera.manifest import Manifest
+from vera.errors import BaseUnreadable, VeraError
+from vera.manifest import CONFIG_FILE, Manifest
 from vera.peft_format import FEATURE_EXTRACTION, QUESTION_ANSWERING, TAGGING, has_own_head, head_outputs
 
+_MOST_SAID = 300  # characters of what transformers says
 # Of transformers, what opens a base with the head of a task.
 _CLASSES = {
     TEXT_CLASSIFICATION: "AutoModelForSequenceClassification",
@@ -35,16 +36,51 @@ def open_base(path: Path, manifest: Manifest, options: Mapping[str, Any] | None 
     own = class_of_own_head(manifest)
     if own is not None:
         return _open_with_head(getattr(transformers, own), path, manifest, options or {})
+    if _answers_in_texts(path, manifest):
+        return open_language_model(path, options or {}).eval()
+    return open_bare(path, options or {}).eval()
+
+
+def open_bare(path: Path, options: Mapping[str, Any]) -> Any:
+    """The checkpoint at `path` without a head."""
+    from transformers import AutoModel
+
+    return _opened(AutoModel, path, options)
+
+
+def _opened(opener: Any, path: Path, options: Mapping[str, Any]) -> Any:
+    """What a class of transformers opens `path` as. No code that lies there is run, and nobody is asked whether to.
+
+    Raises BaseUnreadable.
+    """
+    if (path / CONFIG_FILE).exists():
+        # transformers opens the base that it names in place of this one, and puts the adapter on that.
+        raise BaseUnreadable(
+            f"{path} holds an adapter of PEFT beside its weights ({CONFIG_FILE}), and would be opened as another model: move that "
+            "file away, or give the folder of the base alone.",
+            path=str(path),
+        )
+    try:
+        return opener.from_pretrained(path, local_files_only=True, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        why = (
+            "it brings code of its own, which is not run here: open it yourself (trust_remote_code=True) and give the live model."
+            if "trust_remote_code" in said
+            else said[:_MOST_SAID]
+        )
+        raise BaseUnreadable(f"{path} cannot be opened as a model: {why}", path=str(path)) from error
+
+
+def _answers_in_texts(path: Path, manifest: Manifest) -> bool:
+    import transformers
+
     is_bare = manifest.task is not None and (
         manifest.task.pooling is not None or manifest.task.kind == FEATURE_EXTRACTION
     )
-    generates = not is_bare and (
-        _was_trained_to_generate(manifest)
-        or _generates(transformers.AutoConfig.from_pretrained(path, local_files_only=True))
+    return not is_bare and (
+        _was_trained_to_generate(manifest) or _generates(_opened(transformers.AutoConfig, path, {}))
     )
-    if generates:
-        return open_language_model(path, options or {}).eval()
-    return transformers.AutoModel.from_pretrained(path, local_files_only=True, **(options or {})).eval()
 
 
 def open_language_model(path: Path, options: Mapping[str, Any]) -> Any:
@@ -55,10 +91,7 @@ def open_language_model(path: Path, options: Mapping[str, Any]) -> Any:
     from transformers import AutoModelForCausalLM
 
     with torch.random.fork_rng(devices=[]):
-        opened: Any = AutoModelForCausalLM.from_pretrained(
-            path, local_files_only=True, output_loading_info=True, **options
-        )
-    model, found = opened
+        model, found = _opened(AutoModelForCausalLM, path, {"output_loading_info": True, **options})
     if drawn := sorted(found["missing_keys"]):
         raise VeraError(
             f"The checkpoint {path} cannot generate: it has no {', '.join(drawn[:3])} of a {type(model).__name__}, which "
@@ -90,7 +123,7 @@ def _open_with_head(opener: Any, path: Path, manifest: Manifest, options: Mappin
     if labels:
         options |= {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
     with _unremarked(transformers), torch.random.fork_rng():
-        model = opener.from_pretrained(path, local_files_only=True, **options)
+        model = _opened(opener, path, options)
     return model.eval()
 
 
