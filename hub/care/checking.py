@@ -102,7 +102,7 @@ def _check_versions(database: Database) -> Iterator[Finding]:
                 yield Finding("missing", what, f"it has no {MANIFEST_FILE}")
             elif row.digest != f"sha256:{row.sha256}":
                 yield Finding("corrupt", what, f"its digest is {row.digest} and its manifest's {row.sha256}")
-            else:
+            elif files[after]:  # it was deleted just now, otherwise
                 yield from _check_files(what, named[after], files[after])
 
 
