@@ -174,6 +174,7 @@ def accept(session: Session, principal: Principal, name: str) -> OrganisationVie
 
 def decline(session: Session, principal: Principal, name: str) -> None:
     """Raises NotFound when `principal` is not invited."""
+    require_user(principal)
     organisation = accounts.find(session, name, "organisation")
     if organisation is None or not accounts.withdraw(session, organisation.id, principal.account_id):
         raise _no_invitation(name)
@@ -181,10 +182,16 @@ def decline(session: Session, principal: Principal, name: str) -> None:
 
 
 def require_user(principal: Principal) -> None:
-    """Raises Forbidden for a token that is nobody's own: an organisation's, or a worker's."""
+    """Raises Forbidden for a token that is nobody's own, an organisation's or a worker's, and for one that is for certain
+    names: what a user does beyond those is not for it."""
     if principal.kind != "user":
         raise Forbidden(
             f"This token is {principal.name}'s, for programs: sign in as a user for that.", code="USER_NEEDED"
+        )
+    if principal.restricted_to is not None:
+        raise Forbidden(
+            f"This token is restricted to {', '.join(sorted(principal.restricted_to))}: sign in for that.",
+            code="TOKEN_RESTRICTED",
         )
 
 

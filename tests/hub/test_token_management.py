@@ -42,6 +42,22 @@ def test_a_token_is_made_listed_used_and_revoked(hub: Hub) -> None:
     assert [each["id"] for each in hub.get("/tokens", headers=ann).json()["items"]] == [mine["id"]]
 
 
+def test_a_token_for_one_adapter_joins_and_founds_no_organisation(hub: Hub) -> None:
+    hub.found("acme")
+    ann = hub.headers("ann")
+    token = bearer(made(hub, ann, scopes=["repo:push", "org:admin"], restricted_to=["ann/one"]))
+    assert hub.post("/orgs/acme/invitations", {"user": "ann", "role": "owner"}, hub.headers("olga")).status_code == 201
+
+    for address, body in (
+        ("/orgs", {"name": "mine"}),
+        ("/invitations/acme/accept", {}),
+        ("/invitations/acme/decline", {}),
+    ):
+        assert code_of(hub.post(address, body, token)) == (403, "TOKEN_RESTRICTED")
+
+    assert hub.post("/invitations/acme/accept", {}, ann).status_code == 200
+
+
 def test_a_token_makes_no_tokens_and_no_admins(sqlite_hub: Hub) -> None:
     ann = sqlite_hub.headers("ann")
     token = made(sqlite_hub, ann, scopes=["repo:push", "org:admin"])
