@@ -82,6 +82,17 @@ def test_the_best_so_many_have_the_ranks_and_ties_of_all(scored: Hub) -> None:
     assert scored.get(f"{BOARD}?limit=0").status_code == 422
 
 
+def test_of_equal_scores_the_smaller_comes_first_and_then_the_earlier(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker(make_suite())
+    for seed, (name, rank) in enumerate((("large", 8), ("small", 4), ("later", 4))):
+        assert sqlite_hub.push(make_archive(seed=seed, rank=rank), name).status_code == 201
+        worker.finish(worker.must_claim())
+
+    assert names(sqlite_hub, "") == ["demo/small", "demo/later", "demo/large"]
+    assert names(sqlite_hub, "?limit=1") == ["demo/small"]
+
+
 def test_a_tie_is_with_the_best_of_the_moment(sqlite_hub: Hub) -> None:
     sqlite_hub.register_base()
     worker = sqlite_hub.worker(make_suite(items=40))

@@ -85,6 +85,33 @@ def test_a_change_that_another_layout_makes_too_is_called_that(scored: Hub) -> N
     assert "another batch layout" not in beyond
 
 
+def test_what_is_right_stays_beside_what_is_not(scored: Hub) -> None:
+    right = board(scored)
+    for wrong in ({"score": 0.1, "low": 0.0, "high": 0.2}, {"low": 0.0}):
+        spoil(scored, **wrong)
+        assert "1 scores have changed" in rescore(scored).output, wrong
+        assert board(scored) == right, wrong
+
+
+def test_a_metric_beside_has_no_batch_layout_to_blame(scored: Hub) -> None:
+    f1 = scored.get("/evaluations/1").json()["beside"]["f1"]
+    near = [f1["score"] - 0.001, *f1["interval"]]
+    spoil(
+        scored, beside={"f1": near}, environment={"noise": {"items": 32, "batch_size": 16, "changed": 1, "score": 0.5}}
+    )
+
+    said = rescore(scored, "--dry-run").output
+
+    assert "1 scores would change" in said
+    assert "another batch layout" not in said
+
+
+def test_each_score_is_told_once(scored: Hub) -> None:
+    with scored.database.writing() as session:
+        session.execute(update(Evaluation).values(score=0.1, low=0.0, high=0.2))
+    assert "2 scores would change" in rescore(scored, "--dry-run").output
+
+
 def test_a_rehearsal_changes_nothing(scored: Hub) -> None:
     spoil(scored, score=0.1, low=0.0, high=0.2)
     before = board(scored)
