@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from threading import BoundedSemaphore
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -32,6 +33,7 @@ from hub.domain.views.bases import BaseDetail
 from hub.domain.views.versions import VersionDetail
 from hub.errors import Forbidden, HubError, Moved, Unavailable
 from hub.sending.exchange import mismatch, silent
+from hub.sending.places import PLACES, Places
 from hub.sending.upstream import Reply, Upstream
 from hub.settings import Settings
 from hub.storage.blobs import BlobStore
@@ -42,8 +44,10 @@ from vera.ref import check_adapter_id
 Answer = TypeVar("Answer")
 _API = "/api/v1"
 _MAX_DETAIL_BYTES = 16 << 20
-# As many as are fetched from the other hub at the same time.
+# As many versions are fetched from the other hub at the same time, whose files are in memory.
 _AT_ONCE = 4
+# As many look at what is here, however many wait for the other hub.
+_LOOKING = 4
 # A hub that did not answer is not asked again for so long, about the same.
 _ASK_AGAIN_S = 5.0
 _MOST_REMEMBERED = 10_000
@@ -101,7 +105,7 @@ class Found:
             return self.note
         if self.refusal is None:
             return None
-        if is_seen or self.refusal.code == "UPSTREAM_SILENT":
+        if is_seen or self.refusal.code in ("UPSTREAM_SILENT", "UPSTREAM_BUSY"):
             raise self.refusal
         raise unknown_adapter(self.asked.namespace, self.asked.name)
 
@@ -122,7 +126,8 @@ class Mirror:
         # What was found a moment ago, and until when that holds.
         self._found: OrderedDict[_Asked, Found] = OrderedDict()
         self._being_asked: dict[_Asked, asyncio.Future[Found]] = {}
-        self._workers = ThreadPoolExecutor(_AT_ONCE, "mirror")
+        self._places, self._fetching = Places(upstream.origin), BoundedSemaphore(_AT_ONCE)
+        self._workers = ThreadPoolExecutor(PLACES + _LOOKING, "mirror")
 
     def close(self) -> None:
         self._workers.shutdown(cancel_futures=True)
@@ -164,9 +169,10 @@ class Mirror:
             return Found(asked, until, Note(self._upstream.origin, here.checked_at), is_private=here.is_private)
         is_private = here is not None and here.is_private
         try:
-            reply, detail = self._ask(asked, here)
-            is_private = detail.visibility == "private" if detail else is_private
-            self._take(asked, here, reply, detail)
+            with self._places.one():
+                reply, detail = self._ask(asked, here)
+                is_private = detail.visibility == "private" if detail else is_private
+                self._take(asked, here, reply, detail)
         except Moved as moved:
             return Found(asked, refusal=moved, is_private=self._is_hidden(str(moved.facts["new"])))
         except HubError as error:
@@ -201,7 +207,8 @@ class Mirror:
         if self._settings.upstream_token_file is None:
             return False
         try:
-            detail = self._read(AdapterDetail, self._get(f"{_API}/adapters/{name}", _MAX_DETAIL_BYTES))
+            with self._places.one():
+                detail = self._read(AdapterDetail, self._get(f"{_API}/adapters/{name}", _MAX_DETAIL_BYTES))
         except HubError:
             return True
         return detail.visibility == "private"
@@ -243,15 +250,19 @@ class Mirror:
         if (told.version, told.digest) != (number, listed.digest) or told.id != detail.id:
             raise mismatch(self._upstream.origin, f"v{number} of {detail.id} is {told.digest} and was {listed.digest}")
         try:
-            upload = self._fetch_upload(asked, told)
-            self._keep_base(upload)
-            self._keep_pair(upload, detail)
-            upload = uploads.put_large_files(self._objects, upload)
-            quota = Quota(self._settings.max_account_adapters, self._settings.max_account_bytes)
-            with self._database.writing() as session:
-                mirroring.keep_version(session, self._upstream.origin, upload, told, detail, quota=quota)
+            with self._fetching:
+                self._keep_version(asked, detail, told)
         except VeraError as error:
             raise mismatch(self._upstream.origin, f"v{number} of {detail.id}: {error}") from error
+
+    def _keep_version(self, asked: _Asked, detail: AdapterDetail, told: VersionDetail) -> None:
+        upload = self._fetch_upload(asked, told)
+        self._keep_base(upload)
+        self._keep_pair(upload, detail)
+        upload = uploads.put_large_files(self._objects, upload)
+        quota = Quota(self._settings.max_account_adapters, self._settings.max_account_bytes)
+        with self._database.writing() as session:
+            mirroring.keep_version(session, self._upstream.origin, upload, told, detail, quota=quota)
 
     def _fetch_upload(self, asked: _Asked, told: VersionDetail) -> Upload:
         files = {}

@@ -27,6 +27,7 @@ from hub.domain.relayed import RelayedFile, RelayedModel, is_allowed, is_commit,
 from hub.errors import HubError, StorageFull, TooLarge, Unavailable
 from hub.sending.exchange import mismatch, silent
 from hub.sending.models import ModelHub
+from hub.sending.places import Places
 from hub.settings import Settings
 from hub.storage.shelf import Shelf
 
@@ -51,6 +52,7 @@ class Relay:
         # What was found a moment ago, and until when that holds.
         self._found: OrderedDict[tuple[str, str], tuple[float, RelayedModel]] = OrderedDict()
         self._copies, self._notes = Copies(shelf, source.origin), Notes(shelf)
+        self._places = Places(source.origin)
         self._coming: dict[str, Coming] = {}
         # When each file was used last, since this process began.
         self._used: dict[str, datetime] = {}
@@ -177,7 +179,8 @@ class Relay:
 
     def _ask(self, name: str, revision: str) -> RelayedModel:
         path = f"/api/models/{_in_path(name)}/revision/{quote(revision, safe='')}?blobs=true"
-        data = self._source.read(path, max_bytes=_MAX_MODEL_BYTES)
+        with self._places.one():
+            data = self._source.read(path, max_bytes=_MAX_MODEL_BYTES)
         try:
             found = read_model(data, self.origin)
         except ValueError as error:

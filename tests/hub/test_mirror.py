@@ -47,6 +47,10 @@ class Wire(ThreadingHTTPServer):
         self.instead: tuple[str, str] | None = None
         self.redirect: str | None = None
         self.moved_to: str | None = None
+        # While it is clear nothing is answered; each request that waits has let `waiting` be taken once more.
+        self.answers = threading.Event()
+        self.answers.set()
+        self.waiting = threading.Semaphore(0)
 
     @property
     def url(self) -> str:
@@ -59,6 +63,9 @@ class _Passing(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
         self.server.tokens.add(self.headers.get("authorization"))
+        if not self.server.answers.is_set():
+            self.server.waiting.release()
+            self.server.answers.wait(60)
         if self.server.moved_to is not None:
             return self._say_moved(self.server.moved_to)
         sent = {name: value for name, value in self.headers.items() if name.lower() != "host"}
