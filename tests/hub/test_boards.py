@@ -228,3 +228,8 @@ def test_what_stands_in_a_badge_is_words() -> None:
     image = badge_of('<script>"&', None)
     assert "<script>" not in image
     assert next(ET.fromstring(image).itertext()) == '<script>"&: not scored'
+
+
+def test_a_badge_does_not_grow_with_the_name_of_its_suite() -> None:
+    assert badge_of("x" * 60, None) == badge_of("x" * 130, None)
+    assert badge_of("x" * 60, None) != badge_of("x" * 59, None)
