@@ -95,6 +95,12 @@ def list_known(config: Config) -> tuple[KnownBase, ...]:
     return tuple(sorted(known, key=lambda base: base.name))
 
 
+def known_as(fingerprint: str, typed: str, *, config: Config) -> KnownBase | None:
+    """The remembered base with that fingerprint; of several names the one that is `typed`. Raises Misconfigured."""
+    known = [base for base in list_known(config) if base.fingerprint == fingerprint]
+    return min(known, key=lambda base: (not base.is_here, base.name != typed), default=None)
+
+
 def remember(base: KnownBase, *, config: Config) -> None:
     """Keeps where `base` lies. Another base of that name is forgotten. Several processes may do so at once."""
     path = config.folder / BASES_FILE

@@ -90,9 +90,8 @@ def _table(fingerprint: str, hub: Hub) -> BaseFingerprint | None:
 
 
 def _fix(needed: BaseIdentity, ref: str, hub: Hub) -> str:
-    name = next(
-        (b.name for b in bases.list_known(hub.config) if b.fingerprint == needed.fingerprint and b.is_here), None
-    )
+    known = bases.known_as(needed.fingerprint, needed.name, config=hub.config)
+    name = known.name if known and known.is_here else None
     at = f" at revision {needed.revision}" if needed.revision else ""
     if name or bases.is_hugging_face_id(needed.name):
         base = name or needed.name

@@ -209,8 +209,9 @@ def _require_expected(adapter: Adapter, alias: str, current: Pointing | None, ex
     ):
         return
     now = f"means v{number}" if current else "is not set"
+    named = f" (v{expected.version})" if expected.version is not None else ""
     raise PreconditionFailed(
-        f"{adapter_id(adapter)}@{alias} {now}, which is not what was expected, so nothing was changed: "
+        f"{adapter_id(adapter)}@{alias} {now}, which is not what was expected{named}, so nothing was changed: "
         "look at its history and decide anew.",
         code="ALIAS_CHANGED",
         version=number,

@@ -58,7 +58,7 @@ def request_evaluation(
     if version.labels_sha256 != suite.labels_sha256:
         raise Invalid(
             f"{ref_of(version)} was trained for other labels than {suite.name} asks for "
-            f"({len(suite.labels)}: {', '.join(suite.labels[:4])}…): choose a suite with the adapter's labels.",
+            f"({len(suite.labels)}: {', '.join(suite.labels[:4])}{'…' * (len(suite.labels) > 4)}): choose a suite with the adapter's labels.",
             code="TASK_MISMATCH",
             suite=suite.name,
             labels=suite.labels[:100],

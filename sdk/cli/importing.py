@@ -49,7 +49,7 @@ def import_peft(
     path = bases.locate(base, config=app.config)
     with terminal.bytes_progress("Fingerprinting the base") as progress:
         table = bases.fingerprint_of(path, config=app.config, progress=progress)
-    known = next((b for b in bases.list_known(app.config) if b.fingerprint == table.value), None)
+    known = bases.known_as(table.value, base, config=app.config)
     name, revision = (known.name, known.revision) if known else bases.name_of(path)
     with terminal.spinner(f"Importing {clean(peft_folder)}"):
         imported = import_folder(

@@ -53,7 +53,10 @@ def create(
     if as_json:
         terminal.say_json(made)
         return
-    terminal.note(f"{clean(made.account)}'s until {made.expires_at[:10]}; may {', '.join(map(clean, made.scopes))}.")
+    scope = f", in {', '.join(map(clean, made.restricted_to))} alone" if made.restricted_to else ""
+    terminal.note(
+        f"{clean(made.account)}'s until {made.expires_at[:10]}; may {', '.join(map(clean, made.scopes))}{scope}."
+    )
     terminal.note("It is shown this once: keep it where your program finds it, as VERA_HUB_TOKEN.")
     terminal.say(made.token)
 

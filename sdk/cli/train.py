@@ -239,10 +239,8 @@ def _load_base(base: str, task: str, recipe: Recipe, held: Held, config: Config)
 
 def _name_of(typed: str, fingerprint: str, path: Path, config: Config) -> tuple[str, str | None]:
     """The name and revision of the base: as it was typed when that is a known name, else a known one."""
-    known = [base for base in bases.list_known(config) if base.fingerprint == fingerprint]
-    for base in sorted(known, key=lambda base: base.name != typed):
-        return base.name, base.revision
-    return bases.name_of(path)
+    known = bases.known_as(fingerprint, typed, config=config)
+    return (known.name, known.revision) if known else bases.name_of(path)
 
 
 def _train(base: Base, split: Split, recipe: Recipe, choices: Choices, folder: Path) -> Outcome:

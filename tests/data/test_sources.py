@@ -230,7 +230,7 @@ def test_white_space_of_texts_and_completions_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("options", "sentence"), [
-    ({"text": "words"}, "no column 'words': Its columns are text, label, prompt, completion"),
+    ({"text": "words"}, "no column 'words'. Its columns are text, label, prompt, completion"),
     ({}, "more than one way to read"),
     ({"task": "image-classification"}, "no way to tell"),
     ({"task": "text-clasification"}, "is not a task"),

@@ -51,6 +51,13 @@ def test_login_by_a_browser_pastes_nothing(hub: RunningHub, tmp_path: Path) -> N
     assert "token:manage" in refused.err
 
 
+def test_a_token_for_some_adapters_alone_says_which_when_it_is_made(machine: Machine) -> None:
+    made = machine.run("token", "create", "ci", "--only", "demo/tiny")
+
+    assert made.status == 0, made.err
+    assert "in demo/tiny alone" in made.err
+
+
 def test_the_doctor_finds_a_fresh_hub_healthy(machine: Machine) -> None:
     done = machine.run("doctor", "--json")
 

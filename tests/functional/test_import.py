@@ -36,6 +36,19 @@ def test_a_checkpoint_of_peft_is_imported_and_pushed(
     assert BASE_NAME in machine.run("list", "--search", "imported").out
 
 
+def test_of_several_names_of_a_base_the_imported_adapter_has_the_one_that_was_given(
+    machine: Machine, base_folder: Path
+) -> None:
+    write_peft_folder(machine.folder / "from-peft")
+    for name in ("acme/a", "acme/b"):
+        assert machine.run("base", "add", base_folder, "--name", name).status == 0
+
+    done = machine.run("import", "from-peft", "imported", "--base", "acme/b")
+
+    assert done.status == 0, done.err
+    assert archives.read_folder(machine.folder / "imported").manifest.base.name == "acme/b"
+
+
 def test_a_checkpoint_that_proves_nothing_is_imported_with_a_note(machine: Machine, base_folder: Path) -> None:
     write_peft_folder(machine.folder / "from-peft", saved=False)
     command = ("import", "from-peft", "imported", "--base", base_folder)

@@ -147,6 +147,8 @@ def test_an_alias_that_is_not_what_was_expected_stays_where_it_is(two: Hub) -> N
         return answer.status_code, str(answer.json().get("code", ""))
 
     assert put("v2", expected="v2") == (412, "ALIAS_CHANGED")
+    refused = two.put(PROD, {"version": "v2", "expected": "v7"}, headers).json()["detail"]
+    assert "demo/tiny@prod means v1, which is not what was expected (v7)" in refused
     assert put("v2", if_match='"999"') == (412, "ALIAS_CHANGED")
     assert put("v2", if_none_match="*") == (412, "ALIAS_CHANGED")
     assert meaning(two) == "demo/tiny@v1"

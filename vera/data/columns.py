@@ -94,7 +94,7 @@ def find_columns(table: Table, wanted: Wanted) -> Columns:
     """
     missing = [name for name in (*_asked(wanted), *_targets(table, wanted)) if name not in table.columns]
     if missing:
-        raise DataError(f"{table.path.name} has no column {missing[0]!r}: {_there_are(table)}.")
+        raise DataError(f"{table.path.name} has no column {missing[0]!r}. {_there_are(table)}.")
     ways = [columns for kind in wanted.kinds if (columns := _by_name(table, kind, wanted))]
     if not ways and (columns := _text_alone(table, wanted)):
         return columns

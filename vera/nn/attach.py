@@ -90,10 +90,10 @@ def attach(
         raise BaseMismatch(
             f"The adapter was trained on {manifest.base.fingerprint}, and {base.value} was given as its base."
         )
-    _check_pooled_head(manifest, model)
     proof = _proof(
         model, base, verify=verify, is_loaded_from_base=is_loaded_from_base, digests=digests, progress=progress
     )
+    _check_pooled_head(manifest, model)  # after the proof, which says of another model what it is
     name = manifest.digest
     vectors = vectors_of(archive)
     heads = own_heads(model, vectors.head, proof.extra) if has_own_head(manifest) else {}

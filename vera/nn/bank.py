@@ -168,6 +168,12 @@ class Bank:
     def passing(self, name: str) -> Iterator[None]:
         """Within the block passes go through `name`, whatever other threads want: they wait until it ends."""
         with self.turns:
+            if self._in_rows:
+                raise VeraError(
+                    f"{name} alone is to answer, and the rows of a batch go through adapters of their own here: give the batch "
+                    "to `model.backbone(**batch)`, or leave the block of `rows` first.",
+                    code="ROWS_ACTIVE",
+                )
             self.ensure_active(name)
             yield
 

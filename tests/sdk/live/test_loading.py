@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import BertConfig, BertModel
 
 import sdk
 from sdk.client import Hub
@@ -354,6 +355,32 @@ def test_each_classifier_answers_with_its_own_head_and_adapter(model: Any, hub: 
     assert not torch.equal(second(ids, mask), expected)
     assert torch.equal(sdk.activate(second, "demo/c")(ids, mask), expected)
     assert sdk.activate(second, None) is model
+
+
+def test_a_classifier_is_refused_within_rows_and_says_what_takes_the_batch(model: Any, hub: Hub) -> None:
+    ids, mask = torch.arange(2, 14).reshape(2, 6), torch.ones(2, 6, dtype=torch.long)
+    classifier = sdk.load(model, "demo/c", hub=hub)
+
+    with sdk.rows(classifier, ["demo/c", None]):
+        with pytest.raises(VeraError, match=r"model\.backbone\(\*\*batch\)") as caught:
+            classifier(ids, mask)
+        states = classifier.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+
+    assert caught.value.code == "ROWS_ACTIVE"
+    torch.testing.assert_close(
+        states[0], classifier.hidden(input_ids=ids, attention_mask=mask)[0], rtol=1e-5, atol=1e-5
+    )
+
+
+def test_a_model_of_another_size_is_another_base_before_its_head_is_looked_at(hub: Hub) -> None:
+    smaller = BertModel(
+        BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8, vocab_size=50)
+    )
+
+    with pytest.raises(VeraError) as caught:
+        sdk.load(smaller, "demo/c", hub=hub)
+
+    assert caught.value.code == "BASE_MISMATCH"
 
 
 def test_a_classifier_that_is_unloaded_says_so_instead_of_answering(model: Any, hub: Hub) -> None:
