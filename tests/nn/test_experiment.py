@@ -112,6 +112,17 @@ def test_the_trained_folder_loads_back_to_the_same_answers(
     assert accuracy == pytest.approx(outcome.scores.adapter["accuracy"])
 
 
+def test_folders_may_be_given_as_text(tiny_folder: Path, split: Split, tmp_path: Path) -> None:
+    recipe = replace(RECIPE, epochs=1)
+    base = Base.open(str(tiny_folder), split.task, recipe, name="tests/tiny-bert")
+
+    outcome = experiment.run("animals", base, split, recipe, work=str(tmp_path / "work"))
+    outcome.write(str(tmp_path / "adapter"))
+
+    assert outcome.archive is not None
+    assert archives.read_folder(tmp_path / "adapter").files == outcome.archive.files
+
+
 def test_the_base_is_left_as_it_was(tiny_folder: Path, tiny_base: BaseFingerprint, split: Split) -> None:
     from vera.nn.identity import prove_base
 

@@ -148,6 +148,6 @@ def _explained(ref: DatasetRef, endpoint: Endpoint) -> Iterator[None]:
 def _unreachable(ref: DatasetRef, endpoint: Endpoint, reason: str) -> DataError:
     at = f" --revision {ref.revision}" if ref.revision else ""
     return DataError(
-        f"The data set {ref.id} is not in the cache and {endpoint.url} cannot be asked for it: {reason} "
+        f"The data set {ref.id} is not in the cache and {endpoint.url} cannot be asked for it: {reason.rstrip('.')}. "
         f"Run `hf download {ref.id} --repo-type dataset{at}` once with the network, or give a file or folder of your own."
     )

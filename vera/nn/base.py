@@ -31,7 +31,7 @@ class Base:
     @classmethod
     def open(
         cls,
-        path: Path,
+        path: str | Path,
         task: str,
         recipe: Recipe,
         *,
@@ -47,6 +47,7 @@ class Base:
         proven when it is trained. With `quantization`, one of those of `quantising`, its weights are quantised as they
         are read. Raises VeraError (HEAD_UNTRAINED) when it is to generate and is no decoder.
         """
+        path = Path(path)
         options: dict[str, Any] = {"dtype": "float32" if recipe.dtype == "float32" else "auto"}  # auto: as stored
         if quantization:
             options |= {"quantization_config": configuration(quantization), "device_map": device}

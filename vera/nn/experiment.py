@@ -71,10 +71,10 @@ class Outcome:
     head_parameters: int
     cost: Cost
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: str | Path) -> None:
         """All of it as `folder`, or nothing: see `vera.folders.write_files`."""
         archived = self.archive.files if self.archive else {}
-        write_files({**archived, **self.files}, folder)
+        write_files({**archived, **self.files}, Path(folder))
 
     @property
     def size_bytes(self) -> int:
@@ -99,7 +99,7 @@ def run(
     recipe: Recipe,
     choices: Choices = Choices(),  # frozen
     *,
-    work: Path | None = None,
+    work: str | Path | None = None,
     checkpoint_every_s: float = EVERY_S,
     stage: Callable[[str], None] = lambda _stage: None,
     report: Report | None = None,
@@ -116,7 +116,7 @@ def run(
     started = time.monotonic()
     stage("proving the base")
     run = _prepare(name, base, split, recipe, choices)
-    checkpoints = Checkpoints(work, _key(run), every_s=checkpoint_every_s) if work else None
+    checkpoints = Checkpoints(Path(work), _key(run), every_s=checkpoint_every_s) if work else None
     with evaluating(base.model):
         trained = _train(run, checkpoints, stage, report, examine)
         scores = _scores(run, trained, _baselines(run, stage) if choices.baselines else {})
