@@ -30,6 +30,7 @@ TASK_TYPES = {
     **{kind: task_type for task_type, kind in TASKS_WITHOUT_LABELS.items()},
 }
 
+HEAD_FILE = "vera_head.safetensors"  # beside an exported checkpoint: the head that PEFT has no place for
 KEY_PREFIX = "base_model.model."
 LAMBDA_B = "vera_lambda_b"
 LAMBDA_D = "vera_lambda_d"

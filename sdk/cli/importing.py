@@ -39,6 +39,7 @@ def import_peft(
     """
     from sdk import bases
     from vera import archive, folders
+    from vera.peft_format import HEAD_FILE
     from vera.peft_import import import_folder
     from vera.peft_matrices import Evidence
 
@@ -65,6 +66,11 @@ def import_peft(
     if imported.evidence is Evidence.SEED and trained_in is None:
         _note_what_is_assumed(imported)
     _say(imported, out)
+    if not imported.archive.manifest.head and (peft_folder / HEAD_FILE).exists():
+        terminal.note(
+            f"The head in {HEAD_FILE}, which `vera-hub export` writes beside what PEFT reads, is not imported: "
+            "`vera-hub pull` gives the adapter with it."
+        )
 
 
 def _note_what_is_assumed(imported: Imported) -> None:

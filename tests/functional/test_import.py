@@ -12,7 +12,7 @@ from tests.peft_folders import recipe_of, write_peft_folder
 from vera import archive as archives
 from vera.fingerprint import BaseFingerprint
 from vera.peft_checkpoint import SAVED_A, SAVED_B
-from vera.peft_format import KEY_PREFIX
+from vera.peft_format import HEAD_FILE, KEY_PREFIX
 from vera.projection import prove
 
 
@@ -36,10 +36,11 @@ def test_a_checkpoint_of_peft_is_imported_and_pushed(
     assert BASE_NAME in machine.run("list", "--search", "imported").out
 
 
-def test_of_several_names_of_a_base_the_imported_adapter_has_the_one_that_was_given(
+def test_an_imported_adapter_names_its_base_as_it_was_typed_and_a_head_beside_it_is_not_passed_over_in_silence(
     machine: Machine, base_folder: Path
 ) -> None:
     write_peft_folder(machine.folder / "from-peft")
+    (machine.folder / "from-peft" / HEAD_FILE).write_bytes(b"")
     for name in ("acme/a", "acme/b"):
         assert machine.run("base", "add", base_folder, "--name", name).status == 0
 
@@ -47,6 +48,7 @@ def test_of_several_names_of_a_base_the_imported_adapter_has_the_one_that_was_gi
 
     assert done.status == 0, done.err
     assert archives.read_folder(machine.folder / "imported").manifest.base.name == "acme/b"
+    assert f"The head in {HEAD_FILE}" in done.err
 
 
 def test_a_checkpoint_that_proves_nothing_is_imported_with_a_note(machine: Machine, base_folder: Path) -> None:

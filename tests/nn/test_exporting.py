@@ -24,8 +24,9 @@ from vera.errors import ArchiveError, TargetError
 from vera.fingerprint import INDEX_FILE, BaseFingerprint
 from vera.manifest import DVORA, VERA, WEIGHTS_FILE
 from vera.nn.attach import attach
-from vera.nn.exporting import EXPORT_FILE, HEAD_FILE, write_lora, write_merged, write_peft
+from vera.nn.exporting import EXPORT_FILE, write_lora, write_merged, write_peft
 from vera.nn.merge import merge
+from vera.peft_format import HEAD_FILE
 from vera.peft_import import import_folder
 from vera.projection import digest_of, rebuild
 

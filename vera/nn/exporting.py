@@ -31,12 +31,11 @@ from vera.nn.layer import Delta
 from vera.nn.linear import as_rows
 from vera.nn.merge import check_head_writable, check_mergeable, live_name, lora_config, lora_tensors
 from vera.nn.peft_form import check_sayable, head_tensors, peft_config, peft_tensors
-from vera.peft_format import has_own_head, peft_head
+from vera.peft_format import HEAD_FILE, has_own_head, peft_head
 
 # What a merged checkpoint can be written in, other than its base's own.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EXPORT_FILE = "vera_export.json"
-HEAD_FILE = "vera_head.safetensors"
 
 MERGED, LORA, PEFT = "merged", "lora", "peft"
 # Of a base's folder, what builds the model and its tokenizer, and under which terms; neither its weights nor code.
