@@ -134,7 +134,7 @@ def test_a_hub_ranks_by_the_mean_over_the_tasks(llama: Path, tmp_path: Path) -> 
     lab = Lab(tmp_path, llama)
     with lab.http:
         lab.worker.suites = {suite.name: suite}
-        lab.worker.hub.register_worker("w", [suite.declaration()], public_key=str(lab.worker.key.public))
+        lab.worker.hub.register_worker("w", [suite.declaration()], key=lab.worker.key)
         adapter = make_tiny(lab.base, modules=(AdaptedModule(LLAMA_QUERY, 32, 32),))
         pushed = push_archive(lab.user, adapter, AdapterRef("demo", "tiny"))
         asked = lab.user.request_evaluation(pushed.version.ref, suite.name).id
