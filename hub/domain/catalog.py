@@ -303,10 +303,11 @@ def _no_such_version(adapter: Adapter, ref: AdapterRef) -> NotFound:
             "Name the one you want, @v1 or an alias: its page lists them."
         )
     else:
-        there = f"the newest is v{adapter.last_number}" if adapter.last_number else "it has none yet"
+        there = f"its newest version is v{adapter.last_number}" if adapter.last_number else "it has no version yet"
+        kind = "alias" if ref.selector_kind is SelectorKind.ALIAS else "version"
         sentence = (
-            f"{ref.adapter_id} has no version {ref.selector or ref.digest} ({there}): "
-            f"`vera-hub info {ref.adapter_id}` and its page list those there are."
+            f"{ref.adapter_id} has no {kind} {ref.selector or ref.digest} ({there}): "
+            f"`vera-hub versions {ref.adapter_id}` and its page list those there are."
         )
     return NotFound(sentence, code="VERSION_UNKNOWN", ref=str(ref))
 
