@@ -33,9 +33,18 @@ def answering(texts: list[str], *, fits: int):
     return answer
 
 
-@pytest.mark.parametrize(("fits", "used"), [(64, 32), (32, 32), (31, 16), (3, 2), (1, 1)])
-def test_batches_are_halved_until_they_fit(fits: int, used: int) -> None:
+@pytest.fixture(autouse=True)
+def given_back(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """One for each time that memory was given back, which takes seconds in a process as large as that of the tests."""
+    times: list[None] = []
+    monkeypatch.setattr("hub.worker.layouts.give_back_memory", lambda: times.append(None))
+    return times
+
+
+@pytest.mark.parametrize(("fits", "used", "halved"), [(64, 32, 0), (32, 32, 0), (31, 16, 1), (3, 2, 4), (1, 1, 5)])
+def test_batches_are_halved_until_they_fit(fits: int, used: int, halved: int, given_back: list[None]) -> None:
     assert within_memory(answering(["a", "bb"], fits=fits), 32) == (["1", "2"], used)
+    assert len(given_back) == halved
 
 
 def test_where_not_even_one_fits_that_is_said() -> None:
