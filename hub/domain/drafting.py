@@ -19,9 +19,9 @@ from hub.auth.policy import Principal
 from hub.db import session as db
 from hub.db.models.adapters import Adapter
 from hub.db.models.versions import Draft
-from hub.db.queries import accounts, drafts
+from hub.db.queries import drafts
 from hub.domain import blobs
-from hub.domain.claiming import NO_QUOTA, Quota, over_quota
+from hub.domain.claiming import NO_QUOTA, Quota, require_bytes
 from hub.domain.views.versions import FileView
 from hub.errors import Conflict, Invalid, TooLarge
 from hub.storage.blobs import sha256_of
@@ -151,17 +151,8 @@ def add(
         created_at=at,
     )
     drafts.add(session, draft, files)
-    _require_room(session, adapter.account_id, quota)
+    require_bytes(session, adapter.account_id, quota)
     return draft
-
-
-def _require_room(session: Session, account_id: int, quota: Quota) -> None:
-    if quota.size_bytes is None:
-        return
-    accounts.hold(session, account_id)
-    _, size_bytes = accounts.usage(session, account_id)
-    if size_bytes > quota.size_bytes:
-        raise over_quota("bytes", size_bytes, quota.size_bytes)
 
 
 def _require_no_folder(loose: Loose) -> None:

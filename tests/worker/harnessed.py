@@ -14,12 +14,16 @@ from hub.worker import child, harness
 from hub.worker.errors import SuiteError
 from hub.worker.suite_files import read_suite
 from hub.worker.suites import Suite, load_suite
+from sdk.models.evaluations import Evaluation
+from sdk.pushing import push_archive
 from tests.tiny import WORDS
 from tests.tiny_adapters import make_tiny
+from tests.worker.lab import Lab, is_over
 from vera import fingerprint
 from vera.manifest import AdaptedModule
 from vera.nn.attach import attach
 from vera.nn.inputs import tokenizer_of
+from vera.ref import AdapterRef
 
 LLAMA_QUERY = "model.layers.0.self_attn.q_proj"
 ROWS = [
@@ -106,3 +110,20 @@ def own_numbers(model: Any, tasks: Path, task: str, **options: Any) -> dict[str,
 def answered(model: Any, suite: Suite, folder: Path) -> Any:
     outputs = child.answers(model, suite.request(folder), 4)
     return suite.results({"outputs": outputs, "environment": {}})
+
+
+def scored_at_a_hub(llama: Path, suite: Suite, folder: Path) -> Evaluation:
+    """What becomes of the same adapter, pushed to a hub whose worker has the suite."""
+    lab = Lab(folder, llama)
+    with lab.http:
+        lab.worker.suites = {suite.name: suite}
+        lab.worker.hub.register_worker("w", [suite.declaration()], key=lab.worker.key)
+        adapter = make_tiny(lab.base, modules=(AdaptedModule(LLAMA_QUERY, 32, 32),))
+        pushed = push_archive(lab.user, adapter, AdapterRef("demo", "tiny"))
+        asked = lab.user.request_evaluation(pushed.version.ref, suite.name).id
+        lab.start_worker()
+        try:
+            done = lab.wait(asked, is_over)
+        finally:
+            lab.stop_worker()
+    return done

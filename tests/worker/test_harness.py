@@ -14,23 +14,18 @@ from hub.worker import harness
 from hub.worker.errors import NotComputed, SuiteError
 from hub.worker.suite_files import read_suite
 from hub.worker.suites import load_suite
-from sdk.pushing import push_archive
 from tests.tiny import write_tiny_llama
-from tests.tiny_adapters import make_tiny
 from tests.worker.harnessed import (
-    LLAMA_QUERY,
     ROWS,
     TASKS,
     adapted,
     answered,
     own_numbers,
+    scored_at_a_hub,
     suite_file,
     suite_of,
     write_task,
 )
-from tests.worker.lab import Lab, is_over
-from vera.manifest import AdaptedModule
-from vera.ref import AdapterRef
 
 pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the harness's own imports
@@ -75,18 +70,7 @@ def outcome_of(value: Any) -> Any:
 def test_a_hub_ranks_by_what_its_worker_has_of_the_task(llama: Path, tmp_path: Path) -> None:
     write_task(tmp_path, "choosing")
     suite = suite_of(tmp_path, "choosing", limit=8)
-    lab = Lab(tmp_path, llama)
-    with lab.http:
-        lab.worker.suites = {suite.name: suite}
-        lab.worker.hub.register_worker("w", [suite.declaration()], key=lab.worker.key)
-        adapter = make_tiny(lab.base, modules=(AdaptedModule(LLAMA_QUERY, 32, 32),))
-        pushed = push_archive(lab.user, adapter, AdapterRef("demo", "tiny"))
-        asked = lab.user.request_evaluation(pushed.version.ref, suite.name).id
-        lab.start_worker()
-        try:
-            done = lab.wait(asked, is_over)
-        finally:
-            lab.stop_worker()
+    done = scored_at_a_hub(llama, suite, tmp_path)
 
     here = answered(adapted(llama), suite, tmp_path)
     assert (done.state, done.metric, done.items) == ("done", "accuracy", 8), done.reason

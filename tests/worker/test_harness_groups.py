@@ -14,13 +14,16 @@ from hub.worker import noise
 from hub.worker.errors import SuiteError
 from hub.worker.suite_files import read_suite
 from hub.worker.suites import load_suite
-from sdk.pushing import push_archive
 from tests.tiny import write_tiny_llama
-from tests.tiny_adapters import make_tiny
-from tests.worker.harnessed import LLAMA_QUERY, adapted, answered, own_numbers, suite_file, suite_of, write_task
-from tests.worker.lab import Lab, is_over
-from vera.manifest import AdaptedModule
-from vera.ref import AdapterRef
+from tests.worker.harnessed import (
+    adapted,
+    answered,
+    own_numbers,
+    scored_at_a_hub,
+    suite_file,
+    suite_of,
+    write_task,
+)
 
 pytest.importorskip("lm_eval", reason="the extra lm-eval is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the harness's own imports
@@ -131,18 +134,7 @@ def test_the_definition_says_what_the_group_is_made_of(tmp_path: Path) -> None:
 def test_a_hub_ranks_by_the_mean_over_the_tasks(llama: Path, tmp_path: Path) -> None:
     write_group(tmp_path, aggregate_metric_list=[{"metric": "acc", "weight_by_size": False}])
     suite = suite_of(tmp_path, "all")
-    lab = Lab(tmp_path, llama)
-    with lab.http:
-        lab.worker.suites = {suite.name: suite}
-        lab.worker.hub.register_worker("w", [suite.declaration()], key=lab.worker.key)
-        adapter = make_tiny(lab.base, modules=(AdaptedModule(LLAMA_QUERY, 32, 32),))
-        pushed = push_archive(lab.user, adapter, AdapterRef("demo", "tiny"))
-        asked = lab.user.request_evaluation(pushed.version.ref, suite.name).id
-        lab.start_worker()
-        try:
-            done = lab.wait(asked, is_over)
-        finally:
-            lab.stop_worker()
+    done = scored_at_a_hub(llama, suite, tmp_path)
 
     here = answered(adapted(llama), suite, tmp_path)
     assert (done.state, done.metric, done.items) == ("done", "harness_macro", 22), done.reason
