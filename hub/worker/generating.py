@@ -32,6 +32,8 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
 METRICS = tuple(metric for metrics in FAMILIES.values() for metric in metrics)
 FAMILY_OF = {metric: family for family, metrics in FAMILIES.items() for metric in metrics}
 WRITTEN = ("references", "instructions", "judged")
+# Those that a program or a task's own code scores. (A judge is a server, which is waited for so long and no longer.)
+GRADED_APART = ("references", "instructions", "harness")
 # How a family asks: part of a suite's definition, as other numbers come of another way. Families without a number are as in the first.
 VERSIONS = {
     # The base's own ends end a text too; n-grams that may not come twice are the text's alone.

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import structlog
 
+from hub.worker.runner import ChildDied
 from sdk.errors import HubError, LeaseLost
 from sdk.models.jobs import Job
 
@@ -30,8 +31,10 @@ class Leases:
         self._held = {job.id: job for job in jobs}
         self._beat, self._stop, self._every_s, self._clock = beat, stop, every_s, clock
         self._lost = set[str]()
-        self._answered: Sequence[Job] = ()
-        self._ends_at = 0.0
+        self._worked_on: Sequence[Job] = ()
+        self._ending, self._limit_s, self._ends_at = stop, 0.0, 0.0
+        self._done: Sequence[int] = ()
+        self._is_stuck = False
         self._lock = threading.Lock()  # what is stopped is what is too long, and not what is answered next
 
     @contextmanager
@@ -53,15 +56,36 @@ class Leases:
             thread.join()
 
     @contextmanager
-    def limited(self, jobs: Sequence[Job], limit_s: float) -> Iterator[None]:
-        """What answers these jobs is stopped once it takes longer, or when all their leases are lost."""
+    def limited(
+        self, jobs: Sequence[Job], limit_s: float, stop: Callable[[], object] | None = None, *, what: str = "Answering"
+    ) -> Iterator[None]:
+        """What works on these jobs is stopped (what answers them, unless `stop` stops something else) once it takes longer without
+        getting on, or when all their leases are lost. The ChildDied of what took too long says so."""
         with self._lock:
-            self._answered, self._ends_at = jobs, self._clock() + limit_s
+            self._worked_on, self._ending, self._limit_s = jobs, stop or self._stop, limit_s
+            self._ends_at, self._done, self._is_stuck = self._clock() + limit_s, (), False
         try:
             yield
+        except ChildDied as error:
+            if self._is_stuck:
+                raise ChildDied(
+                    f"{what} got no further for more than {limit_s:,.0f} seconds, and was ended."
+                ) from error
+            raise
         finally:
             with self._lock:
-                self._answered = ()
+                self._worked_on = ()
+
+    def note_progress(self, done: Sequence[int]) -> None:
+        """So much is answered of each job: what gets on has its whole time again."""
+        with self._lock:
+            if list(done) != list(self._done):
+                self._done, self._ends_at = list(done), self._clock() + self._limit_s
+
+    def give_up(self, job: Job) -> None:
+        """Nobody keeps its lease any more: the hub gives it to another worker once that has run out."""
+        self._lost.add(job.id)
+        self._held.pop(job.id, None)
 
     def is_lost(self, job: Job) -> bool:
         return job.id in self._lost
@@ -74,19 +98,18 @@ class Leases:
         try:
             self._beat(job)
         except LeaseLost:
-            self._lost.add(job.id)
-            self._held.pop(job.id, None)
+            self.give_up(job)
         except HubError as error:  # away for a moment: the lease outlasts several beats
             _log.warning("heartbeat_failed", job=job.id, code=error.code)
 
     def _stop_what_is_in_vain(self) -> None:
         """At each beat again: what answers may be about to start."""
         with self._lock:
-            jobs = self._answered
+            jobs = self._worked_on
             if not jobs:
                 return
-            is_stuck = self._clock() > self._ends_at
-            if is_stuck:
+            if self._clock() > self._ends_at:
+                self._is_stuck = True
                 _log.warning("job_stuck", jobs=[job.id for job in jobs])
-            if is_stuck or all(map(self.is_lost, jobs)):
-                self._stop()
+            if self._is_stuck or all(map(self.is_lost, jobs)):
+                self._ending()

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import structlog
 
 from hub.worker import keys, memory, noise
 from hub.worker.errors import DiskFailed, JudgeFailed, NotComputed, SuiteError
+from hub.worker.grading import Grader
 from hub.worker.leases import Leases
 from hub.worker.runner import ChildDied, Engine, JobRefused, Runner
 from hub.worker.suites import BATCH_SIZE, Results, Suite
@@ -36,7 +37,8 @@ from vera.signing import SigningKey
 HEARTBEAT_S = 15.0
 # Jobs that are taken along with one of their suite. Another worker finds the rest.
 MOST_TOGETHER = 16
-# For each adapter of a group. None takes a tenth of this: what does is stuck, and stuck for ever.
+# For each adapter of a group, until one more item is answered, and for grading it. None takes a tenth of this: what does is stuck,
+# and stuck for ever.
 JOB_LIMIT_S = 3600.0
 IDLE_S = 1.0
 # A hub that is away is asked again at this pace, and not faster by a thousand workers at once.
@@ -70,6 +72,7 @@ class Worker:
     # Of jobs in hand, by their ids: the items that are answered. The heartbeat takes it along.
     _done: dict[str, int] = field(default_factory=dict, init=False)
     clock: Callable[[], float] = time.monotonic
+    grader: Grader = field(default_factory=Grader)
 
     @cached_property
     def key(self) -> SigningKey:
@@ -146,7 +149,7 @@ class Worker:
     def _hand_in(self, job: Job, reply: Reply, seconds: float, leases: Leases) -> None:
         """Grade and report one of several, within its lease: some metrics take a minute."""
         started = time.monotonic()
-        found = self._graded(job, reply)
+        found = self._graded(job, reply, leases)
         try:
             if leases.is_lost(job):
                 _log.warning("lease_lost", job=job.id)
@@ -163,12 +166,17 @@ class Worker:
     def _beat(self, job: Job) -> None:
         self.hub.heartbeat(job, items_done=self._done.get(job.id))
 
-    def _graded(self, job: Job, reply: Reply) -> Results | Unanswered:
+    def _graded(self, job: Job, reply: Reply, leases: Leases) -> Results | Unanswered:
         if isinstance(reply, Exception):
             return reply
+        suite = self.suites[job.suite]
         try:
-            return noise.graded(self.suites[job.suite], reply)
-        except VeraError as error:
+            if not suite.is_graded_apart:
+                return noise.graded(suite, reply)
+            stop = self.grader.stop if self.grader.can_stop else partial(leases.give_up, job)
+            with leases.limited([job], self.job_limit_s, stop, what="Grading"):
+                return self.grader.graded(suite, reply)
+        except (ChildDied, VeraError) as error:
             return error
 
     def _report(self, job: Job, reply: Results | Unanswered, seconds: float) -> None:
@@ -256,6 +264,7 @@ class Worker:
         def note(done: Sequence[int], of: int) -> None:
             for job, rows in zip(jobs, done, strict=True):
                 self._done[job.id] = suite.items * rows // of
+            leases.note_progress(done)
 
         request = {
             "base": self._base(jobs[0].base.fingerprint),

@@ -93,6 +93,12 @@ class Suite:
         """How many items, the first ones, are answered again in another layout: none where a metric decides nothing."""
         return 0 if self.stated.metric in ADVISORY else min(SAMPLE, self.items)
 
+    @property
+    def is_graded_apart(self) -> bool:
+        """Whether what grades it runs a task's own code, or a program, on what was written: that may never end, and is not done in
+        the worker's own process."""
+        return self.stated.family in generating.GRADED_APART
+
     def request(self, folder: Path) -> dict[str, Any]:
         """What the child is asked, without an answer in it. (Of a text to generate, every token is asked.) Images
         are written into `folder`."""

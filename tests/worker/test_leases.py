@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from hub.worker.leases import Leases
+from hub.worker.runner import ChildDied
 from sdk.errors import HubError, LeaseLost, Unavailable
 from sdk.models.jobs import Job, JobBase
 
@@ -97,6 +100,49 @@ def test_what_takes_too_long_is_ended_and_nothing_after_it() -> None:
 
     assert not kept.stopped.is_set()
     assert not kept.leases.is_lost(mine)
+
+
+def test_what_gets_on_has_its_whole_time_again() -> None:
+    mine = job("mine")
+    with keeping(mine) as kept, kept.leases.limited([mine], 10):
+        kept.now = 9.0
+        kept.leases.note_progress([1])
+        kept.now = 18.0
+        kept.wait_for_rounds()
+        assert not kept.stopped.is_set()
+        kept.leases.note_progress([1])
+        kept.now = 19.5
+        assert kept.stopped.wait(WITHIN_S)
+
+
+def test_what_took_too_long_says_so_and_what_crashed_does_not() -> None:
+    mine, ended = job("mine"), threading.Event()
+
+    def grade(kept: Keeping, *, until: float) -> None:
+        with kept.leases.limited([mine], 10, ended.set, what="Grading"):
+            kept.now = until
+            assert until < 10 or ended.wait(WITHIN_S)
+            raise ChildDied("it crashed")
+
+    with keeping(mine) as kept:
+        with pytest.raises(ChildDied, match="it crashed"):
+            grade(kept, until=9.5)
+        with pytest.raises(ChildDied, match=r"Grading got no further for more than 10 seconds, and was ended\."):
+            grade(kept, until=20.0)
+
+    assert not kept.stopped.is_set()
+
+
+def test_a_job_that_is_given_up_keeps_no_lease() -> None:
+    mine = job("mine")
+    with keeping(mine) as kept:
+        kept.leases.give_up(mine)
+        kept.wait_for_rounds()
+        beats = kept.beats["mine"]
+        kept.wait_for_rounds()
+
+    assert kept.leases.is_lost(mine)
+    assert kept.beats["mine"] == beats
 
 
 def test_what_is_handed_in_is_heard_of_no_more() -> None:

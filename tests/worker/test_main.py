@@ -208,22 +208,26 @@ def test_a_job_that_goes_on_for_ever_is_ended(lab: Lab) -> None:
 
 
 class Slow:
-    """An engine that answers as another one, so late by a clock of its own, and not before it was beaten for three times."""
+    """An engine that answers as another one, so late by a clock of its own, and not before it was beaten for three times; in
+    several steps, after each of which it tells how far it is."""
 
     lacking = ()
 
     def __init__(self, engine: Engine, takes_s: Callable[[int], float]) -> None:
-        self.now, self.asked, self._beats = 0.0, list[int](), 0
+        self.now, self.asked, self.steps, self._beats = 0.0, list[int](), 1, 0
         self._engine, self._takes_s, self._stopped = engine, takes_s, threading.Event()
 
     def run(self, request: dict[str, Any], tell: Tell = nobody) -> Sequence[Reply]:
         self._stopped.clear()
         self.asked.append(len(request["adapters"]))
-        self.now += self._takes_s(len(request["adapters"]))
-        self._beats = 0
-        while self._beats < 3:
-            if self._stopped.wait(0.01):
-                raise ChildDied("it was stopped")
+        for step in range(self.steps):
+            if step:
+                tell([step] * len(request["adapters"]), self.steps)
+            self.now += self._takes_s(len(request["adapters"]))
+            self._beats = 0
+            while self._beats < 3:
+                if self._stopped.wait(0.01):
+                    raise ChildDied("it was stopped")
         return self._engine.run(request)
 
     def stop(self) -> None:
@@ -255,6 +259,16 @@ def test_the_limit_is_for_each_adapter_of_a_group(lab: Lab, slow: Slow) -> None:
 
     assert [(each.state, each.attempts) for each in done] == [("done", 1)] * 3
     assert slow.asked == [3]
+
+
+def test_what_gets_on_is_not_stuck_however_slow_it_is(lab: Lab, slow: Slow) -> None:
+    slow.steps = 4
+    evaluation_id = lab.ask()
+    lab.start_worker()
+
+    done = lab.wait(evaluation_id, is_over)
+
+    assert (done.state, done.attempts, slow.now) == ("done", 1, 12000.0)
 
 
 def test_those_of_a_group_that_is_stuck_have_their_time_alone(lab: Lab, slow: Slow) -> None:
