@@ -15,7 +15,7 @@ from hub.api.parameters import Cursor, Limit, Narrowing
 from hub.api.responses import answer, linked
 from hub.api.schemas import EvaluationRequest
 from hub.auth.policy import Action, Principal
-from hub.domain import evaluations, items, leaderboards
+from hub.domain import evaluations, items, leaderboards, tasks
 from hub.domain.views.evaluations import (
     BoardHistory,
     Comparison,
@@ -24,6 +24,7 @@ from hub.domain.views.evaluations import (
     Leaderboard,
     SignatureView,
     SuiteView,
+    TasksView,
 )
 from hub.domain.views.page import Page
 from vera.ref import AdapterRef
@@ -83,6 +84,12 @@ def get_signature(
     if with_items:
         signature = replace(signature, items=items.signed_items(session, evaluation_id, parts.objects))
     return answer(request, signature)
+
+
+@router.get("/evaluations/{evaluation_id}/tasks", response_model=TasksView)
+def get_tasks(request: Request, reader: Reader, evaluation_id: str, session: Reading) -> Response:
+    """What each task of a group is worth, where a suite is one."""
+    return answer(request, tasks.tasks_of(session, reader, evaluation_id))
 
 
 @router.post("/evaluations/{evaluation_id}/cancel", response_model=EvaluationView)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -16,7 +17,7 @@ from hub.db.queries import evaluations, queueing
 from hub.db.queries.aliases import Pointing
 from hub.db.queries.bases import CountedBase
 from hub.db.queries.evaluations import Placed
-from hub.domain import matching
+from hub.domain import matching, secrecy
 from hub.domain.views.adapters import AdapterView
 from hub.domain.views.bases import BaseName, BaseView, TaskView
 from hub.domain.views.evaluations import EvaluationView, ScoreBeside, SignerView, SuiteView
@@ -184,6 +185,7 @@ def _evaluation_view(
         estimate_seconds=None if pace is None else _estimate(evaluation, at, there, pace, position),
         worker_seen_at=evaluation.worker.last_seen_at if evaluation.worker else None,
         signed_by=signer_view(evaluation.worker_key) if evaluation.worker_key else None,
+        tasks=0 if secrecy.access_of(evaluation.suite) == secrecy.HIDDEN else len(groups_tasks(evaluation.suite)),
     )
 
 
@@ -195,6 +197,23 @@ def metrics_beside(suite: Suite) -> tuple[str, ...]:
     """Those that stand beside the one that ranks, as the suite's definition says."""
     stated = suite.definition.get("also")
     return tuple(each for each in stated if isinstance(each, str)) if isinstance(stated, list) else ()
+
+
+def groups_tasks(suite: Suite | SuiteView) -> dict[str, Mapping[str, Any]]:
+    """What is said of each task of a group, in the order in which their items come by turns; of other suites nothing. A definition
+    is what a worker has written, so that what does not make up the suite's items is none."""
+    harness = suite.definition.get("harness")
+    stated = harness.get("tasks") if isinstance(harness, dict) else None
+    if not isinstance(stated, dict) or not all(map(_has_items, stated.values())):
+        return {}
+    return stated if sum(each["items"] for each in stated.values()) == suite.items else {}
+
+
+def _has_items(stated: object) -> bool:
+    if not isinstance(stated, dict):
+        return False
+    items, shots = stated.get("items"), stated.get("num_fewshot")
+    return isinstance(items, int) and items > 0 and isinstance(shots, int | None)
 
 
 def noise_of(evaluation: Evaluation) -> float | None:

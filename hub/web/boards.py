@@ -1,4 +1,4 @@
-"""The pages beside a board: who was at its top when, and two of its rows item by item."""
+"""The pages beside a board: who was at its top when, a row of it task by task, and two of them item by item."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from hub.access.services import HubParts
-from hub.domain import items, leaderboards
+from hub.domain import items, leaderboards, tasks
 from hub.errors import NotFound
 from hub.web.pages import render
 from hub.web.routes import AskedOfBoard, Reading, Text, Visitor
@@ -28,6 +28,18 @@ def history_page(
     """The versions that were the best when they were scored."""
     found = leaderboards.history(session, reader, f"{family}/{task}", asked.narrowed)
     return render(request, "history.html", suite=found.suite, records=found.records[::-1], asked=asked)
+
+
+@page("/tasks")
+def tasks_page(
+    request: Request, session: Reading, reader: Visitor,
+    *, family: str, task: str, of: Annotated[str, Query(max_length=40)],
+) -> Response:  # fmt: skip
+    """What a version is worth by each task of a group."""
+    found = tasks.tasks_of(session, reader, of)
+    if found.suite != f"{family}/{task}":
+        raise NotFound(f"This is an evaluation of {found.suite}: look there.", code="EVALUATION_UNKNOWN")
+    return render(request, "tasks.html", found=found)
 
 
 @page("/items")

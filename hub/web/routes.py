@@ -29,7 +29,8 @@ from hub.domain import (
     openings,
 )
 from hub.domain.finding import Wanted
-from hub.domain.secrecy import PUBLIC
+from hub.domain.secrecy import HIDDEN, PUBLIC
+from hub.domain.shaping import groups_tasks
 from hub.domain.snapshots import MAIN, Snapshot, find_snapshot
 from hub.domain.views.adapters import FoundView
 from hub.domain.views.bases import TensorRow
@@ -219,6 +220,7 @@ def leaderboard_page(
         is_longer=len(board.rows) > ROWS_OF_A_BOARD,
         asked=asked,
         has_items=board.suite.definition.get("items") == PUBLIC,
+        has_tasks=board.suite.definition.get("items") != HIDDEN and bool(groups_tasks(board.suite)),
         base=asked.base,
         bases=sorted({row.base for row in board.rows}, key=lambda each: each.name),
         axis=axis_of(board),

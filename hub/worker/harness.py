@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from hub.scoring import grouped
 from hub.scoring.metrics import Outcome
 from hub.worker import harness_tasks
 from hub.worker.errors import NotComputed, SuiteError
@@ -79,8 +80,8 @@ class Harnessed:
         self._found, self._parts, self._stated = found, parts, stated
         self._measures = {each.name: each for each in measures}
         self._lock = threading.Lock()  # the harness keeps responses in its requests
-        # By turns, so that the first items, which are answered again in another layout, are of each task.
-        self._items = sorted((n, part) for part, each in enumerate(parts) for n in range(len(each.documents)))
+        # The first items, which are answered again in another layout, are of each task.
+        self._items = grouped.turns([len(each.documents) for each in parts])
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -99,14 +100,16 @@ class Harnessed:
         ]
 
     @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """What a group is made of, in its order; empty of a task alone."""
+        return {each.name: each.facts for each in self._parts} if self._found.group is not None else {}
+
+    @property
     def facts(self) -> dict[str, Any]:
         """What the numbers hang on beside the items."""
         measures = [f"{each.metric},{each.filter}" for each in self._measures.values()]
-        only = self._parts[0].facts
         of_tasks: dict[str, Any] = (
-            {"num_fewshot": only["num_fewshot"]}
-            if self._found.group is None
-            else {"tasks": {each.name: each.facts for each in self._parts}}
+            {"tasks": self.tasks} if self.tasks else {"num_fewshot": self._parts[0].facts["num_fewshot"]}
         )
         stated = {
             "chat_template": self._stated.chat_template,

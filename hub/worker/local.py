@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from hub.scoring import statistics
+from hub.scoring import grouped, statistics
 from hub.worker import noise
 from hub.worker.runner import ChildDied, JobRefused, Runner
 from hub.worker.suites import BATCH_SIZE, Results, Suite
@@ -32,14 +32,16 @@ class Answered:
 
 
 def evaluate(suite: Suite, folders: Sequence[Path], *, base: str | None, config: Config) -> dict[str, Any]:
-    """The evaluation of each folder, and of two the comparison of the first with the second, as a hub answers them.
+    """The evaluation of each folder, of two the comparison of the first with the second, and what the first is worth by each
+    task of a group, as a hub answers them.
 
     The base is `base` (a name or a path), otherwise the one that the adapter names. Raises VeraError, Refused
     and ChildDied.
     """
     answered = answers(suite, folders, base=base, config=config)
     evaluations = [_evaluation(suite, each) for each in answered]
-    return {"evaluations": evaluations, "comparison": _comparison(suite, answered) if len(answered) == 2 else None}
+    compared = _comparison(suite, answered) if len(answered) == 2 else None
+    return {"evaluations": evaluations, "comparison": compared, "tasks": _tasks(suite, answered[0].results)}
 
 
 def answers(suite: Suite, folders: Sequence[Path], *, base: str | None, config: Config) -> list[Answered]:
@@ -113,6 +115,22 @@ def _beside(metric: str, results: Results) -> dict[str, Any] | None:
     if metric not in results.beside:
         return None
     return {"score": results.scores[metric], "interval": list(statistics.interval(metric, results.beside[metric]))}
+
+
+def _tasks(suite: Suite, results: Results) -> list[dict[str, Any]]:
+    stated = suite.harnessed.tasks if suite.harnessed is not None else {}
+    outcomes = {suite.stated.metric: results.outcomes, **results.beside}
+    found = grouped.scores([each["items"] for each in stated.values()], outcomes)
+    return [
+        {
+            "task": name,
+            "version": str(each["task_version"]),
+            "num_fewshot": each["num_fewshot"],
+            "items": each["items"],
+            "scores": {metric: {"score": score, "interval": list(ends)} for metric, (score, ends) in scores.items()},
+        }
+        for (name, each), scores in zip(stated.items(), found, strict=True)
+    ]
 
 
 def _comparison(suite: Suite, answered: Sequence[Answered]) -> dict[str, Any]:

@@ -8,13 +8,13 @@ from pathlib import Path
 import click
 
 from sdk.cli.terminal import Failure
-from sdk.models.evaluations import Comparison, Evaluation
+from sdk.models.evaluations import Comparison, Evaluation, TaskScore
 
 
 def evaluate_here(
     context: click.Context, folders: Sequence[Path], *, suite: str, base: str | None, datasets: Path | None
-) -> tuple[list[Evaluation], Comparison | None]:
-    """The evaluation of each folder, and of two how the first compares with the second."""
+) -> tuple[list[Evaluation], Comparison | None, tuple[TaskScore, ...]]:
+    """The evaluation of each folder, of two how the first compares with the second, and of a group the tasks of the first."""
     root = context.find_root()
     assert isinstance(root.command, click.Group)
     worker = root.command.get_command(root, "suite")
@@ -24,4 +24,5 @@ def evaluate_here(
     found = context.invoke(run, folders=tuple(folders), name=suite, base=base, datasets=datasets)
     compared = found["comparison"]
     evaluations = [Evaluation.from_json(each) for each in found["evaluations"]]
-    return evaluations, Comparison.from_json(compared) if compared else None
+    tasks = tuple(TaskScore.from_json(each) for each in found["tasks"])
+    return evaluations, Comparison.from_json(compared) if compared else None, tasks

@@ -232,9 +232,11 @@ def _run_here(
             f"With --local the incumbent is a folder, and there is none at {clean(gates.against)}: `vera-hub pull` makes one."
         )
     folders = [folder, *([Path(gates.against)] if gates.against is not None else [])]
-    (evaluation, *others), comparison = evaluate_here(context, folders, suite=suite, base=base, datasets=datasets)
+    (evaluation, *others), comparison, tasks = evaluate_here(
+        context, folders, suite=suite, base=base, datasets=datasets
+    )
     _check_metric(evaluation, gates)
-    return _judge(evaluation, others[0] if others else None, comparison, gates)
+    return replace(_judge(evaluation, others[0] if others else None, comparison, gates), tasks=tasks)
 
 
 def _run_at_hub(
@@ -242,6 +244,8 @@ def _run_at_hub(
 ) -> Outcome:
     target = _Target.of(hub, candidate, promote) if promote is not None else None
     outcome = _run(hub, candidate, suite, gates, timeout_s=timeout_s)
+    if outcome.evaluation.tasks and outcome.evaluation.state == "done":
+        outcome = replace(outcome, tasks=hub.get_tasks(outcome.evaluation.id).tasks)
     return outcome if target is None else replace(outcome, promotion=_promote(hub, target, outcome, gates))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from sdk.cli.terminal import clean, interval, score_beside
-from sdk.models.evaluations import Comparison, Evaluation
+from sdk.models.evaluations import Comparison, Evaluation, TaskScore
 from vera.gating import Finding, Verdict
 
 _MARKS = {Verdict.PASS: "✅", Verdict.INCONCLUSIVE: "⚠️", Verdict.FAIL: "❌"}
@@ -33,7 +33,7 @@ class Promotion:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run of `eval`: the evaluation, the incumbent's if there is one, and what the gates found."""
+    """One run of `eval`: the evaluation, the incumbent's if there is one, what the gates found, and of a group its tasks."""
 
     evaluation: Evaluation
     incumbent: Evaluation | None = None
@@ -41,6 +41,7 @@ class Outcome:
     findings: tuple[Finding, ...] = ()
     verdict: Verdict = Verdict.PASS
     promotion: Promotion | None = None
+    tasks: tuple[TaskScore, ...] = ()
 
     @property
     def title(self) -> str:
@@ -78,7 +79,7 @@ class Files:
 
 
 def as_text(outcome: Outcome, *, strict: bool) -> str:
-    lines = [outcome.title, f"  {_score_line(outcome.evaluation)}"]
+    lines = [outcome.title, f"  {_score_line(outcome.evaluation)}", *_task_lines(outcome.tasks)]
     if outcome.incumbent:
         lines.append(f"  {clean(outcome.incumbent.ref)}: {_score_line(outcome.incumbent)}")
     lines += [f"  {finding.verdict.upper():<12} {finding.gate}: {finding.sentence}" for finding in outcome.findings]
@@ -100,6 +101,7 @@ def as_json(outcome: Outcome, exit_status: int) -> dict[str, Any]:
         "incumbent": outcome.incumbent and asdict(outcome.incumbent),
         "comparison": outcome.comparison and asdict(outcome.comparison),
         "promotion": outcome.promotion and asdict(outcome.promotion),
+        "tasks": [asdict(each) for each in outcome.tasks],
     }
 
 
@@ -109,6 +111,7 @@ def as_markdown(outcome: Outcome, *, strict: bool) -> str:
         lines.append(
             f"| `{_md(evaluation.ref)}` | {_number(evaluation.score)} | {interval(evaluation.interval)} | {evaluation.items:,} |"
         )
+    lines += _task_rows(outcome.tasks)
     lines += ["", *(f"- {_MARKS[f.verdict]} **{_md(f.gate)}**: {_md(f.sentence)}" for f in outcome.findings)]
     if outcome.findings:
         lines += ["", f"Verdict: **{_verdict_line(outcome.verdict, strict=strict)}**"]
@@ -158,6 +161,23 @@ def _score_line(evaluation: Evaluation) -> str:
 
 def _beside(evaluation: Evaluation) -> str:
     return "".join(f"; {clean(metric)} {score_beside(found)}" for metric, found in evaluation.beside.items())
+
+
+def _task_lines(tasks: Sequence[TaskScore]) -> list[str]:
+    width = max((len(clean(each.task)) for each in tasks), default=0)
+    return [f"    {clean(each.task):<{width}}  {_task_scores(each)}, {each.items:,} items" for each in tasks]
+
+
+def _task_scores(task: TaskScore) -> str:
+    shown = [f"{clean(name)} {each.score:.4f} {interval(each.interval)}" for name, each in task.scores.items()]
+    return "; ".join(shown) or "not shown: so few items would tell what each is worth"
+
+
+def _task_rows(tasks: Sequence[TaskScore]) -> list[str]:
+    if not tasks:
+        return []
+    rows = [f"| {_md(each.task)} | {_md(_task_scores(each))} | {each.items:,} |" for each in tasks]
+    return ["", "| task | score, 95% interval | items |", "|---|---|---|", *rows]
 
 
 def _verdict_line(verdict: Verdict, *, strict: bool) -> str:

@@ -10,7 +10,7 @@ from sdk.client.wire import Wire
 
 if TYPE_CHECKING:
     from sdk.models.boards import BoardHistory, Leaderboard, Suite
-    from sdk.models.evaluations import Comparison, Evaluation, Signature
+    from sdk.models.evaluations import Comparison, Evaluation, Signature, Tasks
     from sdk.models.items import ItemsCompared
 
 
@@ -38,6 +38,13 @@ class Evaluations(Wire):
         from sdk.models.evaluations import Evaluation
 
         return Evaluation.from_json(self._get(f"/api/v1/evaluations/{segment(evaluation_id)}").json())
+
+    def get_tasks(self, evaluation_id: str) -> Tasks:
+        """What each task of a group is worth; no task where the suite is no group. Raises Conflict while there is no score, and
+        Forbidden where the answers of the suite are hidden."""
+        from sdk.models.evaluations import Tasks
+
+        return Tasks.from_json(self._get(f"/api/v1/evaluations/{segment(evaluation_id)}/tasks").json())
 
     def get_signature(self, evaluation_id: str, *, with_items: bool = False) -> Signature:
         """What its worker has signed of an evaluation, and what that has digests of, if it is wanted and shown. Raises

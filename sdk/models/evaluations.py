@@ -51,7 +51,8 @@ class Signature(Answer):
 class Evaluation(Answer):
     """One version on one suite. `state` is waiting, running, done or failed; `estimate_seconds` says in how long it may
     be done, where that can be known. `beside` has the scores of the suite's other metrics, None for one that the worker
-    could not compute, and `items_done` says of one that runs how many items were answered with the last heartbeat."""
+    could not compute, and `items_done` says of one that runs how many items were answered with the last heartbeat. `tasks` is
+    how many tasks a group has, whose scores `Hub.get_tasks` gives."""
 
     id: str
     ref: str
@@ -77,10 +78,34 @@ class Evaluation(Answer):
     worker_seen_at: str | None = None
     signed_by: Signer | None = None
     items_done: int | None = None
+    tasks: int = 0
 
     @property
     def is_over(self) -> bool:
         return self.state in ("done", "failed")
+
+
+@dataclass(frozen=True)
+class TaskScore(Answer):
+    """One task of a group, by the metrics of the group, the one that ranks first. `scores` is empty where it has so few items
+    that it would tell what single ones are worth."""
+
+    task: str
+    version: str | None
+    num_fewshot: int | None
+    items: int
+    scores: Mapping[str, ScoreBeside]
+
+
+@dataclass(frozen=True)
+class Tasks(Answer):
+    """What the tasks of a group are worth, in the group's order; none of a suite that is no group."""
+
+    evaluation: str
+    ref: str
+    suite: str
+    metric: str
+    tasks: tuple[TaskScore, ...]
 
 
 @dataclass(frozen=True)

@@ -109,6 +109,29 @@ def test_with_wait_it_tells_what_is_going_on_and_shows_the_score(hub: FakeHub, u
     ]
 
 
+def test_of_a_group_it_shows_what_each_task_is_worth(hub: FakeHub, url: str, tmp_path: Path) -> None:
+    hub.canned[f"POST {EVALUATIONS}"] = [evaluation(2, tasks=2)] * 2
+    scores = {"accuracy": {"score": 0.75, "interval": [0.47, 0.91]}}
+    task = {"task": "mmlu_anatomy", "version": "1", "num_fewshot": 5, "items": 135, "scores": scores}
+    few = {**task, "task": "mmlu_law", "items": 2, "scores": {}}
+    answer = {
+        "evaluation": "e2",
+        "ref": "demo/a@v2",
+        "suite": "demo/topics",
+        "metric": "accuracy",
+        "tasks": [task, few],
+    }
+    hub.canned[f"GET {EVALUATIONS}/e2/tasks"] = [answer] * 2
+
+    done = run(url, *ARGUMENTS, "--summary", str(tmp_path / "summary.md"))
+
+    assert done.exit_code == 0
+    assert "    mmlu_anatomy  accuracy 0.7500 [0.4700, 0.9100], 135 items\n" in done.stdout
+    assert "    mmlu_law      not shown: so few items would tell what each is worth, 2 items\n" in done.stdout
+    assert "| mmlu\\_anatomy | accuracy 0.7500 \\[0.4700, 0.9100\\] | 135 |" in (tmp_path / "summary.md").read_text()
+    assert json.loads(run(url, *ARGUMENTS, "--json").stdout)["tasks"] == [task, few]
+
+
 def test_a_hub_that_is_away_for_a_moment_is_waited_for(hub: FakeHub, url: str) -> None:
     hub.canned[f"POST {EVALUATIONS}"] = [waiting(2)]
     hub.canned[f"GET {EVALUATIONS}/e2"] = [*[httpx2.Response(503)] * 5, evaluation(2)]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hub.scoring import metrics
+from hub.scoring import grouped, metrics
 from hub.worker import noise
 from hub.worker.errors import SuiteError
 from hub.worker.suite_files import read_suite
@@ -79,6 +79,10 @@ def test_a_group_scores_what_the_harness_scores(llama: Path, tmp_path: Path, lis
     credits = {name: {s["doc_id"]: s["acc"] for s in own["samples"][name]} for name in SIZES}
     items = by_turns([next(iter(json.loads(each))) for each in found.outputs[:3]])
     assert [next(iter(json.loads(each))) for each in found.outputs] == [name for name, _ in items]
+    names = [name for name, _ in items[:3]]
+    by_task = grouped.scores([SIZES[name] for name in names], {here: found.outcomes})
+    theirs = [own["results"][name]["acc,none"] for name in names]
+    assert [each[here][0] for each in by_task] == pytest.approx(theirs, rel=1e-12)
     earned = [each[0] if isinstance(each, tuple) else each for each in found.outcomes]
     assert earned == [credits[name][number] for name, number in items]
     assert (suite.stated.metric, suite.items) == (here, 22)

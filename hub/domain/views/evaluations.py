@@ -65,7 +65,8 @@ class EvaluationView:
     """One suite on one version. `position` counts from 1 while it waits; `reason` says why it waits or failed, and
     `estimate_seconds` in how long it may be done, by how long this suite has lately taken; null when nobody can know.
     `beside` has the scores of the suite's other metrics, null for one that the worker could not compute, and `items_done`
-    says how many of the items were answered with its worker's last heartbeat, while it runs."""
+    says how many of the items were answered with its worker's last heartbeat, while it runs. Of a group, `tasks` is the number
+    of its tasks, whose scores are shown."""
 
     id: str
     ref: str
@@ -91,6 +92,30 @@ class EvaluationView:
     estimate_seconds: float | None
     worker_seen_at: datetime | None
     signed_by: SignerView | None
+    tasks: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskScore:
+    """One task of a group, by the metrics of the group. `scores` is empty where it has so few items that it would tell what
+    single ones are worth."""
+
+    task: str
+    version: str | None
+    num_fewshot: int | None
+    items: int
+    scores: Mapping[str, ScoreBeside]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TasksView:
+    """What the tasks of a group are worth; none of a suite that is no group."""
+
+    evaluation: str
+    ref: str
+    suite: str
+    metric: str
+    tasks: tuple[TaskScore, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
