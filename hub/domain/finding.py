@@ -43,7 +43,9 @@ _ORDERS: Mapping[SortedBy, tuple[Order, tuple[type, ...]]] = {
 MOST_COUNTED = 10_000
 _VALUES_PER_FACET = 20
 
-_WORD = re.compile(r"[^\W_]+")
+# SQLite's tokenizer takes these letters of two scripts for signs, and finds nothing that has one in the middle of a word.
+_SIGNS = "\u19b0-\u19c0\u19c8\u19c9\u1cf2\u1cf3"
+_WORD = re.compile(rf"[^\W_{_SIGNS}]+")
 _MAX_WORDS = 2_000
 _MAX_WORD = 40
 _TAG_OF_HTML = re.compile(r"<[^>]*>")
@@ -249,8 +251,11 @@ def _listing_of(
 
 def _words(texts: Iterable[str]) -> Iterator[str]:
     for text in texts:
-        plain = unicodedata.normalize("NFKD", text.casefold())
-        plain = plain if plain.isascii() else "".join(char for char in plain if not unicodedata.combining(char))
+        plain = text.casefold()
+        if not plain.isascii():
+            apart = unicodedata.normalize("NFKD", plain)
+            # Of a sign such as ™, which has no small one, the letters are capitals.
+            plain = "".join(char for char in apart if not unicodedata.combining(char)).casefold()
         yield from (word[:_MAX_WORD] for word in _WORD.findall(plain))
 
 

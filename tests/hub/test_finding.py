@@ -85,6 +85,15 @@ def test_adapters_are_found_by_what_they_are(shelf: Hub, query: str, found: list
     assert _found(shelf, f"?{query}") == found
 
 
+@pytest.mark.parametrize("word", ["a\u19b0b", "b\u1cf2", "Dutch\u2122", "\U0001d400lpha", "\U0001e900\U0001e922"])
+def test_words_of_every_script_are_found_on_both_databases(hub: Hub, word: str) -> None:
+    hub.register_base()
+    hub.push(make_archive(card=f"# About {word}\n"), "written")
+
+    assert _found(hub, f"?search={word}") == _found(hub, f"?search={word.casefold()}") == ["demo/written"]
+    assert _found(hub, "?search=dutchtm") == (["demo/written"] if "\u2122" in word else [])
+
+
 def test_an_adapter_is_found_by_its_matrices(hub: Hub) -> None:
     hub.register_base()
     first = hub.push(make_archive(seed=1), "one").json()
