@@ -116,23 +116,23 @@ def facets(session: Session, reader: Principal | None, wanted: Wanted) -> Facets
         return FacetsView(
             counted=0, is_complete=True, bases=(), families=(), tasks=(), licenses=(), ranks=(), tags=(), owners=()
         )
-    viewer = viewer_of(reader)
-    rows = searching.facets_of(session, viewer, narrowing, most=MOST_COUNTED + 1)
-    counted = rows[:MOST_COUNTED]
-    columns = list(zip(*counted, strict=True)) or [()] * 7
-    names = bases.names_of(session, set(columns[0]))
-    owners = accounts.names_of(session, set(columns[5]))
-    tags = searching.count_tags(session, viewer, narrowing, most=MOST_COUNTED)
+    counted = searching.count_facets(session, viewer_of(reader), narrowing, most=MOST_COUNTED)
+    values = counted.values
+    names = bases.names_of(session, {int(each) for each in values["base_id"]})
+    owners = accounts.names_of(session, {int(each) for each in values["account_id"]})
+    of_bases: Counter[str] = Counter()
+    for base_id, count in values["base_id"].items():  # a name may be that of several bases
+        of_bases[names[int(base_id)][0]] += count
     return FacetsView(
-        counted=len(counted),
-        is_complete=len(rows) == len(counted),
-        bases=_most_frequent(Counter(names[each][0] for each in columns[0])),
-        families=_most_frequent(Counter(columns[1])),
-        tasks=_most_frequent(Counter(columns[2])),
-        licenses=_most_frequent(Counter(columns[3])),
-        ranks=_most_frequent(Counter(str(rank) for rank in columns[4])),
-        tags=_most_frequent(Counter(tags)),
-        owners=_most_frequent(Counter(owners[each] for each in columns[5])),
+        counted=counted.total,
+        is_complete=not counted.more,
+        bases=_most_frequent(of_bases),
+        families=_most_frequent(values["family"]),
+        tasks=_most_frequent(values["task"]),
+        licenses=_most_frequent(values["license"]),
+        ranks=_most_frequent(values["rank"]),
+        tags=_most_frequent(counted.tags),
+        owners=_most_frequent({owners[int(each)]: count for each, count in values["account_id"].items()}),
     )
 
 
@@ -341,7 +341,6 @@ def _found_view(found: Found, *, tags: Mapping[int, tuple[str, ...]], has_points
     )
 
 
-def _most_frequent(counts: Counter[Any]) -> tuple[FacetValue, ...]:
-    known = [(value, count) for value, count in counts.items() if value is not None]
-    known.sort(key=lambda each: (-each[1], each[0]))
-    return tuple(FacetValue(value, count) for value, count in known[:_VALUES_PER_FACET])
+def _most_frequent(counts: Mapping[str, int]) -> tuple[FacetValue, ...]:
+    first = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    return tuple(FacetValue(value, count) for value, count in first[:_VALUES_PER_FACET])

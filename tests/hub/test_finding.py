@@ -387,12 +387,69 @@ def test_a_search_of_the_other_wire_begins_with_the_numbers_that_few_are(headlin
     assert not any(step.startswith("SCAN listings") for step in plan), plan
 
 
-def _plan_of(hub: Hub, path: str) -> list[str]:
-    """How SQLite goes about the statement that finds the page at `path`."""
+@pytest.mark.parametrize(("path", "begins"), [("/adapters", "SELECT listing_terms"), ("/adapters/facets", "WITH")])
+def test_tags_are_those_of_listings_and_not_looked_for_in_all_there_are(headlines: Hub, path: str, begins: str) -> None:
+    plan = _plan_of(headlines, f"/api/v1{path}?owner=demo", begins=begins)
+
+    assert any("SEARCH listing_terms USING INDEX ix_listing_terms_listing_id" in step for step in plan), plan
+
+
+@pytest.mark.parametrize("first", [1, 2, 500])
+@pytest.mark.parametrize("sort", ["updated", "name", "downloads"])
+@pytest.mark.parametrize(
+    "words", ["headl", "ann", "CAFE", "café+dutch+ann", "apache", "vit", "eadlines", "ann+nowhere"]
+)
+def test_words_that_many_have_are_found_as_those_of_few_are(
+    shelf: Hub, monkeypatch: pytest.MonkeyPatch, words: str, sort: str, first: int
+) -> None:
+    few = _found(shelf, f"?search={words}&sort={sort}")
+    monkeypatch.setattr(searching, "FEW", 0)
+    monkeypatch.setattr(searching, "FIRST", first)
+
+    assert _found(shelf, f"?search={words}&sort={sort}") == few
+    assert _walk(shelf, f"?search={words}&sort={sort}&limit=1") == few
+
+
+def test_a_page_of_words_that_many_have_is_read_from_the_first_listings_alone(
+    sqlite_hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqlite_hub.register_base()
+    for number in range(3):
+        sqlite_hub.push(make_archive(seed=number), f"headlines-{number}")
+    monkeypatch.setattr(searching, "FEW", 0)
+
+    first = _statements_of(sqlite_hub, "/api/v1/adapters?search=headlines&limit=2")
+    last = _statements_of(sqlite_hub, "/api/v1/adapters?search=headlines&limit=3")
+
+    assert ["MATCH" in statement for statement, _ in first] == [False]
+    assert ["MATCH" in statement for statement, _ in last] == [False, True]
+
+
+def _walk(hub: Hub, query: str) -> list[str]:
+    """What is found, page by page."""
+    following, seen = f"/adapters{query}", []
+    while following:
+        answer = hub.get(following.removeprefix("/api/v1"))
+        assert answer.status_code == 200, answer.text
+        seen += [item["id"] for item in answer.json()["items"]]
+        following = answer.headers.get("link", "").partition(">")[0].removeprefix("<")
+    return seen
+
+
+def _plan_of(hub: Hub, path: str, *, begins: str = "SELECT listings") -> list[str]:
+    """How SQLite goes about the last statement that finds the page at `path`."""
+    statement, parameters = _statements_of(hub, path, begins=begins)[-1]
+    with hub.database.engine.connect() as connection:
+        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+        return [str(row[3]) for row in rows]
+
+
+def _statements_of(hub: Hub, path: str, *, begins: str = "SELECT listings") -> list[tuple[str, Any]]:
+    """The statements in order that find the page at `path`."""
     statements: list[tuple[str, Any]] = []
 
     def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
-        if "ORDER BY list" in statement and "LIMIT" in statement:
+        if statement.startswith(begins) and "ORDER BY" in statement:
             statements.append((statement, parameters))
 
     event.listen(hub.database.engine, "before_cursor_execute", note)
@@ -400,10 +457,7 @@ def _plan_of(hub: Hub, path: str) -> list[str]:
         assert hub.client.get(path).status_code == 200
     finally:
         event.remove(hub.database.engine, "before_cursor_execute", note)
-    ((statement, parameters),) = statements
-    with hub.database.engine.connect() as connection:
-        rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-        return [str(row[3]) for row in rows]
+    return statements
 
 
 # -- Cards ----------------------------------------------------------------------------------------

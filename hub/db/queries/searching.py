@@ -10,21 +10,29 @@ that was asked for. A `+` before a column keeps SQLite from using an index on it
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     ColumnElement,
+    Integer,
     Row,
     Select,
+    String,
     and_,
+    cast,
+    column,
     exists,
     func,
+    literal,
     literal_column,
     select,
+    table,
     text,
     tuple_,
+    union_all,
 )
 from sqlalchemy.orm import InstrumentedAttribute, Session, contains_eager
 
@@ -36,6 +44,16 @@ from hub.db.queries.visibility import Viewer, is_listed_for, is_visible
 # So many listings are sorted in a few milliseconds, and a condition that more of them meet is met by a
 # fiftieth of a hundred thousand.
 FEW = 2_000
+# So many listings are read for words that many have, in 2 ms, before all that have them are gathered, in 10 to 25.
+FIRST = 500
+
+
+# What listings are counted by, beside their tags.
+COUNTED = ("base_id", "family", "task", "license", "rank", "account_id")
+
+
+# Of SQLite: the words of a listing are there with a space between any two.
+_WORDS = table("listing_words", column("rowid", Integer), column("words", String))
 
 
 @dataclass(frozen=True)
@@ -106,12 +124,27 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True)
 class _Condition:
-    """A condition, and the listings that meet it when those can be counted by an index. `checked` is the same
-    condition in words that keep SQLite from beginning with it."""
+    """A condition, and the listings that meet it when those can be counted by an index; `surely` are some of these, which
+    are counted sooner. `checked` is the same condition in words that keep SQLite from beginning with it, and `read` in
+    words for few listings, looked at one by one."""
 
     clause: ColumnElement[bool]
     checked: ColumnElement[bool]
-    meeting: Select[Any] | None = field(default=None)
+    meeting: Select[Any] | None = None
+    surely: Select[Any] | None = None
+    read: ColumnElement[bool] | None = None
+
+    @property
+    def of_few(self) -> ColumnElement[bool]:
+        return self.checked if self.read is None else self.read
+
+
+class _Plan(NamedTuple):
+    """The conditions in the words that make the database do the least. `of_first` are the same for the first listings in
+    order, None where there is nothing to gain by looking at those alone."""
+
+    clauses: list[ColumnElement[bool]]
+    of_first: list[ColumnElement[bool]] | None = None
 
 
 def page(
@@ -119,16 +152,16 @@ def page(
 ) -> tuple[list[Found], tuple[Any, ...] | None]:
     """The first `limit` that are visible and as narrowed down, those beyond the keys of `after`; and the keys beyond which
     there are more, None where there are none."""
-    query = _listed(viewer, narrowing, select(Listing.id, *order.columns))
-    for clause in _planned(session, narrowing, order):
-        query = query.where(clause)
-    if order is BY_BYTES_PER_POINT:
-        query = query.where(ListingScore.bytes_per_point.is_not(None))
-    if after is not None:
-        query = query.where(order.beyond(after))
-    rows = session.execute(query.order_by(*order.clauses).limit(limit + 1)).all()
+    plan = _planned(session, narrowing, order)
+    in_order = _in_order(_listed(viewer, narrowing, select(Listing.id, *order.columns)), order, after)
+    rows: Sequence[Row[Any]] = ()
+    if plan.of_first is not None:
+        first = Listing.id.in_(_first(viewer, narrowing, order, after))
+        rows = session.execute(in_order.where(first, *plan.of_first).limit(limit + 1)).all()
+    if len(rows) <= limit:
+        rows = session.execute(in_order.where(*plan.clauses).limit(limit + 1)).all()
     # Of the rows and not of what is found of them: an adapter that was hidden in between ends no list.
-    more = tuple(rows[limit - 1][1:]) if len(rows) > limit else None
+    more: tuple[Any, ...] | None = tuple(rows[limit - 1][1:]) if len(rows) > limit else None
     return _found(session, viewer, narrowing, rows[:limit]), more
 
 
@@ -136,33 +169,52 @@ def tags_of(session: Session, listing_ids: Sequence[int]) -> dict[int, tuple[str
     """The tags of these listings, in order."""
     if not listing_ids:
         return {}
-    query = select(ListingTerm.listing_id, ListingTerm.value).where(
-        ListingTerm.listing_id.in_(listing_ids), ListingTerm.kind == "tag"
-    )
+    query = select(ListingTerm.listing_id, ListingTerm.value)
+    query = query.where(ListingTerm.listing_id.in_(listing_ids), _is_tag(session))
     tags: dict[int, tuple[str, ...]] = {}
     for listing_id, value in session.execute(query.order_by(ListingTerm.value)):
         tags[listing_id] = (*tags.get(listing_id, ()), value)
     return tags
 
 
-def facets_of(session: Session, viewer: Viewer, narrowing: Narrowing, *, most: int) -> Sequence[Row[Any]]:
-    """Base, family, task, license, rank, owner and id of the last updated `most` that are as narrowed down."""
-    columns = (Listing.base_id, Listing.family, Listing.task, Listing.license, Listing.rank, Listing.account_id)
-    query = _listed(viewer, narrowing, select(*columns, Listing.id))
-    for clause in _planned(session, narrowing):
-        query = query.where(clause)
-    return session.execute(query.order_by(Listing.id.desc()).limit(most)).all()
+class Counted(NamedTuple):
+    """How many listings have which value of a column, and which tag. `more` says whether there are others, not counted."""
+
+    total: int
+    more: bool
+    values: dict[str, Counter[str]]
+    tags: Counter[str]
 
 
-def count_tags(session: Session, viewer: Viewer, narrowing: Narrowing, *, most: int) -> dict[str, int]:
-    """How many of the last updated `most` that are as narrowed down have each tag."""
-    query = _listed(viewer, narrowing, select(Listing.id))
-    for clause in _planned(session, narrowing):
-        query = query.where(clause)
-    among = query.order_by(Listing.id.desc()).limit(most).subquery()
-    counted = select(ListingTerm.value, func.count()).join(among, among.c.id == ListingTerm.listing_id)
-    rows = session.execute(counted.where(ListingTerm.kind == "tag").group_by(ListingTerm.value))
-    return {row[0]: row[1] for row in rows}
+def count_facets(session: Session, viewer: Viewer, narrowing: Narrowing, *, most: int) -> Counted:
+    """How many of the last updated `most` that are as narrowed down have each value of COUNTED, spelled out, and each tag."""
+    columns = [getattr(Listing, name) for name in COUNTED]
+    query = _listed(viewer, narrowing, select(Listing.id, *columns)).where(*_planned(session, narrowing).clauses)
+    found = query.order_by(Listing.id.desc()).limit(most + 1).cte("found")
+    among = select(found).order_by(found.c.id.desc()).limit(most).cte("among")
+    total = select(literal("found"), literal(None, String), func.count()).select_from(found)
+    valued = [
+        select(literal(name), cast(among.c[name], String), func.count())
+        .where(among.c[name].is_not(None))
+        .group_by(among.c[name])
+        for name in COUNTED
+    ]
+    tagged = select(literal("tag"), ListingTerm.value, func.count()).join(among, among.c.id == ListingTerm.listing_id)
+    tagged = tagged.where(_is_tag(session)).group_by(ListingTerm.value)
+    counts: dict[str, Counter[str]] = {name: Counter() for name in ("found", *COUNTED, "tag")}
+    for name, value, count in session.execute(union_all(total, *valued, tagged)):
+        counts[name][value] = count
+    ((_, there),) = counts.pop("found").items()
+    tags = counts.pop("tag")
+    return Counted(min(there, most), there > most, counts, tags)
+
+
+def _is_tag(session: Session) -> ColumnElement[bool]:
+    """That a term is a tag, in words that keep SQLite from going through all that are."""
+    if not _is_sqlite(session):
+        return ListingTerm.kind == "tag"
+    guarded: ColumnElement[str] = literal_column("+listing_terms.kind", ListingTerm.kind.type)
+    return guarded == "tag"
 
 
 def _listed(viewer: Viewer, narrowing: Narrowing, query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
@@ -172,18 +224,41 @@ def _listed(viewer: Viewer, narrowing: Narrowing, query: Select[*tuple[Any, ...]
     return query
 
 
-def _planned(session: Session, narrowing: Narrowing, order: Order = BY_CHANGE) -> list[ColumnElement[bool]]:
-    """The conditions, each in the words that make the database do the least."""
+def _in_order(query: Select[*tuple[Any, ...]], order: Order, after: Sequence[Any] | None) -> Select[*tuple[Any, ...]]:
+    if order is BY_BYTES_PER_POINT:
+        query = query.where(ListingScore.bytes_per_point.is_not(None))
+    if after is not None:
+        query = query.where(order.beyond(after))
+    return query.order_by(*order.clauses)
+
+
+def _first(viewer: Viewer, narrowing: Narrowing, order: Order, after: Sequence[Any] | None) -> Select[*tuple[Any, ...]]:
+    """The first listings in order that are visible, whatever else they are."""
+    query = _in_order(_listed(viewer, narrowing, select(Listing.id)), order, after)
+    if order.key.class_ is ListingScore:
+        query = query.where(ListingScore.suite_id == narrowing.suite_id)
+    return query.limit(FIRST)
+
+
+def _planned(session: Session, narrowing: Narrowing, order: Order = BY_CHANGE) -> _Plan:
     conditions = _conditions(session, narrowing)
     if narrowing.suite_id is not None:
         conditions.append(_scored(narrowing.suite_id, narrowing.min_score, is_less_better=narrowing.is_less_better))
     if not _is_sqlite(session):
-        return [each.clause for each in conditions]
-    rare = next((each for each in conditions if each.meeting is not None and _are_few(session, each.meeting)), None)
-    clauses = [each.clause if each is rare else each.checked for each in conditions]
-    if rare is None and order.key.class_ is ListingScore:
+        return _Plan([each.clause for each in conditions])
+    rare = next((each for each in conditions if _meet_few(session, each)), None)
+    if rare is not None:
+        return _Plan([each.clause if each is rare else each.of_few for each in conditions])
+    clauses = [each.checked for each in conditions]
+    if order.key.class_ is ListingScore:
         clauses.append(ListingScore.suite_id == narrowing.suite_id)  # whose scores are gone through in this order
-    return clauses
+    return _Plan(clauses, [each.of_few for each in conditions] if narrowing.words else None)
+
+
+def _meet_few(session: Session, condition: _Condition) -> bool:
+    if condition.meeting is None:
+        return False
+    return all(_are_few(session, each) for each in (condition.surely, condition.meeting) if each is not None)
 
 
 def _are_few(session: Session, meeting: Select[Any]) -> bool:
@@ -192,10 +267,7 @@ def _are_few(session: Session, meeting: Select[Any]) -> bool:
 
 
 def _conditions(session: Session, narrowing: Narrowing) -> list[_Condition]:
-    found = []
-    if narrowing.words:
-        found.append(_with_words(session, narrowing.words))
-    found += [_with_term("tag", tag) for tag in narrowing.tags]
+    found = [_with_term("tag", tag) for tag in narrowing.tags]
     if narrowing.dataset is not None:
         found.append(_with_term("dataset", narrowing.dataset))
     equal: list[tuple[InstrumentedAttribute[Any], Any]] = [
@@ -214,6 +286,8 @@ def _conditions(session: Session, narrowing: Narrowing) -> list[_Condition]:
     found += _within(session, Listing.numbers, narrowing.min_parameters, narrowing.max_parameters)
     if narrowing.is_gated is not None:
         found.append(_gated(is_gated=narrowing.is_gated))
+    if narrowing.words:  # last, for they are the slowest to count
+        found.append(_with_words(session, narrowing.words))
     return found
 
 
@@ -276,14 +350,21 @@ def _marked(mark: str) -> _Condition:
 
 def _with_words(session: Session, words: Sequence[str]) -> _Condition:
     """Each of `words`, which are letters and digits alone, begins a word of the listing."""
-    guarded: ColumnElement[Any] = literal_column("+listings.id", Listing.id.type)
-    if _is_sqlite(session):
-        match = text("listing_words MATCH :words").bindparams(words=" ".join(f'"{word}"*' for word in words))
-        having = select(literal_column("rowid", Listing.id.type)).select_from(text("listing_words")).where(match)
-    else:
+    if not _is_sqlite(session):
         match = text("words @@ CAST(:words AS tsquery)").bindparams(words=" & ".join(f"'{word}':*" for word in words))
         having = select(literal_column("listing_id", Listing.id.type)).select_from(text("listing_words")).where(match)
-    return _Condition(Listing.id.in_(having), guarded.in_(having), having)
+        return _Condition(Listing.id.in_(having), Listing.id.in_(having))
+    guarded: ColumnElement[Any] = literal_column("+listings.id", Listing.id.type)
+    having, whole = _matching([f'"{word}"*' for word in words]), _matching([f'"{word}"' for word in words])
+    begun = [func.instr(literal(" ").concat(_WORDS.c.words), f" {word}") > 0 for word in words]
+    read = exists().where(_WORDS.c.rowid == Listing.id, *begun)
+    return _Condition(Listing.id.in_(having), guarded.in_(having), having, surely=whole, read=read)
+
+
+def _matching(terms: Sequence[str]) -> Select[int]:
+    """The listings that FTS5 finds for all of `terms`."""
+    match = text("listing_words MATCH :words").bindparams(words=" ".join(terms))
+    return select(literal_column("rowid", Listing.id.type)).select_from(text("listing_words")).where(match)
 
 
 def _found(session: Session, viewer: Viewer, narrowing: Narrowing, rows: Sequence[Row[Any]]) -> list[Found]:
