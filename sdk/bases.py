@@ -21,7 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdk.config import Config
 from sdk.endpoints import download_options
@@ -214,10 +214,19 @@ def name_of(path: Path) -> tuple[str, str | None]:
 def labels_of(path: Path) -> tuple[str, ...]:
     """What the configuration of the checkpoint at `path` calls the outputs of its classifier; none when it does not."""
     try:
-        fields = json.loads(read_bounded(path / "config.json", _MAX_TABLE_BYTES) or b"{}")
-        return tuple(str(fields["id2label"][str(i)]) for i in range(len(fields["id2label"])))
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        labels = config_of(path)["id2label"]
+        return tuple(str(labels[str(i)]) for i in range(len(labels)))
+    except (TypeError, KeyError):
         return ()
+
+
+def config_of(path: Path) -> dict[str, Any]:
+    """What the config.json of the checkpoint at `path` spells out; nothing where there is none that can be read."""
+    try:
+        fields = json.loads(read_bounded(path / "config.json", _MAX_TABLE_BYTES) or b"{}")
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def fingerprint_of(path: Path | str, *, config: Config, progress: Progress | None = None) -> BaseFingerprint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from sdk import bases, explaining, fetching, finding, progress
 from sdk.config import Config
 from sdk.errors import HubError
 from sdk.locking import lock_for
+from vera.base_config import differences, is_spelled, refusal, settings_of
 from vera.errors import BaseMismatch, BaseUnreadable, RefError, VeraError
 from vera.projection import DEFAULT_BUDGET_BYTES
 
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.finding import Found, Wanted
     from vera.fingerprint import BaseFingerprint, Progress
-    from vera.manifest import Manifest
+    from vera.manifest import BaseIdentity, Manifest
     from vera.parallel_digest import DigestBook
 
 
@@ -274,7 +276,7 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 
 def check_files(path: Path, manifest: Manifest, config: Config, report: Progress | None = None) -> BaseFingerprint:
-    """The table of the checkpoint at `path`. Raises BaseMismatch when it is not the adapter's base."""
+    """The table of the checkpoint at `path`. Raises BaseMismatch when it is not the adapter's base, or is configured otherwise."""
     found = bases.fingerprint_of(path, config=config, progress=report)
     if found.value != manifest.base.fingerprint:
         raise BaseMismatch(
@@ -284,4 +286,24 @@ def check_files(path: Path, manifest: Manifest, config: Config, report: Progress
             expected=manifest.base.fingerprint,
             got=found.value,
         )
+    _check_settings(path, manifest.base)
     return found
+
+
+def _check_settings(path: Path, base: BaseIdentity) -> None:
+    """Raises BaseMismatch (BASE_CONFIG_MISMATCH) when the config.json at `path` is not that of training.
+
+    What it spells out is read without transformers, and is enough for most; where that is not installed, nothing else is compared.
+    """
+    spelled = bases.config_of(path)
+    if base.config is None or not spelled or is_spelled(base.config, spelled):
+        return
+    what, config = f"The base in {path}", None
+    with contextlib.suppress(ImportError):
+        from vera.nn.configured import check_config, config_at
+
+        config = config_at(path)
+    if config is not None:
+        check_config(config, base, what)
+    elif differing := differences(base.config, settings_of(spelled)):
+        raise refusal(what, base, differing)

@@ -13,12 +13,14 @@ from vera.archive import vectors_of
 from vera.errors import BaseMismatch, ProjectionMismatch, VeraError
 from vera.manifest import VERA
 from vera.nn.attach import backbone_of, bank_on
+from vera.nn.configured import check_model
 from vera.nn.serving.bank import PackedBank
 
 if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.config import Config
     from vera.manifest import Manifest
+    from vera.nn.attach import Attached
 
 DEFAULT_CAPACITY = 1024
 
@@ -50,15 +52,15 @@ def pack(
         bank, held.attached.name, capacity=capacity, max_rows=max_rows, dtype=dtype, stack=stack, fuse=fuse,
         run=run or (lambda: backbone(**_some_inputs(backbone))),
     )  # fmt: skip
-    return Packed(packed, held.attached.manifest, str(ref))
+    return Packed(packed, held.attached, str(ref))
 
 
 class Packed:
     """Adapters of one kind on a model, by the references they were loaded under. Made by `sdk.pack`."""
 
-    def __init__(self, bank: PackedBank, like: Manifest, ref: str) -> None:
-        self.bank, self._like = bank, like
-        self._names = {ref: like.digest}
+    def __init__(self, bank: PackedBank, like: Attached, ref: str) -> None:
+        self.bank, self._like, self._attached = bank, like.manifest, like
+        self._names = {ref: like.manifest.digest}
 
     def load(self, ref: str | Path, *, config: Config | None = None, hub: Hub | None = None) -> None:
         """Fetches the adapter `ref`, or reads it from a folder, and puts it here, in place of the one used longest ago when there is no room.
@@ -104,6 +106,8 @@ class Packed:
                 f"{ref} was trained on {manifest.base.name} ({manifest.base.fingerprint}), and this model is {like.base.name} "
                 f"({like.base.fingerprint}): load it on a model of its own base."
             )
+        if self._attached.base.kind != "none":
+            check_model(self._attached.bank.model, manifest.base)
         if manifest.projection_digest != like.projection_digest:
             raise ProjectionMismatch(
                 f"{ref} has the matrices {manifest.projection_digest}, and the adapters here share {like.projection_digest}: "

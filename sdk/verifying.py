@@ -115,11 +115,13 @@ def _prove_base(base: Any, found: Found, door: Hub, report: Progress) -> Evidenc
 
 def _prove_live(model: Any, found: Found, door: Hub, report: Progress) -> Evidence:
     from vera.nn.attach import backbone_of
+    from vera.nn.configured import check_model
     from vera.nn.identity import prove_base
 
     table = table_for(found, door)
     with bases.digest_book(bases.digests_of(door.config)) as digests:
         proof = prove_base(backbone_of(model), table, digests=digests, progress=report)
+    check_model(backbone_of(model), found.archive.manifest.base)
     return Evidence("base", proof.fingerprint, proof.kind, str(proof).partition(": ")[2])
 
 

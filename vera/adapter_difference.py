@@ -122,6 +122,7 @@ def _fields(archive: Archive) -> dict[str, object]:
         "base.revision": manifest.base.revision,
         "base.fingerprint": manifest.base.fingerprint,
         "base.dtype": manifest.base.dtype,
+        **{f"base.config.{n}": v for n, v in (manifest.base.config.all if manifest.base.config else {}).items()},
         **{f"projection.{name}": value for name, value in manifest.recipe.to_dict().items()},
         "projection.digest": manifest.projection_digest,
         "method": manifest.method,

@@ -15,6 +15,8 @@ from functools import cached_property
 from typing import Any
 
 from vera import canonical_json, strict_json
+from vera.base_config import MAX_NAME as MAX_SETTING_NAME
+from vera.base_config import MAX_SETTINGS, BaseConfig, is_setting
 from vera.errors import ManifestError, RecipeError
 from vera.manifest_fields import Fields
 from vera.projection import ProjectionRecipe
@@ -52,12 +54,16 @@ _DECEIVING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u206
 
 @dataclass(frozen=True)
 class BaseIdentity:
-    """The base model: `fingerprint` decides, `name` and `revision` are for people and downloads."""
+    """The base model: `fingerprint` decides, `name` and `revision` are for people and downloads.
+
+    `config` is how it was set in training, where that was recorded: weights alone do not say what a model computes.
+    """
 
     name: str
     fingerprint: str
     dtype: str
     revision: str | None = None
+    config: BaseConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -223,6 +229,22 @@ def _check_base(base: BaseIdentity) -> None:
     if base.revision is not None:
         _check_text("base.revision", base.revision)
     _require(_DTYPE_NAME.fullmatch(base.dtype), f"base.dtype {base.dtype[:80]!r} is no dtype")
+    if base.config is not None:
+        _check_config(base.config)
+
+
+def _check_config(config: BaseConfig) -> None:
+    _require(
+        len(config.set) + len(config.default) <= MAX_SETTINGS, f"base.config may have at most {MAX_SETTINGS} settings"
+    )
+    _require(not config.set.keys() & config.default.keys(), "base.config has a setting in both of its halves")
+    for name, value in config.all.items():
+        _require(
+            0 < len(name) <= MAX_SETTING_NAME and not _DECEIVING.search(name), f"{name[:80]!r} is no name of a setting"
+        )
+        _require(
+            is_setting(value) and not _DECEIVING.search(str(value)), f"base.config cannot say what {name[:80]!r} says"
+        )
 
 
 def _check_modules(modules: tuple[AdaptedModule, ...], recipe: ProjectionRecipe, most: int) -> None:
@@ -342,7 +364,14 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "method": manifest.method,
-        "base": {"name": base.name, "revision": base.revision, "fingerprint": base.fingerprint, "dtype": base.dtype},
+        "base": {
+            "name": base.name,
+            "revision": base.revision,
+            "fingerprint": base.fingerprint,
+            "dtype": base.dtype,
+            # Absent where nothing was recorded, so that manifests from before it keep their bytes and their digests.
+            **({"config": {"set": dict(base.config.set), "default": dict(base.config.default)}} if base.config else {}),
+        },
         "projection": {**manifest.recipe.to_dict(), "digest": manifest.projection_digest},
         "modules": [
             {"name": m.name, "in_features": m.in_features, "out_features": m.out_features, "tensor": m.tensor}
@@ -404,9 +433,16 @@ def _parse_base(base: Fields) -> BaseIdentity:
         fingerprint=base.string("fingerprint"),
         dtype=base.string("dtype"),
         revision=base.optional_string("revision"),
+        config=_parse_config(base.object("config")) if base.has("config") else None,
     )
     base.end()
     return identity
+
+
+def _parse_config(config: Fields) -> BaseConfig:
+    parsed = BaseConfig(config.object("set").rest(), config.object("default").rest())
+    config.end()
+    return parsed
 
 
 def _parse_projection(projection: Fields) -> tuple[ProjectionRecipe, str]:

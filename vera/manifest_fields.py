@@ -18,6 +18,9 @@ class Fields:
             raise ManifestError(f"vera.json is not valid: {where} must be an object.")
         self._left, self._where = dict(value), where
 
+    def has(self, key: str) -> bool:
+        return key in self._left
+
     def take(self, key: str) -> object:
         if key not in self._left:
             raise ManifestError(f"vera.json is not valid: {self._where} has no {key!r}.", field=key)

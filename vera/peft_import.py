@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vera import archive as archives
 from vera.archive import Archive, Vectors
+from vera.base_config import BaseConfig
 from vera.errors import ArchiveError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import BaseIdentity, Manifest, Task
@@ -51,10 +52,12 @@ def import_folder(
     trained_in: str | None = None,
     labels: Sequence[str] | None = None,
     labels_of_base: Sequence[str] = (),
+    base_config: BaseConfig | None = None,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
 ) -> Imported:
     """The VeRA checkpoint that PEFT wrote to `folder`, trained on `base`, as a sealed adapter.
 
+    `base_config` is how the base is configured, where that is known: it is taken to have been so in training.
     `trained_in` is the dtype the base was held in during training, to which PEFT rounds A and B. It
     is asked for (ROUNDING_UNKNOWN) only where neither saved matrices nor the dtypes of the vectors
     and of the base tell. The vectors keep their dtype.
@@ -75,6 +78,7 @@ def import_folder(
         trained_in=trained_in,
         labels=labels,
         labels_of_base=labels_of_base,
+        base_config=base_config,
         budget_bytes=budget_bytes,
     )
 
@@ -88,6 +92,7 @@ def import_checkpoint(
     trained_in: str | None = None,
     labels: Sequence[str] | None = None,
     labels_of_base: Sequence[str] = (),
+    base_config: BaseConfig | None = None,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     card: str | None = None,
 ) -> Imported:
@@ -102,7 +107,7 @@ def import_checkpoint(
     )
     data, weights, head = archives.pack(vectors, dtype=checkpoint.dtype)
     manifest = Manifest(
-        base=BaseIdentity(base_name, base.value, base.dtype, base_revision),
+        base=BaseIdentity(base_name, base.value, base.dtype, base_revision, base_config),
         recipe=found.recipe,
         projection_digest=found.digest,
         modules=tuple(sorted(modules.values(), key=lambda module: module.name)),

@@ -211,6 +211,7 @@ def describe(archive: Archive) -> dict[str, object]:
             "revision": manifest.base.revision,
             "fingerprint": manifest.base.fingerprint,
             "dtype": manifest.base.dtype,
+            "config": manifest.base.config and manifest.base.config.all,
         },
         "method": manifest.method,
         "projection": {**manifest.recipe.to_dict(), "digest": manifest.projection_digest},

@@ -11,6 +11,7 @@ from sdk.cli import terminal
 from sdk.cli.terminal import App, clean, pass_app
 
 if TYPE_CHECKING:
+    from vera.base_config import BaseConfig
     from vera.peft_import import Imported
 
 
@@ -61,6 +62,7 @@ def import_peft(
             trained_in=trained_in,
             labels=labels.split(",") if labels is not None else None,
             labels_of_base=bases.labels_of(path),
+            base_config=_config_of(path),
         )
         archive.write_folder(imported.archive, out)
     if imported.evidence is Evidence.SEED and trained_in is None:
@@ -71,6 +73,16 @@ def import_peft(
             f"The head in {HEAD_FILE}, which `vera-hub export` writes beside what PEFT reads, is not imported: "
             "`vera-hub pull` gives the adapter with it."
         )
+
+
+def _config_of(path: Path) -> BaseConfig | None:
+    """How the base at `path` is configured; None where it does not say, or transformers is not there to ask."""
+    from vera.nn.configured import config_at, record_of
+
+    try:
+        return record_of(config_at(path))
+    except ImportError:
+        return None
 
 
 def _note_what_is_assumed(imported: Imported) -> None:

@@ -42,6 +42,14 @@ def test_every_field_of_a_manifest_is_in_the_table() -> None:
         assert f"| `{field}`" in TEXT or f"`{field}` |" in TEXT
 
 
+def test_the_settings_of_the_base_are_a_record_that_a_manifest_can_have() -> None:
+    value = json.loads(example("manifest"))
+    value["base"]["config"] = json.loads(example("settings"))
+    config = Manifest.from_bytes(rfc8785.dumps(value)).base.config
+    assert config is not None
+    assert config.all == {name: setting for half in value["base"]["config"].values() for name, setting in half.items()}
+
+
 def test_the_configuration_is_the_one_that_follows_from_the_example() -> None:
     """Its bytes are part of the schema: other bytes would make every published version invalid."""
     manifest = Manifest.from_bytes(golden.load("manifest")["canonical"].encode())

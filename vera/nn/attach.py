@@ -15,6 +15,7 @@ from vera.errors import BaseMismatch, VeraError, VeraWarning
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import Manifest, Task
 from vera.nn.bank import Bank
+from vera.nn.configured import check_model
 from vera.nn.draw import ProvenPair
 from vera.nn.hashing import Progress
 from vera.nn.heads import (
@@ -93,6 +94,7 @@ def attach(
     proof = _proof(
         model, base, verify=verify, is_loaded_from_base=is_loaded_from_base, digests=digests, progress=progress
     )
+    _check_config(manifest, model, verify)
     _check_pooled_head(manifest, model)  # after the proof, which says of another model what it is
     name = manifest.digest
     vectors = vectors_of(archive)
@@ -208,10 +210,26 @@ def _proof(
     except BaseMismatch as error:
         if verify == "strict":
             raise
-        import warnings
-
-        warnings.warn(f"The adapter may answer wrongly. {error}", VeraWarning, stacklevel=4)
+        _warn(error)
         return trust_base(model, base)
+
+
+def _check_config(manifest: Manifest, model: nn.Module, verify: str) -> None:
+    """Weights do not say all of what a model computes."""
+    if verify == "off":
+        return
+    try:
+        check_model(model, manifest.base)
+    except BaseMismatch as error:
+        if verify == "strict":
+            raise
+        _warn(error)
+
+
+def _warn(error: BaseMismatch) -> None:
+    import warnings
+
+    warnings.warn(f"The adapter may answer wrongly. {error}", VeraWarning, stacklevel=5)
 
 
 def _check_pooled_head(manifest: Manifest, model: nn.Module) -> None:

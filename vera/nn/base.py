@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import nn
 
+from vera.base_config import BaseConfig
 from vera.data import TEXT_GENERATION
 from vera.fingerprint import BaseFingerprint, of_files
 from vera.manifest import BaseIdentity
+from vera.nn.configured import record_of
 from vera.nn.identity import BaseProof, prove_base
 from vera.nn.opening import open_bare, open_language_model
 from vera.nn.quantising import configuration
@@ -65,5 +67,10 @@ class Base:
         )
 
     @property
+    def config(self) -> BaseConfig | None:
+        """How the model is configured, None where it does not say."""
+        return record_of(getattr(self.model, "config", None))
+
+    @property
     def identity(self) -> BaseIdentity:
-        return BaseIdentity(self.name, self.fingerprint.value, self.fingerprint.dtype, self.revision)
+        return BaseIdentity(self.name, self.fingerprint.value, self.fingerprint.dtype, self.revision, self.config)

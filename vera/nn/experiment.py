@@ -298,7 +298,7 @@ def _about(run: _Run, scores: Scores) -> packaging.About:
 
 def _key(run: _Run) -> str:
     """Everything that decides the bytes a run gives, but the machine's own arithmetic."""
-    held = next(run.base.model.parameters())
+    held, config = next(run.base.model.parameters()), run.base.config
     return key_of(
         {
             "vera-hub": __version__,
@@ -306,6 +306,7 @@ def _key(run: _Run) -> str:
             "device": held.device.type,
             "held": str(held.dtype),
             "base": run.base.fingerprint.value,
+            "configured": config and config.all,
             "quantization": run.base.quantization,
             "recipe": run.recipe.to_dict(),
             "targets": sorted(run.bank.targets),
