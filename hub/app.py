@@ -129,7 +129,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(hf_relayed.router)
     for wire in (hf_listing, hf_repositories, hf_files, hf_making, hf_commits, hf_gates):
         app.include_router(wire.router)
-    _add_reference(app)
+    app.get("/docs", include_in_schema=False, dependencies=[ReadOnly])(reference)
     own_pages = (settings_pages, device_pages, publisher_pages, webhook_pages)
     for account_pages in (*own_pages, access_pages, evaluation_pages):
         app.include_router(account_pages.router)
@@ -208,12 +208,11 @@ def is_loopback(host: str) -> bool:
         return host.lower() in LOOPBACK_NAMES
 
 
-def _add_reference(app: FastAPI) -> None:
-    @app.get("/docs", include_in_schema=False, dependencies=[ReadOnly])
-    def reference() -> Response:
-        """The API's operations, for people."""
-        styles = [asset_url("pico.min.css"), asset_url("hub.css")]
-        return HTMLResponse(render_reference(app.openapi(), styles), headers=SECURITY_HEADERS)
+def reference(request: Request) -> Response:
+    """The API's operations, for people."""
+    # FastAPI keeps every function that answers, for the life of the process, and whatever it closes over.
+    styles = [asset_url("pico.min.css"), asset_url("hub.css")]
+    return HTMLResponse(render_reference(request.app.openapi(), styles), headers=SECURITY_HEADERS)
 
 
 def _as_its_door_says(request: Request, problem: Problem) -> Response | None:

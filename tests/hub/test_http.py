@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import weakref
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -22,6 +24,18 @@ from tests.hub.openapi import GOLDEN, described
 
 def test_the_hub_says_that_it_is_there(sqlite_hub: Hub) -> None:
     assert sqlite_hub.client.get("/healthz").json() == {"status": "ok", "version": "0.1.0"}
+
+
+def test_a_hub_that_was_closed_is_not_kept(embedded: Settings) -> None:
+    hub = start(embedded)
+    with hub.client:
+        assert hub.client.get("/docs").status_code == 200
+    kept = {"app": weakref.ref(hub.app), "engine": weakref.ref(hub.database.engine)}
+
+    del hub
+    gc.collect()
+
+    assert [name for name, each in kept.items() if each() is not None] == []
 
 
 def test_a_token_says_whose_it_is(hub: Hub) -> None:
