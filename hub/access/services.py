@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -58,6 +59,14 @@ def services(request: Request) -> Services:
 def read_session(parts: Annotated[Services, Depends(services)]) -> Iterator[Session]:
     """A session that reads."""
     with parts.database.reading() as session:
+        yield session
+
+
+@contextmanager
+def writing_as(parts: Services, principal: Principal) -> Iterator[Session]:
+    """A session of a route's own that is committed at the end, of whoever may still write after the body has come."""
+    with parts.database.writing() as session:
+        accounts.require_still(session, principal)
         yield session
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from hub.access.permission import Allowed
-from hub.access.services import HubParts
+from hub.access.services import HubParts, writing_as
 from hub.access.signing_in import check_password
 from hub.api.bodies import JsonBody
 from hub.api.responses import answer
@@ -66,5 +66,5 @@ def set_password(
     if has_one:
         check_password(parts, request, principal.name, body.old or "")
     password_hash = passwords.hash_of(body.new)
-    with parts.database.writing() as session:
+    with writing_as(parts, principal) as session:
         users.set_password(session, principal, password_hash)

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from hub.access.permission import Allowed
-from hub.access.services import HubParts, Writing
+from hub.access.services import HubParts, Writing, writing_as
 from hub.api.bodies import JsonBody
 from hub.api.responses import answer, hub_names
 from hub.api.schemas import (
@@ -98,7 +98,7 @@ def result(
         envelope=body.envelope.model_dump(), beside=body.beside, salt=body.salt,
     )  # fmt: skip
     kept = jobs.put_large_outputs(parts.objects, checked)
-    with parts.database.writing() as session:
+    with writing_as(parts, principal) as session:
         jobs.finish_job(session, principal, job_id, body.fence, kept)
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from hub.access.services import HubParts, Services
+from hub.access.services import HubParts, Services, writing_as
 from hub.auth.policy import Principal
 from hub.domain import device_logins
 from hub.domain.device_logins import DeviceView
@@ -54,7 +54,7 @@ def confirm_page(request: Request, principal: TokenKeeper, code: str, parts: Hub
 def confirm(request: Request, principal: TokenKeeper, *, code: str, answer: Answer, parts: HubParts) -> Response:
     """Lets the program in, or not."""
     device = _find(parts, principal, code)
-    with parts.database.writing() as session:
+    with writing_as(parts, principal) as session:
         if answer == "deny":
             device_logins.deny(session, principal, device.user_code)
         else:

@@ -10,11 +10,11 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from hub.access.services import HubParts, Reading, Services, Writing
+from hub.access.services import HubParts, Reading, Services, Writing, writing_as
 from hub.access.visiting import Visiting
 from hub.auth.policy import Action, Principal
 from hub.domain import publishers
-from hub.errors import HubError, Invalid
+from hub.errors import HubError, Invalid, Unauthorized
 from hub.web.pages import render
 from hub.web.settings import Fields, Form
 from vera.errors import VeraError
@@ -52,7 +52,7 @@ def add(request: Request, principal: Maintainer, namespace: str, fields: Fields,
     given = {name: _one(fields, name) for name in (*_FIELDS, "issuer")}
     try:
         _check(given, parts)
-        with parts.database.writing() as session:
+        with writing_as(parts, principal) as session:
             publishers.add(
                 session,
                 principal,
@@ -65,6 +65,8 @@ def add(request: Request, principal: Maintainer, namespace: str, fields: Fields,
                 workflow=given["workflow"],
                 environment=given["environment"] or None,
             )
+    except Unauthorized:
+        raise
     except (HubError, VeraError) as error:
         with parts.database.reading() as session:
             return _show(request, parts, session, principal, namespace, given=given, problem=str(error))

@@ -12,7 +12,7 @@ from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from hub.access.receiving import chunks
-from hub.access.services import HubParts, Reading, Services, Writing, services
+from hub.access.services import HubParts, Reading, Services, Writing, services, writing_as
 from hub.access.signing_in import check_password
 from hub.access.visiting import Visiting, clear_session, own_path, set_session
 from hub.auth.policy import LOGIN_SCOPES, Action, Principal, Role, Scope
@@ -117,7 +117,7 @@ def settings_page(request: Request, principal: Known, session: Reading) -> Respo
 @form("/settings/tokens")
 def create_token(request: Request, principal: TokenKeeper, fields: Fields, parts: HubParts) -> Response:
     """Makes a token and shows it, this once."""
-    with parts.database.writing() as session:
+    with writing_as(parts, principal) as session:
         made = tokens.create(
             session,
             principal,

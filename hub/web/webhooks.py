@@ -12,13 +12,13 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from hub.access.services import HubParts, Reading, Writing
+from hub.access.services import HubParts, Reading, Writing, writing_as
 from hub.access.visiting import Visiting
 from hub.auth.policy import Action, Principal
 from hub.domain import webhooks
 from hub.domain.audit import Change, is_of_the_hub
 from hub.domain.views.record import NewWebhookView
-from hub.errors import HubError, Invalid
+from hub.errors import HubError, Invalid, Unauthorized
 from hub.web.pages import render
 from hub.web.settings import Fields, Form
 from vera.errors import VeraError
@@ -47,8 +47,10 @@ def add(request: Request, principal: Owner, namespace: str, fields: Fields, part
     try:
         _check_length(url)
         parts.poster.check(url)
-        with parts.database.writing() as session:
+        with writing_as(parts, principal) as session:
             made = webhooks.add(session, principal, namespace, url, adapter=adapter or None, actions=actions or None)
+    except Unauthorized:
+        raise
     except (HubError, VeraError) as error:
         given = {"url": url, "adapter": adapter, "actions": actions}
         with parts.database.reading() as session:
@@ -68,7 +70,7 @@ def webhook_page(
 @form("/{webhook_id}/secret")
 def change_secret(request: Request, principal: Owner, namespace: str, webhook_id: str, parts: HubParts) -> Response:
     """Another secret, shown this once."""
-    with parts.database.writing() as session:
+    with writing_as(parts, principal) as session:
         made = webhooks.change_secret(session, principal, namespace, webhook_id)
     with parts.database.reading() as session:
         return _show(request, session, principal, namespace, webhook_id, made=made)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -55,6 +56,34 @@ def enrolled(hub: Hub, key: SigningKey = KEY, name: str = "bench") -> dict[str, 
     answer = enrol(hub, make_code(hub), key, name)
     assert answer.status_code == 201, answer.text
     return {"Authorization": f"Bearer {answer.json()['token']}"}
+
+
+def finish_slowly(worker: Worker, job: dict[str, Any], meanwhile: Callable[[], object]) -> Any:
+    """Hands a result in, and does something else before the last bytes are sent."""
+    salt = "ab" * 32
+    result = {"fence": job["fence"], **RESULT, "salt": salt}
+    result["envelope"] = signed(job, metric=worker.suites[job["suite"]], **RESULT, salt=salt)
+    body = json.dumps(result).encode()
+
+    def pieces() -> Iterator[bytes]:
+        yield body[:-1]
+        meanwhile()
+        yield body[-1:]
+
+    headers = {**worker.headers, "Content-Type": "application/json"}
+    return worker.hub.client.post(f"/api/v1/worker/jobs/{job['id']}/result", content=pieces(), headers=headers)
+
+
+def test_a_worker_whose_token_is_revoked_while_its_result_comes_hands_in_none(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker()
+    hub.push(make_archive(), "tiny")
+    job = worker.must_claim()
+
+    refused = finish_slowly(worker, job, lambda: hub.change_tokens(revoked_at=datetime.now(UTC)))
+
+    assert code_of(refused) == (401, "TOKEN_INVALID")
+    assert hub.get("/adapters/demo/tiny/versions/v1").json()["evaluations"][0]["score"] is None
 
 
 def register(hub: Hub, headers: dict[str, str], key: SigningKey = KEY) -> Any:

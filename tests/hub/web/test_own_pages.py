@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 
+from hub.db.models.accounts import Publisher, Token
+from hub.db.models.record import Webhook
 from hub.domain.deliveries import send_due
 from hub.sending.posting import Poster
 from tests.builders import make_archive
 from tests.hub.harness import Hub
-from tests.hub.web.test_signing_in import Browser
+from tests.hub.web.test_signing_in import PAGE, Browser
 
 PUBLISHERS, WEBHOOKS = "/settings/publishers/acme", "/settings/webhooks/acme"
 WORKFLOW = {
@@ -23,6 +28,7 @@ WORKFLOW = {
     "environment": "",
     "adapter": "",
 }
+FORM = "application/x-www-form-urlencoded"
 NOBODY_THERE = "http://127.0.0.1:1/hook"
 
 
@@ -49,6 +55,12 @@ def buttons(page: str, word: str) -> list[str]:
 
 def secrets(page: str) -> set[str]:
     return set(re.findall(r"whsec_[A-Za-z0-9+/=]+", page))
+
+
+def how_many(hub: Hub) -> list[int]:
+    """Tokens, workflows and webhooks."""
+    with hub.database.reading() as session:
+        return [session.query(table).count() for table in (Token, Publisher, Webhook)]
 
 
 # -- Trusted publishers ---------------------------------------------------------------------------
@@ -206,6 +218,28 @@ def test_what_another_site_sends_to_these_pages_is_not_done(acme: Hub) -> None:
         assert (answer.status_code, answer.json()["code"]) == (403, "CSRF"), path
     assert [each["old_secret_until"] for each in listed(acme, "webhooks")] == [None]
     assert listed(acme, "publishers") == []
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/settings/tokens", {"name": "mine", "scope": "repo:read", "days": "3"}),
+        (PUBLISHERS, WORKFLOW),
+        (WEBHOOKS, {"url": NOBODY_THERE}),
+    ],
+)
+def test_who_is_signed_out_while_a_form_comes_changes_nothing(acme: Hub, path: str, fields: dict[str, str]) -> None:
+    olga = seen_by(acme, "olga")
+    before, body = how_many(acme), urlencode(fields).encode()
+
+    def pieces() -> Iterator[bytes]:
+        yield body[:-1]
+        acme.change_tokens(revoked_at=datetime.now(UTC))
+        yield body[-1:]
+
+    answer = olga.client.post(path, content=pieces(), headers={**PAGE, "Content-Type": FORM})
+
+    assert (answer.status_code, how_many(acme)) == (401, before), answer.text
 
 
 def test_anothers_webhook_is_none(acme: Hub) -> None:
