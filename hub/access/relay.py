@@ -27,13 +27,15 @@ from hub.domain.relayed import RelayedFile, RelayedModel, is_allowed, is_commit,
 from hub.errors import HubError, StorageFull, TooLarge, Unavailable
 from hub.sending.exchange import mismatch, silent
 from hub.sending.models import ModelHub
-from hub.sending.places import Places
+from hub.sending.places import Places, busy
 from hub.settings import Settings
 from hub.storage.shelf import Shelf
 
 _MAX_MODEL_BYTES = 16 << 20
 # As many files are fetched from the other hub at the same time; further ones wait.
 _AT_ONCE = 4
+# So many are fetched or wait: each has a file open, and a place in the room for copies.
+MOST_COMING = 64
 # A hub that did not answer is not asked again for so long.
 _ASK_AGAIN_S = 5.0
 _MOST_REMEMBERED = 1000
@@ -115,12 +117,15 @@ class Relay:
         return True
 
     def _fetch(self, model: RelayedModel, file: RelayedFile) -> tuple[Coming, FileIO]:
-        """The file on its way, and its copy to read along. Raises TooLarge, and Unavailable when there is no room."""
+        """The file on its way, and its copy to read along. Raises TooLarge, and Unavailable when there is no room, or so many
+        files are on their way."""
         with self._lock:
             running = self._coming.get(file.digest)
             copy = running.reader() if running is not None else None
             if running is not None and copy is not None:
                 return running, copy
+            if len(self._coming) >= MOST_COMING:
+                raise busy(self.origin)
             self._make_room(file)
             coming = Coming(file, self._settings.bases_folder / "coming")
             copy = coming.reader()

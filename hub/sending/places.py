@@ -22,13 +22,18 @@ class Places:
     def one(self) -> Iterator[None]:
         """A place until the block ends. Raises Unavailable."""
         if not self._free.acquire(blocking=False):
-            raise Unavailable(
-                f"This is fetched from {self._origin}, for which as many wait already as this hub lets wait, and no copy of "
-                "it is here: try again in a moment.",
-                code="UPSTREAM_BUSY",
-                upstream=self._origin,
-            )
+            raise busy(self._origin)
         try:
             yield
         finally:
             self._free.release()
+
+
+def busy(origin: str) -> Unavailable:
+    """What is said where as many wait for the server at `origin` as may."""
+    return Unavailable(
+        f"This is fetched from {origin}, for which as many wait already as this hub lets wait, and no copy of it is here: "
+        "try again in a moment.",
+        code="UPSTREAM_BUSY",
+        upstream=origin,
+    )

@@ -27,6 +27,7 @@ from huggingface_hub.errors import (
 )
 from safetensors.torch import save
 
+from hub.access import relay
 from hub.settings import DATABASE_FILE, Settings
 from tests.contract.serving import listening
 from tests.hf import programs
@@ -155,6 +156,27 @@ def test_a_large_file_is_given_on_while_it_comes_and_fetched_once_for_all(relaye
         relayed.theirs.may_go_on.set()
         assert {each.result().content for each in waiting} == {WEIGHTS}
     assert relayed.theirs.fetched("model.safetensors") == 1
+
+
+def test_so_many_files_are_on_their_way_and_others_are_asked_for_again(
+    relayed: Relayed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "MOST_COMING", 2)
+    relayed.theirs.add("tests/three", {f"{letter}.bin": letter.encode() * 3_000_000 for letter in "abc"})
+    relayed.theirs.may_go_on.clear()
+    begun = {"Range": "bytes=0-99"}
+    for letter in "ab":
+        assert relayed.get(f"/tests/three/resolve/main/{letter}.bin", **begun).content == letter.encode() * 100
+
+    refused = relayed.get("/tests/three/resolve/main/c.bin")
+    along = relayed.get("/tests/three/resolve/main/a.bin", **begun)
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "UPSTREAM_BUSY")
+    assert along.status_code == 206
+    relayed.theirs.may_go_on.set()
+    for letter in "ab":
+        assert relayed.get(f"/tests/three/resolve/main/{letter}.bin").content == letter.encode() * 3_000_000
+    assert relayed.get("/tests/three/resolve/main/c.bin").content == b"c" * 3_000_000
 
 
 @pytest.mark.parametrize("path", ["config.json", "model.safetensors"])
