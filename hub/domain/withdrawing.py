@@ -113,20 +113,23 @@ def delete(session: Session, principal: Principal, ref: AdapterRef, reason: str)
         require_served(version)  # what is in quarantine is evidence
         _require_no_alias(session, version, "deleted")
         _require_unnoticed(session, version)
-    bury(session, version, reason)
+    drafted = bury(session, version, reason)
     refresh_latest(session, adapter)
     facts = {"reason": reason, "digest": version.digest, "aliases": list(names)}
+    for kind, plural in (("branch", "branches"), ("tag", "tags")):
+        facts[plural] = [name for each, name in drafted if each == kind]
     record(session, principal, Change.VERSION_DELETED, ref_of(version), facts)
 
 
-def bury(session: Session, version: Version, reason: str) -> None:
-    """Drops the files of the version and leaves a tombstone."""
+def bury(session: Session, version: Version, reason: str) -> list[tuple[str, str]]:
+    """Drops the files of the version and leaves a tombstone. Gives the branches and tags that led there, by kind and name."""
     at = db.now(session)
     versions.drop_files(session, version.id)
-    drafts.remove_on(session, version.id)
+    drafted = drafts.remove_on(session, version.id)
     queueing.fail_open(session, version.id, at=at, reason="The version was deleted.")
     version.deleted_at, version.delete_reason = at, reason
     version.card_html, version.message, version.source, version.stored_projection = "", None, None, None
+    return drafted
 
 
 def refresh_latest(session: Session, adapter: Adapter) -> None:

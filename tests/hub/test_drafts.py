@@ -235,6 +235,9 @@ def test_what_stands_on_a_version_goes_with_it(hub: Hub, branched: str) -> None:
     refs = hub.client.get(f"/api/models/{branched}/refs", headers=hub.headers()).json()
     assert {each["name"] for each in (*refs["branches"], *refs["tags"])} == {"main", "new", "v2"}
     assert try_commit(hub, branched, "dev", more=b"x").status_code == 404
+    events = hub.get(f"/namespaces/{branched.partition('/')[0]}/audit", headers=hub.headers()).json()["items"]
+    facts = next(each["facts"] for each in events if each["action"] == "version.deleted")
+    assert (facts["branches"], facts["tags"]) == (["dev", "old"], ["draft"])
 
 
 def test_nothing_is_committed_to_a_branch_of_what_is_in_quarantine(hub: Hub, branched: str) -> None:

@@ -59,8 +59,9 @@ def remove(session: Session, draft_ids: Collection[int]) -> None:
     session.execute(delete(Draft).where(Draft.id.in_(draft_ids)))
 
 
-def remove_on(session: Session, version_id: int) -> None:
-    """Removes what stands on the version, and the branches and tags that lead there or to the version itself."""
+def remove_on(session: Session, version_id: int) -> list[tuple[str, str]]:
+    """Removes what stands on the version, and the branches and tags that lead there or to the version itself, which it gives
+    in order, by kind and name."""
     leads_there = DraftName.commit.in_(
         union_all(
             select(Draft.commit).where(Draft.beneath_id == version_id),
@@ -68,8 +69,10 @@ def remove_on(session: Session, version_id: int) -> None:
         )
     )
     of_its_adapter = select(Version.adapter_id).where(Version.id == version_id).scalar_subquery()
-    session.execute(delete(DraftName).where(DraftName.adapter_id == of_its_adapter, leads_there))
+    gone = delete(DraftName).where(DraftName.adapter_id == of_its_adapter, leads_there)
+    names = session.execute(gone.returning(DraftName.kind, DraftName.name)).all()
     session.execute(delete(Draft).where(Draft.beneath_id == version_id))
+    return sorted((kind, name) for kind, name in names)
 
 
 def leave_main(session: Session, draft_ids: Collection[int]) -> None:
