@@ -134,6 +134,7 @@ def adding(layers: int) -> Iterator[Row]:
             many.put(f"new-{number}", vectors)
             torch.cuda.synchronize()
             times.append(1000 * (time.perf_counter() - start))
+        many.unstack()
         size_mb = 4e-6 * sum(v.size for v in several[0].lambda_b.values())
         yield Row(
             f"one more adapter, {case.name.partition(',')[0]}, {size_mb:.1f} MB of λb", "ms", statistics.median(times)

@@ -18,7 +18,11 @@ from vera.errors import VeraError
 TEXTS = "texts.json"  # what was written, beside an adapter
 CHECKED_ITEMS = 256  # of a held-out set of texts, whose loss a CPU can compute again
 
-_QUIET = {"TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+_QUIET = {
+    "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    # Batches are of many lengths: what is kept for each of them was half as much again as what is used.
+    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+}  # fmt: skip
 
 
 def set_up(threads: int) -> None:
