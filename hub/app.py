@@ -104,6 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.services = parts
     for door in (
+        adapters,  # first: a request is compared with what comes before its route, and most are about these
         service,
         logins,
         oauth,
@@ -116,7 +117,6 @@ def create_app(settings: Settings) -> FastAPI:
         feeds,
         bases,
         projections,
-        adapters,
         access,
         relations,
         withdrawals,

@@ -51,7 +51,8 @@ class Services:
     git_names: GitNames = field(default_factory=GitNames)
 
 
-def services(request: Request) -> Services:
+async def services(request: Request) -> Services:
+    """The hub's parts. Like every dependency that waits for nothing it is async: FastAPI hands others to a thread."""
     found: Services = request.app.state.services
     return found
 

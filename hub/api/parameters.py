@@ -27,7 +27,7 @@ Bytes = Annotated[int | None, Query(ge=1, lt=1 << 63)]
 Score = Annotated[float | None, Query(allow_inf_nan=False, description="Or better: less, where less is.")]
 
 
-def narrowing(
+async def narrowing(
     *,
     base: Annotated[str | None, Query(max_length=200, description="A name or a fingerprint.")] = None,
     owner: Search = None,
@@ -44,7 +44,7 @@ def narrowing(
 Narrowing = Annotated[Narrowed, Depends(narrowing)]
 
 
-def looking(
+async def looking(
     *,
     search: Search = None,
     base: Annotated[str | None, Query(max_length=200, description="A name or a fingerprint.")] = None,

@@ -24,7 +24,7 @@ Remover = Annotated[Principal, Depends(Allowed(Action.DELETE_VERSION))]
 Admin = Annotated[Principal, Depends(Allowed(Action.QUARANTINE))]
 
 
-def addressed(namespace: str, name: str, selector: str) -> AdapterRef:
+async def addressed(namespace: str, name: str, selector: str) -> AdapterRef:
     """The version that the address names."""
     return AdapterRef(namespace, name, selector)
 

@@ -36,7 +36,7 @@ _NEVER = frozenset(
 )
 
 
-def expanded(
+async def expanded(
     expand: Texts = [],  # noqa: B006  # FastAPI copies it
     bracketed: Annotated[list[str], Query(max_length=40, alias="expand[]")] = [],  # noqa: B006
 ) -> Properties:

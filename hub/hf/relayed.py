@@ -50,7 +50,7 @@ def relay_of(scope: Scope) -> Relay:
     return found
 
 
-def _relay(request: Request) -> Relay:
+async def _relay(request: Request) -> Relay:
     return relay_of(request.scope)
 
 

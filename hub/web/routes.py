@@ -66,7 +66,7 @@ def read_session(request: Request) -> Iterator[Session]:
         yield session
 
 
-def visitor(request: Request) -> Principal | None:
+async def visitor(request: Request) -> Principal | None:
     """Who looks at the page; None is anybody."""
     found: Principal | None = request.state.principal
     return found

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from inspect import iscoroutinefunction, isfunction
 from pathlib import Path
 
 import pytest
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import RouteContext
 
 from hub.access.permission import declared_action, routes_of
@@ -241,3 +243,16 @@ def test_a_worker_reads_a_private_adapter_while_it_holds_its_job_and_no_longer(s
 
     worker.finish(job)
     assert sqlite_hub.get(path, headers=worker.headers).status_code == 404
+
+
+def test_no_dependency_takes_a_thread_but_one_that_reads_the_database_or_asks_another_machine(sqlite_hub: Hub) -> None:
+    """Handing something to a thread takes longer than most dependencies themselves."""
+    calls = {each.call for route in routes_of(sqlite_hub.app) for each in _dependencies(route.dependant)}
+    plain = {call.__name__ for call in calls if isfunction(call) and not iscoroutinefunction(call)}
+    assert plain == {"read_session", "write_session", "reachable"}
+
+
+def _dependencies(dependant: Dependant) -> Iterator[Dependant]:
+    for each in dependant.dependencies:
+        yield each
+        yield from _dependencies(each)
