@@ -12,9 +12,10 @@ from hub.auth import tokens
 from hub.auth.policy import LOGIN_SCOPES, SCOPES_OF_KIND, Grant, Principal, Role, Scope
 from hub.auth.tokens import TokenKind
 from hub.db import session as db
-from hub.db.models.accounts import Account, Token
+from hub.db.models.accounts import Token
 from hub.db.queries import accounts
 from hub.db.queries import tokens as token_rows
+from hub.db.queries.tokens import Standing
 from hub.domain.views.accounts import PrincipalView, RoleView
 from hub.errors import Unauthorized, Unavailable
 from vera.ref import RESERVED_NAMESPACES, check_namespace
@@ -102,7 +103,7 @@ def authenticate(session: Session, secret: str) -> tuple[Principal, bool]:
     """
     if not tokens.is_well_formed(secret):
         raise _invalid("is not a token of this hub, or was cut short")
-    token = token_rows.by_hash(session, tokens.hash_of(secret))
+    token = token_rows.standing_of_hash(session, tokens.hash_of(secret))
     if token is None:
         raise _invalid("is not known here")
     at = db.now(session)
@@ -117,7 +118,7 @@ def require_still(session: Session, principal: Principal) -> None:
     Raises Unauthorized for a token that is good no longer, and Unavailable for one that may less: come again, the request
     is told what it may not.
     """
-    token = token_rows.by_id(session, principal.token_id)
+    token = token_rows.standing_of(session, principal.token_id)
     if token is None:
         raise _invalid("was revoked")
     _require_good(token, db.now(session))
@@ -152,45 +153,44 @@ def user_name_from(text: str) -> str:
     return f"local-{name}" if name in RESERVED_NAMESPACES else name
 
 
-def _principal(session: Session, token: Token) -> Principal:
+def _principal(session: Session, token: Standing) -> Principal:
     """Whom the token speaks for, with the roles they have at this moment."""
-    account = token.account
     programs = {TokenKind.WORKER: "worker", TokenKind.BOOTSTRAP: "code"}
-    kind = programs.get(TokenKind(token.kind), account.kind)
+    kind = programs.get(TokenKind(token.kind), token.account_kind)
     scopes = frozenset(token.scopes)
     if Scope.PUSH in scopes:
         scopes |= {Scope.READ}  # who may push something may see it; early tokens say only the first
     return Principal(
-        account_id=account.id,
-        token_id=token.id,
-        name=account.name,
+        account_id=token.account_id,
+        token_id=token.token_id,
+        name=token.account,
         kind=kind,
         scopes=scopes,
-        grants=() if kind in programs.values() else tuple(_grants(session, account)),
-        is_admin=account.is_admin and Scope.ADMIN in scopes,
+        grants=() if kind in programs.values() else tuple(_grants(session, token)),
+        is_admin=token.is_admin and Scope.ADMIN in scopes,
         restricted_to=None if token.restricted_to is None else frozenset(token.restricted_to),
         provenance=token.provenance,
     )
 
 
-def _grants(session: Session, account: Account) -> Iterator[Grant]:
-    if account.kind == "organisation":
-        yield Grant(account.id, account.name, Role.MAINTAINER)  # programs manage no members
+def _grants(session: Session, token: Standing) -> Iterator[Grant]:
+    if token.account_kind == "organisation":
+        yield Grant(token.account_id, token.account, Role.MAINTAINER)  # programs manage no members
         return
-    yield Grant(account.id, account.name, Role.OWNER)
-    for row in accounts.roles_of(session, account.id):
+    yield Grant(token.account_id, token.account, Role.OWNER)
+    for row in accounts.roles_of(session, token.account_id):
         yield Grant(row.account_id, row.namespace, Role(row.role))
     if session.info.get("shares_mirrored"):  # the operator's token has fetched them for everybody here
         for account_id, namespace in accounts.private_mirrors(session):
             yield Grant(account_id, namespace, Role.READER)
 
 
-def _require_good(token: Token, at: datetime) -> None:
+def _require_good(token: Standing, at: datetime) -> None:
     if token.revoked_at is not None:
         raise _invalid("was revoked")
     if token.expires_at <= at:
         raise _invalid("has expired")
-    if token.account.deleted_at is not None:
+    if token.account_deleted_at is not None:
         raise _invalid("speaks for an account that is no more")
 
 

@@ -14,7 +14,7 @@ from hub.auth.policy import Principal, viewer_of
 from hub.db import session as db
 from hub.db.models.adapters import Base
 from hub.db.queries import bases
-from hub.db.queries.bases import CountedBase
+from hub.db.queries.bases import CountedBase, KnownBase
 from hub.db.queries.inserting import insert_new
 from hub.domain import paging
 from hub.domain.audit import Change, record
@@ -91,7 +91,7 @@ def is_known(session: Session, fingerprint: str) -> bool:
     return bases.find(session, fingerprint) is not None
 
 
-def require_base(session: Session, manifest: Manifest) -> Base:
+def require_base(session: Session, manifest: Manifest) -> KnownBase:
     """The base that the adapter is for, proven to have every adapted module in the size the manifest says.
 
     Raises Invalid.
@@ -115,7 +115,7 @@ def tensor_table(session: Session, base_id: int) -> list[TensorRow]:
     return [(name, dtype, tuple(shape), sha256) for name, dtype, shape, sha256 in _rows(session, base_id)]
 
 
-def shapes_of(session: Session, base: Base) -> Mapping[str, tuple[int, ...]]:
+def shapes_of(session: Session, base: KnownBase) -> Mapping[str, tuple[int, ...]]:
     """The shape of each tensor of the base, by name. Those of the last few bases are kept: a base never changes."""
     known = _shapes.get(base.fingerprint)
     if known is None:

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize
-from hub.db.models.adapters import Adapter, Base
+from hub.db.models.adapters import Adapter
 from hub.db.queries import accounts, adapters, moves
+from hub.db.queries.bases import KnownBase
 from hub.db.queries.inserting import insert_numbered
 from hub.domain.uploads import Upload
 from hub.errors import Conflict, Forbidden, HubError, NotFound, Unavailable
@@ -29,7 +30,7 @@ NO_QUOTA = Quota()
 
 
 def claim_name(
-    session: Session, principal: Principal, wanted: Resource, *, base: Base, upload: Upload, at: datetime
+    session: Session, principal: Principal, wanted: Resource, *, base: KnownBase, upload: Upload, at: datetime
 ) -> tuple[Adapter, bool]:
     """The adapter of this name, made when it is new, held until the transaction ends; and whether it is new."""
     authorize(principal, Action.PUSH, wanted)

@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Action, Principal, Resource, authorize, viewer_of
 from hub.db import session as db
-from hub.db.models.adapters import Base
 from hub.db.models.evaluating import Suite
 from hub.db.models.versions import Version
 from hub.db.queries import evaluations, queueing, suites
@@ -69,7 +68,7 @@ def request_evaluation(
     charged = secrecy.charged(principal, version.adapter.account) if is_charged else []
     if not evaluations.is_open_or_done(session, version.id, digest):
         secrecy.require_scores_left(session, suite, charged, at=at)
-    is_new = _enqueue(session, version, version.base, suite, owner_id, at=at)
+    is_new = _enqueue(session, version, suite, owner_id, fingerprint=version.base.fingerprint, at=at)
     is_queued = is_new or queueing.retry_failed(session, version.id, digest)
     placed = evaluations.by_key(session, version.id, digest)
     assert placed is not None
@@ -174,14 +173,14 @@ def finished_pair(
     return ours, theirs
 
 
-def enqueue_for_version(session: Session, version: Version, base: Base, owner_id: int, *, at: datetime) -> None:
-    """Asks for the evaluation of a new version by every suite that has its labels."""
+def enqueue_for_version(session: Session, version: Version, owner_id: int, *, fingerprint: str, at: datetime) -> None:
+    """Asks for the evaluation of a new version, on the base of this fingerprint, by every suite that has its labels."""
     if version.labels_sha256 is None:
         return
     for suite in suites.current_for_labels(session, version.labels_sha256):
         if secrecy.access_of(suite) == secrecy.HIDDEN:
             continue
-        _enqueue(session, version, base, suite, owner_id, at=at)
+        _enqueue(session, version, suite, owner_id, fingerprint=fingerprint, at=at)
 
 
 def enqueue_for_suite(session: Session, suite: Suite, *, at: datetime) -> None:
@@ -270,8 +269,10 @@ def parse_id(text: str) -> int:
     return int(text)
 
 
-def _enqueue(session: Session, version: Version, base: Base, suite: Suite, owner_id: int, *, at: datetime) -> bool:
-    spec, digest = spec_of(suite, base.fingerprint)
+def _enqueue(
+    session: Session, version: Version, suite: Suite, owner_id: int, *, fingerprint: str, at: datetime
+) -> bool:
+    spec, digest = spec_of(suite, fingerprint)
     return queueing.enqueue(
         session,
         version_id=version.id,

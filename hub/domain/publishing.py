@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 
 from hub.auth.policy import Principal, Resource
 from hub.db import session as db
-from hub.db.models.adapters import Adapter, Base
+from hub.db.models.adapters import Adapter
 from hub.db.models.versions import Version
 from hub.db.queries import adapters, versions
+from hub.db.queries.bases import KnownBase
 from hub.domain import blobs
 from hub.domain.audit import Change, record
 from hub.domain.bases import require_base
@@ -99,7 +100,7 @@ def publish_version(
             facts=upload.facts,
         )
     if is_evaluated:
-        enqueue_for_version(session, version, base, adapter.account_id, at=at)
+        enqueue_for_version(session, version, adapter.account_id, fingerprint=base.fingerprint, at=at)
     record(
         session, principal, Change.VERSION_PUSHED, f"{namespace}/{name}@v{version.number}", facts_of(version, adapter)
     )
@@ -146,7 +147,7 @@ def _find_parent(
     return find_version(session, principal, AdapterRef.parse(text))
 
 
-def _values_of(upload: Upload, base: Base, principal: Principal) -> dict[str, Any]:
+def _values_of(upload: Upload, base: KnownBase, principal: Principal) -> dict[str, Any]:
     """What of a version's row only depends on what was pushed, for which base, and by whom."""
     manifest = upload.manifest
     return {

@@ -51,7 +51,7 @@ def unyank(session: Session, principal: Principal, ref: AdapterRef) -> VersionDe
     adapter, version = _hold_served(session, principal, ref)
     version.yank_reason = None
     refresh_latest(session, adapter)
-    enqueue_for_version(session, version, version.base, adapter.account_id, at=db.now(session))
+    enqueue_for_version(session, version, adapter.account_id, fingerprint=version.base.fingerprint, at=db.now(session))
     return _done(session, principal, version, Change.VERSION_UNYANKED)
 
 
@@ -91,7 +91,9 @@ def release(session: Session, principal: Principal, ref: AdapterRef) -> VersionD
     version.quarantine_reason = None
     refresh_latest(session, adapter)
     if version.yank_reason is None:
-        enqueue_for_version(session, version, version.base, adapter.account_id, at=db.now(session))
+        enqueue_for_version(
+            session, version, adapter.account_id, fingerprint=version.base.fingerprint, at=db.now(session)
+        )
     return _done(session, principal, version, Change.VERSION_RELEASED)
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, event
+from sqlalchemy.orm import ORMExecuteState, Session
 
 from hub.db.models.accounts import Membership
 from tests.builders import (
@@ -392,6 +394,54 @@ def push_slowly(
     return hub.client.post(
         address, content=pieces(), headers={**headers, "Content-Type": ready.headers["Content-Type"]}
     )
+
+
+@contextmanager
+def statements_of_sessions() -> Iterator[list[ORMExecuteState]]:
+    """What sessions are given to execute until the block ends."""
+    given: list[ORMExecuteState] = []
+
+    def note(state: ORMExecuteState) -> None:
+        given.append(state)
+
+    event.listen(Session, "do_orm_execute", note)
+    try:
+        yield given
+    finally:
+        event.remove(Session, "do_orm_execute", note)
+
+
+CARD_WITH_A_TAG = "---\ntags: [news]\n---\n# A tiny adapter\n"
+
+
+def test_a_push_makes_no_statement_anew(sqlite_hub: Hub) -> None:
+    """To make one takes longer than to run it."""
+    sqlite_hub.register_base()
+    headers, archive = sqlite_hub.headers(), make_archive(card=CARD_WITH_A_TAG)
+    assert sqlite_hub.push(archive, "once", headers=headers).status_code == 201
+
+    with statements_of_sessions() as second:
+        assert sqlite_hub.push(archive, "twice", headers=headers).status_code == 201
+    with statements_of_sessions() as third:
+        assert sqlite_hub.push(archive, "three-times", headers=headers).status_code == 201
+
+    assert [
+        later.statement
+        for earlier, later in zip(second, third, strict=True)
+        if later.statement is not earlier.statement
+    ] == []
+
+
+def test_a_push_that_no_suite_can_ask_for_makes_no_entities_of_rows(sqlite_hub: Hub) -> None:
+    """To make one takes several times as long as to read its columns."""
+    sqlite_hub.register_base()
+    headers, archive = sqlite_hub.headers(), make_archive(card=CARD_WITH_A_TAG, labels=())
+    assert sqlite_hub.push(archive, "once", headers=headers).status_code == 201
+
+    with statements_of_sessions() as second:
+        assert sqlite_hub.push(archive, "twice", headers=headers).status_code == 201
+
+    assert [each.statement for each in second if each.is_orm_statement] == []
 
 
 def test_a_token_that_is_revoked_while_the_files_come_pushes_nothing(hub: Hub) -> None:

@@ -68,9 +68,9 @@ def test_a_code_is_good_for_signing_in_and_nothing_else(sqlite_hub: Hub) -> None
 
 def test_a_code_is_used_once_by_whoever_is_first(hub: Hub) -> None:
     with hub.database.writing() as session:
-        token = token_rows.by_hash(session, accounts.tokens.hash_of(bootstrap_in(session)))
+        token = token_rows.standing_of_hash(session, accounts.tokens.hash_of(bootstrap_in(session)))
         assert token is not None
-        won = [token_rows.revoke(session, token.id, at=token.created_at) for _ in range(2)]
+        won = [token_rows.revoke(session, token.token_id, at=token.expires_at) for _ in range(2)]
     assert won == [True, False]
 
 

@@ -26,7 +26,8 @@ class RoleRow(NamedTuple):
 
 
 _ACCOUNTS, _MEMBERSHIPS = Account.__table__.c, Membership.__table__.c
-# Made once: every request with a token asks for it.
+# Made once: every push of a new adapter asks for the one, every request with a token for the other.
+_THERE = select(_ACCOUNTS.id).where(_ACCOUNTS.id == bindparam("account_id"), _ACCOUNTS.deleted_at.is_(None))
 _ROLES = (
     select(_ACCOUNTS.id, _ACCOUNTS.name, _MEMBERSHIPS.role)
     .join(Membership.__table__, _MEMBERSHIPS.organisation_id == _ACCOUNTS.id)
@@ -72,7 +73,7 @@ def hold(session: Session, account_id: int) -> None:
 
 def is_there(session: Session, account_id: int) -> bool:
     """False for an account that was deleted."""
-    return session.scalar(select(Account.id).where(Account.id == account_id, Account.deleted_at.is_(None))) is not None
+    return session.scalar(_THERE, {"account_id": account_id}) is not None
 
 
 def users(session: Session, *, after: str | None, limit: int) -> list[Account]:

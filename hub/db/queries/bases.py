@@ -11,7 +11,17 @@ from sqlalchemy.orm import Session, aliased
 from hub.db.models.adapters import Adapter, Base
 from hub.db.queries.visibility import Viewer, is_visible
 
-_FOUND = select(Base).where(Base.fingerprint == bindparam("fingerprint"))
+_BASES = Base.__table__.c
+# Made once, of columns alone: every push asks for it.
+_FOUND = select(_BASES.id, _BASES.fingerprint, _BASES.name).where(_BASES.fingerprint == bindparam("fingerprint"))
+
+
+class KnownBase(NamedTuple):
+    """What a push needs to know of a base that is registered."""
+
+    id: int
+    fingerprint: str
+    name: str
 
 
 class CountedBase(NamedTuple):
@@ -24,8 +34,9 @@ def by_fingerprint(session: Session, viewer: Viewer, fingerprint: str) -> Counte
     return CountedBase(*row) if row else None
 
 
-def find(session: Session, fingerprint: str) -> Base | None:
-    return session.scalar(_FOUND, {"fingerprint": fingerprint})
+def find(session: Session, fingerprint: str) -> KnownBase | None:
+    row = session.execute(_FOUND, {"fingerprint": fingerprint}).first()
+    return KnownBase(*row) if row else None
 
 
 def ids_of(session: Session, name_or_fingerprint: str) -> list[int]:

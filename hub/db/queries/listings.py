@@ -32,8 +32,9 @@ from hub.db.queries.inserting import insert_from
 from vera.metrics import ADVISORY
 
 _ADDED = insert(Listing.__table__).returning(Listing.__table__.c.id)  # type: ignore[arg-type]  # it is a Table
-_WORDS_OF_SQLITE = "INSERT INTO listing_words (rowid, words) VALUES (:id, :words)"
-_WORDS_OF_POSTGRES = (
+_TERMS_ADDED = insert(ListingTerm.__table__)  # type: ignore[arg-type]
+_WORDS_OF_SQLITE = text("INSERT INTO listing_words (rowid, words) VALUES (:id, :words)")
+_WORDS_OF_POSTGRES = text(
     "INSERT INTO listing_words (listing_id, words) VALUES (:id, array_to_tsvector(CAST(:words AS text[])))"
 )
 
@@ -140,15 +141,15 @@ def unlisted(session: Session, limit: int, *, after: tuple[datetime, int] | None
 def _keep_found_by(session: Session, listing_id: int, words: Iterable[str], terms: Mapping[str, Iterable[str]]) -> None:
     rows = [{"kind": kind, "value": value, "listing_id": listing_id} for kind in terms for value in terms[kind]]
     if rows:
-        session.execute(insert(ListingTerm), rows)
+        session.execute(_TERMS_ADDED, rows)
     _keep_words(session, listing_id, list(words))
 
 
 def _keep_words(session: Session, listing_id: int, words: list[str]) -> None:
     if _is_sqlite(session):
-        session.execute(text(_WORDS_OF_SQLITE), {"id": listing_id, "words": " ".join(words)})
+        session.execute(_WORDS_OF_SQLITE, {"id": listing_id, "words": " ".join(words)})
     else:
-        session.execute(text(_WORDS_OF_POSTGRES), {"id": listing_id, "words": words})
+        session.execute(_WORDS_OF_POSTGRES, {"id": listing_id, "words": words})
 
 
 def _keep_scores(session: Session, listing: Listing) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from functools import cache
+
+from sqlalchemy import Select, bindparam, select, update
 from sqlalchemy.orm import Session
 
 from hub.db.models.evaluating import Suite
@@ -18,8 +20,14 @@ def current(session: Session, name: str) -> Suite | None:
 
 def current_for_labels(session: Session, labels_sha256: str) -> list[Suite]:
     """The suites that ask for exactly these labels."""
-    query = select(Suite).where(Suite.is_current, Suite.labels_sha256 == labels_sha256)
-    return list(session.scalars(query.order_by(Suite.name)))
+    return list(session.scalars(_current_for_labels(), {"labels_sha256": labels_sha256}))
+
+
+@cache
+def _current_for_labels() -> Select[Suite]:
+    """Made once: every push asks for it."""
+    asks = Suite.is_current, Suite.labels_sha256 == bindparam("labels_sha256")
+    return select(Suite).where(*asks).order_by(Suite.name)
 
 
 def defined_as(session: Session, name: str, digest: str) -> Suite | None:

@@ -2,24 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from functools import cache
+from typing import NamedTuple
 
-from sqlalchemy import Select, bindparam, select, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session, joinedload
 
-from hub.db.models.accounts import Token
+from hub.db.models.accounts import Account, Token
 
 
-def by_hash(session: Session, token_hash: bytes) -> Token | None:
-    """The token with this hash, with its account."""
-    return session.scalar(_by_hash(), {"hash": token_hash})
+class Standing(NamedTuple):
+    """What decides whom a token speaks for, and whether it still does: of its own row, and of its account's."""
+
+    token_id: int
+    kind: str
+    scopes: Sequence[str]
+    expires_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+    restricted_to: Sequence[str] | None
+    provenance: Mapping[str, str] | None
+    account_id: int
+    account: str
+    account_kind: str
+    is_admin: bool
+    account_deleted_at: datetime | None
 
 
-@cache
-def _by_hash() -> Select[Token]:
-    """Made once: every request with a token asks for it, and making it takes longer than running it."""
-    return select(Token).where(Token.hash == bindparam("hash")).options(joinedload(Token.account))
+_TOKENS, _ACCOUNTS = Token.__table__.c, Account.__table__.c
+# Made once, of columns alone: every request with a token asks for one of them, every change for both.
+_STANDING = select(
+    _TOKENS.id,
+    _TOKENS.kind,
+    _TOKENS.scopes,
+    _TOKENS.expires_at,
+    _TOKENS.last_used_at,
+    _TOKENS.revoked_at,
+    _TOKENS.restricted_to,
+    _TOKENS.provenance,
+    _ACCOUNTS.id,
+    _ACCOUNTS.name,
+    _ACCOUNTS.kind,
+    _ACCOUNTS.is_admin,
+    _ACCOUNTS.deleted_at,
+).join(Account.__table__, _ACCOUNTS.id == _TOKENS.account_id)
+_OF_HASH = _STANDING.where(_TOKENS.hash == bindparam("hash"))
+_OF_ID = _STANDING.where(_TOKENS.id == bindparam("token_id"))
+
+
+def standing_of_hash(session: Session, token_hash: bytes) -> Standing | None:
+    """How it stands with the token of this hash, a revoked one too."""
+    row = session.execute(_OF_HASH, {"hash": token_hash}).first()
+    return Standing._make(row) if row else None
+
+
+def standing_of(session: Session, token_id: int) -> Standing | None:
+    """How it stands with the token now, whatever the session has read of it before."""
+    row = session.execute(_OF_ID, {"token_id": token_id}).first()
+    return Standing._make(row) if row else None
 
 
 def usable_of(session: Session, account_id: int, kinds: tuple[str, ...], *, at: datetime) -> list[Token]:
