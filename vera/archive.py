@@ -171,9 +171,13 @@ def pack(vectors: Vectors, *, dtype: str = "float32") -> tuple[bytes, Weights, t
 
 
 def lambda_b_of(archive: Archive) -> Iterator[Array]:
-    """Each λb (out_features) of a checked archive, in float32."""
+    """Each λb (out_features) of a checked archive, in float32, made when it is asked for."""
+    entries = {entry.name: entry for entry in archive.entries}
     for module in archive.manifest.modules:
-        yield _decode(archive.tensors[peft_format.vector_keys(module.name)[0]])
+        (lambda_b,) = tensorfile.arrays(
+            archive.files[WEIGHTS_FILE], [entries[peft_format.vector_keys(module.name)[0]]]
+        ).values()
+        yield _decode(lambda_b)
 
 
 def vectors_of(archive: Archive) -> Vectors:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard
 
@@ -33,6 +34,8 @@ _NUMPY_DTYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 # this, without the sign, the number is less than 8192, and neither infinite nor NaN.
 _SMALL_LAST_BYTES = {"F32": 0x46, "F16": 0x70, "BF16": 0x46}
 _FIELDS = {"dtype", "shape", "data_offsets"}
+# Of a header that is kept: seven times that of 42 modules, and so little that a few of them do not count.
+_MOST_KEPT_BYTES = 64 * 1024
 
 # What is met under the name of a tensor file, by its first bytes.
 _OTHER_FORMATS = {
@@ -124,10 +127,19 @@ def parse_header(header: bytes, data_bytes: int, limits: HeaderLimits = ADAPTER_
     return entries
 
 
-def entries_of(data: bytes, limits: HeaderLimits = ADAPTER_LIMITS) -> list[TensorEntry]:
+def entries_of(data: bytes, limits: HeaderLimits = ADAPTER_LIMITS) -> Sequence[TensorEntry]:
     """The tensors in the file that `data` is, in the order of their data. Raises ArchiveError."""
     body = _body_of(data, limits)
-    return parse_header(data[PREFIX_BYTES:body], len(data) - body, limits)
+    header = data[PREFIX_BYTES:body]
+    read = _read_before if len(header) <= _MOST_KEPT_BYTES else parse_header
+    return read(header, len(data) - body, limits)
+
+
+@lru_cache(maxsize=16)
+def _read_before(header: bytes, data_bytes: int, limits: HeaderLimits) -> tuple[TensorEntry, ...]:
+    """`parse_header`, once for headers that are the same to a byte, as those of adapters of one rank on the same modules
+    are: what one says follows from these arguments alone."""
+    return tuple(parse_header(header, data_bytes, limits))
 
 
 def parse(data: bytes, limits: HeaderLimits = ADAPTER_LIMITS) -> dict[str, NDArray[np.generic]]:

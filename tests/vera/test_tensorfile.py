@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.hostile.real_files import ours, theirs
+from vera.errors import ArchiveError
 from vera.tensorfile import (
     ADAPTER_LIMITS,
     BASE_LIMITS,
     ITEM_BYTES,
     HeaderLimits,
     are_small,
+    entries_of,
     parse,
     serialize,
 )
@@ -182,6 +184,17 @@ EVERY = {
     "F32": (below := np.concatenate([_HALVES << np.uint32(16), (_HALVES << np.uint32(16)) | np.uint32(0xFFFF)]).astype("<u4"),
             below.view("<f4")),
 }  # fmt: skip
+
+
+def test_a_header_is_read_once_for_files_that_have_the_same() -> None:
+    one, other = (serialize({"a": np.full(3, number, np.float32)}, "F32") for number in (1, 2))
+
+    assert entries_of(one) is entries_of(other)
+    assert [float(parse(each)["a"][0]) for each in (one, other)] == [1, 2]
+    with pytest.raises(ArchiveError, match="the data at 11"):
+        entries_of(other[:-1])
+    with pytest.raises(ArchiveError, match="has the shape"):
+        entries_of(other, replace(ADAPTER_LIMITS, min_dims=2))
 
 
 @pytest.mark.parametrize("dtype", EVERY)
