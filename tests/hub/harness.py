@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import FastAPI
 from httpx2 import Response
-from sqlalchemy import func, select, update
+from sqlalchemy import event, func, select, update
+from sqlalchemy.orm import ORMExecuteState, Session
 from starlette.testclient import TestClient
 
 from hub.app import create_app
@@ -221,3 +223,18 @@ def code_of(answer: Response) -> tuple[int, str]:
 
 def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def statements_of_sessions() -> Iterator[list[ORMExecuteState]]:
+    """What sessions are given to execute until the block ends."""
+    given: list[ORMExecuteState] = []
+
+    def note(state: ORMExecuteState) -> None:
+        given.append(state)
+
+    event.listen(Session, "do_orm_execute", note)
+    try:
+        yield given
+    finally:
+        event.remove(Session, "do_orm_execute", note)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, event
-from sqlalchemy.orm import ORMExecuteState, Session
+from sqlalchemy import delete
 
 from hub.db.models.accounts import Membership
 from tests.builders import (
@@ -25,7 +23,7 @@ from tests.builders import (
     make_suite,
     spoil,
 )
-from tests.hub.harness import Hub, code_of, sha256_of
+from tests.hub.harness import Hub, code_of, sha256_of, statements_of_sessions
 from vera.archive import Archive, seal
 from vera.manifest import CARD_FILE, CONFIG_FILE, DVORA, MANIFEST_FILE, WEIGHTS_FILE, AdaptedModule
 
@@ -394,21 +392,6 @@ def push_slowly(
     return hub.client.post(
         address, content=pieces(), headers={**headers, "Content-Type": ready.headers["Content-Type"]}
     )
-
-
-@contextmanager
-def statements_of_sessions() -> Iterator[list[ORMExecuteState]]:
-    """What sessions are given to execute until the block ends."""
-    given: list[ORMExecuteState] = []
-
-    def note(state: ORMExecuteState) -> None:
-        given.append(state)
-
-    event.listen(Session, "do_orm_execute", note)
-    try:
-        yield given
-    finally:
-        event.remove(Session, "do_orm_execute", note)
 
 
 CARD_WITH_A_TAG = "---\ntags: [news]\n---\n# A tiny adapter\n"

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session, joinedload
 
 from hub.db.models.versions import Alias, AliasMove, Version
 
-# Made once: every answer about a version asks for it.
-_NAMES_OF = select(Alias.name).where(Alias.version_id == bindparam("version_id")).order_by(Alias.name)
+_ALIASES = Alias.__table__.c
+# Made once, of columns alone: every answer about a version asks for it.
+_NAMES_OF = select(_ALIASES.name).where(_ALIASES.version_id == bindparam("version_id")).order_by(_ALIASES.name)
 
 
 class Pointing(NamedTuple):

@@ -14,16 +14,17 @@ from hub.db.models.versions import Version, VersionFile
 from hub.db.queries.inserting import insert_new, insert_quietly
 from hub.db.queries.versions import is_served
 
-# Made once: that takes longer than running them.
-_OF_HASH = Blob.sha256 == bindparam("sha256")
-_HELD = select(Blob.sha256).where(_OF_HASH).with_for_update(read=True, key_share=True)
+_BLOBS = Blob.__table__.c
+# Made once, and mostly of columns alone: a statement that is made anew, or gives entities, takes several times as long.
+_OF_HASH = _BLOBS.sha256 == bindparam("sha256")
+_HELD = select(_BLOBS.sha256).where(_OF_HASH).with_for_update(read=True, key_share=True)
 _ALL_HELD = (
-    select(Blob.sha256)
-    .where(Blob.sha256.in_(bindparam("hashes", expanding=True)))
+    select(_BLOBS.sha256)
+    .where(_BLOBS.sha256.in_(bindparam("hashes", expanding=True)))
     .with_for_update(read=True, key_share=True)
 )
-_FOUND = select(Blob.sha256, Blob.data).where(_OF_HASH)
-_ALL_FOUND = select(Blob.sha256, Blob.data).where(Blob.sha256.in_(bindparam("hashes", expanding=True)))
+_FOUND = select(_BLOBS.sha256, _BLOBS.data).where(_OF_HASH)
+_ALL_FOUND = select(_BLOBS.sha256, _BLOBS.data).where(_BLOBS.sha256.in_(bindparam("hashes", expanding=True)))
 _HOLDERS = (
     select(Version.id, Version.created_by_id, Version.fetched_at, VersionFile.path)
     .join(VersionFile, VersionFile.version_id == Version.id)

@@ -20,8 +20,9 @@ from hub.db.queries.versions import is_ranked
 from hub.db.queries.visibility import Viewer, is_of_visible_adapter
 from vera.metrics import ADVISORY
 
-# Made once: every answer about a version asks for it.
-_IS_THERE = select(Evaluation.id).where(Evaluation.version_id == bindparam("version_id")).limit(1)
+_EVALUATIONS = Evaluation.__table__.c
+# Made once, of columns alone: every answer about a version asks for it.
+_IS_THERE = select(_EVALUATIONS.id).where(_EVALUATIONS.version_id == bindparam("version_id")).limit(1)
 
 
 class Placed(NamedTuple):

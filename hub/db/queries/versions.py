@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
@@ -33,6 +33,22 @@ from hub.db.queries.visibility import Viewer, is_visible
 
 _ADDED = insert(Version.__table__).returning(Version.__table__.c.id)  # type: ignore[arg-type]  # it is a Table
 _FILES_ADDED = insert(VersionFile.__table__)  # type: ignore[arg-type]
+_FILES = VersionFile.__table__.c
+# Made once, of columns alone: every answer about a version asks for them.
+_FILES_OF = (
+    select(_FILES.path, _FILES.sha256, _FILES.size_bytes)
+    .where(_FILES.version_id == bindparam("version_id"))
+    .order_by(_FILES.path)
+)
+_CARD_OF = select(Version.__table__.c.card_html).where(Version.__table__.c.id == bindparam("version_id"))
+
+
+class KeptFile(NamedTuple):
+    """A file of a version."""
+
+    path: str
+    sha256: str
+    size_bytes: int
 
 
 def add(session: Session, **values: Any) -> Version:
@@ -115,12 +131,13 @@ def latest_of_each(session: Session, adapters: Sequence[tuple[str, str]]) -> lis
     return list(session.scalars(query.where(or_(*named)))) if named else []
 
 
-def files_of(session: Session, version_id: int) -> list[VersionFile]:
-    return list(session.scalars(_files_of(), {"version_id": version_id}))
+def files_of(session: Session, version_id: int) -> list[KeptFile]:
+    """The files of a version, by their paths."""
+    return [KeptFile(*row) for row in session.execute(_FILES_OF, {"version_id": version_id})]
 
 
 def card_of(session: Session, version_id: int) -> str:
-    return session.scalars(_card_of(), {"version_id": version_id}).one()
+    return str(session.scalars(_CARD_OF, {"version_id": version_id}).one())
 
 
 def made_from(session: Session, viewer: Viewer, version_id: int, *, limit: int) -> list[Version]:
@@ -171,17 +188,6 @@ def _by_digest() -> Select[Version]:
 @cache
 def _newest_current() -> Select[Version]:
     return _of(bindparam("adapter_id")).where(is_current()).order_by(Version.number.desc()).limit(1)
-
-
-@cache
-def _files_of() -> Select[VersionFile]:
-    mine = VersionFile.version_id == bindparam("version_id")
-    return select(VersionFile).where(mine).order_by(VersionFile.path)
-
-
-@cache
-def _card_of() -> Select[str]:
-    return select(Version.card_html).where(Version.id == bindparam("version_id"))
 
 
 def _of(adapter_id: int | BindParameter[int]) -> Select[Version]:
