@@ -31,6 +31,8 @@ from vera.ref import AdapterRef
 URL = "http://127.0.0.1:8000"
 NAME = "tests/animals"
 LABELS = ("cat", "dog")
+# How often is asked what has become of a job. A process that asks takes the cores of the child that is waited for.
+ASK_EVERY_S = 0.2
 TEXTS = ["the cat sleeps", "a dog runs", "old blue bird", "near the fish"]
 
 
@@ -53,7 +55,7 @@ class Lab:
         self.user.register_base("tests/tiny-bert", self.base.to_rows())
         client = self._client(TokenKind.WORKER)
         bases.remember(KnownBase("tests/tiny-bert", base_folder, self.base.value), config=client.config)
-        self.worker = Worker(client, "w", {NAME: animals(folder)}, heartbeat_s=0.05)
+        self.worker = Worker(client, "w", {NAME: animals(folder)}, heartbeat_s=ASK_EVERY_S)
         self._thread = threading.Thread(target=self.worker.run)
 
     def start_worker(self) -> None:
@@ -77,7 +79,7 @@ class Lab:
             evaluation = self.user.get_evaluation(evaluation_id)
             if holds(evaluation):
                 return evaluation
-            time.sleep(0.05)
+            time.sleep(ASK_EVERY_S)
         raise AssertionError(f"still {evaluation}")
 
     def wait_for_child(self) -> int:
