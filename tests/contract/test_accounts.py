@@ -13,7 +13,6 @@ from fastapi import FastAPI
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
-from hub.app import create_app
 from hub.auth.identities import Issuers
 from hub.auth.tokens import TokenKind
 from hub.db.models.record import AuditEvent
@@ -23,7 +22,7 @@ from hub.settings import Settings
 from sdk.cli.main import cli
 from tests.builders import BASE_NAME, make_archive, make_base
 from tests.contract.serving import listening
-from tests.hub.harness import Hub
+from tests.hub.harness import Hub, start
 from tests.hub.issuer import AUDIENCE, ISSUER, Issuer
 from vera import archive as archives
 
@@ -60,7 +59,7 @@ class Town:
 
 @pytest.fixture
 def town(tmp_path: Path) -> Iterator[Town]:
-    app = create_app(Settings(data_dir=tmp_path / "hub"))
+    app = start(Settings(data_dir=tmp_path / "hub")).app
     with listening(app) as url:
         yield Town(url, app, tmp_path)
     app.state.services.database.close()

@@ -10,13 +10,13 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from hub.app import create_app
 from hub.auth.tokens import TokenKind
 from hub.domain import accounts
 from hub.settings import Settings
 from sdk.client import Hub
 from sdk.config import Config
 from tests.builders import BASE_NAME, make_archive, make_base
+from tests.hub.harness import start
 from vera.ref import AdapterRef
 
 TINY = AdapterRef.parse("demo/tiny@v1")
@@ -26,7 +26,7 @@ HOOK = "http://127.0.0.1:9/hook"
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     """A client of a hub on which demo/tiny has a version that `prod` means."""
-    app = create_app(Settings(data_dir=tmp_path / "hub", webhook_allow_loopback=True))
+    app = start(Settings(data_dir=tmp_path / "hub", webhook_allow_loopback=True)).app
     database = app.state.services.database
     with database.writing() as session:
         token = accounts.issue_token(session, accounts.ensure_user(session, "demo"), TokenKind.PERSONAL)

@@ -11,7 +11,6 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from hub.app import create_app
 from hub.auth.tokens import TokenKind
 from hub.db.session import Database
 from hub.domain import accounts
@@ -27,6 +26,7 @@ from sdk.models.versions import Said
 from sdk.pushing import push_archive
 from tests.builders import BASE_NAME, LABELS, flip_byte, make_archive, make_base, make_suite, spoil
 from tests.contract.replicas import Replicas, replicas
+from tests.hub.harness import start
 from tests.hub.postgres import empty
 from tests.signing import KEY, signed
 from vera import archive as archives
@@ -69,7 +69,7 @@ def two_hubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
 def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
     """A hub without anything in it: this process's on SQLite, or two of their own that take turns."""
     if request.param == "one hub":
-        app = create_app(Settings(data_dir=tmp_path / "hub"))
+        app = start(Settings(data_dir=tmp_path / "hub")).app
         with TestClient(app, base_url=URL) as http:
             yield Side(tmp_path, app.state.services.database, http)
         return

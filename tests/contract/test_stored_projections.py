@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from hub.app import create_app
 from hub.auth.tokens import TokenKind
 from hub.domain import accounts
 from hub.settings import Settings
@@ -21,6 +20,7 @@ from sdk.fetching import fetch, pull, with_pair
 from sdk.pushing import push_archive, push_folder
 from sdk.verifying import verify
 from tests.builders import BASE_NAME, make_base, make_stored
+from tests.hub.harness import start
 from vera import archive as archives
 from vera.errors import AdapterTooLarge, ProjectionMismatch, ProjectionMissing
 from vera.projection import bytes_of_pair, prove
@@ -37,7 +37,7 @@ PAIR = b"".join(bytes_of_pair(FIRST.projection))
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     """A client with a token of `demo`, of a hub that knows the base."""
-    app = create_app(Settings(data_dir=tmp_path / "hub"))
+    app = start(Settings(data_dir=tmp_path / "hub")).app
     with app.state.services.database.writing() as session:
         token = accounts.issue_token(session, accounts.ensure_user(session, "demo"), TokenKind.PERSONAL)
     with TestClient(app, base_url=URL) as http:

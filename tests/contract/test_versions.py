@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from sqlalchemy import update
 from starlette.testclient import TestClient
 
-from hub.app import create_app
 from hub.auth.tokens import TokenKind
 from hub.db.models.accounts import Account
 from hub.domain import accounts
@@ -30,6 +29,7 @@ from sdk.provenance import source_here
 from sdk.pushing import push_archive
 from tests.builders import BASE_NAME, make_archive, make_base
 from tests.contract.serving import listening
+from tests.hub.harness import start
 from vera import archive as archives
 from vera.adapter_difference import compare_adapters
 from vera.ref import AdapterRef
@@ -43,7 +43,7 @@ Typed = Callable[..., Result]
 
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[FastAPI]:
-    app = create_app(Settings(data_dir=tmp_path / "hub"))
+    app = start(Settings(data_dir=tmp_path / "hub")).app
     yield app
     app.state.services.database.close()
 

@@ -14,7 +14,7 @@ from hub.app import open_services
 from hub.db.migrating import migrate
 from hub.db.session import Database
 from hub.settings import DATABASE_FILE, Settings
-from tests.hub.harness import Hub, start
+from tests.hub.harness import Hub, migrated_database, start
 from tests.hub.postgres import empty, postgres_server
 
 # How many hubs stand on one PostgreSQL and take turns, so that no request meets what the one before it left in memory:
@@ -25,11 +25,9 @@ TAKING_TURNS = frozenset({"test_aliases", "test_finding", "test_http", "test_onc
 
 @pytest.fixture(scope="session")
 def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite database of the present schema, to be copied: migrating takes ten times as long."""
+    """The file of a migrated database, to be copied."""
     file = tmp_path_factory.mktemp("template") / DATABASE_FILE
-    database = Database(f"sqlite:///{file}")
-    migrate(database)
-    database.close()  # the last connection out writes the log into the file
+    file.write_bytes(migrated_database())
     return file
 
 

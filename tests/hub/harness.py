@@ -7,6 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,6 +20,8 @@ from starlette.testclient import TestClient
 
 from hub.app import create_app
 from hub.auth.tokens import TokenKind
+from hub.db.folder import prepare_folder
+from hub.db.migrating import migrate
 from hub.db.models.accounts import Token
 from hub.db.models.adapters import Adapter
 from hub.db.models.evaluating import Evaluation
@@ -25,7 +30,7 @@ from hub.db.models.objects import Blob
 from hub.db.models.versions import Version
 from hub.db.session import Database
 from hub.domain import accounts
-from hub.settings import Settings
+from hub.settings import DATABASE_FILE, Settings
 from tests.builders import BASE_NAME, make_base, make_suite
 from tests.signing import shown, signed
 from vera.archive import Archive
@@ -204,8 +209,22 @@ class Worker:
         return self.hub.post(f"/worker/jobs/{job['id']}/{what}", {"fence": job["fence"], **facts}, self.headers)
 
 
+@cache
+def migrated_database() -> bytes:
+    """A SQLite database of the present schema, to be copied: migrating takes ten times as long."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / DATABASE_FILE
+        database = Database(f"sqlite:///{file}")
+        migrate(database)
+        database.close()  # the last connection out writes the log into the file
+        return file.read_bytes()
+
+
 def start(settings: Settings) -> Hub:
-    """A hub of these settings. Its database is closed by the caller."""
+    """A hub of these settings, which finds its schema there. Its database is closed by the caller."""
+    if settings.is_embedded and not (settings.data_dir / DATABASE_FILE).exists():
+        prepare_folder(settings.data_dir)
+        (settings.data_dir / DATABASE_FILE).write_bytes(migrated_database())
     app = create_app(settings)
     return Hub(app, TestClient(app, base_url=URL))
 

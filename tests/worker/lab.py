@@ -9,7 +9,6 @@ from pathlib import Path
 
 from starlette.testclient import TestClient
 
-from hub.app import create_app
 from hub.auth.tokens import TokenKind
 from hub.domain import accounts
 from hub.settings import Settings
@@ -23,6 +22,7 @@ from sdk.config import Config
 from sdk.models.evaluations import Evaluation
 from sdk.pushing import push_archive
 from tests.hub.harness import Hub as HubInProcess
+from tests.hub.harness import start
 from tests.tiny_adapters import make_tiny
 from tests.worker.suite_files import write_suite
 from vera import fingerprint
@@ -47,7 +47,7 @@ class Lab:
 
     def __init__(self, folder: Path, base_folder: Path) -> None:
         self._folder = folder
-        app = create_app(Settings(data_dir=folder / "hub"))
+        app = start(Settings(data_dir=folder / "hub")).app
         self.http = TestClient(app, base_url=URL)
         self.hub = HubInProcess(app, self.http)
         self.base = fingerprint.of_files(base_folder)

@@ -10,11 +10,11 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from hub.app import create_app
 from hub.auth.tokens import TokenKind
 from hub.domain import accounts
 from hub.settings import Settings
 from tests.builders import BASE_NAME, make_archive, make_base, make_suite
+from tests.hub.harness import start
 from tests.signing import shown, signed
 from vera.archive import Archive
 from vera.fingerprint import BaseFingerprint
@@ -104,7 +104,7 @@ class SeededHub:
 @contextmanager
 def empty_hub(folder: Path) -> Iterator[SeededHub]:
     """A hub that nobody has pushed to."""
-    app = create_app(Settings(data_dir=folder, webhook_allow_loopback=True))
+    app = start(Settings(data_dir=folder, webhook_allow_loopback=True)).app
     with TestClient(app, base_url=ORIGIN, raise_server_exceptions=False) as client:
         with app.state.services.database.writing() as session:
             account = accounts.ensure_user(session, "demo")
