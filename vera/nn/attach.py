@@ -274,11 +274,15 @@ def _with_head(model: nn.Module, vectors: Vectors, attached: Attached) -> Any:
     if task is None or not attached.manifest.head:
         return model
     if task.pooling is None:
-        return _sequence_model(model, task, (attached.bank, attached.name))
+        adapted = _sequence_model(model, task, (attached.bank, attached.name))
+        if isinstance(adapted, SequenceModel):
+            adapted.base = attached.manifest.base
+        return adapted
     head = _head(model, task, task.pooling, (attached.bank, attached.name))
     with torch.no_grad():
         head.classifier.weight.copy_(torch.from_numpy(vectors.head[HEAD_WEIGHT]))
         head.classifier.bias.copy_(torch.from_numpy(vectors.head[HEAD_BIAS]))
+    head.base = attached.manifest.base
     head.eval()
     return head
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vera.errors import VeraError
+from vera.manifest import BaseIdentity
 from vera.nn import inputs
 from vera.nn.bank import Bank
 from vera.nn.inputs import Image, Pixels, Tokens
@@ -33,6 +34,8 @@ class PooledHead(nn.Module, ABC):
     the caller's own object. With `adapter`, every pass runs through that adapter of that bank,
     whichever one somebody else activated on the shared backbone.
     """
+
+    base: BaseIdentity | None = None  # that the adapter names, where there is one
 
     def __init__(
         self,
@@ -125,7 +128,7 @@ class TextHead(PooledHead):
     @cached_property
     def tokenizer(self) -> Any:
         """The base's own tokenizer, loaded from where the base was loaded."""
-        return inputs.tokenizer_of(self.backbone)
+        return inputs.tokenizer_of(self.backbone, self.base)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **more: Tensor) -> Tensor:
         """Outputs (batch, outputs) for token ids and mask (batch, tokens)."""
@@ -176,7 +179,7 @@ class ImageClassifier(PooledHead):
     @cached_property
     def processor(self) -> Any:
         """The base's own image processor, loaded from where the base was loaded."""
-        return inputs.image_processor_of(self.backbone)
+        return inputs.image_processor_of(self.backbone, self.base)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Logits (batch, labels) for pixels (batch, 3, height, width)."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vera.data import EncodedImage
 from vera.errors import DataError, VeraError
+from vera.manifest import BaseIdentity
 
 Image = EncodedImage | bytes | str | Path | Any  # the last is an image of Pillow
 
@@ -50,14 +51,23 @@ class Pixels:
         return 1
 
 
-def tokenizer_of(backbone: nn.Module) -> Any:
-    """The base's own tokenizer, loaded from where the base was loaded."""
+def tokenizer_of(backbone: nn.Module, base: BaseIdentity | None = None) -> Any:
+    """The base's own tokenizer, loaded from where the base was loaded; of a model that has the id of `base`, at its revision."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(backbone.name_or_path)
+    return AutoTokenizer.from_pretrained(backbone.name_or_path, **_revision_of(backbone, base))
 
 
-def image_processor_of(backbone: nn.Module) -> Any:
+def _revision_of(backbone: Any, base: BaseIdentity | None) -> dict[str, str]:
+    """A model of the Hugging Face Hub does not say at which commit it was opened, and its id alone means the newest; the adapter was
+    trained with the tokenizer of the commit that it names."""
+    name = backbone.name_or_path
+    if base is None or base.revision is None or name != base.name or Path(name).exists():
+        return {}
+    return {"revision": base.revision}
+
+
+def image_processor_of(backbone: nn.Module, base: BaseIdentity | None = None) -> Any:
     """The base's own image processor. Always the one on Pillow and NumPy: another computes other pixels.
 
     Raises VeraError (PROCESSOR_MISSING) when the base has none.
@@ -65,7 +75,7 @@ def image_processor_of(backbone: nn.Module) -> Any:
     from transformers import AutoImageProcessor
 
     try:
-        return AutoImageProcessor.from_pretrained(backbone.name_or_path, backend="pil")  # type: ignore[no-untyped-call]  # transformers
+        return AutoImageProcessor.from_pretrained(backbone.name_or_path, backend="pil", **_revision_of(backbone, base))  # type: ignore[no-untyped-call]  # transformers
     except ImportError as error:
         raise VeraError(
             "Reading images needs Pillow: pip install 'vera-hub[torch]'.", code="PROCESSOR_MISSING"

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vera.manifest import BaseIdentity
 from vera.nn import inputs
 from vera.nn.bank import Bank
 from vera.nn.inputs import Tokens
@@ -25,6 +26,8 @@ _LONGEST = 4096
 class SequenceModel(nn.Module, ABC):
     """The live model `backbone`, which stays the caller's own object, through the adapter `adapter` of a bank,
     whichever one somebody else activated on it. Texts are cut at `max_length`, None for all the model takes."""
+
+    base: BaseIdentity | None = None  # that the adapter names
 
     def __init__(self, backbone: nn.Module, *, adapter: tuple[Bank, str], max_length: int | None = None) -> None:
         super().__init__()
@@ -47,7 +50,7 @@ class SequenceModel(nn.Module, ABC):
     @cached_property
     def tokenizer(self) -> Any:
         """The base's own tokenizer, loaded from where the base was loaded."""
-        return inputs.tokenizer_of(self.backbone)
+        return inputs.tokenizer_of(self.backbone, self.base)
 
     @cached_property
     def max_length(self) -> int:
