@@ -28,7 +28,7 @@ from vera.nn.dvora import DvoraDelta
 from vera.nn.hanging import Hung, check_unadapted
 from vera.nn.layer import Added, Delta, SharedProjection, VeraDelta, adapted_forward
 from vera.nn.linear import is_target, linear_size, weight_of
-from vera.nn.mixing import WeightedSum, per_row
+from vera.nn.mixing import WeightedSum, may_swap, per_row
 from vera.nn.offloading import device_of
 from vera.nn.own_heads import OwnHead, Replacing, heads_per_row
 from vera.nn.seats import check_in
@@ -225,7 +225,7 @@ class Bank:
         mixed = {
             module: per_row(
                 module, [rows[name].deltas.get(module) if name else None for name in names],
-                device_of(self.targets[module]),
+                device_of(self.targets[module]), is_swapped=may_swap(self._model()),
             )
             for module in sorted(modules)
         }  # fmt: skip

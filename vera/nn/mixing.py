@@ -57,6 +57,37 @@ class DvoraRows:
         return direction_BTO + rescaled(self.deltas[0].module, plain_BTO, _beside_tokens(gains, self.places, plain_BTO))
 
 
+# Models of transformers that put the tokens before the rows within (XLNet, FSMT), or for some of their modules (Longformer, LED).
+TOKENS_FIRST = frozenset({"xlnet", "fsmt", "longformer", "led"})
+
+
+def may_swap(model: object) -> bool:
+    """Whether the first dimension of what a module of `model` is given may be that of the tokens."""
+    return getattr(getattr(model, "config", None), "model_type", None) in TOKENS_FIRST
+
+
+def check_rows(x_BTI: Tensor, rows: int, module: str, *, is_swapped: bool) -> None:
+    """Raises VeraError (ROWS_MISMATCH) unless the first dimension is that of `rows` rows, and can be told from the tokens
+    where those may stand first (`is_swapped`)."""
+    if x_BTI.dim() < 2 or x_BTI.shape[0] != rows:
+        why = ""
+    elif is_swapped and rows > 1 and x_BTI.shape[1] == rows:
+        why = (
+            f", and {rows} tokens: this model puts tokens before rows within, and the two cannot be told apart. Run the batch "
+            "with another number of tokens, or each adapter by itself"
+        )
+    else:
+        return
+    raise VeraError(
+        f"{module} was given inputs of shape {tuple(x_BTI.shape)}, and adapters were set for {rows} rows{why}: set one per row of "
+        "the batch, which must be the first dimension inside the model too (beam search repeats each row once per beam).",
+        code="ROWS_MISMATCH",
+        module=module,
+        rows=rows,
+        shape=list(x_BTI.shape),
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class PerRow:
     """Row i of a batch through delta i of `module`, or through none.
@@ -69,30 +100,18 @@ class PerRow:
     groups: Sequence[tuple[Tensor, Added]]
     bare: int
     order: Tensor
+    is_swapped: bool = False  # whether what is first may be the tokens
 
     def __call__(self, x_BTI: Tensor, plain_BTO: Tensor) -> Tensor:
-        self._check(x_BTI)
+        check_rows(x_BTI, len(self.order), self.module, is_swapped=self.is_swapped)
         if len(self.groups) == 1 and not self.bare:
             return self.groups[0][1](x_BTI, plain_BTO)
         parts = [added(x_BTI[rows], plain_BTO[rows]) for rows, added in self.groups]
         nothing = parts[0].new_zeros(self.bare, *parts[0].shape[1:])
         return torch.cat([*parts, nothing])[self.order]
 
-    def _check(self, x_BTI: Tensor) -> None:
-        rows = len(self.order)
-        if x_BTI.dim() < 2 or x_BTI.shape[0] != rows:
-            raise VeraError(
-                f"{self.module} was given inputs of shape {tuple(x_BTI.shape)}, and adapters were set for {rows} rows: "
-                "set one per row of the batch, which must be the first dimension inside the model too (beam search repeats "
-                "each row once per beam).",
-                code="ROWS_MISMATCH",
-                module=self.module,
-                rows=rows,
-                shape=list(x_BTI.shape),
-            )
 
-
-def per_row(module: str, deltas: Sequence[Delta | None], device: torch.device) -> PerRow:
+def per_row(module: str, deltas: Sequence[Delta | None], device: torch.device, *, is_swapped: bool = False) -> PerRow:
     """What `module` adds to a batch whose row i goes through `deltas[i]`; at least one is not None."""
     grouped = _by_projection(deltas)
     bare = [row for row, delta in enumerate(deltas) if delta is None]
@@ -105,6 +124,7 @@ def per_row(module: str, deltas: Sequence[Delta | None], device: torch.device) -
         ],
         len(bare),
         torch.tensor(laid_out, device=device).argsort(),
+        is_swapped,
     )
 
 

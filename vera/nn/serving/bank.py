@@ -24,6 +24,7 @@ from vera.nn.dvora import DvoraDelta
 from vera.nn.hanging import Hung, check_unadapted, has_fast_paths
 from vera.nn.layer import Adapting, SharedProjection, VeraDelta
 from vera.nn.linear import is_linear, linear_size, weight_of
+from vera.nn.mixing import check_rows, may_swap
 from vera.nn.offloading import device_of
 from vera.nn.seats import Seats
 from vera.nn.serving.choosing import Choices
@@ -91,6 +92,7 @@ class PackedBank:
         self._bank = bank
         self._leaving: ExitStack | None = None
         self._is_marked = has_fast_paths(bank.model)
+        self._is_swapped = may_swap(bank.model)
         self.put(name, read(bank.slot(name)))
 
     def put(self, name: str, vectors: Vectors) -> None:
@@ -128,15 +130,7 @@ class PackedBank:
 
     def checked(self, x_BTI: Tensor) -> Tensor:
         """`x_BTI`, when it has as many rows as adapters were set for. Raises VeraError (ROWS_MISMATCH)."""
-        rows = len(self.names)
-        if x_BTI.dim() < 2 or x_BTI.shape[0] != rows:
-            raise VeraError(
-                f"A module was given inputs of shape {tuple(x_BTI.shape)}, and adapters were set for {rows} rows: set one per row "
-                "of the batch, which must be the first dimension inside the model too (beam search repeats each row once per beam).",
-                code="ROWS_MISMATCH",
-                rows=rows,
-                shape=list(x_BTI.shape),
-            )
+        check_rows(x_BTI, len(self.names), "A module", is_swapped=self._is_swapped)
         return x_BTI
 
     @property
