@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel, DebertaV2Config, DebertaV2Model
+from transformers import BertConfig, BertModel, BloomConfig, BloomModel, DebertaV2Config, DebertaV2Model
 
 from tests.nn.small_models import adapted, seeded
 from vera.nn.heads import PooledClassifier, outputs_of_many
@@ -48,3 +48,22 @@ def test_the_last_batch_may_be_of_one_item() -> None:
 
     for head, found in zip(heads, together, strict=True):
         np.testing.assert_allclose(found, head.outputs(items, batch_size=2), atol=1e-5)  # float32, in other batches
+
+
+def test_positions_by_row_and_head_go_with_their_rows() -> None:
+    """BLOOM hands its layers ALiBi of (rows · heads, 1, tokens)."""
+    config = BloomConfig(vocab_size=40, hidden_size=32, n_layer=3, n_head=4)
+    model = seeded(lambda: BloomModel(config))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(parameter.numel()))
+    bank = adapted(model, "h.1.self_attention.query_key_value", names=("a", "b", "c"))
+    heads = [PooledClassifier(model, ["x", "y"], adapter=(bank, name)) for name in ("a", "b", "c")]
+    for head in heads:
+        nn.init.normal_(head.classifier.weight, generator=torch.Generator().manual_seed(0))
+    items = [Tokens([1, 2, 3, 4]), Tokens([4, 5]), Tokens([7, 8, 9, 1]), Tokens([3, 2])]
+
+    together = outputs_of_many(heads, items, batch_size=2)
+
+    for head, found in zip(heads, together, strict=True):
+        np.testing.assert_allclose(found, head.outputs(items, batch_size=2), atol=1e-5)  # float32, in other batches
+    assert np.abs(together[0] - together[1]).max() > 1e-3

@@ -33,6 +33,9 @@ def fanned_out(layers: Collection[nn.Module], rows: int, copies: int) -> Iterato
     repeat = partial(_repeated, rows=rows, copies=copies)
 
     def repeating(_layer: nn.Module, args: Any, kwargs: Any) -> Any:
+        by_head = kwargs.get("alibi")  # of BLOOM and Falcon: (rows · heads, 1, tokens), in the order of the rows
+        if isinstance(by_head, Tensor) and len(by_head) > rows and len(by_head) % rows == 0:
+            return repeat(args), {**repeat(kwargs), "alibi": torch.cat([by_head] * copies)}
         return repeat(args), repeat(kwargs)
 
     hooks = [layer.register_forward_pre_hook(repeating, with_kwargs=True) for layer in layers]
