@@ -162,6 +162,7 @@ def train(
     recipe = _recipe(recipe_name, split, options)
     _say_data(split)
     loaded = _load_base(base, split.task, recipe, Held(_device(device), quantize), config)
+    _check_same_adapter(folder, loaded, split)
     choices = Choices(_names(targets), pooling, licence, baselines=not no_baselines)
     try:
         outcome = _train(loaded, split, recipe, choices, folder)
@@ -241,6 +242,34 @@ def _name_of(typed: str, fingerprint: str, path: Path, config: Config) -> tuple[
     """The name and revision of the base: as it was typed when that is a known name, else a known one."""
     known = bases.known_as(fingerprint, typed, config=config)
     return (known.name, known.revision) if known else bases.name_of(path)
+
+
+def _check_same_adapter(folder: Path, base: Base, split: Split) -> None:
+    """Training again what stands in `folder` replaces it. Raises ArchiveError (FOLDER_TAKEN) where that is something else."""
+    from vera.archive import read_folder
+    from vera.errors import ArchiveError, VeraError
+
+    try:
+        old = read_folder(folder).manifest
+    except VeraError:
+        return  # there is none, or nothing that could be loaded
+    kind, data = old.task.kind if old.task else None, old.training.get("data")
+    is_of_base = old.base.fingerprint == base.fingerprint.value
+    if is_of_base and (kind, data) == (split.task, split.name):
+        return
+    before, after = _origin(old.base.name, kind, data), _origin(base.name, split.task, split.name)
+    others = (
+        "" if is_of_base or old.base.name != base.name else f" ({old.base.fingerprint} and {base.fingerprint.value})"
+    )
+    raise ArchiveError(
+        f"{folder} holds another adapter, {before}, and this one would be {after}{others}: choose another folder, or move that one away.",
+        code="FOLDER_TAKEN",
+        path=str(folder),
+    )
+
+
+def _origin(base: str, task: str | None, data: object) -> str:
+    return f"of {base}, for {task or 'no task that is named'}, trained on {data or 'nothing that is named'}"
 
 
 def _train(base: Base, split: Split, recipe: Recipe, choices: Choices, folder: Path) -> Outcome:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import copy
+import io
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from tests.nn.small_models import adapted, two_layers
 from tests.tiny_adapters import make_tiny
+from vera.errors import VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.nn.attach import attach
 from vera.nn.bank import Bank
@@ -93,3 +97,29 @@ def test_a_copy_has_turns_of_its_own(tiny_model: Any, tiny_base: BaseFingerprint
     other = copy.deepcopy(classifier)
     with classifier.vera.bank.turns:
         assert not is_taken(other.adapter[0])
+
+
+@pytest.mark.parametrize("head", [False, True])
+def test_a_model_with_an_adapter_is_not_pickled_whole_and_is_as_before_without(
+    head: bool, tiny_model: Any, tiny_base: BaseFingerprint
+) -> None:
+    adapted = attach(tiny_model, make_tiny(tiny_base, head=head), tiny_base)
+    for save in (lambda: torch.save(adapted, io.BytesIO()), lambda: pickle.dumps(tiny_model)):
+        with pytest.raises(VeraError, match=r"sdk\.unload") as refused:
+            save()
+        assert refused.value.code == "MODEL_NOT_SAVED"
+    torch.save(tiny_model.state_dict(), io.BytesIO())
+    adapted.vera.bank.detach()
+    vars(tiny_model).pop("vera", None)
+    pickle.dumps(tiny_model)
+
+
+def test_a_copy_answers_through_modules_of_its_own(tiny_model: Any, tiny_base: BaseFingerprint) -> None:
+    attach(tiny_model, make_tiny(tiny_base), tiny_base)
+    ids = torch.arange(2, 14).reshape(2, 6)
+    other = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        expected = tiny_model(ids).last_hidden_state
+        for parameter in tiny_model.parameters():
+            parameter.zero_()
+        assert torch.equal(other(ids).last_hidden_state, expected)

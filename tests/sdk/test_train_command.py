@@ -213,3 +213,25 @@ def kill_after_a_checkpoint(arguments: list[str], work: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert (work / "checkpoint.pt").exists()
+
+
+def test_an_adapter_is_trained_again_in_its_folder_and_another_one_is_not_lost_for_it(
+    base: Path, animals: Path, tmp_path: Path
+) -> None:
+    made, quick = tmp_path / "made", ("--epochs", "1", "--no-baselines")
+    assert run(URL, *typed(base, animals, *quick), str(made)).exit_code == 0
+    assert run(URL, *typed(base, animals, *quick, "--lr", "0.01"), str(made)).exit_code == 0
+    before = (made / "vera.json").read_bytes()
+    other_base = write_tiny_bert(tmp_path / "other" / "tiny", seed=1)
+    other_data = animals.rename(tmp_path / "beasts.csv")
+
+    for command, said in (
+        (typed(base, other_data, *quick), ["trained on animals", "trained on beasts"]),
+        (typed(other_base, other_data, *quick), ["of tiny", json.loads(before)["base"]["fingerprint"]]),
+    ):
+        done = run(URL, *command, str(made))
+        assert done.exit_code == 1
+        assert all(words in done.stderr for words in (*said, "holds another adapter", "choose another folder")), (
+            done.stderr
+        )
+    assert (made / "vera.json").read_bytes() == before

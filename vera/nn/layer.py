@@ -10,8 +10,10 @@ embedding is the linear map of a one-hot vector: it is given token numbers, and 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, NoReturn, Self, SupportsIndex
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,7 @@ from torch.nn import functional
 
 from vera.nn.linear import lookup_scale
 from vera.nn.product import Factors, adapted_linear, is_recording, scaled, vera_product
+from vera.nn.turns import not_saved
 from vera.peft_format import LAMBDA_D_INITIAL
 from vera.projection import Projection
 
@@ -185,7 +188,20 @@ def first_product(x: Tensor, A_RI: Tensor) -> Tensor:
 
 
 class Adapting:
-    """The `forward` of a live module that an adapter takes part in. One module has one at most."""
+    """The `forward` of a live module that an adapter takes part in. One module has one at most.
+
+    It is copied with its model (`copy.deepcopy`), and never pickled.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        fresh = object.__new__(type(self))
+        memo[id(self)] = fresh
+        for name, value in vars(self).items():
+            object.__setattr__(fresh, name, copy.deepcopy(value, memo))
+        return fresh
+
+    def __reduce_ex__(self, _protocol: SupportsIndex) -> NoReturn:
+        raise not_saved()
 
 
 @dataclass(frozen=True, eq=False)
