@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from sdk.errors import HubWarning
-from sdk.files import read_bounded, write_atomically, write_new
+from sdk.files import opened, read_bounded, write_atomically, write_new
 from vera.ref import AdapterRef
 
 _MAX_BLOB_BYTES = 64 << 20
@@ -97,7 +97,7 @@ class Cache:
         """Whether the bytes with this hash are here, however many they are. Damaged ones are removed."""
         path = self._blob_path(sha256)
         try:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
                     return True
         except OSError:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -66,10 +69,25 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o600, lasting: bool = Tru
 
 
 def read_bounded(path: Path, max_bytes: int) -> bytes | None:
-    """The bytes of the file `path`, or None when it is not there or larger than `max_bytes`."""
+    """The bytes of the file `path`, or None when it is not there, is no file, or is larger than `max_bytes`."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             data = file.read(max_bytes + 1)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         return None
     return data if len(data) <= max_bytes else None
+
+
+def opened(path: Path) -> BufferedReader:
+    """The file `path`, to read. Raises OSError; FileNotFoundError for a pipe, of which nobody may ever write the other end."""
+
+    def at_once(name: str, flags: int) -> int:
+        fd = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+        if stat.S_ISREG(os.fstat(fd).st_mode) or stat.S_ISDIR(
+            os.fstat(fd).st_mode
+        ):  # of a folder `open` itself complains
+            return fd
+        os.close(fd)
+        raise FileNotFoundError(errno.ENOENT, "Not a file", name)
+
+    return open(path, "rb", opener=at_once)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sdk.cache import Cache, Resolution
-from sdk.files import write_new
+from sdk.files import read_bounded, write_new
 from tests.builders import flip_byte
 from vera.ref import AdapterRef
 
@@ -135,3 +135,18 @@ def test_a_file_system_without_nameless_files_is_written_to_all_the_same(
     write_new(tmp_path / "file", b"data")
 
     assert only_file(tmp_path).read_bytes() == b"data"
+
+
+def test_a_pipe_where_a_file_belongs_is_no_file_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    cache, data = Cache(tmp_path), b"bytes"
+    sha256 = hashlib.sha256(data).hexdigest()
+    path = cache.blob_file(sha256)
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    assert not cache.is_whole(sha256)
+    assert cache.get_blob(sha256) is None
+    cache.keep_blob(data)
+    assert cache.get_blob(sha256) == data
+    os.mkfifo(tmp_path / "pipe")
+    assert read_bounded(tmp_path / "pipe", 10) is None
+    assert read_bounded(tmp_path, 10) is None
