@@ -139,7 +139,7 @@ def locate(base: str | Path, *, config: Config, revision: str | None = None, may
             code="BASE_NOT_HERE",
             base=wanted,
         )
-    if not may_download:
+    if not may_download or not is_hugging_face_id(wanted):
         raise _not_here(wanted)
     return obtain(base, config=config, revision=revision)
 
@@ -154,7 +154,11 @@ def obtain(path_or_id: str | Path, *, config: Config, revision: str | None = Non
         return path
     if is_hugging_face_id(wanted):
         return download(wanted, config=config, revision=revision)
-    raise _not_here(wanted)
+    raise BaseUnreadable(
+        f"There is nothing at {wanted}, and it is no id of Hugging Face (owner/name): give the folder of a checkpoint, or an id.",
+        code="BASE_NOT_HERE",
+        base=wanted,
+    )
 
 
 def is_hugging_face_id(name: str) -> bool:

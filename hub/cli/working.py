@@ -78,10 +78,13 @@ def _described(suite: Any, shown: int) -> list[str]:
     declared, examples = suite.declaration(), suite.questions.examples
     definition = declared["definition"]
     beside = "".join(f", {metric}" for metric in definition.get("also", []))
+    data = definition["data"]
     lines = [
         f"{suite.name}: {declared['title']}",
         f"  task      {definition['task']}, by {declared['metric']}{beside}",
-        f"  data      {definition['data']['source']}, {declared['items']:,} items ({definition['data']['digest'][:19]}…)",
+        f"  data      {data['source']}, {declared['items']:,} items",
+        # As a suite file says it: of the files, where they are the user's own, and of the items otherwise.
+        f"  sha256    {data.get('sha256') or data['digest']}",
     ]
     labels = declared["labels"]
     more = f" and {len(labels) - _LABELS_SHOWN} more" if len(labels) > _LABELS_SHOWN else ""

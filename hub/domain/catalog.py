@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -12,7 +13,7 @@ from hub.auth.policy import Action, Principal, Resource, Scope, authorize, unkno
 from hub.db import session as db
 from hub.db.models.adapters import Adapter
 from hub.db.models.evaluating import Evaluation
-from hub.db.models.versions import Version
+from hub.db.models.versions import Version, VersionFile
 from hub.db.queries import adapters, aliases, evaluations, listings, moves, versions
 from hub.db.queries import blobs as blob_rows
 from hub.db.queries.blobs import Holder
@@ -257,15 +258,26 @@ def select_version(session: Session, adapter: Adapter, ref: AdapterRef) -> Versi
     return version
 
 
+def labels_of(session: Session, version: Version) -> list[str]:
+    """The labels that the manifest of a version names."""
+    task = _manifest_in(session, versions.files_of(session, version.id))["task"]
+    return list(task["labels"]) if task else []
+
+
+def _manifest_in(session: Session, files: Sequence[VersionFile]) -> dict[str, Any]:
+    manifest = next(file for file in files if file.path == MANIFEST_FILE)
+    parsed: dict[str, Any] = json.loads(TableBlobs(session).get(manifest.sha256))
+    return parsed
+
+
 def version_detail(session: Session, reader: Principal | None, version: Version) -> VersionDetail:
     """Everything about a version that `reader` may see."""
     files = versions.files_of(session, version.id)
-    manifest = next(file for file in files if file.path == MANIFEST_FILE)
     pair = version.stored_projection
     return VersionDetail(
         **vars(version_summary(version)),
         id=adapter_id(version.adapter),
-        manifest=json.loads(TableBlobs(session).get(manifest.sha256)),
+        manifest=_manifest_in(session, files),
         files=tuple(FileView(file.path, file.sha256, file.size_bytes) for file in files),
         card_html=versions.card_of(session, version.id),
         stored_projection=projections.get_projection(session, reader, pair) if pair else None,

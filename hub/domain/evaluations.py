@@ -21,7 +21,7 @@ from hub.db.queries import evaluations, queueing, suites
 from hub.db.queries.evaluations import Placed
 from hub.domain import secrecy
 from hub.domain.audit import Change, record
-from hub.domain.catalog import find_version
+from hub.domain.catalog import find_version, labels_of
 from hub.domain.shaping import evaluation_views, ref_of, signer_view, suite_view
 from hub.domain.views.evaluations import Comparison, EvaluationView, SignatureView, SuiteView
 from hub.errors import Conflict, Invalid, NotFound
@@ -44,6 +44,12 @@ def get_suite(session: Session, name: str) -> SuiteView:
     return suite_view(find_suite(session, name))
 
 
+def _counted(labels: Sequence[str]) -> str:
+    if not labels:
+        return "no labels"
+    return f"{len(labels)} labels ({', '.join(labels[:4])}{'…' * (len(labels) > 4)})"
+
+
 def request_evaluation(
     session: Session, principal: Principal | None, ref: AdapterRef, suite_name: str
 ) -> tuple[EvaluationView, bool]:
@@ -55,12 +61,14 @@ def request_evaluation(
     """
     version, suite = find_version(session, principal, ref), find_suite(session, suite_name)
     if version.labels_sha256 != suite.labels_sha256:
+        own = labels_of(session, version)
         raise Invalid(
-            f"{ref_of(version)} was trained for other labels than {suite.name} asks for "
-            f"({len(suite.labels)}: {', '.join(suite.labels[:4])}{'…' * (len(suite.labels) > 4)}): choose a suite with the adapter's labels.",
+            f"{ref_of(version)} was trained for {_counted(own)}, and {suite.name} asks for {_counted(suite.labels)}: "
+            "choose a suite with the adapter's labels, in their order.",
             code="TASK_MISMATCH",
             suite=suite.name,
             labels=suite.labels[:100],
+            adapter_labels=own[:100],
         )
     owner_id, at = version.adapter.account_id, db.now(session)
     _, digest = spec_of(suite, version.base.fingerprint)

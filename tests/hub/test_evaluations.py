@@ -419,6 +419,10 @@ def test_an_adapter_with_other_labels_cannot_be_evaluated(hub: Hub) -> None:
     answer = hub.post("/evaluations", {"ref": "demo/tiny@v1", "suite": "demo/topics"}, hub.headers())
 
     assert code_of(answer) == (422, "TASK_MISMATCH")
+    problem = answer.json()
+    assert "demo/tiny@v1 was trained for 2 labels (x, y), and demo/topics asks for 2 labels (a, b)" in problem["detail"]
+    assert problem["facts"]["adapter_labels"] == ["x", "y"]
+    assert problem["facts"]["labels"] == ["a", "b"]
 
 
 def test_what_is_not_there_cannot_be_evaluated(sqlite_hub: Hub) -> None:

@@ -291,3 +291,13 @@ def base_json(base: fingerprint.BaseFingerprint) -> dict[str, object]:
         "created_at": NOW,
         "tensors": base.to_rows(),
     }
+
+
+@pytest.mark.parametrize("wanted", ["/nowhere", "./nowhere", "nowhere"])
+def test_what_is_to_be_added_and_is_nowhere_is_not_told_to_be_added(wanted: str, config: Config) -> None:
+    with pytest.raises(BaseUnreadable, match=f"There is nothing at {wanted}") as refused:
+        bases.obtain(wanted, config=config)
+    assert refused.value.code == "BASE_NOT_HERE"
+    assert "base add" not in str(refused.value)
+    with pytest.raises(BaseUnreadable, match="vera-hub base add PATH"):
+        bases.locate(wanted, config=config)

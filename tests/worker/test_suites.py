@@ -189,3 +189,12 @@ def test_who_sees_items_is_part_of_the_definition_and_hidden_outputs_stay_here(t
     assert hidden.results(reply).outcomes == [1, 1, 0]
     with pytest.raises(SuiteError, match="its items are 'secret'"):
         write_suite(tmp_path, ANIMALS, items="secret")
+
+
+def test_what_is_shown_of_a_suite_is_the_sha256_that_its_file_says(tmp_path: Path) -> None:
+    from hub.cli.working import suite_lines
+
+    path = write_file(tmp_path, "text,label\nthe cat,a\nthe dog,b\n")
+    (said,) = [line for line in path.read_text().splitlines() if line.startswith("sha256: ")]
+    lines = suite_lines(str(path), datasets=None, shown=0)
+    assert f"  sha256    {said.removeprefix('sha256: ')}" in lines
