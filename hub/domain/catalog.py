@@ -13,10 +13,11 @@ from hub.auth.policy import Action, Principal, Resource, Scope, authorize, unkno
 from hub.db import session as db
 from hub.db.models.adapters import Adapter
 from hub.db.models.evaluating import Evaluation
-from hub.db.models.versions import Version, VersionFile
+from hub.db.models.versions import Version
 from hub.db.queries import adapters, aliases, evaluations, listings, moves, versions
 from hub.db.queries import blobs as blob_rows
 from hub.db.queries.blobs import Holder
+from hub.db.queries.versions import KeptFile
 from hub.domain import blobs, projections
 from hub.domain.audit import Change, record
 from hub.domain.shaping import (
@@ -264,7 +265,7 @@ def labels_of(session: Session, version: Version) -> list[str]:
     return list(task["labels"]) if task else []
 
 
-def _manifest_in(session: Session, files: Sequence[VersionFile]) -> dict[str, Any]:
+def _manifest_in(session: Session, files: Sequence[KeptFile]) -> dict[str, Any]:
     manifest = next(file for file in files if file.path == MANIFEST_FILE)
     parsed: dict[str, Any] = json.loads(TableBlobs(session).get(manifest.sha256))
     return parsed
