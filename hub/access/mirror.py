@@ -15,7 +15,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from threading import BoundedSemaphore
 from typing import Any, TypeVar
@@ -74,11 +74,12 @@ class Note:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What an address is about."""
+    """What an address is about. `is_unseen` where it is asked for by somebody who does not see the copy."""
 
     namespace: str
     name: str
     selector: str
+    is_unseen: bool = False
 
     @property
     def path(self) -> str:
@@ -137,14 +138,23 @@ class Mirror:
         address that asks for no adapter. What cannot be fetched, is gated or has another name there is in what was
         found: whether it is told depends on who asks."""
         asked = _asked_in(address)
-        if asked is None:
-            return None
+        return None if asked is None else await self._once(asked, self._find)
+
+    async def look_unseen(self, found: Found) -> Found:
+        """What there is to tell of `found` to who does not see it. The other hub is asked, as it would be were no copy here:
+        while it is down, a fresh copy is to be told apart from nothing by nobody."""
+        if not found.is_private or found.note is None or found.refusal is not None:
+            return found
+        return await self._once(replace(found.asked, is_unseen=True), self._ask_unseen)
+
+    async def _once(self, asked: _Asked, find: Callable[[_Asked], Found]) -> Found:
+        """What was found a moment ago, or is being looked for, or what `find` finds."""
         found = self._found.get(asked)
         if found is not None and self._clock() < found.until:
             return found
         running = self._being_asked.get(asked)
         if running is None:
-            running = asyncio.get_running_loop().run_in_executor(self._workers, self._find, asked)
+            running = asyncio.get_running_loop().run_in_executor(self._workers, find, asked)
             self._being_asked[asked] = running
             running.add_done_callback(lambda done: self._end(asked, done))
         # One who goes away takes the answer from nobody else.
@@ -179,6 +189,16 @@ class Mirror:
             return self._despite(error, asked, here, is_private=is_private)
         note = Note(self._upstream.origin, datetime.now(UTC)) if reply is not None else None
         return Found(asked, self._clock() + fresh_s, note, is_private=is_private)
+
+    def _ask_unseen(self, asked: _Asked) -> Found:
+        try:
+            with self._places.one():
+                self._ask(asked, None)
+        except Unavailable as error:
+            return Found(asked, refusal=error, is_private=True)
+        except HubError:
+            pass  # whatever it says of the adapter is not told
+        return Found(asked, self._clock() + self._settings.upstream_fresh_s, is_private=True)
 
     def _despite(self, error: HubError, asked: _Asked, here: Copy | None, *, is_private: bool) -> Found:
         """What is given though nothing new came: the copy, where there is one and the other hub is to blame."""

@@ -46,7 +46,9 @@ class Allowed:
                 # What has just come may be for those alone who have signed in, of whom it was not known yet.
                 principal = request.state.principal = await run_in_threadpool(_authenticate, parts.database, secret)
             if found is not None:
-                request.state.mirrored = found.told(is_seen=_sees(principal, found))
+                is_seen = _sees(principal, found)
+                told = found if is_seen else await parts.mirror.look_unseen(found)
+                request.state.mirrored = told.told(is_seen=is_seen)
         return principal
 
     def credential(self, request: Request) -> str | None:

@@ -106,6 +106,23 @@ def status_of(two: Two, headers: Mapping[str, str], address: str = f"/api/v1/ada
     return two.get(address, headers=headers).status_code
 
 
+def test_a_fresh_copy_is_as_absent_as_what_was_never_asked_for_while_the_other_hub_is_down(
+    tmp_path: Path, migrated_file: Path
+) -> None:
+    with two_hubs(tmp_path, migrated_file, with_token=True, fresh_s=600) as two:
+        send_pair(two, ARCHIVE)
+        two.push(ARCHIVE, SECRET, visibility="private")
+        whose = signed_in(two)
+        assert [status_of(two, headers) for headers in whose.values()] == [200, 200]
+
+        two.wire.upstream = "http://127.0.0.1:1"
+
+        secret, absent = (told(two, f"/api/v1/adapters/acme/{name}", name) for name in (SECRET, ABSENT))
+        assert secret == absent
+        assert secret[0][0] == 503
+        assert [status_of(two, headers) for headers in whose.values()] == [200, 200]
+
+
 def test_nobody_learns_of_what_only_the_token_sees(two: Two) -> None:
     whose = signed_in(two)
     theirs: dict[str, Any] = two.their.get(f"/api/v1/adapters/acme/{SECRET}/versions/v1").json()
