@@ -191,6 +191,7 @@ def test_a_private_adapter_is_in_no_list_of_a_stranger(stage: Stage) -> None:
             "/adapters?search=closed",
             "/adapters?owner=acme&sort=name",
             "/leaderboards/demo/topics",
+            "/leaderboards/demo/topics/history",
         ):
             assert "acme/closed" not in stage.hub.get(path, headers=headers).text, (who, path)
         assert [base["adapter_count"] for base in stage.hub.get("/bases", headers=headers).json()["items"]] == [1]
@@ -198,7 +199,8 @@ def test_a_private_adapter_is_in_no_list_of_a_stranger(stage: Stage) -> None:
         assert (evaluation.status_code, evaluation.json()["code"]) == (404, "EVALUATION_UNKNOWN")
         comparison = stage.hub.get(f"/evaluations/{stage.scored}/comparison?against={stage.scored}", headers=headers)
         assert comparison.status_code == 404
-    for page in ("/", "/?search=closed", "/?owner=acme", "/leaderboards/demo/topics", "/bases"):
+    board = "/leaderboards/demo/topics"
+    for page in ("/", "/?search=closed", "/?owner=acme", board, f"{board}/history", f"{board}/export.csv", "/bases"):
         assert "acme/closed" not in stage.hub.client.get(page).text, page
     assert stage.hub.client.get("/acme/closed").status_code == 404
     assert stage.hub.client.head("/acme/closed/v1").status_code == 404
@@ -240,6 +242,9 @@ def test_a_worker_reads_a_private_adapter_while_it_holds_its_job_and_no_longer(s
     assert version.status_code == 200
     blob = f"/adapters/demo/closed/blobs/{version.json()['files'][0]['sha256']}"
     assert sqlite_hub.get(blob, headers=worker.headers).status_code == 200
+    another = sqlite_hub.headers("another-host", TokenKind.WORKER)
+    assert sqlite_hub.get(path, headers=another).status_code == 404
+    assert sqlite_hub.get(blob, headers=another).status_code == 404
 
     worker.finish(job)
     assert sqlite_hub.get(path, headers=worker.headers).status_code == 404

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from starlette.testclient import TestClient
 
-from hub.web.badges import badge_of
+from hub.web.badges import _GREEN, badge_of
 from tests.builders import make_archive, make_suite
 from tests.hub.harness import Hub
 from vera.manifest import METHODS
@@ -42,6 +42,8 @@ def names(hub: Hub, query: str) -> list[str]:
         ("?owner=demo", ["demo/tiny", "demo/other"]),
         ("?owner=eve&max_rank=4", []),
         ("?min_rank=5", ["eve/tiny"]),
+        ("?min_rank=8", ["eve/tiny"]),
+        ("?min_rank=9", []),
         ("?max_rank=4", ["demo/tiny", "demo/other"]),
         ("?base=tests/tiny-encoder&owner=eve", ["eve/tiny"]),
         ("?base=tests/nothing", []),
@@ -214,6 +216,7 @@ def test_the_badge_shows_the_score_and_changes_with_it(scored: Hub) -> None:
 
     assert waiting.headers["etag"] != first.headers["etag"]
     assert "waiting" in waiting.text
+    assert (_GREEN in first.text, _GREEN in waiting.text) == (True, False)
     assert "not scored" in page(scored, "/demo/tiny/badge/demo/nothing.svg").text
     assert page(scored, "/demo/nobody/badge/demo/topics.svg").status_code == 404
 

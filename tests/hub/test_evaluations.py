@@ -125,6 +125,16 @@ def test_a_worker_gets_only_suites_it_brought(hub: Hub) -> None:
     assert stranger.claim() is None
 
 
+def test_a_worker_gets_only_the_suites_it_asks_for(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker(make_suite("demo/topics"), make_suite("demo/tone"))
+    _push(hub)
+    worker.suites = ("demo/tone",)
+
+    assert worker.must_claim()["suite"] == "demo/tone"
+    assert worker.claim() is None
+
+
 def test_a_job_whose_worker_went_silent_is_given_to_another(hub: Hub) -> None:
     hub.register_base()
     first, second = hub.worker(name="first"), hub.worker(name="second")

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import select, update
 from starlette.testclient import TestClient
 
 from hub.care.exporting import export
+from hub.db.models.evaluating import Evaluation
 from hub.domain.secrecy import SCORED_A_DAY
 from sdk.board_tables import write_parquet
 from sdk.models.boards import Leaderboard
@@ -159,6 +162,36 @@ def test_a_hidden_suite_scores_nothing_unasked_and_so_many_a_day(hub: Hub) -> No
     assert eve.status_code == 202
 
 
+def test_a_hidden_suite_that_comes_later_scores_nothing_unasked(hub: Hub) -> None:
+    hub.register_base()
+    hub.push(make_archive())
+
+    assert hub.worker(suite_of("hidden")).claim() is None
+    assert hub.get("/adapters/demo/tiny/versions/v1").json()["evaluations"] == []
+
+
+def test_a_score_of_a_hidden_suite_counts_for_a_day_by_whatever_definition(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    worker = sqlite_hub.worker(suite_of("hidden"))
+    for number in range(1, SCORED_A_DAY + 2):
+        sqlite_hub.push(make_archive(seed=number))
+    for number in range(1, SCORED_A_DAY + 1):
+        assert asked_for(sqlite_hub, f"demo/tiny@v{number}").status_code == 202
+        assert worker.finish(worker.must_claim()).status_code == 204
+    last = f"demo/tiny@v{SCORED_A_DAY + 1}"
+    assert code_of(asked_for(sqlite_hub, last)) == (429, "HIDDEN_SUITE_LIMIT")
+
+    suite = suite_of("hidden")
+    sqlite_hub.worker({**suite, "definition": {**suite["definition"], "split": "another"}}, name="new")
+    assert code_of(asked_for(sqlite_hub, last)) == (429, "HIDDEN_SUITE_LIMIT")
+    with sqlite_hub.database.writing() as session:
+        a_day_ago = datetime.now(UTC) - timedelta(hours=24, minutes=1)
+        first = select(Evaluation.id).order_by(Evaluation.id).limit(1).scalar_subquery()
+        session.execute(update(Evaluation).where(Evaluation.id == first).values(finished_at=a_day_ago))
+
+    assert asked_for(sqlite_hub, last).status_code == 202
+
+
 def test_neither_another_owner_nor_a_stranger_changes_how_many_scores_there_are(hub: Hub) -> None:
     hub.register_base()
     hub.worker(suite_of("hidden"))
@@ -218,6 +251,24 @@ def test_the_history_of_a_board_has_those_that_were_the_best(hub: Hub) -> None:
     text = page(hub, "/leaderboards/demo/topics/history").text
     assert text.index("demo/tiny@v5") < text.index("demo/tiny@v4") < text.index("demo/tiny@v1")
     assert "/leaderboards/demo/topics/history" in page(hub, "/leaderboards/demo/topics").text
+
+
+def test_the_history_has_a_private_adapter_for_its_people_alone(hub: Hub) -> None:
+    hub.register_base()
+    worker = hub.worker()
+    for seed, (name, visibility, right) in enumerate(
+        (("first", "public", 3), ("closed", "private", 6), ("last", "public", 5))
+    ):
+        assert hub.push(make_archive(seed=seed), name, visibility=visibility).status_code == 201
+        worker.finish(worker.must_claim(), [1] * right + [0] * (8 - right))
+
+    def seen(**options: Any) -> list[str]:
+        records = hub.get("/leaderboards/demo/topics/history", **options).json()["records"]
+        return [each["ref"] for each in records]
+
+    assert seen() == seen(headers=hub.headers("eve")) == ["demo/first@v1", "demo/last@v1"]
+    assert seen(headers=hub.headers()) == ["demo/first@v1", "demo/closed@v1"]
+    assert "demo/closed" not in page(hub, "/leaderboards/demo/topics/history").text
 
 
 def test_of_a_metric_of_which_less_is_better_the_history_goes_down(hub: Hub) -> None:

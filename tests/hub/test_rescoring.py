@@ -85,6 +85,13 @@ def test_a_change_that_another_layout_makes_too_is_called_that(scored: Hub) -> N
     assert "another batch layout" not in beyond
 
 
+@pytest.mark.parametrize(("noise", "is_noise"), [(0.25, True), (0.2499, False), (None, False)])
+def test_a_change_as_large_as_the_noise_is_noise(noise: float | None, *, is_noise: bool) -> None:
+    before, after = (0.5, 0.4, 0.6), (0.75, 0.6, 0.9)
+    changed = rescoring.Rescored("1", "demo/tiny@v1", "demo/topics", "accuracy", before, after, noise=noise)
+    assert changed.is_noise is is_noise
+
+
 def test_what_is_right_stays_beside_what_is_not(scored: Hub) -> None:
     right = board(scored)
     for wrong in ({"score": 0.1, "low": 0.0, "high": 0.2}, {"low": 0.0}):

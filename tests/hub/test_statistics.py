@@ -48,6 +48,35 @@ def test_the_same_comparison_twice_gives_the_same_numbers() -> None:
     assert statistics.compare(ours, theirs) == statistics.compare(ours, theirs)
 
 
+def test_an_interval_holds_what_it_is_the_interval_of() -> None:
+    resampled = np.linspace(0, 1, 1001)
+    assert statistics._percentiles(resampled, around=0.5) == pytest.approx((0.025, 0.975))
+    assert statistics._percentiles(resampled, around=0.01) == pytest.approx((0.01, 0.975))
+    assert statistics._percentiles(resampled, around=1.0) == pytest.approx((0.025, 1.0))
+
+
+@pytest.mark.parametrize(
+    ("below", "zero", "above", "expected"),
+    [(4, 0, 95, 0.1), (95, 0, 4, 0.1), (0, 0, 99, 0.02), (0, 3, 96, 0.08), (0, 99, 0, 1.0)],
+)
+def test_a_p_value_counts_both_sides_and_is_never_nothing(below: int, zero: int, above: int, expected: float) -> None:
+    differences = np.repeat([-0.1, 0.0, 0.1], [below, zero, above])
+    assert statistics._bootstrap_p(differences) == pytest.approx(expected)
+
+
+def test_a_comparison_has_ten_thousand_resamples_and_a_board_fewer() -> None:
+    right, wrong = [(1, 1), (0, 0)] * 50, [(1, 0), (0, 1)] * 50
+    assert statistics.compare(right, wrong, "f1").p_value == pytest.approx(2 / 10_001)
+    assert statistics.is_different(right, wrong, "f1")
+
+
+@pytest.mark.parametrize(("better", "worse", "is_so"), [(9, 2, False), (10, 2, True), (2, 10, True), (10, 10, False)])
+def test_what_chance_would_do_once_in_twenty_times_is_no_difference(better: int, worse: int, *, is_so: bool) -> None:
+    ours, theirs = [1] * better + [0] * worse + [1] * 80, [0] * better + [1] * worse + [1] * 80
+    assert statistics.compare(ours, theirs).is_significant is is_so
+    assert statistics.is_different(ours, theirs, "accuracy") is is_so
+
+
 def test_unequal_lists_are_refused() -> None:
     with pytest.raises(ValueError, match="Paired items"):
         statistics.compare([1, 0], [1])

@@ -48,6 +48,8 @@ def test_bleu_of_counts_is_sacrebleus_of_texts() -> None:
     cases = {
         "no n-gram of four": (["the cat sat on a mat"], [["the cat lay on the mat"]]),
         "short": (["a dog", "the cat sat"], [["a dog runs far away"], ["the cat sat on the mat"]]),
+        "right, and too short": (["the cat sat on"], [["the cat sat on the mat"]]),
+        "right, and too long": (["the cat sat on the mat and"], [["the cat sat on"]]),
         "nothing": (["blue"], [["the cat sat on the mat"]]),
         "less than four tokens": (["the cat"], [["the cat"]]),
         "all": (["The cat sat on the mat."], [["the cat sat on the mat."]]),
