@@ -130,8 +130,10 @@ def _macro(outcomes: Array, counts_RC: Array) -> Array:
     return _ratio(means_RK.sum(1), (items_RK > 0).sum(1).astype(np.float64))
 
 
-def _summed(name: str, columns: int, of_sums: Callable[[Array], Array]) -> Metric:
-    sums = Sums(lambda outcomes: outcomes, of_sums)
+def _summed(
+    name: str, columns: int, of_sums: Callable[[Array], Array], *, of_many: Callable[[Array], Array] | None = None
+) -> Metric:
+    sums = Sums(lambda outcomes: outcomes, of_many or of_sums)
     return Metric(name, Form.COUNTS, lambda outcomes, counts_RC: of_sums(counts_RC @ outcomes), columns, of_sums, sums)
 
 
@@ -201,6 +203,27 @@ def _counted(each: Array) -> Array:
     return np.stack([np.ones_like(each), each], axis=1)
 
 
+def _of_classes(outcomes: Array) -> Array:
+    truth, answers = _one_hot(outcomes)
+    return np.hstack([truth, answers, truth * answers])
+
+
+def _f1_macro_of_sums(sums: Array) -> Array:
+    truth, answers, both = np.split(sums, 3, axis=1)
+    either = truth + answers
+    return _ratio(_ratio(2 * both, either).sum(1), (either > 0).sum(1).astype(np.float64))
+
+
+def _of_parts(outcomes: Array) -> Array:
+    is_of = (outcomes[:, [1]] == np.unique(outcomes[:, 1])).astype(np.float64)
+    return np.hstack([is_of, outcomes[:, [0]] * is_of])
+
+
+def _macro_of_sums(sums: Array) -> Array:
+    items, earned = np.split(sums, 2, axis=1)
+    return _ratio(_ratio(earned, items).sum(1), (items > 0).sum(1).astype(np.float64))
+
+
 def _mean_of_sums(sums: Array) -> Array:
     mean: Array = sums[:, 1] / sums[:, 0]
     return mean
@@ -218,7 +241,7 @@ METRICS = {
     for metric in (
         Metric("accuracy", Form.CREDIT, _mean, columns=1),
         Metric("f1", Form.CLASSES, _f1),
-        Metric("f1_macro", Form.CLASSES, _f1_macro),
+        Metric("f1_macro", Form.CLASSES, _f1_macro, sums=Sums(_of_classes, _f1_macro_of_sums)),
         Metric("matthews", Form.CLASSES, _matthews),
         Metric("pearson", Form.VALUES, _pearson, sums=_PEARSON_SUMS),
         Metric("spearman", Form.VALUES, _spearman),
@@ -226,14 +249,14 @@ METRICS = {
         Metric("perplexity", Form.LIKELIHOOD, _perplexity, sums=_LIKELIHOOD_SUMS),
         _summed("bleu", overlaps.BLEU_COLUMNS, overlaps.bleu),
         _summed("nist", overlaps.NIST_COLUMNS, overlaps.nist),
-        _summed("meteor", overlaps.METEOR_COLUMNS, overlaps.meteor),
+        _summed("meteor", overlaps.METEOR_COLUMNS, overlaps.meteor, of_many=overlaps.meteor_of_many),
         Metric("rouge_l", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
         Metric("cider", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
         Metric("judged", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
         Metric("accuracy_norm", Form.CREDIT, _mean, columns=1),
         Metric("exact_match", Form.CREDIT, _mean, columns=1),
         Metric("harness_mean", Form.GAIN, _mean, columns=1, sums=_GAIN_SUMS),
-        Metric("harness_macro", Form.PARTS, _macro),
+        Metric("harness_macro", Form.PARTS, _macro, sums=Sums(_of_parts, _macro_of_sums)),
         Metric("ifeval", Form.CREDIT, _mean, columns=1),
         Metric("ifeval_loose", Form.CREDIT, _mean, columns=1),
         _summed("ifeval_instructions", 2, _share),

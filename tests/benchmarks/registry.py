@@ -1,8 +1,8 @@
 """`make bench-registry`: how fast a hub answers, and how it searches a hundred thousand adapters.
 
 The hub is a process of its own, as `vera-hub serve` starts it; the load comes from `wrk` (a package of Debian) over
-16 connections, on the same machine. `--only serving`, `replicas`, `clients`, `peers` or `searching` is a part (ours
-come with the peers), `--json` the numbers.
+16 connections, on the same machine. `--only serving`, `replicas`, `clients`, `peers`, `boards` or `searching` is a part
+(ours come with the peers), `--json` the numbers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 import httpx2
 
 from hub.settings import DATABASE_FILE
-from tests.benchmarks import clients, peers, pushing, seeding, wrk
+from tests.benchmarks import boards, clients, peers, pushing, seeding, wrk
 from tests.benchmarks.peers import METADATA, PULL, PUSH, SEARCH, Artifact
 from tests.benchmarks.wrk import CONNECTIONS, Row
 from tests.benchmarks.wrk import load as _load
@@ -128,11 +128,17 @@ def replicas(folder: Path, _: argparse.Namespace) -> Iterator[Row]:
     yield from pushing.by_replicas(folder)
 
 
+def large_board(folder: Path, _: argparse.Namespace) -> Iterator[Row]:
+    """A board of ten thousand versions."""
+    yield from boards.rows(folder)
+
+
 PARTS: dict[str, Callable[[Path, argparse.Namespace], Iterator[Row]]] = {
     "serving": serving_row,
     "replicas": replicas,
     "clients": clients_waiting,
     "peers": peers_beside,
+    "boards": large_board,
     "searching": searching,
 }
 

@@ -23,6 +23,7 @@ class Row:
     p99_ms: float
     goal: str = ""
     kind: str = ""
+    requests: int = 0
 
 
 def load(
@@ -42,7 +43,11 @@ def load(
         sys.exit(f"{what} was refused:\n{said}")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
     assert rate is not None, said
-    return Row(what, float(rate[1]), _percentile(said, 50), _percentile(said, 99), goal, kind)
+    answered = re.search(r"(\d+) requests in ", said)
+    assert answered is not None, said
+    return Row(
+        what, float(rate[1]), _percentile(said, 50), _percentile(said, 99), goal, kind, requests=int(answered[1])
+    )
 
 
 def provide(folder: Path) -> None:

@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn.metrics import f1_score, matthews_corrcoef
 
 from hub.scoring import metrics, statistics
+from tests.benchmarks.bootstrap import outcomes
 
 Pairs = list[tuple[float, float]]
 
@@ -160,3 +161,13 @@ def test_ten_thousand_paired_resamples_of_labels_are_quick() -> None:
     began = time.perf_counter()
     statistics.compare([(t, a) for (t, _), (_, a) in zip(ours, ours, strict=True)], theirs, "matthews")
     assert time.perf_counter() - began < 1  # 20 ms on a free core
+
+
+@pytest.mark.parametrize(
+    "metric", [each for each in metrics.METRICS.values() if each.sums is not None], ids=lambda m: m.name
+)
+def test_the_shorter_way_gives_the_score(metric: metrics.Metric) -> None:
+    table = metric.table(outcomes(metric, 300, seed=1))
+    assert metric.sums is not None
+    summed = metric.sums.of_sums(metric.sums.terms(table).sum(0, keepdims=True))
+    assert summed[0] == pytest.approx(metric.score(table.squeeze().tolist()), rel=1e-9)

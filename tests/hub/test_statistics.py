@@ -90,10 +90,14 @@ def values(seed: int, noise: float, items: int = 1000) -> list[tuple[float, floa
     return [(t, a) for t, a in zip(truth, truth + noise * np.random.default_rng(seed).normal(size=items), strict=True)]
 
 
-SUMMED = ["pearson", "mean_squared_error", "perplexity"]
+SUMMED = ["pearson", "mean_squared_error", "perplexity", "f1_macro", "harness_macro"]
 
 
 def outcomes_of(metric: str, seed: int, noise: float) -> list[tuple[float, float]]:
+    if metric == "f1_macro":
+        return [tuple(np.digitize(each, (-0.5, 0.5)).tolist()) for each in values(seed, noise)]
+    if metric == "harness_macro":
+        return [(float(abs(t - a) < 0.5), n % 3 % 2) for n, (t, a) in enumerate(values(seed, noise))]
     if metric != "perplexity":
         return values(seed, noise)
     return [(5 + abs(answer), 4.0) for _, answer in values(seed, noise)]
