@@ -1,84 +1,118 @@
 """`make bench-eval`: many adapters of one base scored on one task, together and one by one, beside PEFT.
 
-MiniLM with query and value adapted at rank 256, random vectors, over the held-out texts of the demo. Loading counts: ours proves
-the base and the matrices, PEFT proves nothing. PEFT scores batches of 32 in the order of the texts, as its examples do.
-`--adapters` for another number, `--from-layer 4` for adapters of the last two layers only, `--json` for the numbers.
+MiniLM with query and value adapted at rank 256, random vectors, over the held-out texts of the demo. The base is warm on both
+sides. Loading an adapter counts: ours proves the base and the matrices, PEFT proves nothing. PEFT scores batches of 32 in the order
+of the texts, as its examples do.
+
+`--suite glue/sst2 --datasets FOLDER` for a task of GLUE, `--adapters` for another number, `--from-layer 4` for adapters of the last
+two layers only, `--device cpu` where there is a GPU, `--json` for the numbers. On a processor the time that it worked stands beside
+the time on the wall: it says more on a machine that others use too.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from hub.worker import suites
 from hub.worker.child import Evaluator
+from hub.worker.suites import Suite
 from tests.benchmarks.measuring import Row, print_table
 from tests.benchmarks.results.experiments import HERE, read
 from tests.benchmarks.results.places import folder_of
 from vera import archive, fingerprint
 from vera.archive import Vectors, pack, seal
-from vera.data import TEXT_CLASSIFICATION, Questions, load_questions
+from vera.data import TEXT_CLASSIFICATION, Questions
 from vera.manifest import AdaptedModule, BaseIdentity, Manifest, Task
 from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, rebuild
 
 LAYERS, WIDTH, RANK, BATCH_SIZE, MAX_LENGTH = 6, 384, 256, 32, 128
 
 
-def main() -> None:
+@dataclass(frozen=True)
+class Taken:
+    """Seconds of each adapter, on the wall and of the processor, and what was answered."""
+
+    wall: float
+    processor: float
+    found: list[Any]
+
+
+def main(given: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.evaluating")
     parser.add_argument("--adapters", type=int, default=64)
     parser.add_argument("--from-layer", type=int, default=0, choices=range(LAYERS), help="the first that is adapted")
+    parser.add_argument("--suite", default="demo/topics", help="a built-in suite of texts with labels")
+    parser.add_argument("--datasets", type=Path, help="a folder with copies of data sets, as for `vera-hub worker`")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="a GPU where there is one, otherwise")
     parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(given)
+    if arguments.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch looks for one
+    elif arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch finds no GPU here: leave out --device cuda, or see `vera-hub doctor`.")
     warnings.simplefilter("ignore")
     (model,) = (m for m in read(HERE / "glue.yaml").models if m.key == "minilm")
-    questions = load_questions("demo/topics", task=TEXT_CLASSIFICATION)
-    rows = list(measured(folder_of(model), questions, arguments.adapters, from_layer=arguments.from_layer))
+    suite = suites.named([arguments.suite], datasets=arguments.datasets)[arguments.suite]
+    if suite.stated.task != TEXT_CLASSIFICATION:
+        parser.error(f"{suite.name} is {suite.stated.task}: take a suite of texts with labels.")
+    rows = list(measured(folder_of(model), suite, arguments.adapters, from_layer=arguments.from_layer))
     print_table(rows, as_json=arguments.json)
 
 
-def measured(base: Path, questions: Questions, adapters: int, *, from_layer: int = 0) -> Iterator[Row]:
+def measured(base: Path, suite: Suite, adapters: int, *, from_layer: int = 0) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as scratch:
-        folders = list(_made(base, questions.labels, adapters, Path(scratch), from_layer))
+        questions, place = suite.questions, Path(scratch)
+        folders = list(_made(base, questions.labels, adapters, place, from_layer))
         table = fingerprint.of_files(base)
         request = {
             "base": {"path": str(base), "fingerprint": table.value, "tensors": table.to_rows(), "digests": None},
-            "asked": {"task": TEXT_CLASSIFICATION, "texts": list(questions.examples.texts), "pairs": None},
+            "asked": suite.request(place),
             "batch_size": BATCH_SIZE,
         }
         evaluator = Evaluator()
-        evaluator.answer({**request, "adapters": folders[:1]})  # the base is warm, as in a worker
-        together, answers = _seconds_each(
-            lambda: evaluator.answer({**request, "adapters": folders})["replies"], adapters
-        )
+
+        def answered(some: list[str]) -> list[Any]:
+            return list(evaluator.answer({**request, "adapters": some})["replies"])
+
+        answered(folders[:1])  # the base is warm, as in a worker
+        _with_peft(base, folders[0], questions)
+        together = _taken(lambda: answered(folders), adapters)
         few = folders[: max(1, adapters // 8)]
-        alone, same = _seconds_each(
-            lambda: [evaluator.answer({**request, "adapters": [each]})["replies"][0] for each in few], len(few)
-        )
-        for one, other in zip(same, answers, strict=False):
+        alone = _taken(lambda: [answered([each])[0] for each in few], len(few))
+        for one, other in zip(alone.found, together.found, strict=False):
             assert one["outputs"] == other["outputs"], "together and alone differ"
-        theirs, said = _seconds_each(lambda: [_with_peft(base, each, questions) for each in few], len(few))
+        theirs = _taken(lambda: [_with_peft(base, each, questions) for each in few], len(few))
         agree = np.mean(
-            [a == b for one, other in zip(same, said, strict=True) for a, b in zip(one["outputs"], other, strict=True)]
+            [
+                a == b
+                for one, other in zip(alone.found, theirs.found, strict=True)
+                for a, b in zip(one["outputs"], other, strict=True)
+            ]
         )
         print(f"{len(few)} adapters answer as with PEFT in {agree:.2%} of {len(questions)} texts", file=sys.stderr)
-        what = f"of {adapters} on {len(questions)} texts"
-        yield Row(f"an adapter {what}, {answers[0]['together']} in a batch", "s", together, theirs)
-        yield Row(f"an adapter {what}, one by one", "s", alone, theirs)
+        what = f"of {adapters} on {len(questions)} texts of {suite.name}"
+        for ours, how in ((together, f"{together.found[0]['together']} in a batch"), (alone, "one by one")):
+            yield Row(f"an adapter {what}, {how}", "s", ours.wall, theirs.wall)
+            if not torch.cuda.is_available():
+                yield Row("the same, of the processor", "s", ours.processor, theirs.processor)
 
 
-def _seconds_each(run: Any, adapters: int) -> tuple[float, list[Any]]:
-    began = time.perf_counter()
+def _taken(run: Callable[[], list[Any]], adapters: int) -> Taken:
+    began, worked = time.perf_counter(), time.process_time()
     found = run()
-    return (time.perf_counter() - began) / adapters, found
+    return Taken((time.perf_counter() - began) / adapters, (time.process_time() - worked) / adapters, found)
 
 
 def _made(base: Path, labels: tuple[str, ...], adapters: int, scratch: Path, from_layer: int) -> Iterator[str]:
@@ -123,11 +157,12 @@ def _with_peft(base: Path, folder: str, questions: Questions) -> list[str]:
     adapted = PeftModel.from_pretrained(model, folder)
     weights = load_file(Path(folder) / archive.WEIGHTS_FILE, device=device)
     weight = next(tensor for name, tensor in weights.items() if name.endswith("classifier.weight"))
-    texts, labels = questions.examples.texts, []
+    texts, pairs, labels = questions.examples.texts, questions.examples.pairs, []
     with torch.inference_mode():
         for at in range(0, len(texts), BATCH_SIZE):
             batch = tokenizer(
                 list(texts[at : at + BATCH_SIZE]),
+                list(pairs[at : at + BATCH_SIZE]) if pairs else None,
                 padding=True,
                 truncation=True,
                 max_length=MAX_LENGTH,
