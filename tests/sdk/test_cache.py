@@ -3,12 +3,13 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from sdk.cache import Cache, Resolution
-from sdk.files import read_bounded, write_new
+from sdk.files import read_bounded, write_new, writing_atomically
 from tests.builders import flip_byte
 from vera.ref import AdapterRef
 
@@ -150,3 +151,19 @@ def test_a_pipe_where_a_file_belongs_is_no_file_and_nobody_waits_for_it(tmp_path
     os.mkfifo(tmp_path / "pipe")
     assert read_bounded(tmp_path / "pipe", 10) is None
     assert read_bounded(tmp_path, 10) is None
+
+
+def test_a_file_that_is_being_written_is_its_owners_alone_and_goes_when_writing_fails(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        with suppress(BrokenPipeError), writing_atomically(tmp_path / "broken", mode=0o644) as file:
+            raise BrokenPipeError
+        with writing_atomically(tmp_path / "file", mode=0o644) as file:
+            file.write(b"whole")
+            while_written = Path(file.name).stat().st_mode & 0o777
+    finally:
+        os.umask(before)
+
+    assert while_written == 0o600
+    assert only_file(tmp_path).read_bytes() == b"whole"
+    assert only_file(tmp_path).stat().st_mode & 0o777 == 0o644
