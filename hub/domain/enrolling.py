@@ -181,6 +181,19 @@ def revoke(session: Session, wanted: str, *, since: datetime | None = None) -> R
     )
 
 
+def let_go(session: Session, account_id: int) -> list[str]:
+    """Ends the tokens of the workers that were let in for this account, and the codes that it has left; what they hold goes
+    back to the queue. Their names: another code lets them in again, for nothing is said of their keys."""
+    at, found = db.now(session), worker_keys.let_in_for(session, account_id)
+    worker_keys.end_codes(session, account_id, at=at)
+    for key in found:
+        for token_id in (key.token_id, key.next_token_id):
+            if token_id is not None:
+                token_rows.revoke(session, token_id, at=at)
+        worker_keys.release_leases(session, key.id)
+    return [key.name for key in found]
+
+
 def _doubt(session: Session, evaluation: Evaluation, key: WorkerKey, at: datetime) -> None:
     """Takes a score back, and has it measured anew where the suite is still run. The record keeps what it was."""
     facts = {"evaluation": str(evaluation.id), "suite": evaluation.suite.name, "key": key.key_id}

@@ -16,7 +16,7 @@ from hub.db import session as db
 from hub.db.models.accounts import Account
 from hub.db.queries import accounts as account_rows
 from hub.db.queries import tokens as token_rows
-from hub.domain import accounts, paging
+from hub.domain import accounts, enrolling, paging
 from hub.domain.audit import Change, record
 from hub.domain.organisations import name_taken
 from hub.domain.views.accounts import CodeView, LoginView, UserView
@@ -62,7 +62,8 @@ def new_code(session: Session, principal: Principal, name: str) -> CodeView:
 
 
 def set_admin(session: Session, principal: Principal, name: str, *, is_admin: bool) -> UserView:
-    """Makes a user an admin, or no longer one. Raises NotFound, and Conflict for the last one."""
+    """Makes a user an admin, or no longer one, whose workers are then let go: they read what nobody else sees, and what
+    they measure counts. Raises NotFound, and Conflict for the last one."""
     authorize(principal, Action.MANAGE_USERS)
     account = _find(session, name)
     if account.is_admin and not is_admin:
@@ -70,7 +71,8 @@ def set_admin(session: Session, principal: Principal, name: str, *, is_admin: bo
     if account.is_admin != is_admin:
         account.is_admin = is_admin
         session.flush()
-        record(session, principal, Change.USER_ADMIN_CHANGED, name, {"is_admin": is_admin})
+        facts = {} if is_admin else {"workers": enrolling.let_go(session, account.id)}
+        record(session, principal, Change.USER_ADMIN_CHANGED, name, {"is_admin": is_admin, **facts})
     return _view(account)
 
 

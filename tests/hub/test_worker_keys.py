@@ -15,8 +15,10 @@ from sqlalchemy import select, update
 import vera
 from hub.auth.tokens import TokenKind
 from hub.cli.admin import admin
+from hub.db.models.accounts import Account
 from hub.db.models.evaluating import WorkerCode, WorkerKey
 from hub.db.models.record import AuditEvent
+from hub.domain import accounts
 from tests.builders import make_archive, make_suite
 from tests.hub.harness import Hub, Worker, code_of
 from tests.signing import KEY, PUBLIC_KEY, shown, signed
@@ -145,6 +147,27 @@ def test_who_is_shut_out_has_no_token_to_come_with(hub: Hub) -> None:
     assert run(hub, "revoke-worker", "bench").exit_code == 0
 
     assert [code_of(register(hub, each)) for each in (first, second)] == [(401, "TOKEN_INVALID")] * 2
+
+
+def test_the_workers_of_an_admin_go_when_the_admin_is_one_no_longer(hub: Hub) -> None:
+    hub.register_base()
+    worker, own, unused = working(hub), hub.worker(), make_code(hub)
+    with hub.database.writing() as session:
+        accounts.ensure_user(session, "ada")
+        session.execute(update(Account).where(Account.name.in_(("ada", "demo"))).values(is_admin=True))
+    hub.push(make_archive())
+    job = worker.must_claim()
+
+    demoted = hub.client.patch("/api/v1/users/demo", json={"is_admin": False}, headers=hub.headers("ada"))
+
+    assert demoted.status_code == 200, demoted.text
+    assert code_of(worker.finish(job, RIGHT)) == (401, "TOKEN_INVALID")
+    assert own.must_claim()["id"] == job["id"]
+    assert code_of(enrol(hub, unused, OTHER, "other")) == (401, "CODE_INVALID")
+    with hub.database.reading() as session:
+        event = session.scalars(select(AuditEvent).where(AuditEvent.action == "user.admin-changed")).one()
+    assert event.facts == {"is_admin": False, "workers": ["bench"]}
+    assert register(hub, enrolled(hub)).status_code == 200
 
 
 # -- Let in ---------------------------------------------------------------------------------------

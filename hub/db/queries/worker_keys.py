@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from hub.db.models.accounts import Token
 from hub.db.models.evaluating import Evaluation, Worker, WorkerCode, WorkerKey
 from hub.db.queries.evaluations import with_names
 from hub.db.queries.inserting import insert_new
@@ -32,6 +33,19 @@ def of_token(session: Session, token_id: int) -> WorkerKey | None:
     """The key that this token was given for; None for one that any key of its machine may come with."""
     mine = or_(WorkerKey.token_id == token_id, WorkerKey.next_token_id == token_id)
     return session.scalar(select(WorkerKey).where(mine))
+
+
+def let_in_for(session: Session, account_id: int) -> Sequence[WorkerKey]:
+    """The keys that codes of this account have let in and that are let in still, the earliest first."""
+    its_own = Token.id.in_((WorkerKey.token_id, WorkerKey.next_token_id))
+    good = exists().where(its_own, Token.account_id == account_id, Token.revoked_at.is_(None))
+    return session.scalars(select(WorkerKey).where(good).order_by(WorkerKey.id)).all()
+
+
+def end_codes(session: Session, account_id: int, *, at: datetime) -> None:
+    """Codes of this account that nobody has used are good for nothing from now on."""
+    unused = WorkerCode.account_id == account_id, WorkerCode.used_at.is_(None)
+    session.execute(update(WorkerCode).where(*unused).values(used_at=at))
 
 
 def counted(session: Session) -> list[Counted]:
