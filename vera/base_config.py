@@ -167,6 +167,8 @@ def part_like(
 
 def is_same(one: Setting, other: Setting) -> bool:
     """Whether they are one JSON value: 1 and 1.0 are, 1 and true are not."""
+    if type(one) is type(other) and not isinstance(one, list):
+        return one == other
     return canonical_json.dumps(one) == canonical_json.dumps(other)
 
 

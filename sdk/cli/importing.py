@@ -77,6 +77,8 @@ def import_peft(
 
 def _config_of(path: Path) -> BaseConfig | None:
     """How the base at `path` is configured; None where it does not say, or transformers is not there to ask."""
+    if not (path / "config.json").is_file():
+        return None
     from vera.nn.configured import config_at, record_of
 
     try:
@@ -98,6 +100,13 @@ def _say(imported: Imported, out: Path) -> None:
     recipe, size_bytes = manifest.recipe, imported.archive.size_bytes
     terminal.say(f"{out}  {manifest.digest}")
     terminal.say(f"  base        {clean(manifest.base.name)}  {manifest.base.fingerprint}")
+    config = manifest.base.config
+    settings = (
+        f"{len(config.all)} of the base"
+        if config
+        else "not recorded: they need the base's config.json, and transformers"
+    )
+    terminal.say(f"  settings    {settings}")
     terminal.say(
         f"  modules     {len(manifest.modules)}, {manifest.parameters:,} parameters ({manifest.weights.dtype})"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from vera.base_config import BaseConfig
 from vera.manifest import (
     DVORA,
     METHODS,
@@ -90,6 +91,7 @@ def manifests(draw: st.DrawFn) -> Manifest:
                 HEX64.map("vbf1:{}".format),
                 st.sampled_from(["float32", "bfloat16"]),
                 st.none() | LINE,
+                st.none() | _configs(),
             )
         ),
         recipe=recipe,
@@ -122,3 +124,15 @@ def objects_in(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     if isinstance(value, list):
         return [found for i, item in enumerate(value) for found in objects_in(item, (*path, i))]
     return []
+
+
+@st.composite
+def _configs(draw: st.DrawFn) -> BaseConfig:
+    numbers = st.integers(-(2**53) + 1, 2**53 - 1) | st.floats(-(2.0**52), 2.0**52)
+    value = st.booleans() | numbers | LINE
+    settings = draw(st.dictionaries(LINE, value | st.lists(value, max_size=3), max_size=4))
+    default = draw(st.sets(st.sampled_from(sorted(settings)))) if settings else set()
+    return BaseConfig(
+        {name: value for name, value in settings.items() if name not in default},
+        {name: settings[name] for name in default},
+    )

@@ -13,10 +13,11 @@ import pytest
 import sdk
 from sdk.client import Hub
 from sdk.config import Config
+from tests.peft_folders import write_peft_folder
 from tests.sdk.commands import run
 from tests.sdk.fakes import FakeHub
 from tests.tiny import load_tiny_bert
-from tests.tiny_adapters import make_tiny
+from tests.tiny_adapters import SIZES, make_tiny
 from vera import archive as archives
 from vera.archive import Archive
 from vera.errors import BaseMismatch, VeraWarning
@@ -128,3 +129,18 @@ def test_a_training_records_it_and_its_folder_is_refused_on_another_base(
     sdk.load(tiny_folder, tmp_path / "made", config=config)
     with pytest.raises(BaseMismatch, match="hidden_act"):
         sdk.load(edited, tmp_path / "made", config=config)
+
+
+def test_an_import_records_it(tiny_folder: Path, edited: Path, tmp_path: Path) -> None:
+    write_peft_folder(tmp_path / "peft", modules=tuple((name, *SIZES[name]) for name in sorted(SIZES)))
+    done = run(NO_HUB, "import", str(tmp_path / "peft"), str(tmp_path / "made"), "--base", str(tiny_folder))
+    assert done.exit_code == 0, done.output
+    record = archives.read_folder(tmp_path / "made").manifest.base.config
+    assert record == record_of(config_at(tiny_folder))
+    assert f"  settings    {len(record.all)} of the base\n" in done.stdout
+    with pytest.raises(BaseMismatch, match="hidden_act"):
+        sdk.load(edited, tmp_path / "made")
+    (edited / "config.json").unlink()
+    done = run(NO_HUB, "import", str(tmp_path / "peft"), str(tmp_path / "bare"), "--base", str(edited))
+    assert "  settings    not recorded" in done.stdout
+    assert archives.read_folder(tmp_path / "bare").manifest.base.config is None
