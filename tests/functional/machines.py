@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 COMMAND = str(Path(sys.executable).with_name("vera-hub"))
-START_TIMEOUT_S = 60
-COMMAND_TIMEOUT_S = 60
+# For what has stopped for good: where the machine is busy a training takes a minute, and a test has five.
+START_TIMEOUT_S = 120
+COMMAND_TIMEOUT_S = 240
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.functional.machines import Done, Machine, make_machine, running_hub
+from tests.functional.machines import COMMAND_TIMEOUT_S, Done, Machine, make_machine, running_hub
 from tests.tiny import WORDS, write_tiny_bert
 
 BASE = "lab/tiny-bert"
@@ -48,7 +48,7 @@ def load(lab: Machine, base: str, ref: str) -> Done:
         env={"PATH": "/usr/bin:/bin", "HOME": str(lab.folder), **own},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=COMMAND_TIMEOUT_S,
         check=False,
     )
     return Done(done.returncode, done.stdout, done.stderr)
