@@ -109,7 +109,7 @@ def differences(
     """
     recorded = part_like(trained.all, found)
     seen = part_like(found, recorded)
-    both = [name for name in recorded if name in seen]
+    both = [name for name in recorded if name in seen and not _is_kind_of_part(name)]
     differing = [SettingDifference(n, recorded[n], seen[n]) for n in both if not is_same(recorded[n], seen[n])]
     if unsaid is None:
         return differing
@@ -193,6 +193,11 @@ def _is_plain(value: object) -> bool:
 def _is_off(name: str, value: Setting) -> bool:
     """Whether a model that does not know the setting is as if it had this value."""
     return value is False or (name.endswith("position_embedding_type") and value == _DEFAULT_POSITIONS) or _is_id(name)
+
+
+def _is_kind_of_part(name: str) -> bool:
+    """Whether it is what transformers calls a part, which one version has renamed (of Qwen2-VL); its settings say what it computes."""
+    return name.endswith(".model_type")
 
 
 def _is_id(name: str) -> bool:

@@ -130,6 +130,18 @@ def test_of_a_model_of_several_parts_the_one_that_was_adapted_is_compared() -> N
     assert differences(BaseConfig(whole), {"model_type": "bert"}, {})[0].name == "model_type"
 
 
+def test_a_part_that_transformers_calls_otherwise_is_no_difference_and_a_model_is_one() -> None:
+    old = BaseConfig(
+        {"model_type": "qwen2_vl", "vision_config.model_type": "qwen2_vl", "vision_config.hidden_act": "gelu"}
+    )
+    renamed = {**old.all, "vision_config.model_type": "qwen2_vl_vision"}
+    assert differences(old, renamed, {}) == []
+    assert [each.name for each in differences(old, {**renamed, "vision_config.hidden_act": "relu"}, {})] == [
+        "vision_config.hidden_act"
+    ]
+    assert [each.name for each in differences(old, {**renamed, "model_type": "qwen3_vl"}, {})] == ["model_type"]
+
+
 def test_a_file_that_spells_out_what_is_no_default_and_nothing_else_needs_no_second_look() -> None:
     spelled = {"model_type": "bert", "num_attention_heads": 4, "transformers_version": "4.0", "vocab_size": 9}
     assert is_spelled(RECORD, spelled)
