@@ -287,3 +287,12 @@ def test_what_the_hub_refuses_is_usage(hub: FakeHub, url: str, status: int, code
     hub.canned[f"POST {EVALUATIONS}"] = [problem(status, code, "It does not fit.")]
 
     assert run(url, *ARGUMENTS, "--wait").exit_code == 4
+
+
+@pytest.mark.parametrize(("code", "status"), [("SPEC_MISMATCH", 4), ("EVALUATION_NOT_DONE", 3)])
+def test_an_incumbent_of_other_items_is_usage_and_one_that_is_not_done_is_not(
+    hub: FakeHub, url: str, code: str, status: int
+) -> None:
+    hub.canned[f"GET {EVALUATIONS}/e2/comparison"] = [problem(409, code, "They cannot be compared.")]
+
+    assert run(url, *ARGUMENTS, "--no-regression-vs", "@v1").exit_code == status
