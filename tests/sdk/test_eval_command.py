@@ -296,3 +296,15 @@ def test_an_incumbent_of_other_items_is_usage_and_one_that_is_not_done_is_not(
     hub.canned[f"GET {EVALUATIONS}/e2/comparison"] = [problem(409, code, "They cannot be compared.")]
 
     assert run(url, *ARGUMENTS, "--no-regression-vs", "@v1").exit_code == status
+
+
+@pytest.mark.parametrize(("compared", "status"), [(UNCLEAR, 0), (WORSE, 1)])
+def test_what_is_not_proven_moves_no_alias(hub: FakeHub, url: str, compared: dict[str, Any], status: int) -> None:
+    hub.canned["GET /api/v1/adapters/demo/a/aliases"] = [{"items": [], "next": None}]
+    hub.canned[f"GET {EVALUATIONS}/e2/comparison"] = [compared]
+
+    done = run(url, *ARGUMENTS, "--no-regression-vs", "@v1", "--promote", "prod")
+
+    assert done.exit_code == status
+    assert "Alias prod stays unset" in done.stdout
+    assert [request.url.path for request in hub.requests if request.method != "GET"] == [EVALUATIONS] * 2
