@@ -55,6 +55,15 @@ def test_a_score_is_the_official_one(metric: str) -> None:
     assert metrics.score(metric, outcomes) == pytest.approx(official(*np.array(outcomes).T), rel=1e-9)
 
 
+def test_a_correlation_of_wrong_answers_is_below_nothing() -> None:
+    wrong = [(truth, 1 - answer) for truth, answer in classes(400)]
+    against = [(value, -answer) for value, answer in values(400)]
+    assert metrics.score("matthews", wrong) == pytest.approx(matthews_corrcoef(*zip(*wrong, strict=True)), abs=1e-12)
+    assert metrics.score("matthews", wrong) < -0.3
+    assert metrics.score("pearson", against) == pytest.approx(-metrics.score("pearson", values(400)), abs=1e-12)
+    assert metrics.score("spearman", against) == pytest.approx(-metrics.score("spearman", values(400)), abs=1e-12)
+
+
 @pytest.mark.parametrize("metric", ["f1_macro", "matthews", "pearson", "spearman", "perplexity", "harness_macro"])
 def test_a_resample_is_scored_as_its_items_are(metric: str) -> None:
     outcomes = [*OFFICIAL[metric][0][:30]]
