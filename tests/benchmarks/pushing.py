@@ -55,11 +55,11 @@ end
 """
 
 
-def bodies(folder: Path) -> Path:
+def bodies(folder: Path, count: int = PUSHES) -> Path:
     """The folder, with pushes of 172 KB by their number, no two alike."""
     folder.mkdir()
     first = measured()
-    for number in range(PUSHES):
+    for number in range(count):
         (folder / str(number)).write_bytes(_multipart(first if number == 0 else another(first, number)))
     return folder
 
