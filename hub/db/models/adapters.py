@@ -50,7 +50,13 @@ class Adapter(Table):
         UniqueConstraint("account_id", "folded_name"),
         CheckConstraint("gate IN ('auto', 'manual')", name="gate"),
         Index("ix_adapters_updated_at", "updated_at", "id"),
-        # Few have one: the index costs the others nothing.
+        # Few are private or have a gate: the indexes cost the others nothing.
+        Index(
+            "ix_adapters_private",
+            "account_id",
+            sqlite_where=text("is_private = 1"),
+            postgresql_where=text("is_private"),
+        ),
         Index(
             "ix_adapters_gate", "gate", sqlite_where=text("gate IS NOT NULL"), postgresql_where=text("gate IS NOT NULL")
         ),
