@@ -72,7 +72,7 @@ def lab(tmp_path: Path) -> Iterator[tuple[RunningHub, Machine]]:
     with running_hub(tmp_path / "lab") as hub:
         machine = make_machine(tmp_path / "lab")
         assert machine.run("base", "add", write_tiny_bert(tmp_path / "bert"), "--name", "lab/tiny-bert").status == 0
-        options = ("--base", "lab/tiny-bert", "--data", SUITE, "--epochs", "1", "--rank", "8")
+        options = ("--base", "lab/tiny-bert", "--data", SUITE, "--epochs", "1", "--rank", "8", "--no-baselines")
         trained = machine.run("train", "topics", *options)
         assert trained.status == 0, trained.err
         yield hub, machine
