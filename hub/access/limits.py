@@ -117,6 +117,8 @@ RATES: Mapping[Action, Rate] = {
 ANONYMOUS = Rate("anonymous", 200, 3)
 # Counted when they are made, and not when they are asked for: only the domain knows whether there was one before.
 NEW_ADAPTERS = Rate("adapters", 20, 3600)
+# Tables of tensors, which may have megabytes and stay for ever: a known one counts for nobody.
+NEW_BASES = Rate("bases", 60, 3600)
 # Of one suite: whoever may have every try scored chooses among them by the answers they are scored on.
 EVALUATIONS = Rate("evaluations", 5, 24 * 3600)
 # Of a program that waits to be let in: counted for each, whatever the settings.

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from hub.access.limits import NEW_BASES, count
 from hub.access.permission import Allowed, Reader
-from hub.access.services import Reading, Writing
+from hub.access.services import HubParts, Reading, Writing
 from hub.api.bodies import JsonBody
 from hub.api.parameters import Cursor, Limit, Search
 from hub.api.responses import answer
@@ -25,10 +26,13 @@ def register_base(
     request: Request,
     principal: Annotated[Principal, Depends(Allowed(Action.REGISTER_BASE))],
     body: Annotated[BaseRegistration, Depends(JsonBody(BaseRegistration, "table"))],
+    parts: HubParts,
     session: Writing,
 ) -> Response:
     """Register a base by its tensor table. 200 when it is known."""
     view, is_new = bases.register_base(session, principal, body.name, body.revision, body.tensors)
+    if is_new and parts.settings.has_rate_limits:
+        count(request, parts.buckets, NEW_BASES, str(principal.account_id))
     return answer(request, view, status=201 if is_new else 200)
 
 

@@ -14,6 +14,7 @@ from hub.access.limits import (
     ANONYMOUS,
     EVALUATIONS,
     NEW_ADAPTERS,
+    NEW_BASES,
     RATES,
     Buckets,
     Failures,
@@ -25,7 +26,7 @@ from hub.auth.policy import Action
 from hub.db.queries import accounts
 from hub.errors import TooMany, Unavailable
 from hub.settings import Settings
-from tests.builders import make_archive, make_stored
+from tests.builders import make_archive, make_base, make_stored
 from tests.hub.harness import Hub, code_of, sha256_of
 from vera.projection import bytes_of_pair
 
@@ -166,6 +167,22 @@ def test_an_adapter_without_a_version_counts_when_it_is_made_and_not_again(sqlit
     assert refused.status_code == 429
     assert hub.contents["adapters"] == 1
     assert hub.push(make_archive(), "a", headers=headers, user="ann").status_code == 201
+
+
+def test_who_registers_too_many_bases_is_told_to_wait_and_goes_on_naming_known_ones(hub: Hub) -> None:
+    limited(hub, rate_limits=True)
+    known, another = make_base(), make_base(salt="other")
+    body = {"name": "acme/other", "revision": None, "tensors": another.to_rows()}
+    hub.register_base(known)
+    exhaust(hub, NEW_BASES, "demo")
+
+    refused = hub.post("/bases", body, hub.headers())
+
+    assert code_of(refused) == (429, "RATE_LIMITED")
+    assert refused.headers["ratelimit-policy"] == '"bases";q=60;w=3600'
+    assert hub.get(f"/bases/{another.value}").status_code == 404
+    assert hub.register_base(known) == known.value
+    assert hub.post("/bases", body, hub.headers("bob")).status_code == 201
 
 
 def test_an_account_has_a_suite_score_five_a_day_and_asks_again_for_nothing(hub: Hub) -> None:
