@@ -98,11 +98,15 @@ class Database:
         self.engine.dispose()
 
 
+# Made once: whatever changes something asks for it, some of it several times.
+_NOW = select(func.clock_timestamp())
+
+
 def now(session: Session) -> datetime:
     """The time that leases and records go by: the database's, so that replicas agree. SQLite's is this process's."""
     if session.get_bind().dialect.name == "sqlite":
         return datetime.now(UTC)
-    moment = session.scalar(select(func.clock_timestamp()))
+    moment = session.scalar(_NOW)
     assert isinstance(moment, datetime)
     return moment.astimezone(UTC)
 

@@ -245,12 +245,14 @@ def sha256_of(data: bytes) -> str:
 
 
 @contextmanager
-def statements_of_sessions() -> Iterator[list[ORMExecuteState]]:
-    """What sessions are given to execute until the block ends."""
+def statements_given_to(database: Database) -> Iterator[list[ORMExecuteState]]:
+    """What sessions of the database execute until the block ends. The app that tests share looks into its own meanwhile,
+    every second."""
     given: list[ORMExecuteState] = []
 
     def note(state: ORMExecuteState) -> None:
-        given.append(state)
+        if state.session.get_bind().engine.url == database.engine.url:
+            given.append(state)
 
     event.listen(Session, "do_orm_execute", note)
     try:

@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from hub.db.models.objects import Blob
 from tests.builders import make_archive, make_base
-from tests.hub.harness import Hub, code_of, statements_of_sessions
+from tests.hub.harness import Hub, code_of, statements_given_to
 from vera.manifest import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE
 
 
@@ -247,7 +247,7 @@ def test_a_pull_makes_entities_of_the_adapter_and_the_version_alone(sqlite_hub: 
     author = sqlite_hub.headers()
     assert sqlite_hub.get("/whoami", headers=author).is_success  # a token's first use of a minute is noted
 
-    with statements_of_sessions() as given:
+    with statements_given_to(sqlite_hub.database) as given:
         assert sqlite_hub.get("/adapters/demo/tiny/versions/v1?with_files=true", headers=author).json()["content"]
 
     assert len([each for each in given if each.is_orm_statement]) == 2

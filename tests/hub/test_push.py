@@ -23,7 +23,7 @@ from tests.builders import (
     make_suite,
     spoil,
 )
-from tests.hub.harness import Hub, code_of, sha256_of, statements_of_sessions
+from tests.hub.harness import Hub, code_of, sha256_of, statements_given_to
 from vera.archive import Archive, seal
 from vera.manifest import CARD_FILE, CONFIG_FILE, DVORA, MANIFEST_FILE, WEIGHTS_FILE, AdaptedModule
 
@@ -397,16 +397,16 @@ def push_slowly(
 CARD_WITH_A_TAG = "---\ntags: [news]\n---\n# A tiny adapter\n"
 
 
-def test_a_push_makes_no_statement_anew(sqlite_hub: Hub) -> None:
+def test_a_push_makes_no_statement_anew(hub: Hub) -> None:
     """To make one takes longer than to run it."""
-    sqlite_hub.register_base()
-    headers, archive = sqlite_hub.headers(), make_archive(card=CARD_WITH_A_TAG)
-    assert sqlite_hub.push(archive, "once", headers=headers).status_code == 201
+    hub.register_base()
+    headers, archive = hub.headers(), make_archive(card=CARD_WITH_A_TAG)
+    assert hub.push(archive, "once", headers=headers).status_code == 201
 
-    with statements_of_sessions() as second:
-        assert sqlite_hub.push(archive, "twice", headers=headers).status_code == 201
-    with statements_of_sessions() as third:
-        assert sqlite_hub.push(archive, "three-times", headers=headers).status_code == 201
+    with statements_given_to(hub.database) as second:
+        assert hub.push(archive, "twice", headers=headers).status_code == 201
+    with statements_given_to(hub.database) as third:
+        assert hub.push(archive, "three-times", headers=headers).status_code == 201
 
     assert [
         later.statement
@@ -421,7 +421,7 @@ def test_a_push_that_no_suite_can_ask_for_makes_no_entities_of_rows(sqlite_hub: 
     headers, archive = sqlite_hub.headers(), make_archive(card=CARD_WITH_A_TAG, labels=())
     assert sqlite_hub.push(archive, "once", headers=headers).status_code == 201
 
-    with statements_of_sessions() as second:
+    with statements_given_to(sqlite_hub.database) as second:
         assert sqlite_hub.push(archive, "twice", headers=headers).status_code == 201
 
     assert [each.statement for each in second if each.is_orm_statement] == []
