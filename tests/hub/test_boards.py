@@ -193,15 +193,16 @@ def test_the_table_for_spreadsheets_holds_what_the_api_says(scored: Hub) -> None
     )
 
 
-def test_a_name_is_no_formula(sqlite_hub: Hub) -> None:
-    sqlite_hub.register_base(name="=cmd|calc")
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@"])
+def test_a_name_is_no_formula(sqlite_hub: Hub, sign: str) -> None:
+    sqlite_hub.register_base(name=f"{sign}cmd|calc")
     worker = sqlite_hub.worker()
     sqlite_hub.push(make_archive())
     worker.finish(worker.must_claim())
 
     (row,) = csv.DictReader(io.StringIO(page(sqlite_hub, f"{BOARD}/export.csv").text))
 
-    assert row["base"] == "'=cmd|calc"
+    assert row["base"] == f"'{sign}cmd|calc"
 
 
 def test_the_badge_shows_the_score_and_changes_with_it(scored: Hub) -> None:
