@@ -185,6 +185,8 @@ def test_a_worker_that_took_its_own_job_again_cannot_end_it_with_the_old_fence(h
     now = worker.must_claim()
 
     assert code_of(worker.finish(before, [1] * 8)) == (409, "LEASE_EXPIRED")
+    assert code_of(worker.heartbeat(before)) == (409, "LEASE_EXPIRED")
+    assert code_of(worker.fail(before, retryable=False)) == (409, "LEASE_EXPIRED")
     assert worker.finish(now, [0] * 8).status_code == 204
 
 
@@ -250,6 +252,8 @@ def test_a_worker_cannot_speak_for_the_job_of_another(hub: Hub) -> None:
     job = worker.must_claim()
 
     assert code_of(thief.finish(job)) == (409, "LEASE_EXPIRED")
+    assert code_of(thief.heartbeat(job)) == (409, "LEASE_EXPIRED")
+    assert code_of(thief.fail(job, retryable=False)) == (409, "LEASE_EXPIRED")
     assert worker.finish(job).status_code == 204
 
 
@@ -634,14 +638,14 @@ def test_a_board_ranks_by_score_and_marks_what_cannot_be_told_from_the_best(hub:
 def test_equal_scores_share_a_rank(sqlite_hub: Hub) -> None:
     sqlite_hub.register_base()
     worker = sqlite_hub.worker()
-    for seed in range(3):
+    for seed in range(4):
         _push(sqlite_hub, seed)
-    for outcomes in ([1] * 8, [1] * 8, [0] * 8):
+    for outcomes in ([1] * 8, [1] * 8, [0] * 8, [0] * 8):
         worker.finish(worker.must_claim(), outcomes)
 
     rows = sqlite_hub.get("/leaderboards/demo/topics").json()["rows"]
 
-    assert [row["rank"] for row in rows] == [1, 1, 3]
+    assert [row["rank"] for row in rows] == [1, 1, 3, 3]
 
 
 def test_only_a_worker_token_may_work_and_it_may_do_nothing_else(sqlite_hub: Hub) -> None:

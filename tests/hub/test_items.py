@@ -217,6 +217,25 @@ def test_neither_another_owner_nor_a_stranger_changes_how_many_scores_there_are(
     assert ask(SCORED_A_DAY + 2, olga, "acme") == 429
 
 
+def test_those_who_push_for_an_owner_share_its_scores(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    sqlite_hub.worker(suite_of("hidden"))
+    sqlite_hub.found("acme", mia="publisher")
+    for number in range(1, SCORED_A_DAY + 2):
+        assert (
+            sqlite_hub.push(make_archive(seed=number), user="acme", headers=sqlite_hub.headers("olga")).status_code
+            == 201
+        )
+
+    def ask(number: int, user: str) -> int:
+        wanted = {"ref": f"acme/tiny@v{number}", "suite": "demo/topics"}
+        return int(sqlite_hub.post("/evaluations", wanted, sqlite_hub.headers(user)).status_code)
+
+    by_turns = [ask(number, ("olga", "mia")[number % 2]) for number in range(1, SCORED_A_DAY + 2)]
+
+    assert by_turns == [202] * SCORED_A_DAY + [429]
+
+
 def test_two_who_ask_at_once_are_counted_one_after_another(hub: Hub) -> None:
     hub.register_base()
     hub.worker(suite_of("hidden"))
