@@ -35,7 +35,7 @@ class Database:
 
     def __init__(self, url: str, *, max_bytes: int | None = None) -> None:
         self.engine = _engine(url, max_bytes)
-        self._readers = self.engine.execution_options(**_READ_ONLY)
+        self._readers = self.engine.execution_options(**({} if self.is_sqlite else _READ_ONLY))
         self._writers = self.engine.execution_options(writes=True)
         # What sessions carry for those who use them, see `sign_with`.
         self._info: dict[str, object] = {}
@@ -52,7 +52,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A session that reads: on SQLite one snapshot of the data, on PostgreSQL what is committed as each statement begins."""
+        """A session that reads one snapshot of the data: what was committed when its first statement began."""
         with _in_our_words(), Session(self._readers, autoflush=False, info=self._info) as session:
             yield session
 
@@ -111,8 +111,9 @@ def now(session: Session) -> datetime:
     return moment.astimezone(UTC)
 
 
-# psycopg refuses a write in such a session; SQLite has no such switch per transaction.
-_READ_ONLY: dict[str, object] = {"postgresql_readonly": True}
+# Of PostgreSQL, which else shows each statement what is committed as it begins: an answer is of several. It refuses a write
+# in such a session; SQLite has no such switch per transaction.
+_READ_ONLY: dict[str, object] = {"postgresql_readonly": True, "isolation_level": "REPEATABLE READ"}
 
 
 def _engine(url: str, max_bytes: int | None) -> Engine:

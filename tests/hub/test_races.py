@@ -22,6 +22,19 @@ from tests.hub.harness import Hub, code_of
 from tests.hub.postgres import wait_for_a_lock
 
 
+def test_who_reads_sees_one_moment_and_who_begins_later_what_came_since(hub: Hub) -> None:
+    def names(session: Session) -> int:
+        return session.query(Account).count()
+
+    with hub.database.reading() as session:
+        before = names(session)
+        with hub.database.writing() as other:
+            accounts.ensure_user(other, "late")
+        assert names(session) == before
+    with hub.database.reading() as session:
+        assert names(session) == before + 1
+
+
 def principal(hub: Hub, user: str) -> Principal:
     token = hub.token(user)
     with hub.database.reading() as session:
