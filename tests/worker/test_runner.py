@@ -30,6 +30,7 @@ from vera.data import Examples
 from vera.manifest import AdaptedModule, Task
 from vera.nn import opening
 from vera.nn.attach import attach
+from vera.nn.hanging import check_bare
 from vera.nn.identity import prove_base
 from vera.nn.training.generation import Generation
 from vera.nn.training.recipe import Recipe
@@ -188,6 +189,38 @@ def test_a_base_is_gone_before_the_next_is_opened(
     assert gone == [True, True]
     assert "outputs" in reply
     assert refused["error"]["code"] == "OUT_OF_MEMORY"
+
+
+def test_a_base_is_bare_again_after_each_reply(tiny_folder: Path, tmp_path: Path) -> None:
+    evaluator = Evaluator()
+    (reply,) = evaluator.answer(request_of(tiny_folder, tmp_path / "adapter"))["replies"]
+    assert "outputs" in reply, reply
+    assert evaluator._loaded is not None
+    check_bare(evaluator._loaded[1])
+
+
+def test_a_kept_base_is_opened_anew_for_what_answers_otherwise(tmp_path: Path) -> None:
+    base_folder = write_tiny_llama(tmp_path / "llama")
+    base, modules = fingerprint.of_files(base_folder), (AdaptedModule(LLAMA_QUERY, 32, 32),)
+    texts = {"task": "text-classification", "texts": TEXTS, "pairs": None}
+    completed = {"completions": TEXTS, "max_length": 16, "separator": " ", "chat": False}
+    classifies = make_tiny(
+        base, modules=modules, head=True, task=Task("text-classification", ("cat", "dog"), "mean", 16)
+    )
+    requests = [
+        asking(classifies, base_folder, tmp_path / "classifies", texts),
+        asking(
+            make_tiny(base, modules=modules),
+            base_folder,
+            tmp_path / "writes",
+            {**texts, "task": "text-generation", **completed},
+        ),
+    ]
+    kept = Evaluator()
+
+    for request in (*requests, *requests):
+        (reply,), (alone,) = kept.answer(request)["replies"], Evaluator().answer(request)["replies"]
+        assert reply["outputs"] == alone["outputs"]
 
 
 def test_the_half_of_a_reply_is_a_death(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
