@@ -116,8 +116,9 @@ def origin(hub: SeededHub) -> Iterator[str]:
     thread.join()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Gone with this file: while it is there, an event loop runs in the thread of the tests, and asyncio.run refuses."""
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(executable_path=EXECUTABLE, args=list(chromium.FLAGS))
         yield launched
