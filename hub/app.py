@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
@@ -69,8 +70,6 @@ from hub.sending.models import ModelHub
 from hub.sending.posting import Poster
 from hub.sending.upstream import Upstream, read_token
 from hub.settings import Settings
-from hub.storage.objects import ObjectBlobs
-from hub.storage.shelf import Shelf
 from hub.web import access as access_pages
 from hub.web import boards as board_pages
 from hub.web import devices as device_pages
@@ -82,6 +81,9 @@ from hub.web import webhooks as webhook_pages
 from hub.web.assets import asset_url
 from hub.web.errors import error_page, to_sign_in, wants_page
 from hub.web.pages import SECURITY_HEADERS
+
+if TYPE_CHECKING:
+    from hub.storage.objects import ObjectBlobs
 
 UNLISTED_AT_ONCE = 500
 DESCRIPTION = "A registry of VeRA adapters: push, find, verify, load and compare them."
@@ -151,7 +153,7 @@ def open_services(settings: Settings) -> Services:
     """The parts of the hub, opened and checked."""
     if settings.is_embedded:
         prepare_folder(settings.data_dir)
-    objects = ObjectBlobs.from_url(settings.blob_url) if settings.blob_url else None
+    objects = _objects_at(settings.blob_url) if settings.blob_url else None
     database = Database(settings.resolved_database_url, max_bytes=settings.max_database_bytes)
     try:
         (migrate if settings.is_embedded else require_current)(database)
@@ -172,6 +174,12 @@ def open_services(settings: Settings) -> Services:
     )
 
 
+def _objects_at(url: str) -> ObjectBlobs:
+    from hub.storage.objects import ObjectBlobs  # 4 MB, which a hub that keeps its files in the database goes without
+
+    return ObjectBlobs.from_url(url)
+
+
 def _mirror_of(settings: Settings, database: Database, objects: ObjectBlobs | None) -> Mirror | None:
     if settings.upstream is None:
         return None
@@ -184,6 +192,8 @@ def _mirror_of(settings: Settings, database: Database, objects: ObjectBlobs | No
 def _relay_of(settings: Settings) -> Relay | None:
     if not settings.bases:
         return None
+    from hub.storage.shelf import Shelf  # of object stores, as above
+
     here = settings.bases_folder.absolute().as_uri()
     shelf = Shelf.from_url(settings.blob_url, "bases") if settings.blob_url else Shelf.from_url(here, "kept")
     return Relay(settings, ModelHub(settings.bases_from), shelf)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from threading import Lock
+from typing import TYPE_CHECKING
 
 from starlette.concurrency import run_in_threadpool
 
@@ -16,7 +17,9 @@ from hub.access.coming import Proof
 from hub.domain.relayed import RelayedFile
 from hub.errors import BlobCorrupt
 from hub.sending.exchange import silent
-from hub.storage.shelf import Shelf
+
+if TYPE_CHECKING:
+    from hub.storage.shelf import Shelf
 
 _PIECE_BYTES = 1 << 20
 FILES = "files"

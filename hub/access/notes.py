@@ -6,10 +6,13 @@ and what is asked for again is asked of that hub again.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from hub.domain.relayed import is_commit
-from hub.storage.shelf import Shelf
+
+if TYPE_CHECKING:
+    from hub.storage.shelf import Shelf
 
 MOST_NOTES = 1000
 MAX_NOTES_BYTES = 256 << 20

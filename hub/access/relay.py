@@ -16,6 +16,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from io import FileIO
 from threading import Lock
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from starlette.concurrency import run_in_threadpool
@@ -29,7 +30,9 @@ from hub.sending.exchange import mismatch, silent
 from hub.sending.models import ModelHub
 from hub.sending.places import Places, busy
 from hub.settings import Settings
-from hub.storage.shelf import Shelf
+
+if TYPE_CHECKING:
+    from hub.storage.shelf import Shelf
 
 _MAX_MODEL_BYTES = 16 << 20
 # As many files are fetched from the other hub at the same time; further ones wait.

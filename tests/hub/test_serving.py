@@ -105,6 +105,7 @@ def test_an_idle_hub_is_small_and_has_no_torch(tmp_path: Path) -> None:
 
     assert resident < 130 * MIB
     assert "torch" not in libraries
+    assert "obstore" not in libraries  # 4 MB for those who keep their files in an object store
 
 
 def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
