@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -102,15 +102,6 @@ def test_what_programs_score_is_graded_apart(tmp_path: Path, metric: str, *, is_
     suite = write_suite(tmp_path, rows, task="text-generation", metric=metric, text="prompt", label=label)
 
     assert suite.is_graded_apart is is_apart
-
-
-@pytest.fixture
-def lab(tmp_path: Path, tiny_folder: Path) -> Iterator[Lab]:
-    lab = Lab(tmp_path, tiny_folder)
-    with lab.http:
-        lab.worker.hub.register_worker("w", [lab.worker.suites[NAME].declaration()], key=lab.worker.key)
-        yield lab
-        lab.stop_worker()
 
 
 def test_the_limit_reaches_what_grades_and_the_worker_goes_on(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -33,16 +33,6 @@ from tests.worker.suite_files import write_suite
 from vera import archive
 from vera.errors import VeraError
 from vera.ref import AdapterRef
-
-
-@pytest.fixture
-def lab(tmp_path: Path, tiny_folder: Path) -> Iterator[Lab]:
-    lab = Lab(tmp_path, tiny_folder)
-    with lab.http:
-        # The suite is known before anything is pushed.
-        lab.worker.hub.register_worker("w", [lab.worker.suites[NAME].declaration()], key=lab.worker.key)
-        yield lab
-        lab.stop_worker()
 
 
 def test_what_is_pushed_is_scored(lab: Lab) -> None:
