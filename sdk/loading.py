@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk import bases, explaining, fetching, finding, progress
+from sdk import bases, explaining, finding, progress, resolving
 from sdk.config import Config
 from sdk.errors import HubError
 from sdk.locking import lock_for
@@ -145,7 +145,7 @@ def table_for(found: Found, door: Hub) -> BaseFingerprint:
     """
     named = found.archive.manifest.base
     if found.fetched is not None:
-        with fetching.hub_of(found.fetched.resolved.ref, None, door) as own:
+        with resolving.hub_of(found.fetched.resolved.ref, None, door) as own:
             return bases.table_of(named.fingerprint, hub=own)
     table = bases.table_here(named.fingerprint, config=door.config)
     if table is not None:

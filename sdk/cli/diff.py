@@ -14,8 +14,8 @@ from vera.ref import AdapterRef
 
 if TYPE_CHECKING:
     from sdk.client import Hub
-    from sdk.fetching import Resolved
     from sdk.models.evaluations import Comparison, Evaluation
+    from sdk.resolving import Resolved
     from vera.adapter_difference import AdapterDiff, VectorChange
     from vera.archive import Archive
 

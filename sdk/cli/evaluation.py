@@ -314,7 +314,7 @@ def _promote(hub: Hub, target: _Target, outcome: Outcome, gates: Gates) -> repor
 
 def _request(hub: Hub, ref: AdapterRef, suite: str) -> Evaluation:
     """The evaluation of the version that `ref` means now: whatever moves later, it stays that one."""
-    from sdk.fetching import resolve
+    from sdk.resolving import resolve
 
     resolved = resolve(ref, hub=hub)
     evaluation = hub.request_evaluation(resolved.version_ref, suite)

@@ -85,7 +85,7 @@ def _pins_of(refs: list[str], hub: Hub) -> list[Locked]:
 
 def _check(lock: Lock, refs: list[str], hub: Hub, as_json: bool) -> None:
     """Says what differs between the lock and what the hub says now, and ends with status 1 when anything does."""
-    from sdk.fetching import ask
+    from sdk.resolving import ask
     from vera.ref import AdapterRef
 
     findings = []

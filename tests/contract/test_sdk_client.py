@@ -19,11 +19,12 @@ from sdk.bases import table_of
 from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import Conflict, DigestMismatch, Forbidden, LeaseLost, NotFound, Refused, Unauthorized
-from sdk.fetching import fetch, resolve
+from sdk.fetching import fetch
 from sdk.models.evaluations import Evaluation
 from sdk.models.jobs import Job
 from sdk.models.versions import Said
 from sdk.pushing import push_archive
+from sdk.resolving import resolve
 from tests.builders import BASE_NAME, LABELS, flip_byte, make_archive, make_base, make_suite, spoil
 from tests.contract.replicas import Replicas, replicas
 from tests.hub.harness import start

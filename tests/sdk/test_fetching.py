@@ -13,8 +13,9 @@ import pytest
 from sdk.client import Hub
 from sdk.config import Config, Login, Profile
 from sdk.errors import BadAnswer, DigestMismatch, HubError, NotFound, Offline
-from sdk.fetching import fetch, fetch_many, pull, resolve
+from sdk.fetching import fetch, fetch_many, pull
 from sdk.pushing import push_archive
+from sdk.resolving import resolve
 from tests.builders import flip_byte, make_archive
 from tests.sdk.fakes import URL, FakeHub, answer, hub_for, version_json
 from vera import archive as archives

@@ -10,9 +10,9 @@ import pytest
 from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import DigestMismatch, Unauthorized
-from sdk.fetching import resolve
 from sdk.models.versions import Said
 from sdk.pushing import name_of_folder, push_folder
+from sdk.resolving import resolve
 from tests.builders import flip_byte, make_archive
 from tests.sdk.fakes import FakeHub, hub_for
 from vera import archive as archives

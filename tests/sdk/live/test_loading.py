@@ -16,7 +16,7 @@ import sdk
 from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import NotFound, Offline
-from sdk.fetching import resolve
+from sdk.resolving import resolve
 from tests.sdk.fakes import FakeHub, hub_for, serve
 from tests.sdk.live.published import REFS, output_of, serve_base
 from tests.tiny import load_tiny_bert, write_tiny_bert
