@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sdk import bases
+from sdk import bases, tensor_tables
 from sdk.errors import HubError
 from vera.base_difference import compare_bases
 from vera.errors import BaseMismatch, VeraError
@@ -85,7 +85,7 @@ def _candidates(needed: BaseIdentity, hub: Hub) -> Iterator[tuple[str, str]]:
 def _table(fingerprint: str, hub: Hub) -> BaseFingerprint | None:
     """None where nobody knows it."""
     with suppress(HubError, VeraError):
-        return bases.table_of(fingerprint, hub=hub)
+        return tensor_tables.table_of(fingerprint, hub=hub)
     return None
 
 

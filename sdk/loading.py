@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk import bases, explaining, finding, progress, resolving
+from sdk import bases, digest_books, explaining, finding, progress, resolving, tensor_tables
 from sdk.config import Config
 from sdk.errors import HubError
 from sdk.locking import lock_for
@@ -98,7 +98,7 @@ def load_many(
             tables = _tables_of(found, door)
             if path is not None:
                 base = open_base(path, named, held)
-            with bases.digest_book(bases.digests_of(door.config)) as digests:
+            with digest_books.digest_book(digest_books.digests_of(door.config)) as digests:
                 return _attach_all(
                     base, list(zip(found, tables, strict=True)),
                     verify=verify, is_loaded_from_base=is_opened and verify == "strict", budget_bytes=budget_bytes,
@@ -146,12 +146,12 @@ def table_for(found: Found, door: Hub) -> BaseFingerprint:
     named = found.archive.manifest.base
     if found.fetched is not None:
         with resolving.hub_of(found.fetched.resolved.ref, None, door) as own:
-            return bases.table_of(named.fingerprint, hub=own)
-    table = bases.table_here(named.fingerprint, config=door.config)
+            return tensor_tables.table_of(named.fingerprint, hub=own)
+    table = tensor_tables.table_here(named.fingerprint, config=door.config)
     if table is not None:
         return table
     try:
-        return bases.table_of(named.fingerprint, hub=door)
+        return tensor_tables.table_of(named.fingerprint, hub=door)
     except HubError as error:
         raise BaseUnreadable(
             f"{found.title} was trained on {named.name} ({named.fingerprint}), which this machine does not know, and no hub told: "
@@ -277,7 +277,7 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 def check_files(path: Path, manifest: Manifest, config: Config, report: Progress | None = None) -> BaseFingerprint:
     """The table of the checkpoint at `path`. Raises BaseMismatch when it is not the adapter's base, or is configured otherwise."""
-    found = bases.fingerprint_of(path, config=config, progress=report)
+    found = tensor_tables.fingerprint_of(path, config=config, progress=report)
     if found.value != manifest.base.fingerprint:
         raise BaseMismatch(
             f"{path} is the base {found.value}, and the adapter was trained on {manifest.base.fingerprint} "

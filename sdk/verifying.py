@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdk import bases, finding
+from sdk import digest_books, finding
 from sdk.config import Config
 from sdk.explaining import explained
 from sdk.loading import check_files, door_to, is_live, locate_for, reporting, table_for
@@ -119,7 +119,7 @@ def _prove_live(model: Any, found: Found, door: Hub, report: Progress) -> Eviden
     from vera.nn.identity import prove_base
 
     table = table_for(found, door)
-    with bases.digest_book(bases.digests_of(door.config)) as digests:
+    with digest_books.digest_book(digest_books.digests_of(door.config)) as digests:
         proof = prove_base(backbone_of(model), table, digests=digests, progress=report)
     check_model(backbone_of(model), found.archive.manifest.base)
     return Evidence("base", proof.fingerprint, proof.kind, str(proof).partition(": ")[2])

@@ -133,10 +133,10 @@ class Evaluator:
 
 def _prove(model: Any, base: BaseFingerprint, digests: Path) -> None:
     """Proves the model that was just opened with what this machine knows already. Raises BaseMismatch."""
-    from sdk import bases
+    from sdk.digest_books import digest_book
     from vera.nn.identity import prove_base
 
-    with bases.digest_book(digests) as book:
+    with digest_book(digests) as book:
         prove_base(model, base, digests=book)
 
 

@@ -13,7 +13,7 @@ from hub.scoring import grouped, statistics
 from hub.worker import noise
 from hub.worker.runner import ChildDied, JobRefused, Runner
 from hub.worker.suites import BATCH_SIZE, Results, Suite
-from sdk import bases
+from sdk import bases, digest_books, tensor_tables
 from sdk.config import Config
 from sdk.errors import Refused
 from vera import archive
@@ -56,7 +56,7 @@ def answers(suite: Suite, folders: Sequence[Path], *, base: str | None, config: 
 def _answer(runner: Runner, suite: Suite, folder: Path, base: str | None, config: Config) -> Answered:
     started_at, manifest = datetime.now(UTC), archive.read_folder(folder).manifest
     path = _base_of(manifest, base, config)
-    table = bases.fingerprint_of(path, config=config)
+    table = tensor_tables.fingerprint_of(path, config=config)
     with tempfile.TemporaryDirectory(prefix="vera-eval-") as images:
         (reply,) = runner.run(
             {
@@ -64,7 +64,7 @@ def _answer(runner: Runner, suite: Suite, folder: Path, base: str | None, config
                     "path": str(path),
                     "fingerprint": table.value,
                     "tensors": table.to_rows(),
-                    "digests": str(bases.digests_of(config)),
+                    "digests": str(digest_books.digests_of(config)),
                 },
                 "adapters": [str(folder.absolute())],
                 "asked": suite.request(Path(images)),

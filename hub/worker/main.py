@@ -23,7 +23,7 @@ from hub.worker.grading import Grader
 from hub.worker.leases import Leases
 from hub.worker.runner import ChildDied, Engine, JobRefused, Runner
 from hub.worker.suites import BATCH_SIZE, Results, Suite
-from sdk import bases
+from sdk import bases, digest_books, tensor_tables
 from sdk.client import Hub
 from sdk.errors import Forbidden, HubError, LeaseLost, Unauthorized, Unavailable
 from sdk.fetching import fetch, with_pair
@@ -288,9 +288,9 @@ class Worker:
         return folder
 
     def _base(self, fingerprint: str) -> dict[str, Any]:
-        table = bases.table_of(fingerprint, hub=self.hub)
+        table = tensor_tables.table_of(fingerprint, hub=self.hub)
         path = bases.locate(fingerprint, config=self.hub.config)
-        digests = str(bases.digests_of(self.hub.config))
+        digests = str(digest_books.digests_of(self.hub.config))
         return {"path": str(path), "fingerprint": fingerprint, "tensors": table.to_rows(), "digests": digests}
 
 

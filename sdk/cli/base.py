@@ -35,13 +35,13 @@ def add(app: App, path_or_id: str, *, name: str | None, revision: str | None) ->
     PATH_OR_ID is a folder with a safetensors checkpoint (or one of pickles, of which only tensors are read), or a
     Hugging Face id, which is downloaded.
     """
-    from sdk import bases
+    from sdk import bases, tensor_tables
 
     path = bases.obtain(path_or_id, config=app.config, revision=revision)
     suggested_name, suggested_revision = bases.name_of(path)
     chosen, revision = name or suggested_name, suggested_revision or revision
     with terminal.bytes_progress(f"Fingerprinting {clean(chosen)}") as progress:
-        table = bases.fingerprint_of(path, config=app.config, progress=progress)
+        table = tensor_tables.fingerprint_of(path, config=app.config, progress=progress)
     _check_name(app, chosen, table.value)
     with app.hub() as hub:
         registered = hub.register_base(chosen, table.to_rows(), revision=revision)
@@ -165,15 +165,15 @@ def _difference(found: BaseDifference) -> dict[str, object]:
 
 def _table_of(app: App, which: str) -> BaseFingerprint:
     """The table of tensors of a base that is here, or that the hub knows by its fingerprint."""
-    from sdk import bases
+    from sdk import bases, tensor_tables
     from vera.fingerprint import SCHEME
 
     if which.startswith(f"{SCHEME}:"):
         with app.hub() as hub:
-            return bases.table_of(which, hub=hub)
+            return tensor_tables.table_of(which, hub=hub)
     path = bases.locate(which, config=app.config, may_download=False)
     with terminal.bytes_progress(f"Fingerprinting {clean(which)}") as progress:
-        return bases.fingerprint_of(path, config=app.config, progress=progress)
+        return tensor_tables.fingerprint_of(path, config=app.config, progress=progress)
 
 
 def _known_as(app: App, fingerprint: str) -> list[tuple[str, str]]:

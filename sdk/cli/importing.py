@@ -38,7 +38,7 @@ def import_peft(
     The matrices that PEFT saves are recognised and left out: the recipe that gives them takes their place.
     Where none gives them, they are kept beside the adapter.
     """
-    from sdk import bases
+    from sdk import bases, tensor_tables
     from vera import archive, folders
     from vera.peft_format import HEAD_FILE
     from vera.peft_import import import_folder
@@ -50,7 +50,7 @@ def import_peft(
     folders.check_writable(out)
     path = bases.locate(base, config=app.config)
     with terminal.bytes_progress("Fingerprinting the base") as progress:
-        table = bases.fingerprint_of(path, config=app.config, progress=progress)
+        table = tensor_tables.fingerprint_of(path, config=app.config, progress=progress)
     known = bases.known_as(table.value, base, config=app.config)
     name, revision = (known.name, known.revision) if known else bases.name_of(path)
     with terminal.spinner(f"Importing {clean(peft_folder)}"):

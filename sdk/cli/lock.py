@@ -55,7 +55,7 @@ def lock(app: App, refs: tuple[str, ...], *, path: Path, check: bool, as_json: b
 @pass_app
 def sync(app: App, *, path: Path, as_json: bool) -> None:
     """Fetch everything that the lock pins into the cache, and check it: afterwards it loads without a network."""
-    from sdk import bases
+    from sdk import tensor_tables
     from sdk.fetching import fetch_many, with_pair
     from sdk.locking import Lock
 
@@ -64,7 +64,7 @@ def sync(app: App, *, path: Path, as_json: bool) -> None:
         found = fetch_many([locked.parsed for locked in pinned.adapters], hub=hub, lock=pinned)
         fetched = [with_pair(each, hub=hub) for each in found]
         for fingerprint in sorted({locked.base for locked in pinned.adapters}):
-            bases.table_of(fingerprint, hub=hub)
+            tensor_tables.table_of(fingerprint, hub=hub)
     if as_json:
         rows = [
             {"ref": f.version_ref, "digest": f.resolved.digest, "downloaded_bytes": f.downloaded_bytes} for f in fetched

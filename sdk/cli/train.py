@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sdk import bases
+from sdk import bases, digest_books, tensor_tables
 from sdk.cli import terminal
 from sdk.cli.sections import SectionedCommand, SectionedOption
 from vera.data import TASKS
@@ -225,7 +225,7 @@ def _load_base(base: str, task: str, recipe: Recipe, held: Held, config: Config)
 
     path = bases.locate(base, config=config)
     with terminal.bytes_progress("Fingerprinting the base") as progress:
-        fingerprint = bases.fingerprint_of(path, config=config, progress=progress)
+        fingerprint = tensor_tables.fingerprint_of(path, config=config, progress=progress)
     name, revision = _name_of(base, fingerprint.value, path, config)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # transformers
     with terminal.spinner("Loading the base"):
@@ -233,7 +233,7 @@ def _load_base(base: str, task: str, recipe: Recipe, held: Held, config: Config)
             path, task, recipe, name=name, revision=revision, fingerprint=fingerprint,
             device=held.device, quantization=held.quantization,
         )  # fmt: skip
-    with terminal.spinner("Proving the base"), bases.digest_book(bases.digests_of(config)) as digests:
+    with terminal.spinner("Proving the base"), digest_books.digest_book(digest_books.digests_of(config)) as digests:
         loaded.prove(digests)
     return loaded
 

@@ -15,7 +15,6 @@ from hub.auth.tokens import TokenKind
 from hub.db.session import Database
 from hub.domain import accounts
 from hub.settings import Settings
-from sdk.bases import table_of
 from sdk.client import Hub
 from sdk.config import Config
 from sdk.errors import Conflict, DigestMismatch, Forbidden, LeaseLost, NotFound, Refused, Unauthorized
@@ -25,6 +24,7 @@ from sdk.models.jobs import Job
 from sdk.models.versions import Said
 from sdk.pushing import push_archive
 from sdk.resolving import resolve
+from sdk.tensor_tables import table_of
 from tests.builders import BASE_NAME, LABELS, flip_byte, make_archive, make_base, make_suite, spoil
 from tests.contract.replicas import Replicas, replicas
 from tests.hub.harness import start

@@ -21,7 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hub.scoring import metrics
 from hub.worker.child import Evaluator
 from hub.worker.runner import ChildDied, JobRefused, Runner
-from sdk.bases import digest_book
+from sdk.digest_books import digest_book
 from tests.tiny import load_tiny_bert, write_tiny_bert, write_tiny_llama, write_tiny_vit
 from tests.tiny_adapters import make_tiny
 from vera import archive, fingerprint

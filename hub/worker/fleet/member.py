@@ -11,7 +11,7 @@ from typing import Any
 from hub.worker import memory
 from hub.worker.child import Evaluator
 from hub.worker.fleet.shards import Introduction, Shard
-from sdk import bases
+from sdk import bases, digest_books, tensor_tables
 from sdk.config import Config
 from sdk.errors import HubError
 from vera import __version__
@@ -38,7 +38,7 @@ class Member:
     def answer(self, shard: Shard, asked: Mapping[str, Any]) -> dict[str, Any]:
         """The evaluator's reply; {"lacking": why} when the base is not on this node. Images in `asked` are bytes."""
         try:
-            digests = str(bases.digests_of(Config.resolve()))  # of this node's GPUs
+            digests = str(digest_books.digests_of(Config.resolve()))  # of this node's GPUs
             base = {**shard.base, "path": str(_base_here(shard.base)), "digests": digests}
         except (VeraError, HubError) as error:
             return {"lacking": str(error)}
@@ -81,7 +81,7 @@ def _base_here(base: Mapping[str, Any]) -> Path:
     knows it. Another base in that place is none: it must not look as if the adapter were wrong. Raises BaseUnreadable."""
     config, fingerprint, shared = Config.resolve(), str(base["fingerprint"]), Path(base["path"])
     path = shared if shared.exists() else bases.locate(fingerprint, config=config, may_download=False)
-    got = bases.fingerprint_of(path, config=config).value
+    got = tensor_tables.fingerprint_of(path, config=config).value
     if got != fingerprint:
         raise BaseUnreadable(
             f"{path} holds the base {got}, and {fingerprint} is needed.",
