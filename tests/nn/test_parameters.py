@@ -119,8 +119,8 @@ def test_trainer_trains_the_vectors_as_a_loop_of_ones_own_does(tmp_path: Path) -
     assert_bits(type(model).from_pretrained(tmp_path / "saved"), bits)
     for got, wanted in zip(vectors_of(bank), expected, strict=True):
         # Three steps of Adam at 1e-2, from losses over the rows in another order. Adam divides by what the gradient
-        # was: one that is all but zero goes by its rounding, a twentieth of a step here.
-        torch.testing.assert_close(got, wanted, rtol=0, atol=1e-3)
+        # was: one that is all but zero goes by its rounding, a twentieth of a step here and a seventh on another processor.
+        torch.testing.assert_close(got, wanted, rtol=0, atol=3e-3)
 
 
 def trained_by_hand(steps: int) -> list[torch.Tensor]:

@@ -107,7 +107,8 @@ def rows_seen(backbone: nn.Module) -> dict[int, set[int]]:
 
 
 def same(ours: Sequence[NDArray[np.float32]], theirs: Sequence[NDArray[np.float32]]) -> bool:
-    return all(np.array_equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    """To the last bits, which on some processors are others where more rows go through a product at once."""
+    return all(np.allclose(one, other, rtol=1e-5, atol=1e-4) for one, other in zip(ours, theirs, strict=True))
 
 
 @pytest.mark.parametrize("make", [bert, llama, vit], ids=["bert", "llama", "vit"])

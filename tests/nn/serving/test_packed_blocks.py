@@ -18,7 +18,7 @@ from vera.manifest import AdaptedModule
 from vera.nn import merge
 from vera.nn.bank import Bank, fill, find_targets
 from vera.nn.layer import Adapting
-from vera.nn.serving.choosing import Recent
+from vera.nn.serving.choosing import Quickest, Recent
 from vera.nn.serving.packing import Packing
 from vera.projection import PHILOX, ProjectionRecipe, digest_of, rebuild
 
@@ -153,3 +153,13 @@ def test_outputs_too_wide_for_a_split_sum_are_answered_another_way() -> None:
     with torch.no_grad(), many:
         answer, expected = model(x), many.groups[0].product.plain(x)[0]
     assert (answer - expected).abs().max() <= 3e-2 * expected.abs().max()
+
+
+def test_a_graph_is_captured_of_what_is_quickest_on_the_gpu_and_an_eager_pass_takes_what_is_quickest_to_launch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quickest = Quickest(captured="many launches", eager="one")
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    assert quickest.now == "one"
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    assert quickest.now == "many launches"

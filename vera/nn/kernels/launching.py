@@ -25,6 +25,7 @@ class WorkspaceTooSmall(Exception):
 # A kernel that needs more of its processor's memory than the GPU has, or more of the memory that kernels share than is kept for them.
 DOES_NOT_FIT = (OutOfResources, WorkspaceTooSmall)
 _IS_KNOWN = triton.__version__.startswith("3.6.")  # how a compiled kernel is launched is no promise of Triton's
+_STREAM = 3  # its place among what a launch is given: after the three sizes of the grid
 
 
 class Repeat:
@@ -35,17 +36,24 @@ class Repeat:
         places: Sequence[int],
     ) -> None:  # fmt: skip
         assert isinstance(arguments[0], Tensor)
-        self._device = arguments[0].get_device()
-        self._run, self._compiled = compiled.run, (compiled.function, compiled.packed_metadata, None, None, None)
-        self._grid, self._places = (*grid, 1, 1)[:3], places
+        self._device, run = arguments[0].get_device(), compiled.run
+        self._current_stream = triton.runtime.driver.active.get_current_stream
+        # Triton's `run` makes what memory a kernel wants beside its arguments, and then launches. These want none.
+        wants_none = not (run.global_scratch_size or run.profile_scratch_size)
+        self._launch = run.launch if wants_none else run
+        beside = [run.launch_cooperative_grid, run.launch_pdl, None, None] if wants_none else []
+        head = [*(*grid, 1, 1)[:_STREAM], None, compiled.function, *beside, compiled.packed_metadata, None, None, None]
         # An address that Triton is given as a number it takes as it is.
-        self._arguments = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments] + list(constants.values())
+        addresses = [a.data_ptr() if isinstance(a, Tensor) else a for a in arguments]
+        self._arguments = [*head, *addresses, *constants.values()]
+        self._places = [len(head) + place for place in places]
 
     def __call__(self, *addresses: int) -> None:
         arguments = self._arguments.copy()
+        arguments[_STREAM] = self._current_stream(self._device)
         for place, address in zip(self._places, addresses, strict=False):
             arguments[place] = address
-        self._run(*self._grid, _current_stream(self._device), *self._compiled, *arguments)
+        self._launch(*arguments)
 
 
 # Of each kernel, by its name, the launch to repeat for the arguments of one place that launches it. Whoever passes it on
@@ -75,10 +83,6 @@ def launch(
 def may_repeat(x: Tensor) -> bool:
     """Whether launches on the device of `x` may be repeated: it is the current one, and no profiler wants to be told."""
     return x.get_device() == torch.cuda.current_device() and not knobs.runtime.launch_enter_hook.calls
-
-
-def _current_stream(device: int) -> int:
-    return int(triton.runtime.driver.active.get_current_stream(device))
 
 
 @cache

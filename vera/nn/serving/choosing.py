@@ -1,10 +1,16 @@
-"""Which of several ways to compute the same is quickest here: measured once, and kept."""
+"""Which of several ways to compute the same is quickest here: measured once, and kept.
+
+It is another in a captured graph, where only what the GPU does counts, than in an eager pass, where the host has to launch
+it: of a small batch that is most of the time.
+"""
 
 from __future__ import annotations
 
 import statistics
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, Generic, TypeVar
 
@@ -13,6 +19,7 @@ import torch
 Way = TypeVar("Way")
 
 _RUNS = 7
+_IN_A_ROW = 8  # calls in eager passes: what waits for the GPU at the end is little of them
 _KEPT = 64  # ways of a group of modules
 _IN_A_GRAPH = 4  # runs: one alone is little longer than what starts it
 _FLUSHED_BYTES = (
@@ -42,27 +49,59 @@ class Recent(Generic[Way]):
         self._ways.clear()
 
 
+@dataclass(frozen=True)
+class Quickest(Generic[Way]):
+    """Of several ways the quickest in a captured graph, and the quickest in an eager pass."""
+
+    captured: Way
+    eager: Way
+
+    @property
+    def now(self) -> Way:
+        return self.captured if torch.cuda.is_current_stream_capturing() else self.eager
+
+
 class Choices(Generic[Way]):
-    """The quickest way of each shape, by its number among the ways there are, which must be the same for one shape. Shared by
+    """The quickest ways of each shape, by their numbers among the ways there are, which must be the same for one shape. Shared by
     all layers of a model."""
 
     def __init__(self) -> None:
-        self.numbers: dict[Hashable, int] = {}
+        self.numbers: dict[Hashable, Quickest[int]] = {}
 
-    def best(self, shape: Hashable, ways: Sequence[Way], *, run: Callable[[Way], object], device: torch.device) -> Way:
-        """One of `ways`: the quickest on `device`, measured at the first call with `shape`, which no graph may capture."""
+    def best(
+        self, shape: Hashable, ways: Sequence[Way], *, run: Callable[[Way], object], device: torch.device
+    ) -> Quickest[Way]:
+        """The quickest of `ways` on `device`, measured at the first call with `shape`, which no graph may capture."""
         if shape not in self.numbers:
-            self.numbers[shape] = _quickest(ways, run, device)
-        return ways[self.numbers[shape]]
+            self.numbers[shape] = _quickest([partial(run, way) for way in ways], device)
+        number = self.numbers[shape]
+        return Quickest(ways[number.captured], ways[number.eager])
 
 
-def _quickest(ways: Sequence[Way], run: Callable[[Way], object], device: torch.device) -> int:
+def _quickest(runs: Sequence[Callable[[], object]], device: torch.device) -> Quickest[int]:
     with torch.cuda.device(device):
-        times = [_milliseconds(partial(run, way)) for way in ways]
-    return min(range(len(ways)), key=times.__getitem__)
+        captured = [_captured_ms(run) for run in runs]
+        fitting = [number for number, ms in enumerate(captured) if ms < float("inf")]
+        eager = _eager_s([runs[number] for number in fitting])
+    return Quickest(captured.index(min(captured)), fitting[eager.index(min(eager))])
 
 
-def _milliseconds(run: Callable[[], object]) -> float:
+def _eager_s(runs: Sequence[Callable[[], object]]) -> list[float]:
+    """The median seconds on the wall of several calls of each, one after the other, until the GPU has done them. In turns: the pace
+    of a host changes."""
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(_RUNS):
+        for run, found in zip(runs, times, strict=True):
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(_IN_A_ROW):
+                run()
+            torch.cuda.synchronize()
+            found.append(time.perf_counter() - start)
+    return [statistics.median(found) for found in times]
+
+
+def _captured_ms(run: Callable[[], object]) -> float:
     """The median on the GPU's own clock, with a cold cache, as a graph: what the launches take on the host is no part of it.
 
     What makes the cache cold is read and not written, and in the graph, the same for each way. Infinite for a kernel that does not

@@ -108,9 +108,7 @@ def stacked(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Tensor) ->
     """All members' products and A x in one product of torch's, and the adapters' added to it."""
     if product.stack is None or not product.stack.is_whole():
         return product.plain(x_BTI)
-    *y, Ax_BTR = torch.split(
-        functional.linear(x_BTI, product.stack.W_SI, product.stack.bias_S), product.stack.sizes, -1
-    )
+    *y, Ax_BTR = parts_of(functional.linear(x_BTI, product.stack.W_SI, product.stack.bias_S), product.stack.sizes)
     there = [part for part, member in zip(y, product.members, strict=True) if member.places]
     if known.serves(product, x_BTI):
         h_NGR = scaled_again(product, known, Ax_BTR)
@@ -187,6 +185,10 @@ def _side_of(device: torch.device) -> torch.cuda.Stream:
 def packed_of(product: GroupProduct, x_BTI: Tensor) -> Packed:
     tokens = x_BTI.numel() // (x_BTI.shape[0] * x_BTI.shape[-1])
     return Packed(product.packing.rows_SV, product.index, tokens)
+
+
+def parts_of(y: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+    return torch.split_with_sizes(y, sizes, -1)  # `torch.split` takes 5 µs more to find this out
 
 
 def rows_of(x: Tensor) -> Tensor:

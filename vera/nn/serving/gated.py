@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vera.errors import VeraError, VeraWarning
-from vera.nn.serving.choosing import Choices, Recent
+from vera.nn.serving.choosing import Choices, Quickest, Recent
 from vera.nn.serving.products import Compute, GroupProduct
 
 Gated = Callable[[Tensor], Tensor]
@@ -37,7 +37,7 @@ class GatedProduct:
     def __init__(self, product: GroupProduct, act: Gated, activation: str, choices: Choices[Gated]) -> None:
         self.product, self.activation = product, activation
         self._act, self._choices = act, choices
-        self._chosen: Recent[Gated] = Recent()
+        self._chosen: Recent[Quickest[Gated]] = Recent()
 
     def output(self, x_BTI: Tensor, choices: Choices[Compute]) -> Tensor:
         """(B, T, O), for inputs that have kernels; `choices` are those of the two products."""
@@ -52,7 +52,7 @@ class GatedProduct:
                 shape, [unfused, *self._forms(x_BTI)], run=lambda form: form(x_BTI), device=x_BTI.device
             )
             self._chosen.keep(key, chosen)
-        return chosen(x_BTI)
+        return chosen.now(x_BTI)
 
     def unfused(self, choices: Choices[Compute], x_BTI: Tensor) -> Tensor:
         gate, up = self.product.outputs(x_BTI, choices)

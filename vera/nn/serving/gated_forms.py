@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -96,7 +95,7 @@ def stacked(product: GroupProduct, kind: Activation, tiles: Tiles, known: Known,
     if product.stack is None or not product.stack.is_whole():
         return beside(product, kind, tiles, Known(), x_BTI)  # other kernels than those that are known
     y_BTS = functional.linear(x_BTI, product.stack.W_SI, product.stack.bias_S)
-    gate, up, Ax_BTR = torch.split(y_BTS, product.stack.sizes, -1)
+    gate, up, Ax_BTR = forms.parts_of(y_BTS, product.stack.sizes)
     if known.serves(product, x_BTI):
         h_NGR, y_BTO = forms.scaled_again(product, known, Ax_BTR), x_BTI.new_empty(gate.shape)
         known.launches["_add_gated"](h_NGR.data_ptr(), gate.data_ptr(), up.data_ptr(), y_BTO.data_ptr())

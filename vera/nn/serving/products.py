@@ -29,7 +29,7 @@ from vera.errors import VeraError
 from vera.nn.kernels import can_run_on
 from vera.nn.layer import SharedProjection
 from vera.nn.product import Factors, scaled
-from vera.nn.serving.choosing import Choices, Recent
+from vera.nn.serving.choosing import Choices, Quickest, Recent
 from vera.nn.serving.packing import Packing, Places
 from vera.nn.serving.stacking import Stack
 
@@ -67,7 +67,7 @@ class GroupProduct:
         self.parameters = [member.module._parameters for member in members]
         self.stack: Stack | None = None
         self._pairs: dict[tuple[torch.dtype, int], tuple[Tensor, Tensor]] = {}
-        self._chosen: Recent[Compute] = Recent()
+        self._chosen: Recent[Quickest[Compute]] = Recent()
 
     @property
     def rank(self) -> int:
@@ -87,7 +87,7 @@ class GroupProduct:
                 self.shape_of(x_BTI), self._forms(x_BTI), run=lambda form: form(x_BTI), device=x_BTI.device
             )
             self._chosen.keep(key, chosen)
-        return chosen(x_BTI)
+        return chosen.now(x_BTI)
 
     @staticmethod
     def compiled_for(x_BTI: Tensor) -> Hashable:
