@@ -15,6 +15,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
+from hub.domain.front_matter import front_matter
 from tests.nn.small_models import Int8Linear, tiny_gpt2, tiny_llama, tokens
 from tests.tiny import load_tiny_bert, write_tiny_bert
 from tests.tiny_adapters import QUERY, SIZES, WIDE, make_tiny, with_stored_pair
@@ -98,7 +99,13 @@ def test_an_export_says_what_it_was_made_of(tiny_folder: Path, tiny_base: BaseFi
     head = load_file(tmp_path / "out" / HEAD_FILE)
     for name, tensor in vectors_of(archive).head.items():
         np.testing.assert_array_equal(head[name].numpy(), tensor)
-    assert archive.manifest.digest in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert archive.manifest.digest in card
+    assert front_matter(card) == {
+        "base_model": archive.manifest.base.name,
+        "base_model_relation": "finetune",
+        "library_name": "transformers",
+    }
 
 
 def test_the_live_model_is_left_as_it_was(tiny_folder: Path, tmp_path: Path) -> None:

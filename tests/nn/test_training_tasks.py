@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+from hub.domain.front_matter import front_matter
 from tests.tiny import WORDS, load_tiny_bert, write_tiny_bert, write_tiny_llama, write_tiny_vit
 from vera import fingerprint
-from vera.data import EncodedImage, Examples, Split
+from vera.data import EncodedImage, Examples, Source, Split
 from vera.errors import DataError, VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.nn import experiment
@@ -322,6 +323,21 @@ def test_every_method_is_better_than_the_head_alone_and_says_so(tiny_folder: Pat
     assert outcome.scores.baselines["trivial"] == {"accuracy": split.majority}
     assert outcome.archive is not None
     assert "the head alone, trained until it has converged" in outcome.archive.card
+
+
+def test_the_card_says_to_programs_what_it_is_of(tiny_folder: Path) -> None:
+    split = replace(pairs(), source=Source("org/pairs", dataset="org/pairs"))
+    choices = Choices(baselines=False, license='a "free" one: yes')
+    outcome = train(tiny_folder, load_tiny_bert, split, replace(RECIPE, epochs=1), choices)
+    assert outcome.archive is not None
+    assert front_matter(outcome.archive.card) == {
+        "base_model": outcome.archive.manifest.base.name,
+        "base_model_relation": "adapter",
+        "license": 'a "free" one: yes',
+        "library_name": "peft",
+        "pipeline_tag": "text-classification",
+        "datasets": ["org/pairs"],
+    }
 
 
 def test_a_generator_has_no_head_to_train_alone(llama: Path) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from vera.data import IMAGE_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION, Split
+from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION, Split
 from vera.manifest import METHODS
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ _BASELINES = {
     "probe": "the head alone, trained until it has converged",
     "base": "the base without it",
 }
+# Tasks that Hugging Face knows by the same name.
+_PIPELINES = (TEXT_CLASSIFICATION, IMAGE_CLASSIFICATION, TEXT_GENERATION)
 _SHARES = ("accuracy", "f1")  # shown in percent
 
 
@@ -30,7 +33,7 @@ def of_adapter(name: str, manifest: Manifest, split: Split, recipe: Recipe, scor
             f"- trained over the base held in {held}; over the base as it is stored it answers a little differently\n"
         )
     weights, head = manifest.weights, f"; head: {manifest.weights.head_bytes:,} bytes" if manifest.head else ""
-    return f"""# {name}
+    return f"""{_for_programs(manifest, split)}# {name}
 
 A {METHODS[manifest.method]} adapter of {manifest.base.name}: {_what(split)}.
 
@@ -51,6 +54,24 @@ model = sdk.load("{manifest.base.name}", "OWNER/{name}")
 {_usage(split, recipe)}
 ```
 """
+
+
+def front_matter(manifest: Manifest, relation: str, **more: object) -> str:
+    """The YAML that programs read of a card, in Hugging Face's own names: what the model is to its base, and `more`."""
+    said = {"base_model": manifest.base.name, "base_model_relation": relation, "license": manifest.license, **more}
+    # JSON is YAML, so any name may stand in it.
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in said.items() if value is not None]
+    return f"---\n{''.join(lines)}---\n"
+
+
+def _for_programs(manifest: Manifest, split: Split) -> str:
+    return front_matter(
+        manifest,
+        "adapter",
+        library_name="peft",
+        pipeline_tag=split.task if split.task in _PIPELINES else None,
+        datasets=[split.source.dataset] if split.source and split.source.dataset else None,
+    )
 
 
 def _what(split: Split) -> str:

@@ -27,6 +27,7 @@ from vera.folders import check_new
 from vera.manifest import CARD_FILE, CONFIG_FILE, METHODS, WEIGHTS_FILE, Manifest
 from vera.nn.attach import Attached
 from vera.nn.bank import Bank
+from vera.nn.card import front_matter
 from vera.nn.layer import Delta
 from vera.nn.linear import as_rows
 from vera.nn.merge import check_head_writable, check_mergeable, live_name, lora_config, lora_tensors
@@ -322,7 +323,9 @@ def _card(manifest: Manifest, form: str, ref: str | None, head: str | None) -> s
         "(`lora_A` = λd·A, `lora_B` = λb·B).",
     }[form]
     about_head = f"\nIts head is in `{head}`, and what it is for is the `task` in `{EXPORT_FILE}`.\n" if head else ""
-    return f"# {ref or manifest.digest}\n\n{what}\nMade by vera-hub; `{EXPORT_FILE}` says of what.\n{about_head}"
+    relation, library = ("finetune", "transformers") if form == MERGED else ("adapter", "peft")
+    said = front_matter(manifest, relation, library_name=library)
+    return f"{said}# {ref or manifest.digest}\n\n{what}\nMade by vera-hub; `{EXPORT_FILE}` says of what.\n{about_head}"
 
 
 def _exported(
