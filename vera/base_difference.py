@@ -12,6 +12,8 @@ from vera.fingerprint import BaseFingerprint, TensorRecord
 _NUMBER = re.compile(r"(?<![^.])\d+(?![^.])")
 _VOCABULARY = ("embed", "wte", "lm_head", "decoder")
 _HEADS = ("pooler", "lm_head", "classifier", "score", "qa_outputs", "cls")
+# What PEFT puts beside a module that it adapts.
+_PEFT = ("vera_lambda_", "lora_", "vera_A", "vera_B")
 # As many kinds of modules as a sentence has room for.
 _KINDS_SHOWN = 6
 _NAMES_SHOWN = 3
@@ -71,6 +73,8 @@ class BaseDifference:
             return "It looks like another size of the model."
         if self.only_after and not any(map(_is_matrix, self.same)) and all(map(_NUMBER.search, self.only_after)):
             return "It looks like another size of the model, with more layers."
+        if self.only_after and all(any(word in name for word in _PEFT) for name in self.only_after):
+            return "It looks like a model that PEFT has adapters on: give the model it wraps (what its `unload()` returns)."
         if self.only_after and not self.changed and not self.recast:
             return "It looks like a deeper model, or one that something was added to."
         return None

@@ -58,6 +58,8 @@ def and_more(*names: str) -> BaseFingerprint:
         (without("layer.2."), "fewer layers"),
         (without("pooler"), "A part of the base is missing"),
         (and_more("layer.3.attention.query.weight"), "a deeper model"),
+        (and_more("layer.0.query.vera_lambda_b.default", "vera_A.default"), "give the model it wraps"),
+        (and_more("layer.0.query.lora_A.default.weight"), "give the model it wraps"),
         (
             BaseFingerprint.of_records([*map(other, BASE.tensors), TensorRecord("layer.3.query.weight", "F32", (8,), "1" * 64)]),
             "more layers",
