@@ -120,7 +120,7 @@ def locate(base: str | Path, *, config: Config, revision: str | None = None, may
             base=wanted,
         )
     if not may_download or not is_hugging_face_id(wanted):
-        raise _not_here(wanted)
+        raise _not_here(wanted, config)
     return obtain(base, config=config, revision=revision)
 
 
@@ -146,14 +146,21 @@ def is_hugging_face_id(name: str) -> bool:
     return _HUGGING_FACE_ID.fullmatch(name) is not None
 
 
-def _not_here(wanted: str) -> BaseUnreadable:
+def _not_here(wanted: str, config: Config) -> BaseUnreadable:
     is_fingerprint = wanted.startswith(f"{SCHEME}:")
     hint = "a fingerprint says which base it is, not where" if is_fingerprint else "there is no such path"
     return BaseUnreadable(
-        f"The base {wanted} is not known on this machine, and {hint}: run `vera-hub base add PATH`, or give its folder.",
+        f"The base {wanted} is not known on this machine, and {hint}: run `vera-hub base add PATH`, or give its folder.{_meant(wanted, config)}",
         code="BASE_NOT_HERE",
         base=wanted,
     )
+
+
+def _meant(wanted: str, config: Config) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(wanted, [base.name for base in list_known(config)], n=2, cutoff=0.8)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 def download(model_id: str, *, config: Config, revision: str | None = None) -> Path:
@@ -177,7 +184,7 @@ def download(model_id: str, *, config: Config, revision: str | None = None) -> P
         raise BaseUnreadable(
             f"The base {model_id} is not known on this machine and cannot be downloaded from Hugging Face: "
             f"{reason[:300]}. Check its name (`vera-hub base list` shows those known here) and the network, or give the "
-            "folder of a copy you have.",
+            f"folder of a copy you have.{_meant(model_id, config)}",
             code="BASE_NOT_HERE",
             base=model_id,
         ) from error

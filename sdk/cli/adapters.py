@@ -196,6 +196,7 @@ def info(app: App, ref_or_path: str, *, as_json: bool) -> None:
         return
     _say_description(found.title, found.archive, evaluations, reported)
     if listed is not None:
+        terminal.say()
         say_versions(listed.versions, latest=listed.latest, aliases=listed.aliases)
 
 
@@ -261,12 +262,14 @@ def _say_description(
     for label, value in lines:
         terminal.say(f"  {label:<15}{value}".rstrip())
     if evaluations:
+        terminal.say()
         terminal.say_table(
             ("suite", "state", "score", "95% interval"),
             [(e.suite, e.state, *_score_cells(e)) for e in evaluations],
             right=("score",),
         )
     if reported:
+        terminal.say()
         rows = [(clean(each.dataset), clean(each.metric), f"{each.value:.6g}") for each in reported]
         terminal.say_table(("said by the publisher", "metric", "not measured here"), rows, right=("not measured here",))
 

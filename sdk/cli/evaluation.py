@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdk.cli import reports, terminal
+from sdk.cli.suggesting import with_suggestion
 from sdk.cli.terminal import App, Failure, clean, pass_app
 from sdk.errors import DigestMismatch, Forbidden, HubError, Misconfigured, NotFound, Refused, Unauthorized, Unavailable
 from vera.errors import VeraError
@@ -74,7 +75,7 @@ class EvalCommand(click.Command):
         except (click.ClickException, click.Abort, click.exceptions.Exit):
             raise
         except Exception as error:
-            raise Failure(str(error), _status_of(error)) from error
+            raise Failure(with_suggestion(error, ctx.obj), _status_of(error)) from error
 
 
 @dataclass(frozen=True)

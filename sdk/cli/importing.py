@@ -102,7 +102,7 @@ def _say(imported: Imported, out: Path) -> None:
     terminal.say(f"  base        {clean(manifest.base.name)}  {manifest.base.fingerprint}")
     config = manifest.base.config
     settings = (
-        f"{len(config.all)} of the base"
+        f"{len(config.all)} of the base are recorded, and compared when it is loaded"
         if config
         else "not recorded: they need the base's config.json, and transformers"
     )

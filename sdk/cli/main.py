@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sdk.cli.suggesting import with_suggestion
 from sdk.cli.terminal import INTERRUPTED, App, Failure, clean, note
-from sdk.errors import HubError, HubWarning
+from sdk.errors import HubError, HubWarning, NotFound
 from vera import __version__
 from vera.errors import VeraError, VeraWarning
 
@@ -155,7 +156,7 @@ class Commands(click.Group):
                 traceback.print_exc()
             if isinstance(error, click.ClickException):
                 raise
-            raise Failure(_sentence(error)) from error
+            raise Failure(_sentence(error, ctx.obj)) from error
 
 
 @click.group(cls=Commands, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
@@ -176,7 +177,9 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _sentence(error: Exception) -> str:
+def _sentence(error: Exception, app: App | None = None) -> str:
+    if isinstance(error, NotFound) and app is not None:
+        return with_suggestion(error, app)
     if isinstance(error, HubError | VeraError | OSError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):

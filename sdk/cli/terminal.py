@@ -136,7 +136,10 @@ def say_table(
     for row in rows:
         table.add_row(*(Text(clean(cell)) for cell in row))
     is_screen = sys.stdout.isatty()
-    Console(width=None if is_screen else _PIPED_WIDTH, highlight=False).print(table)
+    console = Console(width=None if is_screen else _PIPED_WIDTH, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()))  # cells are clean; the rest is style
 
 
 def score_beside(found: ScoreBeside | None) -> str:

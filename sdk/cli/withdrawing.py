@@ -39,7 +39,7 @@ def unyank(app: App, ref: str) -> None:
 
 @click.command()
 @version_argument
-@click.option("--message", help="Why it is not to be used any more.")
+@click.option("--message", help="Why it is not to be used any more; with --use it may be left out.")
 @click.option("--use", "replacement", metavar="REF", help="What to use instead.")
 @click.option("--undo", is_flag=True, help="It is to be used again.")
 @pass_app
@@ -48,12 +48,14 @@ def deprecate(app: App, ref: str, *, message: str | None, replacement: str | Non
 
     It is given out as before, with a warning.
     """
-    if undo is (message is not None):
-        raise click.UsageError("Give --message to deprecate the version, or --undo.")
+    if undo is (message is not None or replacement is not None):
+        raise click.UsageError("Give --message, --use or both to deprecate the version, or --undo alone.")
     with app.hub() as hub:
         parsed = AdapterRef.parse(ref)
         version = (
-            hub.undeprecate(parsed) if message is None else hub.deprecate(parsed, message, replacement=replacement)
+            hub.undeprecate(parsed)
+            if undo
+            else hub.deprecate(parsed, message or "there is a better one", replacement=replacement)
         )
     terminal.say(f"{clean(version.ref)} is {'deprecated' if version.deprecated else 'no longer deprecated'}.")
 

@@ -136,7 +136,7 @@ def serve(fake: FakeHub) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(response.content)
 
-        do_GET = do_POST = _pass_on
+        do_GET = do_POST = do_PUT = _pass_on
 
         def log_message(self, *_: object) -> None:
             pass
@@ -159,8 +159,17 @@ def answer(value: object, *, status: int = 200, headers: Mapping[str, str] | Non
     return httpx2.Response(status, content=json.dumps(value).encode(), headers=dict(headers or {}))
 
 
-def problem(status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None) -> httpx2.Response:
-    body = {"type": "about:blank", "title": "", "status": status, "code": code, "detail": detail, "facts": {"at": 1}}
+def problem(
+    status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **facts: object
+) -> httpx2.Response:
+    body = {
+        "type": "about:blank",
+        "title": "",
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "facts": {"at": 1, **facts},
+    }
     return answer(body, status=status, headers={"content-type": "application/problem+json", **(headers or {})})
 
 

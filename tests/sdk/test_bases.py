@@ -102,6 +102,14 @@ def test_a_download_that_fails_is_one_sentence(config: Config, tmp_path: Path) -
     assert len(done.stdout.splitlines()) == 1
 
 
+def test_a_mistyped_base_is_answered_with_those_it_may_be_meant_for(known: KnownBase, config: Config) -> None:
+    for wanted in ("lab/tny", "tab/tiny"):
+        with pytest.raises(BaseUnreadable, match=f"Did you mean {known.name}\\?"):
+            locate(wanted, config=config, may_download=False)
+    with pytest.raises(BaseUnreadable, match=r"give its folder\.$"):
+        locate("lab/large", config=config, may_download=False)
+
+
 @pytest.mark.parametrize("data", ["", "{", "[]", '{"bases": [{}]}', '{"bases": {"a": 1}}'])
 def test_a_broken_table_of_bases_is_said_to_be_broken(config: Config, data: str) -> None:
     config.folder.mkdir(parents=True)

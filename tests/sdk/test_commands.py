@@ -485,3 +485,46 @@ def test_a_warning_is_said_once(fake: FakeHub, url: str, tmp_path: Path, monkeyp
     done = run(url, "pull", "demo/a@v1", "--to", str(tmp_path / "out"))
 
     assert (done.exit_code, done.stderr.count("cannot be written")) == (0, 1)
+
+
+def test_a_mistyped_adapter_is_answered_with_those_it_may_be_meant_for(fake: FakeHub, url: str) -> None:
+    there = {"items": [adapter_json("topics"), adapter_json("colours")], "next": None}
+    fake.canned["GET /api/v1/adapters/demo/topcis"] = [
+        problem(404, "ADAPTER_UNKNOWN", "It is not here.", adapter="demo/topcis")
+    ]
+    fake.canned["GET /api/v1/adapters"] = [there]
+
+    done = run(url, "versions", "demo/topcis")
+
+    assert done.exit_code == 1
+    assert done.stderr.endswith("Did you mean demo/topics?\n")
+
+
+def test_a_name_that_is_like_no_other_is_answered_without_a_guess(fake: FakeHub, url: str) -> None:
+    fake.canned["GET /api/v1/adapters/demo/weather"] = [
+        problem(404, "ADAPTER_UNKNOWN", "It is not here.", adapter="demo/weather")
+    ]
+    fake.canned["GET /api/v1/adapters"] = [{"items": [adapter_json("topics")], "next": None}]
+
+    assert "Did you mean" not in run(url, "versions", "demo/weather").stderr
+
+
+def test_a_mistyped_suite_is_answered_with_those_it_may_be_meant_for(fake: FakeHub, url: str) -> None:
+    fake.canned["GET /api/v1/suites/demo/topic"] = [
+        problem(404, "SUITE_UNKNOWN", "It is not here.", suite="demo/topic")
+    ]
+    fake.canned["GET /api/v1/suites"] = [{"items": [board_json()["suite"]], "next": None}]
+
+    done = run(url, "suites", "demo/topic")
+
+    assert done.stderr.endswith("Did you mean demo/topics?\n")
+
+
+def test_what_to_use_instead_is_reason_enough_to_deprecate(fake: FakeHub, url: str) -> None:
+    fake.publish("demo/a", make_archive())
+    fake.canned["PUT /api/v1/adapters/demo/a/versions/v1/deprecation"] = [version_json("demo/a", 1, make_archive())]
+
+    assert run(url, "deprecate", "demo/a@v1", "--use", "demo/b").exit_code == 0
+    assert json.loads(fake.requests[-1].content)["replacement"] == "demo/b"
+    assert run(url, "deprecate", "demo/a@v1").exit_code == 2
+    assert run(url, "deprecate", "demo/a@v1", "--undo", "--use", "demo/b").exit_code == 2

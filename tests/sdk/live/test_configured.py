@@ -137,7 +137,7 @@ def test_an_import_records_it(tiny_folder: Path, edited: Path, tmp_path: Path) -
     assert done.exit_code == 0, done.output
     record = archives.read_folder(tmp_path / "made").manifest.base.config
     assert record == record_of(config_at(tiny_folder))
-    assert f"  settings    {len(record.all)} of the base\n" in done.stdout
+    assert f"  settings    {len(record.all)} of the base are recorded" in done.stdout
     with pytest.raises(BaseMismatch, match="hidden_act"):
         sdk.load(edited, tmp_path / "made")
     (edited / "config.json").unlink()

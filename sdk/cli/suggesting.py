@@ -1,0 +1,44 @@
+"""What somebody may have meant by a name that nothing has. It costs a request or two, and only where a command has failed."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from sdk.errors import HubError, NotFound
+
+if TYPE_CHECKING:
+    from sdk.cli.terminal import App
+    from sdk.client import Hub
+
+# Of an owner with more adapters a mistyped one may go without a suggestion.
+_NAMES_ASKED_FOR = 200
+# A slip of a letter or two, and not just any other name of the same owner.
+_CLOSE = 0.8
+
+
+def with_suggestion(error: Exception, app: App) -> str:
+    """The error's sentence; of an adapter or a suite that is not there with names that are close, of those the reader may see."""
+    if not isinstance(error, NotFound) or error.code not in ("ADAPTER_UNKNOWN", "SUITE_UNKNOWN"):
+        return str(error)
+    from difflib import get_close_matches
+
+    try:
+        with app.hub() as hub:
+            wanted, names = _candidates(error, hub)
+    except HubError:
+        return str(error)
+    close = [name for name in get_close_matches(wanted, names, n=2, cutoff=_CLOSE) if name != wanted]
+    return f"{error} Did you mean {' or '.join(close)}?" if close else str(error)
+
+
+def _candidates(error: NotFound, hub: Hub) -> tuple[str, list[str]]:
+    """What was typed, and what there is: an owner's adapters, or those of that name where the owner has none."""
+    if error.code == "SUITE_UNKNOWN":
+        return str(error.facts.get("suite", "")), [suite.name for suite in hub.list_suites()]
+    wanted = str(error.facts.get("adapter", ""))
+    owner, _, name = wanted.partition("/")
+    listed = list(islice(hub.list_adapters(owner=owner), _NAMES_ASKED_FOR))
+    if not listed:
+        listed = list(islice(hub.list_adapters(search=name), _NAMES_ASKED_FOR))
+    return wanted, [adapter.id for adapter in listed]
