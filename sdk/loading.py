@@ -276,7 +276,8 @@ def _quiet(transformers: Any) -> Iterator[None]:
 
 
 def check_files(path: Path, manifest: Manifest, config: Config, report: Progress | None = None) -> BaseFingerprint:
-    """The table of the checkpoint at `path`. Raises BaseMismatch when it is not the adapter's base, or is configured otherwise."""
+    """The table of the checkpoint at `path`. Raises BaseMismatch when it is not the adapter's base, is configured otherwise, or has texts
+    or images read otherwise."""
     found = tensor_tables.fingerprint_of(path, config=config, progress=report)
     if found.value != manifest.base.fingerprint:
         raise BaseMismatch(
@@ -287,6 +288,7 @@ def check_files(path: Path, manifest: Manifest, config: Config, report: Progress
             got=found.value,
         )
     _check_settings(path, manifest.base)
+    check_reading(path, manifest.base)
     return found
 
 
@@ -307,3 +309,18 @@ def _check_settings(path: Path, base: BaseIdentity) -> None:
         check_config(config, base, what)
     elif differing := differences(base.config, settings_of(spelled)):
         raise refusal(what, base, differing)
+
+
+def check_reading(path: Path, base: BaseIdentity) -> None:
+    """Raises BaseMismatch (BASE_TOKENIZER_MISMATCH, BASE_PROCESSOR_MISMATCH) when what lies beside the weights at `path` reads texts or
+    images otherwise than in training. Nothing is compared without transformers, or where there is nothing that reads them."""
+    if base.tokenizer is None and base.processor is None:
+        return
+    with contextlib.suppress(ImportError):
+        from vera.nn.processed import check_processor, processor_at
+        from vera.nn.tokenized import check_tokenizer, tokenizer_at
+
+        if base.tokenizer is not None and (tokenizer := tokenizer_at(path)) is not None:
+            check_tokenizer(tokenizer, base, f"The tokenizer in {path}")
+        if base.processor is not None and (processor := processor_at(path)) is not None:
+            check_processor(processor, base, f"The image processor in {path}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sdk import digest_books, finding
 from sdk.config import Config
 from sdk.explaining import explained
-from sdk.loading import check_files, door_to, is_live, locate_for, reporting, table_for
+from sdk.loading import check_files, check_reading, door_to, is_live, locate_for, reporting, table_for
 from sdk.locking import lock_for
 from vera.manifest import WEIGHTS_FILE
 from vera.notebook import html_card
@@ -122,6 +122,7 @@ def _prove_live(model: Any, found: Found, door: Hub, report: Progress) -> Eviden
     with digest_books.digest_book(digest_books.digests_of(door.config)) as digests:
         proof = prove_base(backbone_of(model), table, digests=digests, progress=report)
     check_model(backbone_of(model), found.archive.manifest.base)
+    check_reading(Path(backbone_of(model).name_or_path), found.archive.manifest.base)
     return Evidence("base", proof.fingerprint, proof.kind, str(proof).partition(": ")[2])
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vera.archive import Archive, Vectors, vectors_of
+from vera.manifest import BaseIdentity
 
 Array = NDArray[np.float32]
 
@@ -123,6 +124,7 @@ def _fields(archive: Archive) -> dict[str, object]:
         "base.fingerprint": manifest.base.fingerprint,
         "base.dtype": manifest.base.dtype,
         **{f"base.config.{n}": v for n, v in (manifest.base.config.all if manifest.base.config else {}).items()},
+        **_reading(manifest.base),
         **{f"projection.{name}": value for name, value in manifest.recipe.to_dict().items()},
         "projection.digest": manifest.projection_digest,
         "method": manifest.method,
@@ -135,6 +137,20 @@ def _fields(archive: Archive) -> dict[str, object]:
         "task.max_length": manifest.task.max_length if manifest.task else None,
         **_dotted("training", manifest.training),
         "license": manifest.license,
+    }
+
+
+def _reading(base: BaseIdentity) -> dict[str, object]:
+    """How texts and images were read in training, example by example and setting by setting."""
+    read, images = base.tokenizer, {f"base.processor.{name}": value for name, value in (base.processor or {}).items()}
+    if read is None:
+        return images
+    return {
+        **{f"base.tokenizer.{example}": list(example.ids) for example in read.examples},
+        "base.tokenizer.end": read.end,
+        **{f"base.tokenizer.added.{token!a}": number for token, number in (read.added or {}).items()},
+        "base.tokenizer.chat": list(read.chat.ids) if read.chat else None,
+        **images,
     }
 
 

@@ -11,6 +11,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from vera import canonical_json
@@ -61,6 +62,13 @@ _READ_ELSEWHERE = frozenset(
 # ESM scales its embeddings by it when it answers, too.
 _DROPOUT_OF_ANSWERS = "token_dropout"
 _SPELLINGS = {"swish": "silu"}
+# Of an image processor: who wrote it, on what it computes, and how what it gives is arranged. Images are RGB when they come to it.
+_HARMLESS_OF_PROCESSORS = frozenset(
+    """
+    processor_class feature_extractor_type auto_map transformers_version device return_tensors data_format input_data_format
+    disable_grouping default_to_square backend do_convert_rgb
+    """.split()
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,19 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, Setting]:
     Those that are null are left out: they are as if they were not there.
     """
     return dict(_flat(_modern(config)))
+
+
+def processor_settings(processor: Mapping[str, Any]) -> dict[str, Setting]:
+    """Of an image processor as preprocessor_config.json has it, the settings that decide the pixels, by dotted names.
+
+    Its class has one name, whatever it computes on and however old the file is.
+    """
+    kind = processor.get("image_processor_type") or processor.get("feature_extractor_type")
+    kept = {key: value for key, value in processor.items() if key not in _HARMLESS_OF_PROCESSORS}
+    if isinstance(kind, str):
+        named = kind.removesuffix("Fast").removesuffix("Pil")
+        kept["image_processor_type"] = named.replace("FeatureExtractor", "ImageProcessor")
+    return dict(_flat_plain(kept))
 
 
 def differences(
@@ -136,14 +157,25 @@ def is_spelled(trained: BaseConfig, config: Mapping[str, Any]) -> bool:
 
 def refusal(what: str, base: BaseIdentity, differing: Sequence[SettingDifference]) -> BaseMismatch:
     """The refusal of `what`, which names each setting with both values."""
-    said = "; ".join(map(str, differing[:_MOST_SAID]))
-    more = f"; and {len(differing) - _MOST_SAID} more" if len(differing) > _MOST_SAID else ""
     at = f" at revision {base.revision}" if base.revision else ""
     return BaseMismatch(
         f"{what} is configured otherwise than {base.name} was when the adapter was trained, and would answer otherwise with the "
-        f"very same weights: {said}{more}. Nothing was changed; open the base with the config.json of {base.name}{at}, and leave "
+        f"very same weights: {_said(differing)}. Nothing was changed; open the base with the config.json of {base.name}{at}, and leave "
         "these settings as they are there.",
         code="BASE_CONFIG_MISMATCH",
+        fingerprint=base.fingerprint,
+        settings={each.name: {"trained": each.trained, "found": each.found} for each in differing},
+    )
+
+
+def processor_refusal(what: str, base: BaseIdentity, differing: Sequence[SettingDifference]) -> BaseMismatch:
+    """The refusal of `what`, an image processor, which names each setting with both values."""
+    at = f" at revision {base.revision}" if base.revision else ""
+    return BaseMismatch(
+        f"{what} prepares images otherwise than that of {base.name} did when the adapter was trained, which would be given other "
+        f"pixels for the very same images: {_said(differing)}. Put the preprocessor_config.json of {base.name}{at} beside the "
+        "weights, and open the base again.",
+        code="BASE_PROCESSOR_MISMATCH",
         fingerprint=base.fingerprint,
         settings={each.name: {"trained": each.trained, "found": each.found} for each in differing},
     )
@@ -232,6 +264,19 @@ def _depends_on_length(rope: object) -> bool:
     return (kind is not None and kind not in _ROPE_OF_ANY_LENGTH) or any(map(_depends_on_length, rope.values()))
 
 
+def _flat_plain(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Setting]]:
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat_plain(value, f"{prefix}{key}.")
+        elif value is not None and len(prefix) + len(key) <= MAX_NAME:
+            yield f"{prefix}{key}", _plain(value)
+
+
+def _said(differing: Sequence[SettingDifference]) -> str:
+    more = f"; and {len(differing) - _MOST_SAID} more" if len(differing) > _MOST_SAID else ""
+    return "; ".join(map(str, differing[:_MOST_SAID])) + more
+
+
 def _modern(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration with its rotary positions in one place, as transformers 5 has them; older ones have them in several."""
     parts = {key for key, value in config.items() if isinstance(value, Mapping) and key not in (_ROPE, _OLD_ROPE)}
@@ -279,6 +324,8 @@ def _jsonable(value: Any) -> Any:
         return value
     if isinstance(value, str):
         return _SPELLINGS.get(value, value)
+    if isinstance(value, Enum):
+        return _jsonable(value.value)
     if isinstance(value, int | float):
         is_exact = math.isfinite(value) and abs(value) < 2**53
         return value if is_exact else repr(value)

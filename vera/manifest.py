@@ -16,7 +16,17 @@ from typing import Any
 
 from vera import canonical_json, strict_json
 from vera.base_config import MAX_NAME as MAX_SETTING_NAME
-from vera.base_config import MAX_SETTINGS, BaseConfig, is_setting
+from vera.base_config import MAX_SETTINGS, BaseConfig, Setting, is_setting
+from vera.base_tokenizer import (
+    MAX_ADDED,
+    MAX_EXAMPLE_IDS,
+    MAX_EXAMPLE_TEXT,
+    MAX_EXAMPLES,
+    MAX_TURNS,
+    BaseTokenizer,
+    ChatExample,
+    TextExample,
+)
 from vera.errors import ManifestError, RecipeError
 from vera.manifest_fields import Fields
 from vera.projection import ProjectionRecipe
@@ -50,13 +60,15 @@ _DTYPE_NAME = re.compile(r"[a-z0-9_]{1,32}")
 # Control characters (C0, C1), line separators and bidirectional overrides: in a terminal or a page
 # they would say something else than what is written.
 _DECEIVING = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class BaseIdentity:
     """The base model: `fingerprint` decides, `name` and `revision` are for people and downloads.
 
-    `config` is how it was set in training, where that was recorded: weights alone do not say what a model computes.
+    `config` is how it was set in training, where that was recorded: weights alone do not say what a model computes. `tokenizer` and
+    `processor` are likewise how its texts were read then, and the settings its images were prepared with.
     """
 
     name: str
@@ -64,6 +76,8 @@ class BaseIdentity:
     dtype: str
     revision: str | None = None
     config: BaseConfig | None = None
+    tokenizer: BaseTokenizer | None = None
+    processor: Mapping[str, Setting] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
@@ -230,21 +244,62 @@ def _check_base(base: BaseIdentity) -> None:
         _check_text("base.revision", base.revision)
     _require(_DTYPE_NAME.fullmatch(base.dtype), f"base.dtype {base.dtype[:80]!r} is no dtype")
     if base.config is not None:
-        _check_config(base.config)
+        _require(
+            not base.config.set.keys() & base.config.default.keys(), "base.config has a setting in both of its halves"
+        )
+        _check_settings("base.config", base.config.all)
+    if base.tokenizer is not None:
+        _check_tokenizer(base.tokenizer)
+    if base.processor is not None:
+        _check_settings("base.processor", base.processor)
 
 
-def _check_config(config: BaseConfig) -> None:
-    _require(
-        len(config.set) + len(config.default) <= MAX_SETTINGS, f"base.config may have at most {MAX_SETTINGS} settings"
-    )
-    _require(not config.set.keys() & config.default.keys(), "base.config has a setting in both of its halves")
-    for name, value in config.all.items():
+def _check_settings(where: str, settings: Mapping[str, Setting]) -> None:
+    _require(len(settings) <= MAX_SETTINGS, f"{where} may have at most {MAX_SETTINGS} settings")
+    for name, value in settings.items():
         _require(
             0 < len(name) <= MAX_SETTING_NAME and not _DECEIVING.search(name), f"{name[:80]!r} is no name of a setting"
         )
+        _require(is_setting(value) and not _DECEIVING.search(str(value)), f"{where} cannot say what {name[:80]!r} says")
+
+
+def _check_tokenizer(tokenizer: BaseTokenizer) -> None:
+    where, chat = "base.tokenizer", tokenizer.chat
+    _require(0 < len(tokenizer.examples) <= MAX_EXAMPLES, f"{where} must have 1 to {MAX_EXAMPLES} examples")
+    for example in tokenizer.examples:
+        texts = (example.text,) if example.pair is None else (example.text, example.pair)
         _require(
-            is_setting(value) and not _DECEIVING.search(str(value)), f"base.config cannot say what {name[:80]!r} says"
+            all(map(_is_example, texts)), f"a text of {where} is longer than {MAX_EXAMPLE_TEXT} characters, or none"
         )
+        ids = (example.ids,) if example.types is None else (example.ids, example.types)
+        _require(
+            all(map(_are_ids, ids)), f"{where} has {MAX_EXAMPLE_IDS} ids of a text at most, each an integer from 0"
+        )
+        _require(
+            example.max_length is None or 1 <= example.max_length <= MAX_EXAMPLE_IDS,
+            f"{where} cuts a text at no length",
+        )
+    _require(tokenizer.end is None or _are_ids((tokenizer.end,)), f"{where}.end is no id")
+    added = tokenizer.added or {}
+    _require(len(added) <= MAX_ADDED, f"{where}.added may name at most {MAX_ADDED} tokens")
+    _require(
+        all(token and _is_example(token) for token in added) and (not added or _are_ids(tuple(added.values()))),
+        f"{where}.added must give the id of each token by its text",
+    )
+    if chat is not None:
+        _require(
+            0 < len(chat.turns) <= MAX_TURNS and len(chat.turns) % 2 and all(map(_is_example, chat.turns)),
+            f"{where}.chat must have an odd number of turns, at most {MAX_TURNS}",
+        )
+        _require(_are_ids(chat.ids), f"{where}.chat has no ids")
+
+
+def _is_example(text: str) -> bool:
+    return len(text) <= MAX_EXAMPLE_TEXT and not _SURROGATE.search(text)
+
+
+def _are_ids(ids: tuple[int, ...]) -> bool:
+    return 0 < len(ids) <= MAX_EXAMPLE_IDS and all(type(number) is int and 0 <= number < 2**31 for number in ids)
 
 
 def _check_modules(modules: tuple[AdaptedModule, ...], recipe: ProjectionRecipe, most: int) -> None:
@@ -371,6 +426,8 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
             "dtype": base.dtype,
             # Absent where nothing was recorded, so that manifests from before it keep their bytes and their digests.
             **({"config": {"set": dict(base.config.set), "default": dict(base.config.default)}} if base.config else {}),
+            **({"tokenizer": _tokenizer_to_json(base.tokenizer)} if base.tokenizer else {}),
+            **({"processor": dict(base.processor)} if base.processor is not None else {}),
         },
         "projection": {**manifest.recipe.to_dict(), "digest": manifest.projection_digest},
         "modules": [
@@ -390,6 +447,25 @@ def _to_json(manifest: Manifest) -> dict[str, Any]:
         "training": dict(manifest.training),
         "license": manifest.license,
         "files": {path: {"sha256": entry.sha256, "bytes": entry.size_bytes} for path, entry in manifest.files.items()},
+    }
+
+
+def _tokenizer_to_json(tokenizer: BaseTokenizer) -> dict[str, Any]:
+    chat = tokenizer.chat
+    return {
+        "examples": [
+            {
+                "text": each.text,
+                "pair": each.pair,
+                "max_length": each.max_length,
+                "ids": list(each.ids),
+                "types": None if each.types is None else list(each.types),
+            }
+            for each in tokenizer.examples
+        ],
+        "end": tokenizer.end,
+        "added": None if tokenizer.added is None else dict(tokenizer.added),
+        "chat": chat and {"turns": list(chat.turns), "ids": list(chat.ids)},
     }
 
 
@@ -434,6 +510,8 @@ def _parse_base(base: Fields) -> BaseIdentity:
         dtype=base.string("dtype"),
         revision=base.optional_string("revision"),
         config=_parse_config(base.object("config")) if base.has("config") else None,
+        tokenizer=_parse_tokenizer(base.object("tokenizer")) if base.has("tokenizer") else None,
+        processor=base.object("processor").rest() if base.has("processor") else None,
     )
     base.end()
     return identity
@@ -442,6 +520,40 @@ def _parse_base(base: Fields) -> BaseIdentity:
 def _parse_config(config: Fields) -> BaseConfig:
     parsed = BaseConfig(config.object("set").rest(), config.object("default").rest())
     config.end()
+    return parsed
+
+
+def _parse_tokenizer(tokenizer: Fields) -> BaseTokenizer:
+    chat, added = tokenizer.optional_object("chat"), tokenizer.optional_object("added")
+    parsed = BaseTokenizer(
+        tuple(_parse_example(each) for each in tokenizer.objects("examples")),
+        tokenizer.optional_integer("end"),
+        None if added is None else added.rest(),
+        _parse_chat(chat) if chat else None,
+    )
+    tokenizer.end()
+    return parsed
+
+
+def _parse_example(example: Fields) -> TextExample:
+    types = example.optional_values("types")
+    parsed = TextExample(
+        example.string("text"),
+        tuple(example.values("ids")),
+        example.optional_string("pair"),
+        None if types is None else tuple(types),
+        example.optional_integer("max_length"),
+    )
+    example.end()
+    return parsed
+
+
+def _parse_chat(chat: Fields) -> ChatExample:
+    turns = chat.values("turns")
+    if not all(isinstance(turn, str) for turn in turns):
+        raise ManifestError("vera.json is not valid: the turns of base.tokenizer.chat must be texts.")
+    parsed = ChatExample(tuple(turns), tuple(chat.values("ids")))
+    chat.end()
     return parsed
 
 

@@ -63,6 +63,12 @@ class Fields:
         value = self.take(key)
         return None if value is None else Fields(value, key)
 
+    def values(self, key: str) -> list[Any]:
+        return list(self._typed(key, list, "a list"))
+
+    def optional_values(self, key: str) -> list[Any] | None:
+        return None if self._takes_null(key) else self.values(key)
+
     def objects(self, key: str) -> list[Fields]:
         return [Fields(item, f"{key}[{i}]") for i, item in enumerate(self._typed(key, list, "a list"))]
 

@@ -6,13 +6,14 @@ PEFT names the base and its modules by strings, and A and B by a seed. Here the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vera import archive as archives
 from vera.archive import Archive, Vectors
-from vera.base_config import BaseConfig
+from vera.base_config import BaseConfig, Setting
+from vera.base_tokenizer import BaseTokenizer
 from vera.errors import ArchiveError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import BaseIdentity, Manifest, Task
@@ -53,11 +54,14 @@ def import_folder(
     labels: Sequence[str] | None = None,
     labels_of_base: Sequence[str] = (),
     base_config: BaseConfig | None = None,
+    base_tokenizer: BaseTokenizer | None = None,
+    base_processor: Mapping[str, Setting] | None = None,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
 ) -> Imported:
     """The VeRA checkpoint that PEFT wrote to `folder`, trained on `base`, as a sealed adapter.
 
-    `base_config` is how the base is configured, where that is known: it is taken to have been so in training.
+    `base_config` is how the base is configured, `base_tokenizer` and `base_processor` how its texts or images are read, where that
+    is known: it is taken to have been so in training.
     `trained_in` is the dtype the base was held in during training, to which PEFT rounds A and B. It
     is asked for (ROUNDING_UNKNOWN) only where neither saved matrices nor the dtypes of the vectors
     and of the base tell. The vectors keep their dtype.
@@ -79,6 +83,8 @@ def import_folder(
         labels=labels,
         labels_of_base=labels_of_base,
         base_config=base_config,
+        base_tokenizer=base_tokenizer,
+        base_processor=base_processor,
         budget_bytes=budget_bytes,
     )
 
@@ -93,6 +99,8 @@ def import_checkpoint(
     labels: Sequence[str] | None = None,
     labels_of_base: Sequence[str] = (),
     base_config: BaseConfig | None = None,
+    base_tokenizer: BaseTokenizer | None = None,
+    base_processor: Mapping[str, Setting] | None = None,
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     card: str | None = None,
 ) -> Imported:
@@ -107,7 +115,9 @@ def import_checkpoint(
     )
     data, weights, head = archives.pack(vectors, dtype=checkpoint.dtype)
     manifest = Manifest(
-        base=BaseIdentity(base_name, base.value, base.dtype, base_revision, base_config),
+        base=BaseIdentity(
+            base_name, base.value, base.dtype, base_revision, base_config, base_tokenizer, base_processor
+        ),
         recipe=found.recipe,
         projection_digest=found.digest,
         modules=tuple(sorted(modules.values(), key=lambda module: module.name)),

@@ -61,6 +61,7 @@ class Evaluator:
 
     def __init__(self) -> None:
         self._loaded: tuple[tuple[object, ...], Any] | None = None
+        self._reads: dict[str, Any] = {}  # what reads texts and images for the model that is loaded
 
     def answer(self, request: dict[str, Any], tell: Tell = nobody) -> dict[str, Any]:
         """The reply to `request`. Meanwhile `tell` hears how far it is."""
@@ -99,6 +100,7 @@ class Evaluator:
         try:
             for number, archive in members:
                 try:
+                    self._check_reading(model, archive.manifest)
                     adapted = attach(model, archive, base)
                 except VeraError as error:
                     replies[number] = _refusal(error)
@@ -117,7 +119,7 @@ class Evaluator:
 
         key = _opening(asked["path"], manifest)
         if self._loaded is None or self._loaded[0] != key:
-            self._loaded = None  # there is not memory for two
+            self._loaded, self._reads = None, {}  # there is not memory for two
             give_back_memory()
             try:
                 model = open_base(Path(asked["path"]), manifest, {"dtype": torch.float32}).to(device())
@@ -129,6 +131,22 @@ class Evaluator:
                 _prove(model, base, Path(asked["digests"]))
             self._loaded = (key, model)
         return self._loaded[1]
+
+    def _check_reading(self, model: Any, manifest: Manifest) -> None:
+        """Raises BaseMismatch where the texts or images of the model are read otherwise than when the adapter was trained. What
+        reads them is opened once for all adapters."""
+        from vera.nn.inputs import image_processor_of, tokenizer_of
+        from vera.nn.processed import check_processor
+        from vera.nn.tokenized import check_tokenizer
+
+        for record, opened, check in (
+            (manifest.base.tokenizer, tokenizer_of, check_tokenizer),
+            (manifest.base.processor, image_processor_of, check_processor),
+        ):
+            if record is not None:
+                name = opened.__name__
+                self._reads[name] = reader = self._reads.get(name) or opened(model)
+                check(reader, manifest.base)
 
 
 def _prove(model: Any, base: BaseFingerprint, digests: Path) -> None:

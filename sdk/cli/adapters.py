@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -213,6 +214,8 @@ def describe(archive: Archive) -> dict[str, object]:
             "fingerprint": manifest.base.fingerprint,
             "dtype": manifest.base.dtype,
             "config": manifest.base.config and manifest.base.config.all,
+            "tokenizer": manifest.base.tokenizer and asdict(manifest.base.tokenizer),
+            "processor": manifest.base.processor,
         },
         "method": manifest.method,
         "projection": {**manifest.recipe.to_dict(), "digest": manifest.projection_digest},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +12,7 @@ from sdk.cli.terminal import App, clean, pass_app
 
 if TYPE_CHECKING:
     from vera.base_config import BaseConfig
+    from vera.manifest import BaseIdentity
     from vera.peft_import import Imported
 
 
@@ -63,6 +64,7 @@ def import_peft(
             labels=labels.split(",") if labels is not None else None,
             labels_of_base=bases.labels_of(path),
             base_config=_config_of(path),
+            **_reading_of(path),
         )
         archive.write_folder(imported.archive, out)
     if imported.evidence is Evidence.SEED and trained_in is None:
@@ -87,6 +89,19 @@ def _config_of(path: Path) -> BaseConfig | None:
         return None
 
 
+def _reading_of(path: Path) -> dict[str, Any]:
+    """How the base at `path` has its texts read, or its images prepared; empty where nothing there says it, or transformers is not there."""
+    try:
+        from vera.nn import processed, tokenized
+    except ImportError:
+        return {}
+    if (tokenizer := tokenized.tokenizer_at(path)) is not None:
+        return {"base_tokenizer": tokenized.record_of(tokenizer)}
+    if (processor := processed.processor_at(path)) is not None:
+        return {"base_processor": processed.record_of(processor)}
+    return {}
+
+
 def _note_what_is_assumed(imported: Imported) -> None:
     terminal.note(
         "The checkpoint holds no matrices to compare with. Seed and rank are those of its configuration, and the base is "
@@ -107,6 +122,7 @@ def _say(imported: Imported, out: Path) -> None:
         else "not recorded: they need the base's config.json, and transformers"
     )
     terminal.say(f"  settings    {settings}")
+    terminal.say(f"  reads       {_reading(manifest.base)}")
     terminal.say(
         f"  modules     {len(manifest.modules)}, {manifest.parameters:,} parameters ({manifest.weights.dtype})"
     )
@@ -121,3 +137,11 @@ def _say(imported: Imported, out: Path) -> None:
         saved = f"; {recipe.size_bytes:,} more are its matrices, which a hub keeps once for all adapters that use them"
     terminal.say(f"  size        {size_bytes:,} bytes; PEFT's tensors were {imported.checkpoint_bytes:,}{saved}")
     terminal.say(f"\nPush it with: vera-hub push {out}")
+
+
+def _reading(base: BaseIdentity) -> str:
+    if base.tokenizer:
+        return f"texts as the base's tokenizer does now: {len(base.tokenizer.examples)} examples are recorded"
+    if base.processor is not None:
+        return f"images as the base's processor does now: {len(base.processor)} settings are recorded"
+    return "not recorded: it needs the base's tokenizer or image processor, and transformers"

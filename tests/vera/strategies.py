@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from vera.base_config import BaseConfig
+from vera.base_tokenizer import BaseTokenizer, ChatExample, TextExample
 from vera.manifest import (
     DVORA,
     METHODS,
@@ -92,6 +93,8 @@ def manifests(draw: st.DrawFn) -> Manifest:
                 st.sampled_from(["float32", "bfloat16"]),
                 st.none() | LINE,
                 st.none() | _configs(),
+                st.none() | _tokenizers(),
+                st.none() | _configs().map(lambda config: config.all),
             )
         ),
         recipe=recipe,
@@ -135,4 +138,18 @@ def _configs(draw: st.DrawFn) -> BaseConfig:
     return BaseConfig(
         {name: value for name, value in settings.items() if name not in default},
         {name: settings[name] for name in default},
+    )
+
+
+@st.composite
+def _tokenizers(draw: st.DrawFn) -> BaseTokenizer:
+    text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+    ids = st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=4).map(tuple)
+    example = st.builds(TextExample, text, ids, st.none() | text, st.none() | ids, st.none() | SMALL)
+    turns = st.lists(text, min_size=1, max_size=3).filter(lambda said: len(said) % 2).map(tuple)
+    return BaseTokenizer(
+        tuple(draw(st.lists(example, min_size=1, max_size=3))),
+        draw(st.none() | SMALL),
+        draw(st.none() | st.dictionaries(text.filter(bool), SMALL, max_size=3)),
+        draw(st.none() | st.builds(ChatExample, turns, ids)),
     )

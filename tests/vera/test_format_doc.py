@@ -50,6 +50,12 @@ def test_the_settings_of_the_base_are_a_record_that_a_manifest_can_have() -> Non
     assert config.all == {name: setting for half in value["base"]["config"].values() for name, setting in half.items()}
 
 
+def test_how_texts_were_read_is_a_record_that_a_manifest_can_have() -> None:
+    value = json.loads(example("manifest"))
+    value["base"]["tokenizer"] = json.loads(example("tokenizer"))
+    assert json.loads(Manifest.from_bytes(rfc8785.dumps(value)).to_bytes()) == value
+
+
 def test_the_configuration_is_the_one_that_follows_from_the_example() -> None:
     """Its bytes are part of the schema: other bytes would make every published version invalid."""
     manifest = Manifest.from_bytes(golden.load("manifest")["canonical"].encode())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +30,12 @@ from tests.tiny_adapters import make_tiny
 from vera import archive, fingerprint
 from vera.archive import Archive
 from vera.data import Examples
-from vera.manifest import AdaptedModule, Task
+from vera.manifest import WEIGHTS_FILE, AdaptedModule, Task
 from vera.nn import opening
 from vera.nn.attach import attach
 from vera.nn.hanging import check_bare
 from vera.nn.identity import prove_base
+from vera.nn.tokenized import record_of
 from vera.nn.training.generation import Generation
 from vera.nn.training.recipe import Recipe
 
@@ -221,6 +225,29 @@ def test_a_kept_base_is_opened_anew_for_what_answers_otherwise(tmp_path: Path) -
     for request in (*requests, *requests):
         (reply,), (alone,) = kept.answer(request)["replies"], Evaluator().answer(request)["replies"]
         assert reply["outputs"] == alone["outputs"]
+
+
+def test_an_adapter_whose_texts_are_read_otherwise_is_refused_beside_one_that_says_nothing(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    other = shutil.copytree(tiny_folder, tmp_path / "other")
+    state = json.loads((other / "tokenizer.json").read_text())
+    words = state["model"]["vocab"]
+    words["cat"], words["dog"] = words["dog"], words["cat"]
+    (other / "tokenizer.json").write_text(json.dumps(state))
+    base, folders = fingerprint.of_files(tiny_folder), [tmp_path / name for name in ("silent", "trained", "swapped")]
+    for seed, (folder, read) in enumerate(zip(folders, (None, tiny_folder, other), strict=True)):
+        made = make_tiny(base, seed=seed, head=True)
+        record = read and record_of(AutoTokenizer.from_pretrained(read))
+        manifest = replace(made.manifest, base=replace(made.manifest.base, tokenizer=record))
+        archive.write_folder(archive.seal(manifest, made.files[WEIGHTS_FILE], made.card), folder)
+    request = {**request_of(other, tmp_path / "any"), "adapters": [str(folder) for folder in folders]}
+
+    silent, trained, swapped = Evaluator().answer(request)["replies"]
+
+    assert "outputs" in silent
+    assert "outputs" in swapped
+    assert trained["error"]["code"] == "BASE_TOKENIZER_MISMATCH"
 
 
 def test_the_half_of_a_reply_is_a_death(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from vera.nn.heads import (
 from vera.nn.identity import BaseProof, prove_base, trust_base
 from vera.nn.own_heads import own_heads
 from vera.nn.sequences import SequenceClassifier, SequenceModel, SequenceRegressor
+from vera.nn.tokenized import check_tokenizer
 from vera.notebook import html_card
 from vera.parallel_digest import DigestBook
 from vera.peft_format import has_own_head
@@ -48,6 +49,12 @@ class Attached:
     manifest: Manifest
     base: BaseProof
     ref: str | None = None
+    verify: str = "strict"
+
+    def check_tokenizer(self, tokenizer: Any) -> None:
+        """Raises BaseMismatch (BASE_TOKENIZER_MISMATCH) when `tokenizer`, with which texts for a generator are read, reads them otherwise
+        than in training."""
+        check_tokenizer(tokenizer, self.manifest.base)
 
     def __str__(self) -> str:
         recipe = self.manifest.recipe
@@ -113,7 +120,7 @@ def attach(
         )
         slot.heads = heads
     bank.activate(name)
-    attached = Attached(bank, name, manifest, proof, ref)
+    attached = Attached(bank, name, manifest, proof, ref, verify)
     adapted = _with_head(model, vectors, attached)
     adapted.vera = attached
     return adapted
@@ -276,13 +283,13 @@ def _with_head(model: nn.Module, vectors: Vectors, attached: Attached) -> Any:
     if task.pooling is None:
         adapted = _sequence_model(model, task, (attached.bank, attached.name))
         if isinstance(adapted, SequenceModel):
-            adapted.base = attached.manifest.base
+            adapted.base, adapted.verify = attached.manifest.base, attached.verify
         return adapted
     head = _head(model, task, task.pooling, (attached.bank, attached.name))
     with torch.no_grad():
         head.classifier.weight.copy_(torch.from_numpy(vectors.head[HEAD_WEIGHT]))
         head.classifier.bias.copy_(torch.from_numpy(vectors.head[HEAD_BIAS]))
-    head.base = attached.manifest.base
+    head.base, head.verify = attached.manifest.base, attached.verify
     head.eval()
     return head
 

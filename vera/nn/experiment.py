@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ from vera.archive import Archive
 from vera.data import TEXT_GENERATION, Examples, Split
 from vera.errors import VeraError
 from vera.folders import LOSS_CURVE, TRAINING_LOG, write_files
-from vera.nn import packaging, targets
+from vera.manifest import BaseIdentity
+from vera.nn import packaging, processed, targets, tokenized
 from vera.nn.attach import live_modules, shared_tensors
 from vera.nn.bank import Bank
 from vera.nn.base import Base
 from vera.nn.hanging import check_bare
+from vera.nn.heads import ImageClassifier, TextHead
 from vera.nn.modes import evaluating
 from vera.nn.packaging import Scores
 from vera.nn.training import methods
@@ -130,10 +132,11 @@ def run(
 
 @dataclass(frozen=True)
 class _Run:
-    """What a run is about, checked."""
+    """What a run is about, checked. `identity` is the base's, with how its texts or images are read."""
 
     name: str
     base: Base
+    identity: BaseIdentity
     split: Split
     recipe: Recipe
     choices: Choices
@@ -166,7 +169,18 @@ def _prepare(name: str, base: Base, split: Split, recipe: Recipe, choices: Choic
     bank = Bank(adapted, base.model, shared_tensors(proof))
     split = split.with_validation() if recipe.watches else split
     task = task_of(split, base.model, recipe, pooling=choices.pooling)
-    return _Run(name, base, split, recipe, choices, bank, task, check_metric(task, recipe.metric))
+    metric = check_metric(task, recipe.metric)
+    return _Run(name, base, _identity(base, task, recipe), split, recipe, choices, bank, task, metric)
+
+
+def _identity(base: Base, task: Task[Any], recipe: Recipe) -> BaseIdentity:
+    """The base, with how `task` has its texts or images read."""
+    if isinstance(task, Generation):
+        return replace(base.identity, tokenizer=tokenized.record_of(task.tokenizer, generates=True, chat=recipe.chat))
+    if isinstance(task.head, ImageClassifier):
+        return replace(base.identity, processor=processed.record_of(task.head.processor))
+    assert isinstance(task.head, TextHead)
+    return replace(base.identity, tokenizer=tokenized.record_of(task.head.tokenizer))
 
 
 def _check(base: Base, split: Split, recipe: Recipe) -> None:
@@ -291,14 +305,14 @@ def _files(run: _Run, trained: _Trained, scores: Scores) -> tuple[Archive | None
 
 def _about(run: _Run, scores: Scores) -> packaging.About:
     return packaging.About(
-        run.name, run.base.identity, run.split, run.recipe, scores, run.choices.license, run.task.head,
+        run.name, run.identity, run.split, run.recipe, scores, run.choices.license, run.task.head,
         run.base.quantization,
     )  # fmt: skip
 
 
 def _key(run: _Run) -> str:
     """Everything that decides the bytes a run gives, but the machine's own arithmetic."""
-    held, config = next(run.base.model.parameters()), run.base.config
+    held, identity = next(run.base.model.parameters()), run.identity
     return key_of(
         {
             "vera-hub": __version__,
@@ -306,7 +320,9 @@ def _key(run: _Run) -> str:
             "device": held.device.type,
             "held": str(held.dtype),
             "base": run.base.fingerprint.value,
-            "configured": config and config.all,
+            "configured": identity.config and identity.config.all,
+            "tokenizer": identity.tokenizer and asdict(identity.tokenizer),
+            "processor": identity.processor,
             "quantization": run.base.quantization,
             "recipe": run.recipe.to_dict(),
             "targets": sorted(run.bank.targets),

@@ -23,6 +23,8 @@ from vera.nn.inputs import Image, Pixels, Tokens
 from vera.nn.modes import evaluating
 from vera.nn.outputs import classes_of, values_of
 from vera.nn.prefix import fanned_out, layers_from_first_adapted
+from vera.nn.processed import processor_for
+from vera.nn.tokenized import tokenizer_for
 
 HEAD_WEIGHT, HEAD_BIAS = "classifier.weight", "classifier.bias"
 
@@ -36,6 +38,7 @@ class PooledHead(nn.Module, ABC):
     """
 
     base: BaseIdentity | None = None  # that the adapter names, where there is one
+    verify = "strict"  # what is done where texts or images are read otherwise than `base` says
 
     def __init__(
         self,
@@ -127,8 +130,8 @@ class TextHead(PooledHead):
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The base's own tokenizer, loaded from where the base was loaded."""
-        return inputs.tokenizer_of(self.backbone, self.base)
+        """The base's own tokenizer, loaded from where the base was loaded. Raises BaseMismatch (BASE_TOKENIZER_MISMATCH)."""
+        return tokenizer_for(self.backbone, self.base, verify=self.verify)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, **more: Tensor) -> Tensor:
         """Outputs (batch, outputs) for token ids and mask (batch, tokens)."""
@@ -178,8 +181,8 @@ class ImageClassifier(PooledHead):
 
     @cached_property
     def processor(self) -> Any:
-        """The base's own image processor, loaded from where the base was loaded."""
-        return inputs.image_processor_of(self.backbone, self.base)
+        """The base's own image processor, loaded from where the base was loaded. Raises BaseMismatch (BASE_PROCESSOR_MISMATCH)."""
+        return processor_for(self.backbone, self.base, verify=self.verify)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Logits (batch, labels) for pixels (batch, 3, height, width)."""

@@ -52,10 +52,27 @@ class Pixels:
 
 
 def tokenizer_of(backbone: nn.Module, base: BaseIdentity | None = None) -> Any:
-    """The base's own tokenizer, loaded from where the base was loaded; of a model that has the id of `base`, at its revision."""
+    """The base's own tokenizer, loaded from where the base was loaded; of a model that has the id of `base`, at its revision.
+
+    Raises VeraError (TOKENIZER_MISSING) where none is there.
+    """
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(backbone.name_or_path, **_revision_of(backbone, base))
+    tokenizer = AutoTokenizer.from_pretrained(backbone.name_or_path, **_revision_of(backbone, base))
+    if is_without_words(tokenizer):
+        raise VeraError(
+            f"The base {backbone.name_or_path} has no tokenizer files, for which transformers makes a tokenizer that knows no word and "
+            "reads every text alike: put those it was trained with beside its weights.",
+            code="TOKENIZER_MISSING",
+        )
+    return tokenizer
+
+
+def is_without_words(tokenizer: Any) -> bool:
+    """Whether it has nothing but special tokens, and at most the sign of a space beside them: transformers opens a folder without a
+    vocabulary so."""
+    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    return len(tokenizer) <= len(special) + 1
 
 
 def _revision_of(backbone: Any, base: BaseIdentity | None) -> dict[str, str]:

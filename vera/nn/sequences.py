@@ -18,6 +18,7 @@ from vera.nn.bank import Bank
 from vera.nn.inputs import Tokens
 from vera.nn.modes import evaluating
 from vera.nn.outputs import classes_of, values_of
+from vera.nn.tokenized import tokenizer_for
 
 # Where neither the tokenizer nor the configuration says how much text the model takes.
 _LONGEST = 4096
@@ -28,6 +29,7 @@ class SequenceModel(nn.Module, ABC):
     whichever one somebody else activated on it. Texts are cut at `max_length`, None for all the model takes."""
 
     base: BaseIdentity | None = None  # that the adapter names
+    verify = "strict"  # what is done where texts are read otherwise than `base` says
 
     def __init__(self, backbone: nn.Module, *, adapter: tuple[Bank, str], max_length: int | None = None) -> None:
         super().__init__()
@@ -49,8 +51,8 @@ class SequenceModel(nn.Module, ABC):
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The base's own tokenizer, loaded from where the base was loaded."""
-        return inputs.tokenizer_of(self.backbone, self.base)
+        """The base's own tokenizer, loaded from where the base was loaded. Raises BaseMismatch (BASE_TOKENIZER_MISMATCH)."""
+        return tokenizer_for(self.backbone, self.base, verify=self.verify)
 
     @cached_property
     def max_length(self) -> int:
