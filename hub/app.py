@@ -165,7 +165,7 @@ def open_services(settings: Settings) -> Services:
         settings,
         database,
         objects,
-        Intake(settings.large_bodies_at_once),
+        Intake(max(1, settings.large_bodies_at_once // settings.processes)),
         Issuers(settings.oidc_issuers),
         DownloadCounter(database),
         Poster(allow_loopback=settings.webhook_allow_loopback),

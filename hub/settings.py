@@ -25,6 +25,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=lambda: platformdirs.user_data_path("vera-hub"))
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    # Of this machine, on one database; what each is allowed of memory is shared out among them.
+    processes: int = Field(default=1, ge=1, le=64)
     # postgresql://… ; the default is SQLite in data_dir.
     database_url: str | None = None
     # s3://bucket/prefix, file:///…, memory:///: where blobs above 256 KiB live. S3 keys and endpoint come
@@ -110,7 +112,7 @@ class Settings(BaseSettings):
 
     @property
     def is_embedded(self) -> bool:
-        """True when the database is a file that this process alone may open."""
+        """True when the database is a file that this hub alone may open."""
         return self.database_url is None
 
     @property

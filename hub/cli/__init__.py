@@ -33,6 +33,9 @@ class Refused(click.ClickException):
 @data_option
 @click.option("--host", help="Address to listen on: 127.0.0.1 unless said otherwise. [VERA_HUB_HOST]")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port: 8000; 0 takes a free one. [VERA_HUB_PORT]")
+@click.option(
+    "--processes", type=click.IntRange(1, 64), help="How many answer: 1 unless said otherwise. [VERA_HUB_PROCESSES]"
+)
 @click.option("--user", help="Name of the local account. [VERA_HUB_USER]")
 @click.option("--no-worker", is_flag=True, help="Start no evaluation worker.")
 @click.option("--allow-remote", is_flag=True, help="Permit an address that other machines can reach.")
@@ -42,6 +45,7 @@ def serve(
     data_dir: Path | None,
     host: str | None,
     port: int | None,
+    processes: int | None,
     user: str | None,
     no_worker: bool,
     allow_remote: bool,
@@ -51,7 +55,7 @@ def serve(
     from hub.cli.serving import serve_hub
     from hub.errors import StartRefused
 
-    settings = _settings(data_dir=data_dir, host=host, port=port, user=user)
+    settings = _settings(data_dir=data_dir, host=host, port=port, processes=processes, user=user)
     try:
         serve_hub(settings, with_worker=not no_worker, allow_remote=allow_remote, verbose=verbose)
     except StartRefused as error:

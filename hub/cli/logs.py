@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
+from logging.handlers import RotatingFileHandler, WatchedFileHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ _MAX_BYTES = 10 << 20
 _OLD_FILES = 3
 
 
-def configure_logs(file: Path | None) -> None:
-    """Sends everything that is logged in this process to `file`, or to standard error."""
-    handler = _file_handler(file) if file else logging.StreamHandler(sys.stderr)
+def configure_logs(file: Path | None, *, rotates: bool = True) -> None:
+    """Sends everything that is logged in this process to `file`, or to standard error. Of several processes that write to
+    one file, one rotates it, and the others go on in the new one."""
+    handler = _file_handler(file, rotates=rotates) if file else logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -27,8 +28,10 @@ def configure_logs(file: Path | None) -> None:
     logging.raiseExceptions = False  # a full disk is said to those who write, not on every line
 
 
-def _file_handler(file: Path) -> logging.Handler:
+def _file_handler(file: Path, *, rotates: bool) -> logging.Handler:
     os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+    if not rotates:
+        return WatchedFileHandler(file)
     return RotatingFileHandler(file, maxBytes=_MAX_BYTES, backupCount=_OLD_FILES)
 
 
@@ -43,7 +46,7 @@ class _Line(logging.Formatter):
         event: dict[str, Any] = {"event": record.getMessage()}
         event |= {name: value for name, value in vars(record).items() if name not in _OWN}
         at = datetime.fromtimestamp(record.created, UTC).isoformat().replace("+00:00", "Z")
-        event |= {"level": record.levelname.lower(), "logger": record.name, "timestamp": at}
+        event |= {"level": record.levelname.lower(), "logger": record.name, "pid": record.process, "timestamp": at}
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
         return redact(json.dumps(event, default=repr))

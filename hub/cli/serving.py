@@ -1,30 +1,21 @@
-"""`vera-hub serve`: one process that listens, a profile that knows it, and a worker beside it."""
+"""`vera-hub serve`: a process that listens, a profile that knows it, and beside it a worker and further processes."""
 
 from __future__ import annotations
 
 import getpass
-import os
-import signal
 import socket
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
-from types import FrameType
-from typing import NoReturn
 
 import click
-import uvicorn
-from fastapi import FastAPI
-from starlette.concurrency import run_in_threadpool
 
 from hub.app import create_app, is_loopback
 from hub.auth.tokens import TokenKind
-from hub.cli import profile
-from hub.cli.deadlines import PromptProtocol
+from hub.cli import joining, listening, profile
 from hub.cli.logs import configure_logs
-from hub.cli.supervising import SupervisedWorker
+from hub.cli.supervising import Supervised
 from hub.db.folder import prepare_folder, sole_use_of, write_secret
 from hub.db.migrating import REVISION, migrate
 from hub.db.session import Database
@@ -34,8 +25,6 @@ from hub.settings import Settings
 
 LOG_FILE = "hub.log"
 WORKER_LOG_FILE = "worker.log"
-# In-flight requests get this long to finish when the hub is stopped.
-DRAIN_S = 30
 
 
 @dataclass(frozen=True)
@@ -52,19 +41,21 @@ class Secrets:
 def serve_hub(settings: Settings, *, with_worker: bool, allow_remote: bool, verbose: bool) -> None:
     """Runs the hub until SIGTERM or Ctrl-C. Raises StartRefused when it cannot or must not start."""
     _refuse_open_address(settings.host, allow_remote)
-    os.umask(0o077)  # what the hub writes is its owner's alone
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stop)  # uvicorn takes them over while it runs, and hands them back at its end
+    listening.begin_process()
     with ExitStack() as held:
-        if settings.is_embedded:
-            held.enter_context(sole_use_of(settings.data_dir))
+        locks = [held.enter_context(sole_use_of(settings.data_dir))] if settings.is_embedded else []
         prepare_folder(settings.data_dir)
-        configure_logs(None if verbose else settings.data_dir / LOG_FILE)
-        listener = held.enter_context(_listen(settings.host, settings.port))
+        log_file = None if verbose else settings.data_dir / LOG_FILE
+        configure_logs(log_file)
+        listener = held.enter_context(_only_listener(settings))
+        port = listener.getsockname()[1]
         app = create_app(settings)
         secrets = open_local_account(app.state.services.database, settings)
-        worker = held.enter_context(SupervisedWorker(None if verbose else settings.data_dir / WORKER_LOG_FILE))
-        port = listener.getsockname()[1]
+        further = [
+            held.enter_context(Supervised(f"process {number}", None, keeps=locks, drain_s=listening.DRAIN_S))
+            for number in range(2, settings.processes + 1)
+        ]
+        worker = held.enter_context(Supervised("worker", None if verbose else settings.data_dir / WORKER_LOG_FILE))
 
         def ready() -> None:
             url = settings.public_url or _url(settings.host, port)
@@ -74,11 +65,18 @@ def serve_hub(settings: Settings, *, with_worker: bool, allow_remote: bool, verb
                 click.echo(
                     f"It has no admin yet: `vera-hub login --bootstrap` here makes one ({settings.bootstrap_token_file})"
                 )
+            for each in further:
+                each.start(*joining.one_more(settings.model_copy(update={"port": port}), log_file))
             if with_worker and _has_torch():
-                worker.start(_url(settings.host, port), secrets.worker)
+                at = {"VERA_HUB_URL": _url(settings.host, port), "VERA_HUB_TOKEN": secrets.worker}
+                worker.start((sys.executable, "-m", "hub.worker"), at)
 
-        # The worker goes first: it may still have a result to hand in.
-        _Server(_uvicorn_config(app), ready=ready, leaving=worker.stop).run(sockets=[listener])
+        def leaving() -> None:
+            worker.stop()  # before all others: it may still have a result to hand in
+            for each in further:
+                each.ask_to_end()
+
+        listening.Server(app, ready=ready, leaving=leaving).run(sockets=[listener])
 
 
 def migrate_database(settings: Settings) -> str:
@@ -116,37 +114,6 @@ def open_local_account(database: Database, settings: Settings) -> Secrets:
     return Secrets(*login, worker, has_admin=bootstrap is None)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, saying when it really listens, and when it is about to stop and still answers."""
-
-    def __init__(self, config: uvicorn.Config, *, ready: Callable[[], None], leaving: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-        self._leaving = leaving
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self._ready()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        await run_in_threadpool(self._leaving)
-        await super().shutdown(sockets)
-
-
-def _uvicorn_config(app: FastAPI) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        log_config=None,  # ours is set up
-        access_log=False,  # the gate writes a line per request
-        server_header=False,
-        proxy_headers=False,  # nobody's word about who is calling is taken
-        http=PromptProtocol,
-        ws="none",
-        timeout_graceful_shutdown=DRAIN_S,
-    )
-
-
 def _refuse_open_address(host: str, allow_remote: bool) -> None:
     if allow_remote or is_loopback(host):
         return
@@ -158,20 +125,15 @@ def _refuse_open_address(host: str, allow_remote: bool) -> None:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise StartRefused(
-            f"{host} port {port} cannot be used ({error.strerror}): choose another with --port; 0 takes a free one.",
-            code="ADDRESS_TAKEN",
-            exit_code=1,
-        ) from error
-    return listener
+def _only_listener(settings: Settings) -> socket.socket:
+    """The address, of this hub alone: processes that share one can share it with another hub's, too, so that it is first
+    taken as one that is not shared."""
+    alone = listening.listen(settings.host, settings.port)
+    if settings.processes == 1:
+        return alone
+    with alone:
+        port = alone.getsockname()[1]
+    return listening.listen(settings.host, port, is_shared=True)
 
 
 def _url(host: str, port: int) -> str:
@@ -197,7 +159,3 @@ def _has_torch() -> bool:
         return True
     click.echo("No evaluation worker was started: it needs torch (pip install 'vera-hub[eval]').", err=True)
     return False
-
-
-def _stop(_number: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(0)

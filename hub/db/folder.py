@@ -30,8 +30,9 @@ def prepare_folder(folder: Path) -> None:
 
 
 @contextmanager
-def sole_use_of(folder: Path) -> Iterator[None]:
-    """Keeps every other hub out of the folder. The lock goes with the process, however it ends.
+def sole_use_of(folder: Path) -> Iterator[int]:
+    """Keeps every other hub out of the folder. The lock goes with the process, however it ends, and with those that were
+    given the descriptor that this yields.
 
     Raises StartRefused when another hub is in there.
     """
@@ -39,7 +40,7 @@ def sole_use_of(folder: Path) -> Iterator[None]:
     lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
+        yield lock
     except BlockingIOError as error:
         raise StartRefused(
             f"Another hub is running on {folder}: stop it, or choose another folder with --data.",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from threading import Lock
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from hub.db.turns import Turns
 from hub.errors import HubError, StorageFull, Unavailable
 
 BUSY_TIMEOUT_S = 10
@@ -40,7 +41,7 @@ class Database:
         # What sessions carry for those who use them, see `sign_with`.
         self._info: dict[str, object] = {}
         self._watch: sqlite3.Connection | None = None
-        self._turn = Lock() if self.is_sqlite else None
+        self._turns = Turns(Path(f"{self.engine.url.database}-turn")) if self.is_sqlite else None
 
     def sign_with(self, key: bytes) -> None:
         """From now on `session.info["signing_key"]` is this key."""
@@ -64,17 +65,13 @@ class Database:
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
-        """SQLite lets one write at a time, and has the others look again after up to a tenth of a second: within
-        this process the next one begins as soon as the one before it has ended."""
-        if self._turn is None:
+        with ExitStack() as held:
+            if self._turns is not None:
+                try:
+                    held.enter_context(self._turns.one(BUSY_TIMEOUT_S))
+                except TimeoutError as error:
+                    raise Unavailable(_BUSY, code="DB_BUSY") from error
             yield
-            return
-        if not self._turn.acquire(timeout=BUSY_TIMEOUT_S):
-            raise Unavailable(_BUSY, code="DB_BUSY")
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     def stamp(self) -> int | None:
         """A number that is another one as soon as anybody has committed anything; None where only a query could
@@ -95,6 +92,8 @@ class Database:
         if self._watch is not None:
             self._watch.close()
             self._watch = None
+        if self._turns is not None:
+            self._turns.close()
         self.engine.dispose()
 
 

@@ -126,9 +126,9 @@ def known(client: httpx2.Client) -> str:
 
 
 def _cpu_seconds(server: Server) -> float:
-    """The CPU time that the server has taken so far, of the kernel for it too."""
-    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """The CPU time that the server's processes have taken so far, of the kernel for them too."""
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in server.pids]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
 # -- Several hubs ---------------------------------------------------------------------------------

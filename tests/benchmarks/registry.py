@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--adapters", type=int, default=ADAPTERS)
     parser.add_argument("--seed", type=Path, help="keep the large database in this folder, and use it again")
     parser.add_argument("--peers", type=Path, help="keep the installed peers in this folder, and use them again")
+    parser.add_argument("--processes", default="1", help="of the hub under load")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = []
@@ -94,11 +95,14 @@ def searching(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
         yield _row(f"facets {what}", [_milliseconds(client, path) for path in facets])
 
 
-def serving_row(folder: Path, _: argparse.Namespace) -> Iterator[Row]:
+def serving_row(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
     """A hub with one version of 172 KB, under load."""
     folder.mkdir()
     yield from _floors(folder)
-    with serving(folder) as server:
+    with serving(folder, "--processes", arguments.processes) as server:
+        while len(server.pids) < int(arguments.processes):
+            time.sleep(0.1)
+        time.sleep(3 * (int(arguments.processes) > 1))  # a further process says only in the log that it listens
         yield from _under_load(folder, server)
 
 
@@ -239,8 +243,8 @@ def _wait_for(url: str) -> None:
 
 
 def _resident_mb(server: Server) -> float:
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+    found = [Path(f"/proc/{pid}/status").read_text().splitlines() for pid in server.pids]
+    return sum(int(line.split()[1]) for status in found for line in status if line.startswith("VmRSS")) / 1024
 
 
 def _print(rows: list[Row], *, as_json: bool) -> None:

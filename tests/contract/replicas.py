@@ -1,4 +1,4 @@
-"""Two hubs that stand on one PostgreSQL and one object store, each a process of its own."""
+"""Two processes that are one hub: on one PostgreSQL and one object store, or on one SQLite and one address."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from pathlib import Path
 import httpx2
 
 from hub.db.session import Database
+from hub.settings import DATABASE_FILE
 from tests.hub.postgres import postgres_server
 from tests.hub.processes import run, serving
 from tests.hub.s3 import s3_server, weed
 
 
 class InTurns(httpx2.BaseTransport):
-    """Sends each request to the next one of several hubs, whatever its address says."""
+    """Sends each request to the next one of several hubs, whatever its address says, on a line of its own: of one address,
+    the kernel gives each line to one of the processes that listen there."""
 
     def __init__(self, urls: list[str]) -> None:
         self._turns = cycle([httpx2.URL(url) for url in urls])
-        self._http = httpx2.HTTPTransport()
+        self._http = httpx2.HTTPTransport(limits=httpx2.Limits(max_keepalive_connections=0))
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         to = next(self._turns)
@@ -35,7 +37,7 @@ class InTurns(httpx2.BaseTransport):
 
 @dataclass(frozen=True)
 class Replicas:
-    """The hubs, and the database they share."""
+    """The addresses of the hubs, and the database they share."""
 
     urls: list[str]
     database: Database
@@ -60,3 +62,12 @@ def replicas(folder: Path, number: int = 2) -> Iterator[Replicas]:
         database = Database(url)
         stack.callback(database.close)
         yield Replicas([hub.url for hub in hubs], database)
+
+
+@contextmanager
+def processes(folder: Path) -> Iterator[Replicas]:
+    """A hub of two processes on SQLite, until the block ends."""
+    with serving(folder, "--processes", "2") as hub:
+        database = Database(f"sqlite:///{hub.data / DATABASE_FILE}")
+        yield Replicas([hub.url], database)
+        database.close()

@@ -26,7 +26,7 @@ from sdk.pushing import push_archive
 from sdk.resolving import resolve
 from sdk.tensor_tables import table_of
 from tests.builders import BASE_NAME, LABELS, flip_byte, make_archive, make_base, make_suite, spoil
-from tests.contract.replicas import Replicas, replicas
+from tests.contract.replicas import Replicas, processes, replicas
 from tests.hub.harness import start
 from tests.hub.postgres import empty
 from tests.signing import KEY, signed
@@ -66,15 +66,22 @@ def two_hubs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
         yield two
 
 
-@pytest.fixture(params=["one hub", "two replicas"])
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Replicas]:
+    with processes(tmp_path_factory.mktemp("processes")) as two:
+        yield two
+
+
+@pytest.fixture(params=["one hub", "two_hubs", "two_processes"])
 def side(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Side]:
-    """A hub without anything in it: this process's on SQLite, or two of their own that take turns."""
+    """A hub without anything in it: this process's on SQLite, two of their own that take turns on PostgreSQL, or one of two
+    processes on SQLite."""
     if request.param == "one hub":
         app = start(Settings(data_dir=tmp_path / "hub")).app
         with TestClient(app, base_url=URL) as http:
             yield Side(tmp_path, app.state.services.database, http)
         return
-    two: Replicas = request.getfixturevalue("two_hubs")
+    two: Replicas = request.getfixturevalue(request.param)
     empty(two.database, but_for=("secrets",))
     with two.http() as http:
         yield Side(tmp_path, two.database, http)

@@ -17,7 +17,7 @@ from hub.settings import DATABASE_FILE, Settings
 from tests.hub.harness import Hub, migrated_database, start
 from tests.hub.postgres import empty, postgres_server
 
-# How many hubs stand on one PostgreSQL and take turns, so that no request meets what the one before it left in memory:
+# How many hubs stand on one database and take turns, so that no request meets what the one before it left in memory:
 # two for what is most about that, and for everything with VERA_TEST_REPLICAS=2.
 REPLICAS = int(os.environ.get("VERA_TEST_REPLICAS", "1"))
 TAKING_TURNS = frozenset({"test_aliases", "test_finding", "test_http", "test_once", "test_push", "test_withdrawing"})
@@ -87,7 +87,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
 @pytest.fixture
 def hub(request: pytest.FixtureRequest, running: Hub, settings: Settings) -> Iterator[Hub]:
     """A hub without anything in it, once on each database. On PostgreSQL, large blobs are objects."""
-    is_one = settings.is_embedded or request.node.get_closest_marker("one_process") is not None
+    is_one = request.node.get_closest_marker("one_process") is not None
     several = max(REPLICAS, 2) if request.path.stem in TAKING_TURNS else REPLICAS
     yield from _run(running, settings, replicas=1 if is_one else several)
 

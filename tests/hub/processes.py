@@ -28,6 +28,12 @@ class Server:
     data: Path
     profile: Path
 
+    @property
+    def pids(self) -> list[int]:
+        """The process that was started, and those that it has started."""
+        task = Path(f"/proc/{self.process.pid}/task")
+        return [self.process.pid, *(int(pid) for each in task.glob("*/children") for pid in each.read_text().split())]
+
     def login(self) -> dict[str, str]:
         hubs = json.loads((self.profile / "profile.json").read_text())["hubs"]
         return dict(hubs[self.url])

@@ -20,12 +20,13 @@ import pytest
 from hub.auth.tokens import is_well_formed
 from hub.cli import profile
 from hub.cli.profile import Login
-from hub.cli.supervising import SupervisedWorker
+from hub.cli.supervising import Supervised
 from hub.errors import StartRefused
 from tests.builders import BASE_NAME, make_archive, make_base
 from tests.hub.processes import Server, run, serving
 
 MIB = 1 << 20
+AT = {"VERA_HUB_URL": "http://127.0.0.1:1", "VERA_HUB_TOKEN": "vhw_x"}
 
 
 @pytest.fixture(scope="module")
@@ -258,8 +259,8 @@ def _worker(note: Path, then: str) -> tuple[str, ...]:
 
 def test_the_worker_runs_beside_the_hub_and_ends_with_it(tmp_path: Path) -> None:
     note = tmp_path / "note"
-    with SupervisedWorker(tmp_path / "worker.log") as worker:
-        worker.start("http://127.0.0.1:1", "vhw_x", _worker(note, "time.sleep(60)"))
+    with Supervised("worker", tmp_path / "worker.log") as worker:
+        worker.start(_worker(note, "time.sleep(60)"), AT)
         _wait_for(lambda: note.exists() and note.read_text().endswith("\n"))
 
     started, ended = note.read_text().splitlines()
@@ -271,8 +272,8 @@ def test_the_worker_runs_beside_the_hub_and_ends_with_it(tmp_path: Path) -> None
 def test_a_worker_that_dies_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hub.cli.supervising.FIRST_PAUSE_S", 0.01)
     note = tmp_path / "note"
-    with SupervisedWorker(tmp_path / "worker.log") as worker:
-        worker.start("http://127.0.0.1:1", "vhw_x", _worker(note, "sys.exit(1)"))
+    with Supervised("worker", tmp_path / "worker.log") as worker:
+        worker.start(_worker(note, "sys.exit(1)"), AT)
         _wait_for(lambda: note.exists() and note.read_text().count("\n") >= 3)
 
     pids = {line.split()[0] for line in note.read_text().splitlines()}
@@ -283,8 +284,8 @@ def test_a_worker_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("hub.cli.supervising.STOP_TIMEOUT_S", 0.1)
     note = tmp_path / "note"
     stubborn = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nnote.write('stubborn\\n'); note.flush()\ntime.sleep(60)"
-    with SupervisedWorker(tmp_path / "worker.log") as worker:
-        worker.start("http://127.0.0.1:1", "vhw_x", _worker(note, stubborn))
+    with Supervised("worker", tmp_path / "worker.log") as worker:
+        worker.start(_worker(note, stubborn), AT)
         _wait_for(lambda: note.exists() and "stubborn" in note.read_text())
 
     pid = note.read_text().split()[0]
