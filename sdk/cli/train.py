@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -245,31 +247,74 @@ def _name_of(typed: str, fingerprint: str, path: Path, config: Config) -> tuple[
 
 
 def _check_same_adapter(folder: Path, base: Base, split: Split) -> None:
-    """Training again what stands in `folder` replaces it. Raises ArchiveError (FOLDER_TAKEN) where that is something else."""
-    from vera.archive import read_folder
-    from vera.errors import ArchiveError, VeraError
+    """Training again what stands in `folder` replaces it. Raises ArchiveError (FOLDER_TAKEN) where that is something else: of
+    another base or task, or trained on other items, whatever their file is called."""
+    from vera.errors import ArchiveError
 
-    try:
-        old = read_folder(folder).manifest
-    except VeraError:
-        return  # there is none, or nothing that could be loaded
-    kind, data = old.task.kind if old.task else None, old.training.get("data")
-    is_of_base = old.base.fingerprint == base.fingerprint.value
-    if is_of_base and (kind, data) == (split.task, split.name):
+    old = _origin_of(folder)
+    if old is None:
         return
-    before, after = _origin(old.base.name, kind, data), _origin(base.name, split.task, split.name)
-    others = (
-        "" if is_of_base or old.base.name != base.name else f" ({old.base.fingerprint} and {base.fingerprint.value})"
-    )
+    new = _Origin(base.name, base.fingerprint.value, split.task, split.name, split.digest)
+    if (
+        (old.fingerprint or new.fingerprint) == new.fingerprint
+        and (old.fingerprint or old.base == new.base)
+        and (old.task or new.task) == new.task
+        and (old.digest in _digests(split) if old.digest else old.data == new.data)
+    ):
+        return
     raise ArchiveError(
-        f"{folder} holds another adapter, {before}, and this one would be {after}{others}: choose another folder, or move that one away.",
+        f"{folder} holds another adapter, {old.beside(new)}, and this one would be {new.beside(old)}: choose another folder, or move "
+        "that one away.",
         code="FOLDER_TAKEN",
         path=str(folder),
     )
 
 
-def _origin(base: str, task: str | None, data: object) -> str:
-    return f"of {base}, for {task or 'no task that is named'}, trained on {data or 'nothing that is named'}"
+@dataclass(frozen=True)
+class _Origin:
+    """What something was trained from. Of what only is compared with, nothing tells the fingerprint of its base and its task."""
+
+    base: str
+    fingerprint: str | None
+    task: str | None
+    data: object
+    digest: object  # of the items as they were divided
+
+    def beside(self, other: _Origin) -> str:
+        """In words, with hashes where names alone would not tell it from `other`."""
+        base = f"{self.base} ({self.fingerprint})" if self._is_namesake("base", "fingerprint", other) else self.base
+        data = f"{self.data} ({self.digest})" if self._is_namesake("data", "digest", other) else self.data
+        return f"of {base}, for {self.task or 'no task that is named'}, trained on {data or 'nothing that is named'}"
+
+    def _is_namesake(self, name: str, digest: str, other: _Origin) -> bool:
+        return bool(getattr(self, name) == getattr(other, name) and getattr(self, digest) != getattr(other, digest))
+
+
+def _origin_of(folder: Path) -> _Origin | None:
+    """Of what stands in `folder`: an adapter, or what was trained to compare one with. None of what could not be loaded."""
+    from vera.archive import read_folder
+    from vera.errors import VeraError
+    from vera.nn.packaging import SUMMARY_FILE
+
+    with contextlib.suppress(VeraError):
+        old = read_folder(folder).manifest
+        said, base = old.training, old.base
+        return _Origin(
+            base.name, base.fingerprint, old.task.kind if old.task else None, said.get("data"), said.get("data_digest")
+        )
+    with contextlib.suppress(OSError, ValueError):
+        said = json.loads((folder / SUMMARY_FILE).read_bytes())
+        return _Origin(str(said.get("base")), None, None, said.get("data"), said.get("data_digest"))
+    return None
+
+
+def _digests(split: Split) -> set[str]:
+    """Of the split as a recipe may have it: whole, and with a tenth set aside."""
+    from vera.errors import DataError
+
+    with contextlib.suppress(DataError):  # too few items for that
+        return {split.digest, split.with_validation().digest}
+    return {split.digest}
 
 
 def _train(base: Base, split: Split, recipe: Recipe, choices: Choices, folder: Path) -> Outcome:

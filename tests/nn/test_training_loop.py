@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -130,6 +131,36 @@ def test_a_checkpoint_of_another_training_is_not_gone_on_from(
     assert contents(train(tiny_folder, tiny_base, split, other, work=tmp_path)) == contents(
         train(tiny_folder, tiny_base, split, other)
     )
+
+
+@pytest.mark.parametrize("what", ["an item", "their order"])
+def test_a_checkpoint_of_other_items_under_the_same_name_is_not_gone_on_from(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split, tmp_path: Path, what: str
+) -> None:
+    with pytest.raises(Interrupted):
+        train(tiny_folder, tiny_base, split, work=tmp_path, stop_at=5)
+    rows = [1, 0, *range(2, len(split.train))] if what == "their order" else [1, *range(1, len(split.train))]
+    other = replace(split, train=split.train.take(rows))
+
+    assert contents(train(tiny_folder, tiny_base, other, work=tmp_path)) == contents(
+        train(tiny_folder, tiny_base, other)
+    )
+
+
+def test_a_checkpoint_over_another_tokenizer_is_not_gone_on_from(
+    tiny_folder: Path, tiny_base: BaseFingerprint, split: Split, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_folder, tmp_path / "base")
+    with pytest.raises(Interrupted):
+        train(folder, tiny_base, split, work=tmp_path / "work", stop_at=5)
+    state = json.loads((folder / "tokenizer.json").read_text())
+    words = state["model"]["vocab"]
+    words["cat"], words["dog"] = words["dog"], words["cat"]
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+
+    resumed, whole = (train(folder, tiny_base, split, work=work) for work in (tmp_path / "work", None))
+
+    assert contents(resumed) == contents(whole)
 
 
 def test_a_checkpoint_over_the_base_in_another_dtype_is_not_gone_on_from(

@@ -223,10 +223,17 @@ def test_an_adapter_is_trained_again_in_its_folder_and_another_one_is_not_lost_f
     assert run(URL, *typed(base, animals, *quick, "--lr", "0.01"), str(made)).exit_code == 0
     before = (made / "vera.json").read_bytes()
     other_base = write_tiny_bert(tmp_path / "other" / "tiny", seed=1)
-    other_data = animals.rename(tmp_path / "beasts.csv")
+    other_data = tmp_path / "beasts.csv"
+    other_data.write_text(animals.read_text().replace("the cat", "a cat", 1))
+    same_name = tmp_path / "again" / "animals.csv"
+    same_name.parent.mkdir()
+    other_data.replace(same_name)
+    other_data.write_text(same_name.read_text())
+    digest = json.loads(before)["training"]["data_digest"]
 
     for command, said in (
         (typed(base, other_data, *quick), ["trained on animals", "trained on beasts"]),
+        (typed(base, same_name, *quick), [f"trained on animals.csv ({digest})", "trained on animals.csv (sha256:"]),
         (typed(other_base, other_data, *quick), ["of tiny", json.loads(before)["base"]["fingerprint"]]),
     ):
         done = run(URL, *command, str(made))
@@ -235,3 +242,26 @@ def test_an_adapter_is_trained_again_in_its_folder_and_another_one_is_not_lost_f
             done.stderr
         )
     assert (made / "vera.json").read_bytes() == before
+
+
+def test_the_same_items_under_another_name_and_with_a_tenth_set_aside_are_the_same_data(
+    base: Path, animals: Path, tmp_path: Path
+) -> None:
+    made, quick = tmp_path / "made", ("--epochs", "1", "--no-baselines")
+    assert run(URL, *typed(base, animals, *quick, "--validate"), str(made)).exit_code == 0
+    renamed = animals.rename(tmp_path / "beasts.csv")
+    for more in ((), ("--validate",), ()):
+        done = run(URL, *typed(base, renamed, *quick, *more), str(made))
+        assert done.exit_code == 0, done.output
+
+
+def test_what_was_trained_to_compare_with_is_not_lost_for_other_data_either(
+    base: Path, animals: Path, tmp_path: Path
+) -> None:
+    made, quick = tmp_path / "made", ("--epochs", "1", "--no-baselines", "--method", "lora")
+    for _ in range(2):
+        assert run(URL, *typed(base, animals, *quick), str(made)).exit_code == 0
+    animals.write_text(animals.read_text().replace("the cat", "a cat", 1))
+    done = run(URL, *typed(base, animals, *quick), str(made))
+    assert done.exit_code == 1
+    assert "holds another adapter" in done.stderr
