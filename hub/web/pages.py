@@ -10,12 +10,14 @@ from functools import cache
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from hub.web import figures
 from hub.web.assets import asset_url
 from vera.metrics import ADVISORY, SHARES
 
 _VERSION = re.compile(r"v[0-9]+")
+_IN_BACKTICKS = re.compile(r"`([^`]+)`")
 
 # A page loads its own style and its own script and nothing else: what a card smuggles in cannot run,
 # call out, be framed, or send a form elsewhere.
@@ -61,6 +63,11 @@ def page_of(ref: str) -> str:
     return f"/{adapter_id}/{pin}" if _VERSION.fullmatch(pin) else f"/{ref}"
 
 
+def with_code(sentence: str) -> Markup:
+    """The sentence of an error or a warning, with what stands between backticks as code, as a terminal's reader takes it."""
+    return Markup(_IN_BACKTICKS.sub(r"<code>\1</code>", str(escape(sentence))))  # noqa: S704  # escaped before
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -85,5 +92,6 @@ def _environment() -> Environment:
         pretty_json=figures.pretty_json,
         flat=figures.flat,
         page_of=page_of,
+        with_code=with_code,
     )
     return environment

@@ -207,7 +207,8 @@ def test_one_signs_in_and_every_page_of_ones_own_is_readable(hub: SeededHub, vis
     page.get_by_role("button", name="Found it").click()
     page.get_by_role("heading", name=name).wait_for()
     own = [trust_a_workflow(visitor, name), add_a_webhook(visitor, name)]
-    for path in ("/settings", f"/settings/organisations/{name}", f"/settings/webhooks/{name}", *own):
+    shared = ("organisations", "webhooks")
+    for path in ("/settings", "/settings/audit/demo", *(f"/settings/{each}/{name}" for each in shared), *own):
         page = visitor.visit(path)
         assert page.evaluate(CONTRAST) == [], path
         assert page.evaluate(STRUCTURE) == [], path

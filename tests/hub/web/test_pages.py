@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 
+from hub.web.pages import with_code
 from tests.builders import BASE_NAME, make_archive, make_base
 from tests.hub.web.seeding import BROWSER, SUITE, SeededHub
 from vera.fingerprint import BaseFingerprint
@@ -380,6 +381,13 @@ def test_what_is_not_there_is_a_calm_page(hub: SeededHub, path: str) -> None:
         assert "There is nothing here" in page.text
         assert answer.headers["x-request-id"] in page.text
         assert "/leaderboards" in page.values("href")
+
+
+def test_a_command_in_a_sentence_is_shown_as_one(hub: SeededHub) -> None:
+    answer = hub.client.get("/nobody/nothing", headers=BROWSER)
+    assert "<code>vera-hub list</code>" in answer.text
+    assert "`" not in Reader(answer.text).text
+    assert with_code("`<b>` & <i>") == "<code>&lt;b&gt;</code> &amp; &lt;i&gt;"
 
 
 def test_a_broken_cursor_is_explained(hub: SeededHub) -> None:
