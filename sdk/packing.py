@@ -77,8 +77,10 @@ class Packed:
     def use(self, refs: Sequence[str | Path | None]) -> None:
         """From the next pass on row i of a batch goes through `refs[i]`, as it was loaded here last; None is the bare base.
 
-        Nothing is waited for, and a captured graph of as many rows goes on with it. Raises VeraError
-        (ADAPTER_NOT_LOADED, ROWS_MISMATCH, TARGET_REPLACED) and changes nothing then. Weights that were exchanged since are stacked again.
+        Nothing is waited for, and a captured graph goes on with it, rows that are not named with the bare base. Weights that were
+        exchanged since are stacked again; a graph that is replayed before has the old ones, and of a reference that was loaded anew the
+        version from before (docs/serving.md says what a replay sees). Raises VeraError (ADAPTER_NOT_LOADED, ROWS_MISMATCH,
+        TARGET_REPLACED) and changes nothing then.
         """
         self.bank.use([None if ref is None else self._names.get(str(ref), str(ref)) for ref in refs])
 

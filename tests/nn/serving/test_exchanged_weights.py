@@ -97,6 +97,21 @@ def test_weights_that_were_exchanged_are_stacked_where_the_first_ones_were(
     assert not torch.equal(expected, before)
 
 
+@pytest.mark.parametrize(("exchange", "sees"), [(copied, "the new"), (assigned, "the old"), (given_data, "the old")])
+def test_what_a_graph_reads_that_is_replayed_before_the_next_use(
+    served: Served, exchange: Callable[[Any], None], sees: str
+) -> None:
+    """docs/serving.md says so. The stack stands for the graph, which reads what lies there without running any Python."""
+    model, _, many = served
+    stacks = [group.product.stack.W_SI for group in many.groups if group.product.stack]
+    before = [stack.clone() for stack in stacks]
+    exchange(model)
+    equal = [torch.equal(stack, old) for stack, old in zip(stacks, before, strict=True)]
+    assert equal == [sees == "the old"] * len(stacks)
+    many.use(ROWS)
+    assert not any(torch.equal(stack, old) for stack, old in zip(stacks, before, strict=True))
+
+
 def test_weights_of_another_dtype_stand_apart_and_it_is_said_once(served: Served) -> None:
     model, bank, many = served
     model.to(torch.float64)

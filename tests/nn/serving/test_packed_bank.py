@@ -148,6 +148,38 @@ def test_no_adapter_of_the_batch_makes_room(served: tuple[Any, Bank, PackedBank]
     assert torch.equal(answers(model), before)
 
 
+def test_a_graph_of_more_rows_than_are_named_reads_nobody_s_vectors_in_the_others() -> None:
+    """What a graph of four rows reads is read here as it would: by the numbers, where they lie."""
+    model = tiny_llama()
+    bank = adapted(model, "q_proj", "v_proj", names=NAMES)
+    many = packed(model, bank, names=("a", "b"), capacity=2)
+    index, rows = many.index, many.packing.rows_SV
+    many.use(["a", "b", "b", "a"])
+    named = rows[index[:4].long()].clone()
+    many.use(["a"])
+    many.put("c", read(bank.slot("c")))  # in place of b
+
+    replayed = rows[index[:4].long()]
+
+    assert (index.data_ptr(), rows.data_ptr()) == (many.index.data_ptr(), many.packing.rows_SV.data_ptr())
+    assert torch.equal(replayed[0], named[0])
+    assert replayed[1:].count_nonzero() == 0
+
+
+def test_a_graph_that_is_replayed_before_the_next_use_reads_of_one_name_what_was_put_last() -> None:
+    model = tiny_llama()
+    bank = adapted(model, "q_proj", "v_proj", names=NAMES)
+    many = packed(model, bank)
+    many.use(["a"])
+    many.put("a", read(bank.slot("b")))
+    many.put("b", read(bank.slot("c")))
+    a, b, c = (packed(model, bank, names=(name,)).packing.rows_SV[1] for name in NAMES)
+    assert torch.equal(many.packing.rows_SV[many.index[0].long()], b)
+    many.use(["b"])
+    assert torch.equal(many.packing.rows_SV[many.index[0].long()], c)
+    assert not torch.equal(a, b)
+
+
 def test_an_adapter_of_the_batch_is_not_removed(served: tuple[Any, Bank, PackedBank]) -> None:
     _, _, many = served
     many.use(["a", None, None, None])

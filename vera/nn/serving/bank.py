@@ -114,8 +114,10 @@ class PackedBank:
     def use(self, names: Sequence[str | None]) -> None:
         """From the next pass on row i of a batch goes through adapter `names[i]`, or through the bare base for None.
 
-        Nothing is waited for, and a captured graph of as many rows goes on with it. Raises VeraError
-        (ADAPTER_NOT_LOADED, ROWS_MISMATCH for more rows than there is room for, TARGET_REPLACED) and changes nothing then.
+        Nothing is waited for, and a captured graph goes on with it when it is replayed on the same stream; rows of one that are not named
+        are the bare base's. A replay runs no Python, so that one before this call has the weights from before an exchange
+        (`.data = …`), or reads memory that is another's by now where they were not stacked. Raises VeraError (ADAPTER_NOT_LOADED,
+        ROWS_MISMATCH for more rows than there is room for, TARGET_REPLACED) and changes nothing then.
         """
         if len(names) > len(self.index):
             raise VeraError(
@@ -123,9 +125,11 @@ class PackedBank:
                 code="ROWS_MISMATCH",
             )
         self._keep_up()
-        rows = torch.tensor([self.packing.row_of(name) for name in names], dtype=torch.int32)
+        # All rows there are: a graph of more of them would go on with one whose adapter has made room for another's.
+        rows = torch.full((len(self.index),), NOBODY, dtype=torch.int32)
+        rows[: len(names)] = torch.tensor([self.packing.row_of(name) for name in names], dtype=torch.int32)
         staged = rows.pin_memory() if self.index.is_cuda else rows
-        self.index[: len(names)].copy_(staged, non_blocking=True)
+        self.index.copy_(staged, non_blocking=True)
         self.names = tuple(names)
 
     def checked(self, x_BTI: Tensor) -> Tensor:
