@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from vera import archive as archives
 from vera.archive import Archive, Vectors
@@ -17,7 +16,7 @@ from vera.base_tokenizer import BaseTokenizer
 from vera.errors import ArchiveError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import BaseIdentity, Manifest, Task
-from vera.peft_checkpoint import PeftCheckpoint, read_checkpoint, unsupported
+from vera.peft_checkpoint import PeftCheckpoint, unsupported
 from vera.peft_format import (
     OUTPUT_TENSORS,
     REGRESSION,
@@ -44,51 +43,6 @@ class Imported:
     matrix_bytes: int
 
 
-def import_folder(
-    folder: Path,
-    base: BaseFingerprint,
-    *,
-    base_name: str,
-    base_revision: str | None = None,
-    trained_in: str | None = None,
-    labels: Sequence[str] | None = None,
-    labels_of_base: Sequence[str] = (),
-    base_config: BaseConfig | None = None,
-    base_tokenizer: BaseTokenizer | None = None,
-    base_processor: Mapping[str, Setting] | None = None,
-    budget_bytes: int = DEFAULT_BUDGET_BYTES,
-) -> Imported:
-    """The VeRA checkpoint that PEFT wrote to `folder`, trained on `base`, as a sealed adapter.
-
-    `base_config` is how the base is configured, `base_tokenizer` and `base_processor` how its texts or images are read, where that
-    is known: it is taken to have been so in training.
-    `trained_in` is the dtype the base was held in during training, to which PEFT rounds A and B. It
-    is asked for (ROUNDING_UNKNOWN) only where neither saved matrices nor the dtypes of the vectors
-    and of the base tell. The vectors keep their dtype.
-
-    `labels` name the outputs of a classifier's head. Where they are not given they are `labels_of_base`, those of
-    the base's configuration, when there are as many as outputs, and LABEL_0 and so on else.
-    Saved matrices that follow no recipe are kept whole, as a stored projection.
-
-    Raises ArchiveError for what is no such checkpoint or cannot be said in our format, TargetError for
-    another base, RecipeError, and ProjectionMismatch (PROJECTION_UNKNOWN) for saved matrices that
-    contradict `trained_in`.
-    """
-    return import_checkpoint(
-        read_checkpoint(folder),
-        base,
-        base_name=base_name,
-        base_revision=base_revision,
-        trained_in=trained_in,
-        labels=labels,
-        labels_of_base=labels_of_base,
-        base_config=base_config,
-        base_tokenizer=base_tokenizer,
-        base_processor=base_processor,
-        budget_bytes=budget_bytes,
-    )
-
-
 def import_checkpoint(
     checkpoint: PeftCheckpoint,
     base: BaseFingerprint,
@@ -104,7 +58,23 @@ def import_checkpoint(
     budget_bytes: int = DEFAULT_BUDGET_BYTES,
     card: str | None = None,
 ) -> Imported:
-    """`import_folder` of a checkpoint that was read already, with `card` in place of one that says where it is from."""
+    """The VeRA checkpoint of PEFT (`read_checkpoint`), trained on `base`, as a sealed adapter.
+
+    `base_config` is how the base is configured, `base_tokenizer` and `base_processor` how its texts or images are read, where that
+    is known: it is taken to have been so in training.
+    `trained_in` is the dtype the base was held in during training, to which PEFT rounds A and B. It
+    is asked for (ROUNDING_UNKNOWN) only where neither saved matrices nor the dtypes of the vectors
+    and of the base tell. The vectors keep their dtype.
+
+    `labels` name the outputs of a classifier's head. Where they are not given they are `labels_of_base`, those of
+    the base's configuration, when there are as many as outputs, and LABEL_0 and so on else.
+    Saved matrices that follow no recipe are kept whole, as a stored projection. `card` takes the place of one that says where
+    the adapter is from.
+
+    Raises ArchiveError for what is no such checkpoint or cannot be said in our format, TargetError for
+    another base, RecipeError, and ProjectionMismatch (PROJECTION_UNKNOWN) for saved matrices that
+    contradict `trained_in`.
+    """
     modules = find_modules(checkpoint, base)
     task = _find_task(checkpoint, labels, labels_of_base)
     found = find_pair(checkpoint, modules, base, trained_in, budget_bytes)

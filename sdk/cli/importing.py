@@ -41,8 +41,9 @@ def import_peft(
     """
     from sdk import bases, tensor_tables
     from vera import archive, folders
+    from vera.peft_checkpoint import read_checkpoint
     from vera.peft_format import HEAD_FILE
-    from vera.peft_import import import_folder
+    from vera.peft_import import import_checkpoint
     from vera.peft_matrices import Evidence
 
     if out.resolve() == peft_folder.resolve():
@@ -55,8 +56,8 @@ def import_peft(
     known = bases.known_as(table.value, base, config=app.config)
     name, revision = (known.name, known.revision) if known else bases.name_of(path)
     with terminal.spinner(f"Importing {clean(peft_folder)}"):
-        imported = import_folder(
-            peft_folder,
+        imported = import_checkpoint(
+            read_checkpoint(peft_folder),
             table,
             base_name=name,
             base_revision=revision,

@@ -27,8 +27,9 @@ from vera.manifest import DVORA, VERA, WEIGHTS_FILE
 from vera.nn.attach import attach
 from vera.nn.exporting import EXPORT_FILE, write_lora, write_merged, write_peft
 from vera.nn.merge import merge
+from vera.peft_checkpoint import read_checkpoint
 from vera.peft_format import HEAD_FILE
-from vera.peft_import import import_folder
+from vera.peft_import import import_checkpoint
 from vera.projection import digest_of, rebuild
 
 IDS = torch.arange(2, 14).reshape(2, 6)
@@ -341,7 +342,7 @@ def test_peft_loads_its_own_form_whatever_the_stream(tiny_folder: Path, tmp_path
     loaded = PeftModel.from_pretrained(load_tiny_bert(tiny_folder), str(tmp_path / "peft")).eval()
     close(output_of(loaded), output_of(model))
     assert exported.head == HEAD_FILE  # PEFT knows no place for a head on pooled states
-    imported = import_folder(tmp_path / "peft", base, base_name="tests/tiny").archive
+    imported = import_checkpoint(read_checkpoint(tmp_path / "peft"), base, base_name="tests/tiny").archive
     assert imported.manifest.projection_digest == archive.manifest.projection_digest
     assert imported.manifest.recipe.is_stored == (stream == "philox4x32-10/1")  # PEFT draws the two others
 

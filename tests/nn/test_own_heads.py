@@ -41,7 +41,8 @@ from vera.nn.attach import attach
 from vera.nn.exporting import write_lora, write_merged, write_peft
 from vera.nn.merge import merge, unmerge
 from vera.nn.opening import open_base
-from vera.peft_import import import_folder
+from vera.peft_checkpoint import read_checkpoint
+from vera.peft_import import import_checkpoint
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Specified to not (save|load) vera_A and vera_B"),
@@ -158,7 +159,7 @@ def logits_of(model: Any) -> torch.Tensor:
 
 def read(folder: Path, base: Path, **options: Any) -> tuple[archives.Archive, BaseFingerprint]:
     table = fingerprint.of_files(base)
-    return import_folder(folder, table, base_name="tests/tiny", **options).archive, table
+    return import_checkpoint(read_checkpoint(folder), table, base_name="tests/tiny", **options).archive, table
 
 
 # -- From PEFT and back ---------------------------------------------------------------------------

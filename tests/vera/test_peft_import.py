@@ -30,9 +30,9 @@ from vera.errors import VeraError
 from vera.fingerprint import BaseFingerprint, TensorRecord
 from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule
 from vera.nn.attach import attach
-from vera.peft_checkpoint import MAX_CHECKPOINT_BYTES, SAVED_A, SAVED_B
+from vera.peft_checkpoint import MAX_CHECKPOINT_BYTES, SAVED_A, SAVED_B, read_checkpoint
 from vera.peft_format import KEY_PREFIX, LAMBDA_B, LAMBDA_D
-from vera.peft_import import Imported, import_folder
+from vera.peft_import import Imported, import_checkpoint
 from vera.peft_matrices import Evidence
 from vera.projection import (
     PEFT_MT19937,
@@ -67,7 +67,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def read(folder: Path, base: BaseFingerprint | None = None, **options: Any) -> Imported:
-    return import_folder(folder, base or make_base(), base_name="tests/tiny-encoder", **options)
+    return import_checkpoint(read_checkpoint(folder), base or make_base(), base_name="tests/tiny-encoder", **options)
 
 
 def refused(folder: Path, base: BaseFingerprint | None = None, **options: Any) -> VeraError:

@@ -59,10 +59,6 @@ class Packing:
         """Every adapter here, the one used longest ago first."""
         return tuple(self._row_of)
 
-    @property
-    def bytes_per_adapter(self) -> int:
-        return self.rows_SV.stride(0) * self.rows_SV.itemsize
-
     def put(self, name: str, vectors: Vectors, *, kept: frozenset[str] = frozenset()) -> None:
         """Insert the adapter `name`, or replace its vectors; none of `kept` makes room for it.
 
