@@ -95,6 +95,9 @@ def load_many(
         with explaining.explained(found, hub=door), reporting(progress) as report:
             is_opened, named = not is_live(base), found[0].archive.manifest
             path = _locate(base, named, verify=verify, config=door.config, report=report) if is_opened else None
+            if path is not None and verify == "strict":
+                for each in found[1:]:
+                    check_reading(path, each.archive.manifest.base, but=named.base)
             tables = _tables_of(found, door)
             if path is not None:
                 base = open_base(path, named, held)
@@ -311,10 +314,12 @@ def _check_settings(path: Path, base: BaseIdentity) -> None:
         raise refusal(what, base, differing)
 
 
-def check_reading(path: Path, base: BaseIdentity) -> None:
+def check_reading(path: Path, base: BaseIdentity, *, but: BaseIdentity | None = None) -> None:
     """Raises BaseMismatch (BASE_TOKENIZER_MISMATCH, BASE_PROCESSOR_MISMATCH) when what lies beside the weights at `path` reads texts or
-    images otherwise than in training. Nothing is compared without transformers, or where there is nothing that reads them."""
-    if base.tokenizer is None and base.processor is None:
+    images otherwise than in training. Nothing is compared without transformers, or where there is nothing that reads them; nor again
+    where the records are those of `but`."""
+    records = base.tokenizer, base.processor
+    if records in ((None, None), but and (but.tokenizer, but.processor)):
         return
     with contextlib.suppress(ImportError):
         from vera.nn.processed import check_processor, processor_at

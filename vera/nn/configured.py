@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from vera.base_config import BaseConfig, differences, is_same, part_like, refusal, settings_of
+from vera.errors import BaseMismatch
 from vera.manifest import BaseIdentity
+
+_MOST_SAID = 8
+_FIRST_SEEN: weakref.WeakKeyDictionary[nn.Module, dict[str, float]] = weakref.WeakKeyDictionary()
 
 
 def record_of(config: Any) -> BaseConfig | None:
@@ -40,8 +47,23 @@ def config_at(path: Path) -> Any:
 
 def check_model(model: Any, base: BaseIdentity) -> None:
     """Raises BaseMismatch (BASE_CONFIG_MISMATCH) when `model` is configured to compute otherwise than the base that an adapter
-    was trained on, whatever its weights. Without a record or a configuration there is nothing to compare."""
-    check_config(getattr(model, "config", None), base, f"This {type(model).__name__}")
+    was trained on, whatever its weights; or when a number that one of its modules computes with (an epsilon, a scale) is not what
+    it was when the model was first looked at here. Without a record or a configuration there is nothing to compare."""
+    what = f"This {type(model).__name__}"
+    check_config(getattr(model, "config", None), base, what)
+    numbers = _numbers_of(model)
+    first = _FIRST_SEEN.setdefault(model, numbers)
+    changed = [name for name in first if numbers.get(name, first[name]) != first[name]]
+    if changed and base.config is not None:
+        said = "; ".join(f"{name} is {numbers[name]!r} and was {first[name]!r}" for name in changed[:_MOST_SAID])
+        raise BaseMismatch(
+            f"{what} was changed since it was first looked at here, and would answer otherwise with the very same weights: {said}"
+            f"{f'; and {len(changed) - _MOST_SAID} more' if len(changed) > _MOST_SAID else ''}. Nothing was changed; set these back, or "
+            f"open {base.name} again.",
+            code="BASE_CONFIG_MISMATCH",
+            fingerprint=base.fingerprint,
+            settings={name: {"first": first[name], "found": numbers[name]} for name in changed},
+        )
 
 
 def check_config(config: Any, base: BaseIdentity, what: str) -> None:
@@ -55,6 +77,17 @@ def check_config(config: Any, base: BaseIdentity, what: str) -> None:
     new = [name for name in found if name not in recorded]
     if differing := differences(trained, found, _left_out(config, new) if new else {}):
         raise refusal(what, base, differing)
+
+
+def _numbers_of(model: nn.Module) -> dict[str, float]:
+    """The numbers by which its modules compute and that are no tensors, by name. Those of dropout change no answer, and whole numbers
+    are left out: some models count with them."""
+    return {
+        f"{name}.{key}": value
+        for name, module in model.named_modules()
+        for key, value in vars(module).items()
+        if type(value) is float and not key.startswith("_") and key != "p" and "drop" not in key
+    }
 
 
 def _is_config(config: Any) -> bool:

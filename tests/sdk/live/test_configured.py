@@ -98,6 +98,27 @@ def test_a_live_model_is_refused_and_left_alone(known: FakeHub, hub: Hub, tiny_f
         sdk.load(model, "demo/set@v2", hub=hub, verify="warn")
 
 
+def test_what_was_changed_on_a_live_model_since_is_seen_at_the_next_load(
+    known: FakeHub, hub: Hub, tiny_folder: Path
+) -> None:
+    model = load_tiny_bert(tiny_folder)
+    sdk.load(model, "demo/set@v2", hub=hub)
+    norm, dropout = model.encoder.layer[0].output.LayerNorm, model.encoder.layer[0].output.dropout
+    dropout.p = 0.9
+    sdk.load(model, "demo/set@v3", hub=hub)
+    norm.eps = 0.1
+    for check in (sdk.load, sdk.verify):
+        with pytest.raises(BaseMismatch, match=r"encoder\.layer\.0\.output\.LayerNorm\.eps is 0\.1 and was 1e-12"):
+            check(model, "demo/set@v3", hub=hub)
+    sdk.load(model, "demo/set@v1", hub=hub)  # which is held to nothing
+    norm.eps = 1e-12
+    model.config.hidden_act = "relu"
+    for check in (sdk.load, sdk.verify):
+        with pytest.raises(BaseMismatch, match="hidden_act is 'relu' here and was 'gelu' in training"):
+            check(model, "demo/set@v3", hub=hub)
+    sdk.activate(model, "demo/set@v2")  # reads nothing, as docs/loading.md says
+
+
 def test_a_packed_bank_holds_each_adapter_to_its_own_record(known: FakeHub, hub: Hub, tiny_folder: Path) -> None:
     wrong, right = load_tiny_bert(tiny_folder, hidden_act="relu"), load_tiny_bert(tiny_folder)
     for model in (wrong, right):

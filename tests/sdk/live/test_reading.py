@@ -70,6 +70,12 @@ def test_a_folder_is_refused_and_the_right_one_loads(
         sdk.export(swapped, "demo/set@v2", swapped.parent / "out", hub=hub)
 
 
+def test_each_of_several_is_held_to_its_own_record(known: FakeHub, hub: Hub, swapped: Path, tiny_folder: Path) -> None:
+    with pytest.raises(BaseMismatch, match="reads texts otherwise"):
+        sdk.load_many(swapped, ["demo/set@v1", "demo/set@v2"], hub=hub)
+    assert len(sdk.load_many(tiny_folder, ["demo/set@v2", "demo/set@v1", "demo/cats"], hub=hub)) == 3
+
+
 def test_a_classifier_on_a_live_model_answers_nothing(
     known: FakeHub, hub: Hub, swapped: Path, tiny_folder: Path
 ) -> None:
