@@ -18,7 +18,7 @@ from vera import canonical_json
 from vera.errors import BaseMismatch
 
 if TYPE_CHECKING:
-    from vera.manifest import BaseIdentity
+    from vera.base_identity import BaseIdentity
 
 Setting = object  # JSON: a string, a number, a boolean, or a list of such
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from vera.errors import BaseMismatch
 
 if TYPE_CHECKING:
-    from vera.manifest import BaseIdentity
+    from vera.base_identity import BaseIdentity
 
 MAX_EXAMPLES = 32
 MAX_EXAMPLE_TEXT = 256  # characters
