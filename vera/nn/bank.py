@@ -28,7 +28,7 @@ from vera.nn.dvora import DvoraDelta
 from vera.nn.hanging import Hung, check_unadapted
 from vera.nn.layer import Added, Delta, SharedProjection, VeraDelta, adapted_forward
 from vera.nn.linear import is_target, linear_size, weight_of
-from vera.nn.mixing import WeightedSum, may_swap, per_row
+from vera.nn.mixing import Layout, WeightedSum, per_row
 from vera.nn.offloading import device_of
 from vera.nn.own_heads import OwnHead, Replacing, heads_per_row
 from vera.nn.seats import check_in
@@ -74,6 +74,7 @@ class Bank:
         self._hung: dict[str, Hung] = {}
         self._hung_heads: list[Hung] = []
         self._model = weakref.ref(model)
+        self._layout = Layout(model)
 
     @property
     def model(self) -> nn.Module:
@@ -224,8 +225,8 @@ class Bank:
         self._check_there(modules)
         mixed = {
             module: per_row(
-                module, [rows[name].deltas.get(module) if name else None for name in names],
-                device_of(self.targets[module]), is_swapped=may_swap(self._model()),
+                module, self.targets[module], [rows[name].deltas.get(module) if name else None for name in names],
+                device_of(self.targets[module]), self._layout,
             )
             for module in sorted(modules)
         }  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vera.errors import VeraError
 from vera.nn.dvora import DvoraDelta, rescaled
@@ -61,31 +61,53 @@ class DvoraRows:
 TOKENS_FIRST = frozenset({"xlnet", "fsmt", "longformer", "led"})
 
 
-def may_swap(model: object) -> bool:
-    """Whether the first dimension of what a module of `model` is given may be that of the tokens."""
-    return getattr(getattr(model, "config", None), "model_type", None) in TOKENS_FIRST
+class Layout:
+    """Where the rows of a batch are in what the modules of one model are given.
 
+    Of models of transformers that is known. Of anybody's own a module is held to nothing once it was given a batch that shows it: as
+    many rows first as adapters were set for, and another number of tokens.
+    """
 
-def check_rows(x_BTI: Tensor, rows: int, module: str, *, is_swapped: bool) -> None:
-    """Raises VeraError (ROWS_MISMATCH) unless the first dimension is that of `rows` rows, and can be told from the tokens
-    where those may stand first (`is_swapped`)."""
-    if x_BTI.dim() < 2 or x_BTI.shape[0] != rows:
+    def __init__(self, model: nn.Module | None) -> None:
+        kind = getattr(getattr(model, "config", None), "model_type", None)
+        self._is_swapped = kind in TOKENS_FIRST
+        own = set(model.modules()) if model is not None and not _is_of_transformers(model) else set()
+        for module in [module for module in own if _is_of_transformers(module)]:
+            own.difference_update(module.modules())
+        self._unshown = {id(module) for module in own}
+
+    def check(self, x_BTI: Tensor, rows: int, module: nn.Module, name: str) -> None:
+        """Raises VeraError (ROWS_MISMATCH) unless the first dimension of what `module` is given is that of `rows` rows, and can be told
+        from the tokens where those may stand first."""
+        is_first, is_square = x_BTI.dim() > 1 and x_BTI.shape[0] == rows, x_BTI.dim() > 2 and x_BTI.shape[1] == rows
+        is_unshown = id(module) in self._unshown
+        if is_first and not (rows > 1 and is_square and (self._is_swapped or is_unshown)):
+            if is_unshown and x_BTI.dim() > 2 and not is_square:
+                self._unshown.discard(id(module))
+            return
         why = ""
-    elif is_swapped and rows > 1 and x_BTI.shape[1] == rows:
-        why = (
-            f", and {rows} tokens: this model puts tokens before rows within, and the two cannot be told apart. Run the batch "
-            "with another number of tokens, or each adapter by itself"
+        if is_first and self._is_swapped:
+            why = (
+                f", and {rows} tokens: this model puts tokens before rows within, and the two cannot be told apart. Run the batch "
+                "with another number of tokens, or each adapter by itself"
+            )
+        elif is_first:
+            why = (
+                f", and {rows} tokens: nobody knows whether this model puts tokens before rows within, and the two cannot be told apart. "
+                "Run a batch with another number of tokens first, which shows it"
+            )
+        raise VeraError(
+            f"{name} was given inputs of shape {tuple(x_BTI.shape)}, and adapters were set for {rows} rows{why}: set one per row of "
+            "the batch, which must be the first dimension inside the model too (beam search repeats each row once per beam).",
+            code="ROWS_MISMATCH",
+            module=name,
+            rows=rows,
+            shape=list(x_BTI.shape),
         )
-    else:
-        return
-    raise VeraError(
-        f"{module} was given inputs of shape {tuple(x_BTI.shape)}, and adapters were set for {rows} rows{why}: set one per row of "
-        "the batch, which must be the first dimension inside the model too (beam search repeats each row once per beam).",
-        code="ROWS_MISMATCH",
-        module=module,
-        rows=rows,
-        shape=list(x_BTI.shape),
-    )
+
+
+def _is_of_transformers(module: nn.Module) -> bool:
+    return any(kind.__module__.startswith("transformers.models.") for kind in type(module).__mro__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,14 +118,15 @@ class PerRow:
     when the groups and then the `bare` rows are laid one after the other.
     """
 
-    module: str
+    name: str
+    module: nn.Module
     groups: Sequence[tuple[Tensor, Added]]
     bare: int
     order: Tensor
-    is_swapped: bool = False  # whether what is first may be the tokens
+    layout: Layout
 
     def __call__(self, x_BTI: Tensor, plain_BTO: Tensor) -> Tensor:
-        check_rows(x_BTI, len(self.order), self.module, is_swapped=self.is_swapped)
+        self.layout.check(x_BTI, len(self.order), self.module, self.name)
         if len(self.groups) == 1 and not self.bare:
             return self.groups[0][1](x_BTI, plain_BTO)
         parts = [added(x_BTI[rows], plain_BTO[rows]) for rows, added in self.groups]
@@ -111,12 +134,15 @@ class PerRow:
         return torch.cat([*parts, nothing])[self.order]
 
 
-def per_row(module: str, deltas: Sequence[Delta | None], device: torch.device, *, is_swapped: bool = False) -> PerRow:
+def per_row(
+    name: str, module: nn.Module, deltas: Sequence[Delta | None], device: torch.device, layout: Layout
+) -> PerRow:
     """What `module` adds to a batch whose row i goes through `deltas[i]`; at least one is not None."""
     grouped = _by_projection(deltas)
     bare = [row for row, delta in enumerate(deltas) if delta is None]
     laid_out = [row for members in grouped for row in members] + bare
     return PerRow(
+        name,
         module,
         [
             (torch.tensor(list(members), device=device), _together(list(members.values()), device))
@@ -124,7 +150,7 @@ def per_row(module: str, deltas: Sequence[Delta | None], device: torch.device, *
         ],
         len(bare),
         torch.tensor(laid_out, device=device).argsort(),
-        is_swapped,
+        layout,
     )
 
 

@@ -24,7 +24,7 @@ from vera.nn.dvora import DvoraDelta
 from vera.nn.hanging import Hung, check_unadapted, has_fast_paths
 from vera.nn.layer import Adapting, SharedProjection, VeraDelta
 from vera.nn.linear import is_linear, linear_size, weight_of
-from vera.nn.mixing import check_rows, may_swap
+from vera.nn.mixing import Layout
 from vera.nn.offloading import device_of
 from vera.nn.seats import Seats
 from vera.nn.serving.choosing import Choices
@@ -92,7 +92,7 @@ class PackedBank:
         self._bank = bank
         self._leaving: ExitStack | None = None
         self._is_marked = has_fast_paths(bank.model)
-        self._is_swapped = may_swap(bank.model)
+        self._layout = Layout(bank.model)
         self.put(name, read(bank.slot(name)))
 
     def put(self, name: str, vectors: Vectors) -> None:
@@ -132,9 +132,9 @@ class PackedBank:
         self.index.copy_(staged, non_blocking=True)
         self.names = tuple(names)
 
-    def checked(self, x_BTI: Tensor) -> Tensor:
-        """`x_BTI`, when it has as many rows as adapters were set for. Raises VeraError (ROWS_MISMATCH)."""
-        check_rows(x_BTI, len(self.names), "A module", is_swapped=self._is_swapped)
+    def checked(self, x_BTI: Tensor, module: nn.Module) -> Tensor:
+        """`x_BTI`, which `module` is given, when it has as many rows as adapters were set for. Raises VeraError (ROWS_MISMATCH)."""
+        self._layout.check(x_BTI, len(self.names), module, "A module")
         return x_BTI
 
     @property
@@ -212,16 +212,19 @@ class _Group:
 
     def output(self, number: int, x_BTI: Tensor) -> Tensor:
         if self._is_alone:
-            return self.product.outputs(self._bank.checked(x_BTI), self._bank.choices)[0]
+            return self.product.outputs(self._checked(x_BTI), self._bank.choices)[0]
         if x_BTI is self._input and number in self._held:
             return self._taken(number)
         if number:  # the first one was given something else
-            return self.product.alone(self.product.members[number], self._bank.checked(x_BTI))
+            return self.product.alone(self.product.members[number], self._checked(x_BTI))
         self._input, self._held = (
             x_BTI,
-            dict(enumerate(self.product.outputs(self._bank.checked(x_BTI), self._bank.choices))),
+            dict(enumerate(self.product.outputs(self._checked(x_BTI), self._bank.choices))),
         )
         return self._taken(0)
+
+    def _checked(self, x_BTI: Tensor) -> Tensor:
+        return self._bank.checked(x_BTI, self.product.members[0].module)
 
     def _taken(self, number: int) -> Tensor:
         output = self._held.pop(number)
@@ -247,7 +250,7 @@ class _MlpForward(Adapting):
     def __call__(self, x_BTI: Tensor) -> Tensor:
         if not self._mlp.is_fused(x_BTI):
             return self._mlp.own(x_BTI)  # type: ignore[no-any-return]  # a module of anybody's
-        hidden_BTO = self._mlp.product.output(self._bank.checked(x_BTI), self._bank.choices)
+        hidden_BTO = self._mlp.product.output(self._bank.checked(x_BTI, self._mlp.module), self._bank.choices)
         return self._mlp.module.down_proj(hidden_BTO)  # type: ignore[no-any-return]  # likewise
 
 
