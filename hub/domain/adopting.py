@@ -66,7 +66,9 @@ def adopt(checkpoint: PeftCheckpoint, known: Sequence[KnownBase], card: bytes | 
     is_stored = imported.evidence is Evidence.STORED
     notes = [
         f"Base not proven: PEFT's configuration names it {base.name}, without a hash, and {base.table.value} is what "
-        "is registered here under that name."
+        "is registered here under that name.",
+        "Settings not recorded: neither the checkpoint nor the registry says how the base was configured and read its texts or images in "
+        "training, so no load compares that. `vera-hub import` beside the base records how it does now.",
     ]
     if imported.evidence is Evidence.SEED:
         notes.append(

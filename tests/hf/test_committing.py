@@ -296,7 +296,10 @@ def test_a_folder_of_peft_is_adopted(wire: Wire, tmp_path: Path, caplog: pytest.
     assert (version["manifest"]["base"]["name"], version["manifest"]["projection"]["seed"]) == (BASE_NAME, 7)
     assert version["stored_projection"] is None
     assert "By PEFT" in version["card_html"]
-    assert [warning.partition(":")[0] for warning in version["warnings"]] == ["Base not proven"]
+    assert [warning.partition(":")[0] for warning in version["warnings"]] == [
+        "Base not proven",
+        "Settings not recorded",
+    ]
     assert "bytes of saved matrices" in caplog.text
     config = json.loads(Path(api.hf_hub_download("demo/adopted", CONFIG_FILE, cache_dir=tmp_path)).read_bytes())
     assert (config["peft_type"], config["projection_prng_key"], config["save_projection"]) == ("VERA", 7, False)
@@ -321,7 +324,7 @@ def test_a_seed_that_nothing_proves_is_a_warning(wire: Wire, tmp_path: Path) -> 
     api.create_repo("demo/seed")
     api.upload_folder(repo_id="demo/seed", folder_path=write_peft_folder(tmp_path / "peft", saved=False))
     warnings = [warning.partition(":")[0] for warning in version_of(wire, "seed")["warnings"]]
-    assert warnings == ["Base not proven", "Matrices not proven"]
+    assert warnings == ["Base not proven", "Settings not recorded", "Matrices not proven"]
 
 
 def test_names_of_a_model_with_a_part_in_front_are_a_warning_of_what_peft_does(wire: Wire, tmp_path: Path) -> None:
