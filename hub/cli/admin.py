@@ -39,7 +39,9 @@ def backup(*, folder: Path, data_dir: Path | None, is_portable: bool) -> None:
 
     with _parts(data_dir) as (database, objects):
         contents = back_up(database, objects, folder, is_portable=is_portable)
-    click.echo(f"{folder} holds the hub as it was at {contents.created_at}, in {len(contents.files)} files.")
+    click.echo(
+        f"{folder} holds the hub as it was at {contents.created_at}, in {_counted(len(contents.files), 'file')}."
+    )
 
 
 @admin.command()
@@ -93,7 +95,7 @@ def gc(*, data_dir: Path | None, grace_hours: int, is_rehearsal: bool) -> None:
     with _parts(data_dir) as (database, objects):
         cleared = collect(database, objects, grace=timedelta(hours=grace_hours), is_rehearsal=is_rehearsal)
     verb = "would go" if is_rehearsal else "are gone"
-    click.echo(f"{cleared.blobs} files, {cleared.size_bytes:,} bytes, {verb}.")
+    click.echo(f"{_counted(cleared.blobs, 'file')}, {cleared.size_bytes:,} bytes, {verb}.")
 
 
 @admin.command()
@@ -202,7 +204,7 @@ def export_registry(*, folder: Path, data_dir: Path | None, namespace: str | Non
 
     with _parts(data_dir) as (database, objects):
         written = export(database, objects, folder, namespace=namespace)
-    click.echo(f"{folder} holds {written} versions.")
+    click.echo(f"{folder} holds {_counted(written, 'version')}.")
 
 
 @admin.command(name="import")
@@ -249,3 +251,7 @@ def _refusals() -> Iterator[None]:
         raise Refused(str(error), error.exit_code) from error
     except (HubError, VeraError) as error:
         raise Refused(str(error), 1) from error
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -32,14 +32,21 @@ def _entries(session: Session, reader: Principal | None, namespace: str, name: s
     return tuple(_entry(event) for event in found)
 
 
+def _what(event: AuditEvent) -> str:
+    """`demo/topics@v2 yanked`, `demo/topics@prod set to v2`."""
+    kind, _, what = event.action.partition(".")
+    alias, now = event.facts.get("alias"), event.facts.get("after")
+    subject = f"{event.subject}@{alias}" if kind == "alias" else event.subject
+    return f"{subject} {what.replace('-', ' ')}{f' to v{now}' if now is not None else ''}"
+
+
 def _entry(event: AuditEvent) -> FeedEntry:
-    what = event.action.partition(".")[2].replace("-", " ")
     more = event.facts.get("reason") or event.facts.get("message")
     return FeedEntry(
         number=event.number,
         ref=event.subject,
         adapter=f"{event.chain}/{event.adapter}",
-        title=f"{event.subject} {what} by {event.actor}",
+        title=f"{_what(event)} by {event.actor}",
         author=event.actor,
         at=event.at,
         text=more if isinstance(more, str) else None,

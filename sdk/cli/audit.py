@@ -64,4 +64,10 @@ def _show(events: list[AuditEvent], *, as_json: bool) -> None:
 
 
 def _facts(event: AuditEvent) -> str:
-    return ", ".join(f"{name}: {value}" for name, value in event.facts.items() if value not in (None, False))
+    return ", ".join(_fact(name, value) for name, value in event.facts.items() if value not in (None, False))
+
+
+def _fact(name: str, value: object) -> str:
+    if value is True:
+        return name
+    return f"{name}: {' '.join(map(str, value)) if isinstance(value, list) else value}"

@@ -108,12 +108,16 @@ def _rescored(signed: Signed) -> str:
 def _lines(statement: Mapping[str, Any], signer: str) -> list[str]:
     predicate = statement["predicate"]
     scores = ", ".join(f"{metric} {score:.4f}" for metric, score in predicate["scores"].items())
+    facts = {
+        "signed by": signer,
+        **{each["name"]: f"sha256:{each['digest']['sha256']}" for each in statement["subject"]},
+        "base": predicate["spec"]["base"],
+        "spec": predicate["spec_digest"],
+    }
+    width = max(map(len, facts))
     return [
         f"{predicate['ref']} on {predicate['spec']['suite']}: {scores}, of {predicate['items']} items",
-        f"  signed by  {signer}",
-        *(f"  {each['name']}  sha256:{each['digest']['sha256']}" for each in statement["subject"]),
-        f"  base  {predicate['spec']['base']}",
-        f"  spec  {predicate['spec_digest']}",
+        *(f"  {name:<{width}}  {value}" for name, value in facts.items()),
     ]
 
 

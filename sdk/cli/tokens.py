@@ -75,7 +75,7 @@ def list_tokens(app: App, /, *, organisation: str | None, as_json: bool) -> None
     rows = [
         (
             each.id,
-            f"{each.name or ''}{' (this one)' if each.is_current else ''}",
+            f"{each.name or 'serve'}{' (this one)' if each.is_current else ''}",
             each.kind,
             f"…{each.last4}",
             ", ".join(each.restricted_to or ()) or "everything",

@@ -56,6 +56,19 @@ def test_a_feed_tells_what_became_of_the_versions(hub: Hub) -> None:
     assert entries[0].findtext(f"{ATOM}content") == "Worse than <b>v1</b> & wrong"
 
 
+def test_a_feed_says_which_alias_was_set_to_which_version(hub: Hub) -> None:
+    hub.register_base()
+    assert hub.push(make_archive()).status_code == 201
+    path, headers = "/api/v1/adapters/demo/tiny/aliases/prod", hub.headers("demo")
+    assert hub.client.put(path, json={"version": "v1"}, headers=headers).is_success
+    assert hub.client.delete(path, headers=headers).is_success
+
+    assert titles(hub, "/adapters/demo/tiny/feed")[:2] == [
+        "demo/tiny@prod removed by demo",
+        "demo/tiny@prod set to v1 by demo",
+    ]
+
+
 def test_the_feed_of_a_namespace_is_of_what_one_may_see(hub: Hub) -> None:
     hub.register_base()
     hub.push(make_archive(seed=1), "open")
