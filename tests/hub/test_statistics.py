@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hub.scoring import statistics
+from hub.scoring import metrics, statistics
+from hub.scoring.ranks import Spearman
 
 
 @pytest.mark.parametrize(
@@ -90,7 +91,7 @@ def values(seed: int, noise: float, items: int = 1000) -> list[tuple[float, floa
     return [(t, a) for t, a in zip(truth, truth + noise * np.random.default_rng(seed).normal(size=items), strict=True)]
 
 
-SUMMED = ["pearson", "mean_squared_error", "perplexity", "f1_macro", "harness_macro"]
+SUMMED = ["pearson", "spearman", "mean_squared_error", "perplexity", "f1_macro", "harness_macro"]
 
 
 def outcomes_of(metric: str, seed: int, noise: float) -> list[tuple[float, float]]:
@@ -131,6 +132,36 @@ def test_who_is_worse_at_one_item_and_nowhere_better_is_in_no_resample_better(me
 
     assert low < 0
     assert high == 0.0
+
+
+def test_what_two_adapters_share_is_summed_once_where_they_know_the_same_classes() -> None:
+    one, other, wider = np.ones((3, 2), np.float32), np.array([[1, 0]] * 3, np.float32), np.ones((3, 4), np.float32)
+    assert statistics._equal_columns([one, other]).tolist() == [True, False]
+    assert statistics._equal_columns([one, wider]).tolist() == [False, False]
+    assert statistics._equal_columns([one]).tolist() == [True, True]
+
+
+@pytest.mark.parametrize("places", [6, 1, 0], ids=["no ties", "ties", "many ties"])
+@pytest.mark.parametrize("most", [1, 5, 90, 9000], ids=["int16", "int16, often", "int32", "int64"])
+def test_the_correlation_of_ranks_is_scipys_in_every_resample(places: int, most: int) -> None:
+    tables = [np.round(values(seed, 0.5, items=300), places) for seed in (1, 2)]
+    drawn = np.random.default_rng(3).integers(0, most + 1, size=(300, 40))
+
+    found = Spearman(tables).of(drawn)
+
+    for table, correlations in zip(tables, found, strict=True):
+        assert correlations == pytest.approx(
+            metrics.METRICS["spearman"].values(table, drawn.T.astype(float)), abs=1e-12
+        )
+        if most < 10:
+            there = np.repeat(table, drawn[:, 7], axis=0)
+            assert correlations[7] == pytest.approx(stats.spearmanr(there).statistic, abs=1e-12)
+
+
+def test_ranks_of_what_is_all_the_same_have_no_correlation() -> None:
+    (constant,) = Spearman([np.stack([np.ones(5), np.arange(5.0)], axis=1)]).of(np.ones((5, 1), np.int16))
+    (nothing,) = Spearman([np.stack([np.arange(5.0), np.arange(5.0)], axis=1)]).of(np.zeros((5, 1), np.int16))
+    assert (constant.tolist(), nothing.tolist()) == ([0.0], [0.0])
 
 
 def test_the_weights_are_poisson_numbers() -> None:
