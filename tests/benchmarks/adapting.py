@@ -16,8 +16,9 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel
 
 from tests.benchmarks.measuring import Row, matmul_rate, medians
 from vera.manifest import AdaptedModule
-from vera.nn.bank import Bank, find_targets
+from vera.nn.bank import Bank
 from vera.nn.linear import linear_size
+from vera.nn.targets import find_targets
 from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, rebuild
 
 RANK = 256

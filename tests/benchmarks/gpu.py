@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from tests.benchmarks.measuring import Row, print_table
 from vera.archive import Vectors
 from vera.manifest import AdaptedModule
-from vera.nn.bank import Bank, find_targets
+from vera.nn.bank import Bank
 from vera.nn.linear import linear_size
 from vera.nn.serving.bank import PackedBank
 from vera.nn.serving.gated import GatedMlp
+from vera.nn.targets import find_targets
 from vera.projection import PHILOX, ProjectionRecipe, digest_of, rebuild
 
 ATTENTION = ["q_proj", "v_proj"]

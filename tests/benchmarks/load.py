@@ -35,8 +35,9 @@ from tests.functional.machines import running_hub
 from vera.archive import Archive, Vectors, pack, seal, vectors_of
 from vera.fingerprint import BaseFingerprint, TensorRecord
 from vera.manifest import AdaptedModule, BaseIdentity, Manifest
-from vera.nn.bank import fill, find_targets
 from vera.nn.linear import linear_size
+from vera.nn.slots import fill
+from vera.nn.targets import find_targets
 from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, prove, rebuild
 from vera.ref import AdapterRef
 

@@ -13,8 +13,10 @@ from transformers.pytorch_utils import Conv1D
 
 from vera.archive import Vectors
 from vera.manifest import VERA, AdaptedModule
-from vera.nn.bank import Bank, fill, find_targets, read
+from vera.nn.bank import Bank
 from vera.nn.linear import linear_size
+from vera.nn.slots import fill, read
+from vera.nn.targets import find_targets
 from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, rebuild
 
 RANK = 8

@@ -20,10 +20,12 @@ from vera.errors import VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import AdaptedModule
 from vera.nn.attach import attach
-from vera.nn.bank import Bank, fill, find_targets
+from vera.nn.bank import Bank
 from vera.nn.heads import PooledClassifier, logits_per_row
 from vera.nn.layer import LoraDelta
 from vera.nn.linear import linear_size
+from vera.nn.slots import fill
+from vera.nn.targets import find_targets
 from vera.projection import PEFT_MT19937, Projection, ProjectionRecipe, digest_of, rebuild
 
 TOKENS = 6

@@ -20,9 +20,11 @@ from vera.errors import TargetError
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import DVORA, VERA, AdaptedModule
 from vera.nn.attach import attach
-from vera.nn.bank import Bank, find_targets, read
+from vera.nn.bank import Bank
 from vera.nn.linear import linear_size, weight_rows
 from vera.nn.merge import merge, unmerge
+from vera.nn.slots import read
+from vera.nn.targets import find_targets
 from vera.projection import digest_of, rebuild
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16, torch.float64]

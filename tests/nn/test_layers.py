@@ -31,8 +31,9 @@ from tests.tiny_adapters import make_tiny
 from vera import fingerprint
 from vera.errors import TargetError, VeraError
 from vera.nn.attach import attach
-from vera.nn.bank import Bank, find_targets
+from vera.nn.bank import Bank
 from vera.nn.linear import linear_size
+from vera.nn.targets import find_targets
 from vera.projection import rebuild
 
 # Numbers: forward and gradients against float64, in every dtype a base comes in

@@ -18,9 +18,10 @@ from vera import fingerprint
 from vera.archive import Archive
 from vera.fingerprint import BaseFingerprint
 from vera.nn.attach import attach, live_modules, shared_tensors
-from vera.nn.bank import Bank, find_targets
+from vera.nn.bank import Bank
 from vera.nn.identity import prove_base
 from vera.nn.merge import merge
+from vera.nn.targets import find_targets
 
 SIZE = {
     "vocab_size": 40, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,

@@ -15,10 +15,11 @@ from transformers import BertConfig, BertModel, LlamaConfig, LlamaModel, ViTConf
 from vera.archive import Vectors
 from vera.manifest import AdaptedModule
 from vera.nn import heads
-from vera.nn.bank import Bank, find_targets
+from vera.nn.bank import Bank
 from vera.nn.heads import PooledClassifier, outputs_of_many
 from vera.nn.inputs import Tokens
 from vera.nn.prefix import fanned_out, layers_from_first_adapted
+from vera.nn.targets import find_targets
 from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, rebuild
 
 LAYERS, ADAPTERS, RANK = 6, 3, 8

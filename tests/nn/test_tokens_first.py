@@ -11,8 +11,8 @@ from transformers import XLNetConfig, XLNetModel
 
 from tests.nn.small_models import adapted, seeded, tiny_llama
 from vera.errors import VeraError
-from vera.nn.bank import read
 from vera.nn.serving.bank import PackedBank
+from vera.nn.slots import read
 
 
 @pytest.mark.parametrize("tokens", [2, 3])

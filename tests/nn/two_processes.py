@@ -9,8 +9,9 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vera.nn.bank import Bank, find_targets
+from vera.nn.bank import Bank
 from vera.nn.parameters import as_parameters
+from vera.nn.targets import find_targets
 from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, rebuild
 
 GIVE_UP_AFTER = timedelta(minutes=2)  # half an hour otherwise, when the other process died

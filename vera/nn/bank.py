@@ -12,12 +12,9 @@ import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vera.archive import Vectors
@@ -27,24 +24,14 @@ from vera.nn.draw import ProvenPair
 from vera.nn.dvora import DvoraDelta
 from vera.nn.hanging import Hung, check_unadapted
 from vera.nn.layer import Added, Delta, SharedProjection, VeraDelta, adapted_forward
-from vera.nn.linear import is_target, linear_size, weight_of
+from vera.nn.linear import linear_size, weight_of
 from vera.nn.mixing import Layout, WeightedSum, per_row
 from vera.nn.offloading import device_of
-from vera.nn.own_heads import OwnHead, Replacing, heads_per_row
+from vera.nn.own_heads import Replacing, heads_per_row
 from vera.nn.seats import check_in
+from vera.nn.slots import Slot, placed
 from vera.nn.turns import Turns
-from vera.nn.uploading import copy_arrays, upload
 from vera.projection import Projection
-
-
-@dataclass
-class Slot:
-    """One adapter in the bank: a delta per adapted module, the head it has in the model, and whatever its owner
-    wants to keep with it."""
-
-    deltas: dict[str, Delta]
-    label: Any = None
-    heads: dict[str, OwnHead] = field(default_factory=dict)  # of the model's own modules, which go with the adapter
 
 
 class Bank:
@@ -122,7 +109,7 @@ class Bank:
         for module in modules:
             self._check_target(module)
         devices = {module.name: device_of(self.targets[module.name]) for module in modules}
-        trained = _placed(vectors, devices) if vectors else {}
+        trained = placed(vectors, devices) if vectors else {}
         deltas: dict[str, Delta] = {}
         try:
             for module in modules:
@@ -381,71 +368,6 @@ class Bank:
                 expected=module.weight,
                 got=holds,
             )
-
-
-def fill(slot: Slot, vectors: Vectors) -> None:
-    """Copy trained `vectors` into the deltas of `slot`, in place."""
-    filled = [
-        (getattr(slot.deltas[name], kind), array)
-        for name, arrays in _by_module(vectors).items()
-        for kind, array in arrays.items()
-    ]
-    copy_arrays([live for live, _ in filled], [array for _, array in filled])
-
-
-def read(slot: Slot) -> Vectors:
-    """The vectors of `slot` as float32 arrays by module name, without a head."""
-    deltas = {name: delta for name, delta in slot.deltas.items() if isinstance(delta, VeraDelta)}
-    return Vectors(
-        lambda_b={name: _array(delta.lambda_b) for name, delta in deltas.items()},
-        lambda_d={name: _array(delta.lambda_d) for name, delta in deltas.items()},
-        head={},
-        magnitude={name: _array(delta.magnitude) for name, delta in deltas.items() if isinstance(delta, DvoraDelta)},
-    )
-
-
-def _by_module(vectors: Vectors) -> dict[str, dict[str, NDArray[np.float32]]]:
-    """The vectors of each module, by the names its delta has for them."""
-    kinds = {"lambda_d": vectors.lambda_d, "lambda_b": vectors.lambda_b, "magnitude": vectors.magnitude}
-    return {
-        module: {kind: arrays[module] for kind, arrays in kinds.items() if module in arrays}
-        for module in vectors.lambda_b
-    }
-
-
-def _placed(vectors: Vectors, devices: Mapping[str, torch.device]) -> dict[str, dict[str, Tensor]]:
-    """The vectors of each module on its device."""
-    arrays = [(module, kind, array) for module, kinds in _by_module(vectors).items() for kind, array in kinds.items()]
-    placed: dict[str, dict[str, Tensor]] = {module: {} for module in devices}
-    for device in set(devices.values()):
-        there = [part for part in arrays if devices[part[0]] == device]
-        tensors = upload([array for _, _, array in there], device)
-        for (module, kind, _), tensor in zip(there, tensors, strict=True):
-            placed[module][kind] = tensor
-    return placed
-
-
-def _array(parameter: Tensor) -> Any:
-    return parameter.detach().float().cpu().numpy()
-
-
-def find_targets(model: nn.Module, suffixes: Sequence[str]) -> dict[str, nn.Module]:
-    """The linear modules and embeddings of `model` whose names end with one of `suffixes`, by name.
-
-    Raises TargetError when a suffix matches nothing.
-    """
-    linear = {name: module for name, module in model.named_modules() if is_target(module)}
-    for suffix in suffixes:
-        if not any(_ends(name, [suffix]) for name in linear):
-            last = sorted({name.rsplit(".", 1)[-1] for name in linear})
-            raise TargetError(
-                f"No linear module of this model ends with {suffix!r}: there are {', '.join(last)}.", target=suffix
-            )
-    return {name: module for name, module in linear.items() if _ends(name, suffixes)}
-
-
-def _ends(name: str, suffixes: Sequence[str]) -> bool:
-    return any(name == suffix or name.endswith(f".{suffix}") for suffix in suffixes)
 
 
 def _projections_of(slot: Slot) -> list[SharedProjection]:

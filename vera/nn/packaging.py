@@ -18,10 +18,11 @@ from vera.data import Split
 from vera.folders import LOSS_CURVE, TRAINING_LOG
 from vera.manifest import CONFIG_FILE, WEIGHTS_FILE, AdaptedModule, BaseIdentity, Manifest, Task
 from vera.nn import card
-from vera.nn.bank import Bank, read
+from vera.nn.bank import Bank
 from vera.nn.heads import HEAD_BIAS, HEAD_WEIGHT, ImageClassifier, PooledHead
 from vera.nn.layer import LoraDelta
 from vera.nn.merge import lora_keys
+from vera.nn.slots import read
 from vera.nn.training.methods import LORA_ALPHA_PER_RANK, TRAINED, Trainable
 from vera.nn.training.progress import Epoch, Step
 from vera.nn.training.recipe import Recipe

@@ -1,4 +1,4 @@
-"""Which modules of a base are adapted when nobody names them."""
+"""Which modules of a model are adapted: those that somebody names, and those that are meant when nobody does."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from vera.errors import TargetError
-from vera.nn.bank import find_targets
-from vera.nn.linear import is_linear
+from vera.nn.linear import is_linear, is_target
 
 ALL_LINEAR = "all-linear"
 # The query and value maps of an attention layer, as architectures call them: what the paper adapts.
@@ -33,6 +32,25 @@ def choose(model: nn.Module, suffixes: Sequence[str] = ()) -> dict[str, nn.Modul
     if list(suffixes) == [ALL_LINEAR]:
         return all_linear(model)
     return find_targets(model, suffixes or query_and_value(model))
+
+
+def find_targets(model: nn.Module, suffixes: Sequence[str]) -> dict[str, nn.Module]:
+    """The linear modules and embeddings of `model` whose names end with one of `suffixes`, by name.
+
+    Raises TargetError when a suffix matches nothing.
+    """
+    linear = {name: module for name, module in model.named_modules() if is_target(module)}
+    for suffix in suffixes:
+        if not any(_ends(name, [suffix]) for name in linear):
+            last = sorted({name.rsplit(".", 1)[-1] for name in linear})
+            raise TargetError(
+                f"No linear module of this model ends with {suffix!r}: there are {', '.join(last)}.", target=suffix
+            )
+    return {name: module for name, module in linear.items() if _ends(name, suffixes)}
+
+
+def _ends(name: str, suffixes: Sequence[str]) -> bool:
+    return any(name == suffix or name.endswith(f".{suffix}") for suffix in suffixes)
 
 
 def query_and_value(model: nn.Module) -> tuple[str, ...]:

@@ -14,8 +14,9 @@ from tests.nn.small_models import Int8Linear, adapted, normal, tiny_gpt2, tiny_l
 from vera.archive import Vectors
 from vera.errors import TargetError, VeraError
 from vera.manifest import DVORA
-from vera.nn.bank import Bank, read
+from vera.nn.bank import Bank
 from vera.nn.serving.bank import PackedBank
+from vera.nn.slots import read
 
 if torch.cuda.is_available():
     from vera.nn.serving import forms

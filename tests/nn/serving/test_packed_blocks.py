@@ -16,10 +16,12 @@ from vera.archive import Vectors
 from vera.errors import VeraError
 from vera.manifest import AdaptedModule
 from vera.nn import merge
-from vera.nn.bank import Bank, fill, find_targets
+from vera.nn.bank import Bank
 from vera.nn.layer import Adapting
 from vera.nn.serving.choosing import Quickest, Recent
 from vera.nn.serving.packing import Packing
+from vera.nn.slots import fill
+from vera.nn.targets import find_targets
 from vera.projection import PHILOX, ProjectionRecipe, digest_of, rebuild
 
 SUFFIXES = ("q_proj", "v_proj")

@@ -11,7 +11,7 @@ import torch
 
 from tests.nn.serving.test_packed_bank import NAMES, packed
 from tests.nn.small_models import adapted
-from vera.nn.bank import read
+from vera.nn.slots import read
 
 PAGE = (Path(__file__).parents[3] / "docs" / "serving.md").read_text()
 EXAMPLE = next(block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if "CUDAGraph" in block)

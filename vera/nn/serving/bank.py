@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vera.archive import Vectors
 from vera.errors import TargetError, VeraError, VeraWarning
 from vera.manifest import AdaptedModule
-from vera.nn.bank import Bank, read
+from vera.nn.bank import Bank
 from vera.nn.dvora import DvoraDelta
 from vera.nn.hanging import Hung, check_unadapted, has_fast_paths
 from vera.nn.layer import Adapting, SharedProjection, VeraDelta
@@ -33,6 +33,7 @@ from vera.nn.serving.groups import beside, by_input
 from vera.nn.serving.packing import NOBODY, Packing
 from vera.nn.serving.products import MAX_MODULES, Compute, GroupProduct, Member, padded_rank
 from vera.nn.serving.stacking import check_unstacked
+from vera.nn.slots import read
 
 
 class PackedBank:
