@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     # Quotas of each user and each organisation.
     max_account_bytes: int | None = None
     max_account_adapters: int | None = None
+    # Of whoever registers them: a base is in no namespace.
+    max_account_bases: int | None = None
     # For tests: webhooks may also go to http://127.0.0.1.
     webhook_allow_loopback: bool = False
     # Another hub, whose adapters this one fetches when they are asked for and gives out from then on.

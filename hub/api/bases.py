@@ -30,7 +30,8 @@ def register_base(
     session: Writing,
 ) -> Response:
     """Register a base by its tensor table. 200 when it is known."""
-    view, is_new = bases.register_base(session, principal, body.name, body.revision, body.tensors)
+    most = parts.settings.max_account_bases
+    view, is_new = bases.register_base(session, principal, body.name, body.revision, body.tensors, most=most)
     if is_new and parts.settings.has_rate_limits:
         count(request, parts.buckets, NEW_BASES, str(principal.account_id))
     return answer(request, view, status=201 if is_new else 200)

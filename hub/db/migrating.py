@@ -13,7 +13,7 @@ from hub.db.session import Database
 from hub.errors import StartRefused
 
 # The newest file in migrations/versions. Known here so that an up-to-date server starts without Alembic.
-REVISION = "0028"
+REVISION = "0029"
 
 _PACKAGE = Path(hub.__file__).parent
 # In the wheel the migrations travel inside the package; in a checkout they lie beside it.

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from hub.auth.policy import Principal, viewer_of
 from hub.db import session as db
 from hub.db.models.adapters import Base
-from hub.db.queries import bases
+from hub.db.queries import accounts, bases
 from hub.db.queries.bases import CountedBase, KnownBase
 from hub.db.queries.inserting import insert_new
 from hub.domain import paging
@@ -21,7 +21,7 @@ from hub.domain.audit import Change, record
 from hub.domain.shaping import base_view
 from hub.domain.views.bases import BaseDetail, BaseView, TensorRow
 from hub.domain.views.page import Page
-from hub.errors import Invalid, NotFound
+from hub.errors import Forbidden, Invalid, NotFound
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import AdaptedModule, Manifest
 from vera.tensorfile import ITEM_BYTES
@@ -32,11 +32,18 @@ _shapes: dict[str, Mapping[str, tuple[int, ...]]] = {}  # by fingerprint, which 
 
 
 def register_base(
-    session: Session, reader: Principal | None, name: str, revision: str | None, tensors: Sequence[Sequence[object]]
+    session: Session,
+    reader: Principal | None,
+    name: str,
+    revision: str | None,
+    tensors: Sequence[Sequence[object]],
+    *,
+    most: int | None = None,
 ) -> tuple[BaseView, bool]:
     """The base with this tensor table, and whether it is new. A known one keeps the name it has.
 
-    Raises Invalid for a name that cannot be shown, and vera's BaseUnreadable for a table that no checkpoint has.
+    Raises Invalid for a name that cannot be shown, vera's BaseUnreadable for a table that no checkpoint has, and Forbidden
+    for a new one of who has registered the `most` that one account may.
     """
     _check_text("name", name)
     if revision is not None:
@@ -53,8 +60,11 @@ def register_base(
         size_bytes=sum(math.prod(record.shape) * ITEM_BYTES[record.dtype] for record in fingerprint.tensors),
         tensor_count=len(fingerprint.tensors),
         tensors=zlib.compress(json.dumps(fingerprint.to_rows(), separators=(",", ":")).encode()),
+        created_by_id=(reader.account_id or None) if reader else None,  # who imports is no account
         created_at=db.now(session),
     )
+    if is_new and reader is not None and most is not None:
+        _require_few(session, reader, most)
     if is_new:
         record(session, reader, Change.BASE_REGISTERED, name, {"fingerprint": fingerprint.value, "revision": revision})
     return base_view(find_base(session, reader, fingerprint.value)), is_new
@@ -155,6 +165,20 @@ def _check_target(module: AdaptedModule, shapes: Mapping[str, tuple[int, ...]], 
             module=module.name,
             expected=list(shape),
             got=list(expected),
+        )
+
+
+def _require_few(session: Session, principal: Principal, most: int) -> None:
+    accounts.hold(session, principal.account_id)  # two at once do not both take the last
+    count = bases.count_of(session, principal.account_id)
+    if count > most:
+        raise Forbidden(
+            f"With this base {principal.name} would have registered {count:,} here, and may register {most:,}: ask the "
+            "hub's operator for more. Adapters of a base that is known here need none.",
+            code="QUOTA_EXCEEDED",
+            what="bases",
+            limit=most,
+            wanted=count,
         )
 
 

@@ -28,6 +28,7 @@ from hub.errors import TooMany, Unavailable
 from hub.settings import Settings
 from tests.builders import make_archive, make_base, make_stored
 from tests.hub.harness import Hub, code_of, sha256_of
+from vera.fingerprint import BaseFingerprint
 from vera.projection import bytes_of_pair
 
 pytestmark = pytest.mark.one_process
@@ -245,6 +246,27 @@ def test_a_quota_of_adapters_is_of_adapters_and_not_of_versions(hub: Hub) -> Non
     assert refused.json()["facts"] == {"what": "adapters", "limit": 1, "wanted": 2}
     assert hub.contents == before
     assert hub.push(make_archive(seed=3), "b", user="ann").status_code == 201
+
+
+def test_a_quota_of_bases_is_of_those_that_an_account_was_the_first_to_register(hub: Hub) -> None:
+    limited(hub, max_account_bases=1)
+    first, second, third = (make_base(salt=salt) for salt in ("", "second", "third"))
+
+    def register(base: BaseFingerprint, user: str) -> Response:
+        body = {"name": "acme/base", "revision": None, "tensors": base.to_rows()}
+        return hub.post("/bases", body, hub.headers(user))
+
+    assert [register(base, user).status_code for base, user in ((first, "ann"), (second, "bob"))] == [201, 201]
+    before = hub.contents
+
+    refused = register(third, "ann")
+
+    assert code_of(refused) == (403, "QUOTA_EXCEEDED")
+    assert refused.json()["facts"] == {"what": "bases", "limit": 1, "wanted": 2}
+    assert "ann would have registered 2 here, and may register 1" in refused.json()["detail"]
+    assert hub.contents == before
+    assert register(second, "ann").status_code == 200  # known: it takes nothing
+    assert register(third, "cem").status_code == 201
 
 
 def test_a_quota_of_bytes_holds_to_the_byte(hub: Hub) -> None:

@@ -36,6 +36,8 @@ class Base(Table):
     size_bytes: Mapped[int]
     tensor_count: Mapped[int]
     tensors: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    # None of one that came with an import or from another hub.
+    created_by_id: Mapped[int | None] = mapped_column(ForeignKey("accounts.id"), index=True)
     created_at: Mapped[datetime]
 
 

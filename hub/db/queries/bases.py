@@ -39,6 +39,11 @@ def find(session: Session, fingerprint: str) -> KnownBase | None:
     return KnownBase(*row) if row else None
 
 
+def count_of(session: Session, account_id: int) -> int:
+    """How many bases the account has registered."""
+    return session.scalar(select(func.count()).where(Base.created_by_id == account_id)) or 0
+
+
 def ids_of(session: Session, name_or_fingerprint: str) -> list[int]:
     """The bases of this name, or the one with this fingerprint."""
     is_it = (Base.fingerprint == name_or_fingerprint) | (Base.name == name_or_fingerprint)
