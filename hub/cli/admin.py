@@ -231,7 +231,11 @@ def _parts(data_dir: Path | None) -> Iterator[tuple[Database, ObjectBlobs | None
     settings = _settings(data_dir=data_dir)
     with _refusals():
         if settings.is_embedded and not (settings.data_dir / DATABASE_FILE).is_file():
-            raise Invalid(f"There is no hub in {settings.data_dir}: say where it is with --data.", code="HUB_UNKNOWN")
+            raise Invalid(
+                f"There is no hub in {settings.data_dir}: say where it is with --data, or make an empty one there with "
+                f"`vera-hub migrate --data {settings.data_dir}`.",
+                code="HUB_UNKNOWN",
+            )
         database = Database(settings.resolved_database_url)
         try:
             require_current(database)

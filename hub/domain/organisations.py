@@ -221,7 +221,8 @@ def _member(session: Session, organisation: Account, user: str) -> tuple[Members
     membership = accounts.member(session, organisation.id, account.id) if account else None
     if account is None or membership is None:
         raise NotFound(
-            f"{user[:64]} is not in {organisation.name}: invite them with `vera-hub org invite`.",
+            f"{user[:64]} is not in {organisation.name}: `vera-hub org members {organisation.name}` shows who is, and "
+            f"`vera-hub org invitations {organisation.name}` who is invited.",
             code="MEMBER_UNKNOWN",
             user=user[:64],
         )

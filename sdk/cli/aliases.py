@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import click
@@ -9,7 +10,8 @@ import click
 from sdk.cli import terminal
 from sdk.cli.terminal import App, clean, pass_app
 from sdk.models.aliases import Alias
-from vera.ref import AdapterRef
+from vera.errors import RefError
+from vera.ref import AdapterRef, SelectorKind, kind_of_selector
 
 adapter_argument = click.argument("adapter", metavar="OWNER/NAME")
 name_argument = click.argument("name", metavar="ALIAS")
@@ -34,6 +36,7 @@ def alias() -> None:
 def set_(app: App, ref: str, name: str, *, expected: str | None, must_be_new: bool, protected: bool | None) -> None:
     """Let ALIAS mean a version."""
     wanted = AdapterRef.parse(ref)
+    _require_version_first(wanted, name)
     with app.hub() as hub:
         now = hub.set_alias(wanted, name, expected=expected, must_be_new=must_be_new, protected=protected)
     terminal.say(f"{wanted.adapter_id}@{clean(now.name)} → v{now.version}{'  (protected)' if now.protected else ''}")
@@ -126,3 +129,13 @@ def _minute(time: str) -> str:
 
 def _version(number: int | None) -> str:
     return "nothing" if number is None else f"v{number}"
+
+
+def _require_version_first(ref: AdapterRef, name: str) -> None:
+    """Raises UsageError where alias and version are the other way round, and says which way is right."""
+    with suppress(RefError):
+        if ref.selector_kind is SelectorKind.ALIAS and kind_of_selector(name) is SelectorKind.VERSION:
+            raise click.UsageError(
+                "The version comes first, and then the name that is to mean it: "
+                f"`vera-hub alias set {ref.adapter_id}@{name} {ref.selector}`."
+            )

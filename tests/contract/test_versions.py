@@ -195,6 +195,8 @@ def test_the_alias_commands_set_show_and_remove(typed: Typed) -> None:
     assert typed("alias", "set", "demo/tiny@v2", "prod", "--expected", "v1").exit_code == 0
     refused = typed("alias", "set", "demo/tiny@v1", "prod", "--expected", "v1")
     assert (refused.exit_code, "means v2" in refused.stderr) == (1, True)
+    turned = typed("alias", "set", "demo/tiny@prod", "v1")
+    assert (turned.exit_code, "`vera-hub alias set demo/tiny@v1 prod`" in turned.stderr) == (2, True)
 
     (shown,) = json.loads(typed("alias", "list", "demo/tiny", "--json").stdout)
     assert (shown["name"], shown["version"], shown["protected"]) == ("prod", 2, True)

@@ -515,5 +515,6 @@ def test_an_operator_copies_and_restores_with_a_command(sqlite_hub: Hub, tmp_pat
     assert (again / DATABASE_FILE).stat().st_mode & 0o777 == 0o600
     nothing = CliRunner().invoke(admin, ["gc", "--data", str(tmp_path / "nowhere")])
     assert (nothing.exit_code, "There is no hub in" in nothing.output) == (1, True)
+    assert f"`vera-hub migrate --data {tmp_path / 'nowhere'}`" in nothing.output
     cleared = CliRunner().invoke(admin, ["gc", "--data", str(again)])
     assert cleared.stdout == "0 files, 0 bytes, are gone.\n"
