@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from vera.peft_import import Imported
 
 
+# Of a base's folder, what a tokenizer or an image processor is made of.
+_READERS = ("tokenizer*", "vocab*", "*.model", "preprocessor_config.json", "processor_config.json")
+
+
 @click.command(name="import")
 @click.argument("peft_folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path))
@@ -92,6 +96,8 @@ def _config_of(path: Path) -> BaseConfig | None:
 
 def _reading_of(path: Path) -> dict[str, Any]:
     """How the base at `path` has its texts read, or its images prepared; empty where nothing there says it, or transformers is not there."""
+    if not any(file for pattern in _READERS for file in path.glob(pattern)):
+        return {}  # which seconds of importing torch would find, too
     try:
         from vera.nn import processed, tokenized
     except ImportError:
