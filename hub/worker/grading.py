@@ -21,7 +21,7 @@ from typing import Any
 
 from hub.worker import noise
 from hub.worker.runner import ChildDied
-from hub.worker.suites import Results, Suite
+from hub.worker.suite import Results, Suite
 from vera.errors import VeraError
 
 _PR_SET_PDEATHSIG = 1

@@ -12,7 +12,7 @@ from typing import Any
 from hub.scoring import grouped, statistics
 from hub.worker import noise
 from hub.worker.runner import ChildDied, JobRefused, Runner
-from hub.worker.suites import BATCH_SIZE, Results, Suite
+from hub.worker.suite import BATCH_SIZE, Results, Suite
 from sdk import bases, digest_books, tensor_tables
 from sdk.config import Config
 from sdk.errors import Refused

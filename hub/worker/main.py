@@ -22,7 +22,7 @@ from hub.worker.errors import DiskFailed, JudgeFailed, NotComputed, SuiteError
 from hub.worker.grading import Grader
 from hub.worker.leases import Leases
 from hub.worker.runner import ChildDied, Engine, JobRefused, Runner
-from hub.worker.suites import BATCH_SIZE, Results, Suite
+from hub.worker.suite import BATCH_SIZE, Results, Suite
 from sdk import bases, digest_books, tensor_tables
 from sdk.client import Hub
 from sdk.errors import Forbidden, HubError, LeaseLost, Unauthorized, Unavailable

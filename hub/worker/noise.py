@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from hub.worker.suites import Results, Suite, scored
+from hub.worker.suite import Results, Suite, scored
 
 
 def graded(suite: Suite, reply: Mapping[str, Any]) -> Results:

@@ -27,7 +27,7 @@ import torch
 
 from hub.worker import suites
 from hub.worker.child import Evaluator
-from hub.worker.suites import Suite
+from hub.worker.suite import Suite
 from tests.benchmarks.measuring import Row, print_table
 from tests.benchmarks.results.experiments import HERE, read
 from tests.benchmarks.results.places import folder_of

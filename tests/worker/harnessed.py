@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM
 
 from hub.worker import child, harness
 from hub.worker.errors import SuiteError
+from hub.worker.suite import Suite
 from hub.worker.suite_files import read_suite
-from hub.worker.suites import Suite, load_suite
+from hub.worker.suites import load_suite
 from sdk.models.evaluations import Evaluation
 from sdk.pushing import push_archive
 from tests.tiny import WORDS

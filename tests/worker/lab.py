@@ -14,7 +14,7 @@ from hub.domain import accounts
 from hub.settings import Settings
 from hub.worker.main import Worker
 from hub.worker.runner import Runner
-from hub.worker.suites import Suite
+from hub.worker.suite import Suite
 from sdk import bases
 from sdk.bases import KnownBase
 from sdk.client import Hub

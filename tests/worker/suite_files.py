@@ -7,8 +7,9 @@ from pathlib import Path
 
 import yaml
 
+from hub.worker.suite import Suite
 from hub.worker.suite_files import read_suite
-from hub.worker.suites import Suite, load_suite
+from hub.worker.suites import load_suite
 
 
 def write_file(folder: Path, rows: str, *, data: str = "items.csv", **stated: object) -> Path:

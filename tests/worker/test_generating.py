@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from hub.scoring import metrics
 from hub.worker import child
 from hub.worker.errors import SuiteError
-from hub.worker.suites import Suite
+from hub.worker.suite import Suite
 from sdk.pushing import push_archive
 from tests.tiny import WORDS, write_tiny_llama
 from tests.tiny_adapters import make_tiny

@@ -15,7 +15,7 @@ import pytest
 from hub.worker import noise
 from hub.worker.grading import Grader
 from hub.worker.runner import ChildDied
-from hub.worker.suites import Results, Suite
+from hub.worker.suite import Results, Suite
 from tests.worker.lab import NAME, Lab, animals, is_over
 from tests.worker.suite_files import write_suite
 from vera.errors import VeraError

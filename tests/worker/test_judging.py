@@ -19,7 +19,7 @@ from hub.scoring import metrics
 from hub.worker import judging, runner
 from hub.worker.errors import JudgeFailed, NotComputed, SuiteError
 from hub.worker.judging import Judge
-from hub.worker.suites import Suite
+from hub.worker.suite import Suite
 from sdk.errors import HubError
 from sdk.pushing import push_archive
 from tests.tiny_adapters import make_tiny

@@ -21,7 +21,7 @@ import pytest
 
 from hub.worker.keys import key_in
 from hub.worker.main import Worker
-from hub.worker.suites import Suite
+from hub.worker.suite import Suite
 from sdk import bases
 from sdk.bases import KnownBase
 from sdk.client import Hub

@@ -22,7 +22,7 @@ from hub.domain.evaluations import unpack
 from hub.worker import local, noise
 from hub.worker.errors import JudgeFailed, NotComputed
 from hub.worker.runner import ChildDied, Engine, Reply, Tell, nobody
-from hub.worker.suites import Results, Suite
+from hub.worker.suite import Results, Suite
 from sdk.models.evaluations import Comparison
 from sdk.models.jobs import Job
 from sdk.pushing import push_archive

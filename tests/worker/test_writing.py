@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from hub.worker.suites import Suite
+from hub.worker.suite import Suite
 from sdk.pushing import push_archive
 from tests.tiny import write_tiny_llama
 from tests.tiny_adapters import make_tiny
