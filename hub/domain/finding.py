@@ -342,5 +342,6 @@ def _found_view(found: Found, *, tags: Mapping[int, tuple[str, ...]], has_points
 
 
 def _most_frequent(counts: Mapping[str, int]) -> tuple[FacetValue, ...]:
-    first = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    """Of equals numbers by their size, as ranks are read, and the rest by their letters."""
+    first = sorted(counts.items(), key=lambda each: (-each[1], int(each[0]) if each[0].isdecimal() else 0, each[0]))
     return tuple(FacetValue(value, count) for value, count in first[:_VALUES_PER_FACET])

@@ -165,6 +165,14 @@ def test_facets_count_what_a_search_finds(shelf: Hub) -> None:
     assert shelf.get("/adapters/facets").json()["is_complete"] is True
 
 
+def test_ranks_that_are_as_frequent_stand_by_their_size(hub: Hub) -> None:
+    hub.register_base()
+    for rank in (16, 4, 8):
+        assert hub.push(make_archive(rank=rank), name=f"of-{rank}").status_code == 201
+
+    assert list(_facet(hub, "ranks")) == ["4", "8", "16"]
+
+
 def test_facets_say_when_they_did_not_count_everything(shelf: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finding, "MOST_COUNTED", 2)
 
