@@ -94,7 +94,7 @@ def under_load(
     server: Server, script: Path, token: Mapping[str, str], what: str, *, connections: int, kind: str = ""
 ) -> Row:
     """What a hub makes of the pushes of a `script`."""
-    before = _cpu_seconds(server)
+    before = cpu_seconds(server)
     row = wrk.load(
         what,
         server.url,
@@ -106,7 +106,7 @@ def under_load(
         connections=connections,
     )
     pushes = (row.per_second or 0) * wrk.SECONDS
-    print(f"CPU time of a push: {1000 * (_cpu_seconds(server) - before) / pushes:.1f} ms", file=sys.stderr)
+    print(f"CPU time of a push: {1000 * (cpu_seconds(server) - before) / pushes:.1f} ms", file=sys.stderr)
     return row
 
 
@@ -125,7 +125,7 @@ def known(client: httpx2.Client) -> str:
     return str(client.get("/api/v1/whoami").json()["name"])
 
 
-def _cpu_seconds(server: Server) -> float:
+def cpu_seconds(server: Server) -> float:
     """The CPU time that the server's processes have taken so far, of the kernel for them too."""
     fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in server.pids]
     return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
