@@ -24,7 +24,7 @@ from tests.benchmarks.results.experiments import (
     Writes,
     all_experiments,
 )
-from tests.benchmarks.results.kept import Kept, facts_of
+from tests.benchmarks.results.kept import Kept, NotComparable, facts_of
 from tests.benchmarks.results.texts import measure
 from tests.tiny import WORDS, write_tiny_bert, write_tiny_llama
 from vera.archive import read_folder
@@ -88,6 +88,14 @@ def test_the_try_that_is_best_on_validation_is_chosen_and_a_diverged_one_never(t
     assert kept.chosen(group) == TRIES[1]
     kept.keep(second, {**scored(0.9, second), "failed": "The loss became nan"}, {})
     assert kept.chosen(group) == TRIES[0]
+
+
+def test_tries_that_were_measured_through_other_tokenizers_are_not_compared(tmp_path: Path) -> None:
+    kept, group = Kept(tmp_path), next(experiment().groups())
+    for cell, tokenizer in zip(group.tries, ("one", "other"), strict=True):
+        kept.keep(cell, {**scored(0.7, cell), "cell": cell.path, "tokenizer": tokenizer}, {})
+    with pytest.raises(NotComparable, match=r"try0 was measured with the tokenizer one, and .*try1 with other"):
+        kept.chosen(group)
 
 
 def test_of_losses_the_lower_is_chosen(tmp_path: Path) -> None:

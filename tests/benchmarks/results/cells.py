@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import warnings
@@ -102,10 +103,23 @@ def train(cell: Cell, folder: Path, device: str, at_once: int) -> Result:
         result, files = {"failed": str(error)}, {}
     whole = {
         "experiment": cell.experiment, "cell": cell.path, "metric": cell.task.metric, **facts_of(cell),
-        "device": _device_name(device), "at_once": at_once, **result,
+        "device": _device_name(device), "at_once": at_once, **_reading(cell, bench), **result,
     }  # fmt: skip
     Kept(folder).keep(cell, whole, files)
     return whole
+
+
+def _reading(cell: Cell, bench: Bench) -> Result:
+    """How the base's tokenizer reads prompts and ends texts, by its hash: the files beside the same weights may be others."""
+    from vera import canonical_json
+    from vera.data import TEXT_GENERATION
+    from vera.nn import inputs, tokenized
+
+    if bench.split(cell.task).task != TEXT_GENERATION:
+        return {}
+    model = bench.base(cell.model, generates=True).model
+    record = tokenized.record_of(inputs.tokenizer_of(model), generates=True, chat=True)
+    return {"tokenizer": hashlib.sha256(canonical_json.dumps(asdict(record))).hexdigest()}
 
 
 def _trained(cell: Cell, bench: Bench) -> tuple[Result, dict[str, bytes]]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from tests.benchmarks.results.experiments import Cell, Group
 
 RESULT, ADAPTER = "result.json", "adapter"
 Result = dict[str, Any]
+
+
+class NotComparable(Exception):
+    """Results that are to be compared, and were measured on other bases or through other tokenizers."""
 
 
 class Kept:
@@ -46,13 +51,25 @@ class Kept:
     def chosen(self, group: Group) -> dict[str, float] | None:
         """The try with the best last epoch on the validation tenth; None while one is missing.
 
-        A try that diverged is worth nothing. Of equals, the first.
+        A try that diverged is worth nothing. Of equals, the first. Raises NotComparable.
         """
         results = [self.result(cell) for cell in group.tries]
+        _check_alike([result for result in results if result is not None])
         scores = [score_of(result) for result in results if result is not None]
         if len(scores) < len(results):
             return None
         return dict(group.method.tries[scores.index(max(scores))])
+
+
+def _check_alike(results: Sequence[Result]) -> None:
+    measured = [result for result in results if "failed" not in result]
+    for one, other in itertools.pairwise(measured):
+        for fact in ("base", "tokenizer"):
+            if one.get(fact) != other.get(fact):
+                raise NotComparable(
+                    f"{one['cell']} was measured with the {fact} {one.get(fact)}, and {other['cell']} with {other.get(fact)}: "
+                    "run one of them again, with the files of the other."
+                )
 
 
 def facts_of(cell: Cell) -> Result:
