@@ -91,7 +91,18 @@ def _described(suite: Any, shown: int) -> list[str]:
     lines += [f"  labels    {', '.join(map(_short, labels[:_LABELS_SHOWN]))}{more}"] if labels else []
     lines += [f"  baseline  {value:.4f} by the most common label" for value in declared["baselines"].values()]
     lines += [f"  note      {note}" for note in suite.questions.notes]
-    return [*lines, *(f"  item {row + 1}    {_item(suite, row)}" for row in range(min(shown, len(examples))))]
+    rows = _first_rows(examples, declared["items"])[:shown]
+    return [*lines, *(f"  item {number}    {_item(suite, row)}" for number, row in enumerate(rows, 1))]
+
+
+def _first_rows(examples: Any, items: int) -> Sequence[int]:
+    """Of each item the first row: rows of one prompt may be one item, with several references."""
+    if items == len(examples):
+        return range(items)
+    first: dict[str, int] = {}
+    for row, text in enumerate(examples.texts):
+        first.setdefault(text, row)
+    return list(first.values())
 
 
 def _item(suite: Any, row: int) -> str:

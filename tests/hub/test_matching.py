@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tests.builders import make_archive, make_suite
 from tests.hub.harness import Hub
 
@@ -106,6 +108,18 @@ def test_where_memory_ran_short_a_job_waits_for_more_and_that_was_no_attempt(hub
     large = hub.worker(name="large", memory_bytes=16_000_000_000)
     assert waiting(hub)["reason"] == "OUT_OF_MEMORY: Not for one item."
     assert large.must_claim()["id"] == job["id"]
+
+
+@pytest.mark.parametrize(("missing", "comes"), [(0, True), (4, False)])
+def test_memory_for_the_base_in_float32_is_enough_and_a_number_less_is_not(
+    hub: Hub, missing: int, *, comes: bool
+) -> None:
+    parameters = hub.get(f"/bases/{hub.register_base()}").json()["parameters"]
+    worker = hub.worker(memory_bytes=4 * parameters - missing)
+    pushed(hub)
+
+    assert (waiting(hub)["reason"] is None) is comes
+    assert (worker.claim() is not None) is comes
 
 
 def test_who_asks_again_asks_every_worker_again(hub: Hub) -> None:

@@ -56,6 +56,16 @@ def test_an_interval_holds_what_it_is_the_interval_of() -> None:
     assert statistics._percentiles(resampled, around=1.0) == pytest.approx((0.025, 1.0))
 
 
+@pytest.mark.parametrize(("resampled", "expected"), [([0.75, 1.0], (0.5, 1.0)), ([0.0, 0.25], (0.0, 0.5))])
+def test_the_interval_of_a_score_holds_the_score(
+    resampled: list[float], expected: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "_resampled_scores", lambda *_: [np.repeat(resampled, 100)])
+    half = [(1, 1), (1, 0), (0, 1)]
+    assert metrics.score("f1", half) == 0.5
+    assert statistics.interval("f1", half) == expected
+
+
 @pytest.mark.parametrize(
     ("below", "zero", "above", "expected"),
     [(4, 0, 95, 0.1), (95, 0, 4, 0.1), (0, 0, 99, 0.02), (0, 3, 96, 0.08), (0, 99, 0, 1.0)],
@@ -115,6 +125,23 @@ def test_weighing_items_gives_the_interval_of_drawing_them(metric: str, monkeypa
     # Of a thousand resamples, the ends of the drawn interval are themselves uncertain by some 4% of its width.
     assert weighed.interval == pytest.approx(drawn.interval, abs=0.15 * width)
     assert (weighed.score, weighed.delta) == (drawn.score, drawn.delta)
+
+
+@pytest.mark.parametrize(("seed", "p", "is_so"), [(19, 0.018, True), (36, 0.098, False)])
+def test_a_board_tells_apart_what_a_comparison_does_unless_it_is_close(seed: int, p: float, *, is_so: bool) -> None:
+    ours, theirs = (outcomes_of("mean_squared_error", *of) for of in ((0, 0.5), (seed, 0.54)))
+    assert statistics.compare(ours, theirs, "mean_squared_error").p_value == pytest.approx(p, abs=0.001)
+    assert statistics.is_different(ours, theirs, "mean_squared_error") is is_so
+
+
+@pytest.mark.parametrize("metric", ["spearman", "mean_squared_error"])
+@pytest.mark.parametrize(("items", "resamples"), [(2_000, 10_000), (200_000, 200)])
+def test_ten_thousand_resamples_of_two_thousand_items_and_fewer_of_more(
+    metric: str, items: int, resamples: int
+) -> None:
+    known = metrics.METRICS[metric]
+    (found,) = statistics._resampled_scores(known, known.table(values(1, 0.5, items)))
+    assert len(found) == resamples
 
 
 @pytest.mark.parametrize("metric", SUMMED)

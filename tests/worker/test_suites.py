@@ -177,6 +177,20 @@ def test_suite_check_shows_what_would_be_asked(tmp_path: Path) -> None:
     assert "it barks" not in shown.output
 
 
+def test_suite_check_shows_a_prompt_with_several_references_once(tmp_path: Path) -> None:
+    pytest.importorskip("sacrebleu", reason="the extra nlg is not installed")
+    rows = "text,completion\na cafe,It is a cafe.\na cafe,A cafe.\na pub,It is a pub.\n"
+    path = write_file(tmp_path, rows, task="text-generation", text="text", label="completion", metric="bleu")
+
+    shown = CliRunner().invoke(suite_command, ["check", str(path)], catch_exceptions=False).output
+
+    assert "items.csv, 2 items" in shown
+    assert [line.split(maxsplit=2)[1:] for line in shown.splitlines() if line.startswith("  item ")] == [
+        ["1", "a cafe → It is a cafe."],
+        ["2", "a pub → It is a pub."],
+    ]
+
+
 def test_who_sees_items_is_part_of_the_definition_and_hidden_outputs_stay_here(tmp_path: Path) -> None:
     plain, public, hidden = (
         write_suite(tmp_path, ANIMALS, items=items) for items in (None, "public", "hidden")
