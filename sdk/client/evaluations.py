@@ -51,8 +51,8 @@ class Evaluations(Wire):
         NotFound where there is no signature."""
         from sdk.models.evaluations import Signature
 
-        path = f"/api/v1/evaluations/{segment(evaluation_id)}/signature{'?items=true' if with_items else ''}"
-        return Signature.from_json(self._get(path).json())
+        path = f"/api/v1/evaluations/{segment(evaluation_id)}/signature"
+        return Signature.from_json(self._get(path, {"items": "true" if with_items else None}).json())
 
     def cancel_evaluation(self, evaluation_id: str) -> Evaluation:
         """Ends an evaluation that waits or runs; twice is once. Raises Conflict when it has its score already."""

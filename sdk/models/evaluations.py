@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +31,8 @@ class SignedItems(Answer):
     """What each item was worth (by the metrics) and answered, and the salt of their digests, None where they have none."""
 
     salt: str | None
-    outcomes: Mapping[str, Sequence[Any]]
-    outputs: Sequence[str]
+    outcomes: Mapping[str, tuple[Any, ...]]
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
+from sdk.client import Hub
+from sdk.config import Config
 from sdk.models.evaluations import Evaluation, ScoreBeside
 from sdk.signatures import Signed, check_evaluation
 from vera import attestation
@@ -66,3 +70,28 @@ def test_what_a_worker_signs_that_is_no_result_is_refused_or_told() -> None:
     with pytest.raises(SignatureError, match="The suite of the evaluation 1"):
         checked(spec="demo/topics")
     assert checked(scores=[0.5, 0.7]).rescored == ("accuracy", "f1")
+
+
+def test_what_a_signature_has_digests_of_is_asked_for_and_read() -> None:
+    items = {"salt": "5a", "outcomes": {"matthews": [[1.0, 0.0], [1.0, 1.0]]}, "outputs": ["0", "1"]}
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        is_asked = request.url.query == b"items=true"
+        signer = {"key_id": "sha256:00", "name": "bench", "revoked_at": None}
+        said = {
+            "evaluation": "7",
+            "envelope": {},
+            "public_key": "",
+            "signed_by": signer,
+            "items": items if is_asked else None,
+        }
+        return httpx2.Response(200, json=said)
+
+    with httpx2.Client(transport=httpx2.MockTransport(answer)) as http:
+        hub = Hub(Config("http://127.0.0.1", Path("config"), Path("cache")), http=http)
+        alone, whole = hub.get_signature("7"), hub.get_signature("7", with_items=True)
+
+    assert alone.items is None
+    assert whole.items is not None
+    assert whole.items.outcomes == {"matthews": ([1.0, 0.0], [1.0, 1.0])}
+    assert whole.items.outputs == ("0", "1")
