@@ -86,11 +86,8 @@ class _Resamples:
         standing_CR *= 2
         standing_CR += self.drawn
         standing_CR -= self.total
-        for tied in column.ties:
-            first, last = (
-                tied[0],
-                tied[-1],
-            )  # as if they were not: from the lower end of one to the upper end of the other
+        for tied in column.ties:  # as if they were not: from the lower end of the first to the upper end of the last
+            first, last = tied[0], tied[-1]
             standing_CR[list(tied)] = (standing_CR[first] - drawn[first] + standing_CR[last] + drawn[last]) // 2
         return standing_CR
 
