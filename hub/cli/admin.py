@@ -216,7 +216,7 @@ def import_registry(*, folder: Path, data_dir: Path | None) -> None:
 
     with _parts(data_dir) as (database, objects):
         brought = bring_in(database, objects, folder)
-    click.echo(f"{brought} versions are new here.")
+    click.echo(f"{_counted(brought, 'version')} {'is' if brought == 1 else 'are'} new here.")
 
 
 @contextmanager

@@ -211,7 +211,7 @@ def test_an_operator_does_it_with_two_commands(sqlite_hub: Hub, other: Hub, tmp_
     here, there = (hub.app.state.services.settings.data_dir for hub in (sqlite_hub, other))
 
     done = CliRunner().invoke(admin, ["export", str(tmp_path / "out"), "--data", str(here)])
-    assert (done.exit_code, "1 versions" in done.output) == (0, True), done.output
+    assert (done.exit_code, "holds 1 version." in done.output) == (0, True), done.output
     assert json.loads((tmp_path / "out/export.json").read_bytes())["namespaces"][0]["name"] == "demo"
     done = CliRunner().invoke(admin, ["import", str(tmp_path / "out"), "--data", str(there)])
-    assert done.output == "1 versions are new here.\n"
+    assert done.output == "1 version is new here.\n"
