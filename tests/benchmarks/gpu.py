@@ -96,15 +96,8 @@ def eager(layers: int) -> Iterator[Row]:
     for targets in (ATTENTION, LINEAR):
         case = Case(targets, 256, 64)
         many, run = made(case, model), partial(step, model, 64)
-        times: dict[str, list[float]] = {"base": [], "ours": []}
-        for _ in range(REPLAYS):  # in turns: the host's pace changes from one second to the next
-            times["base"].append(median_ms(run, 1))
-            with many:
-                many.use(_rows(case, 64))
-                times["ours"].append(median_ms(run, 1))
+        yield _beside(f"eager step, {case.name}, batch 64", _by_turns(run, many, _rows(case, 64), turns=REPLAYS))
         many.unstack()
-        medians = {name: statistics.median(found) for name, found in times.items()}
-        yield _beside(f"eager step, {case.name}, batch 64", medians)
 
 
 def prefill(layers: int) -> Iterator[Row]:
@@ -113,13 +106,9 @@ def prefill(layers: int) -> Iterator[Row]:
     run = partial(answer, model, ids)
     for targets in (ATTENTION, LINEAR):
         case = Case(targets, 256, 64)
-        many, base = made(case, model), median_ms(run)
-        with many:
-            many.use(_rows(case, 8))
-            run()
-            ours = median_ms(run)
+        many = made(case, model)
+        yield _beside(f"prefill 8 x 512, {case.name}", _by_turns(run, many, _rows(case, 8), turns=9))
         many.unstack()
-        yield _beside(f"prefill 8 x 512, {case.name}", {"base": base, "ours": ours})
 
 
 def adding(layers: int) -> Iterator[Row]:
@@ -312,6 +301,18 @@ def median_ms(run: Callable[[], object], runs: int = 9) -> float:
         torch.cuda.synchronize()
         times.append(1000 * (time.perf_counter() - start))
     return statistics.median(times[2:])
+
+
+def _by_turns(run: Callable[[], object], many: PackedBank, rows: list[str], *, turns: int) -> dict[str, float]:
+    """Median milliseconds of the base and of ours on the wall, in turns: a host's pace changes from one second to the next, and a
+    GPU's with its temperature."""
+    times: dict[str, list[float]] = {"base": [], "ours": []}
+    for _ in range(turns):
+        times["base"].append(median_ms(run, 1))
+        with many:
+            many.use(rows)
+            times["ours"].append(median_ms(run, 1))
+    return {name: statistics.median(found) for name, found in times.items()}
 
 
 def _beside(what: str, times: dict[str, float], floor: float | None = None) -> Row:

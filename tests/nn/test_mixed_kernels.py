@@ -190,6 +190,21 @@ def test_adapters_added_to_products_with_those_of_A_beside_them(problem: Problem
 
 
 @settings(QUICK)
+@given(problems, tiles)
+def test_adapters_added_to_products_in_the_launch_that_scales_those_of_A(problem: Problem, cut: Tiles) -> None:
+    x, A = problem.made["x"], problem.made["A"]
+    Ax = torch.nn.functional.linear(x, torch.cat([A, A]))[:, len(A) :]  # with a stride that is not its size
+    y = [torch.nn.functional.linear(x, m.weight, m.bias) for m in problem.modules]
+
+    mixed.scale_and_add(
+        [part for part, is_adapted in zip(y, problem.adapted, strict=True) if is_adapted],
+        Ax, problem.made["B"], problem.packed, problem.places_d, problem.places_b, cut,
+    )  # fmt: skip
+
+    problem.check(y)
+
+
+@settings(QUICK)
 @given(problems.map(_aligned), st.sampled_from([(16, 32), (32, 64)]))
 def test_a_sum_that_begins_with_what_the_adapter_adds(problem: Problem, sides: tuple[int, int]) -> None:
     x, A, count = problem.made["x"], problem.made["A"], sum(problem.adapted)
@@ -277,6 +292,22 @@ def test_gate_and_up_of_products_that_are_there(problem: Problem, cut: Tiles, ac
     answer = mixed.add_gated(
         wide[:, len(gate[0]) :], up, h, problem.made["B"], problem.packed, problem.places_b, activation, cut
     )
+
+    _check_gated(problem, activation, answer)
+
+
+@settings(QUICK)
+@given(problems.map(_pair), tiles, st.sampled_from(Activation))
+def test_gate_and_up_in_the_launch_that_scales_products_of_A(
+    problem: Problem, cut: Tiles, activation: Activation
+) -> None:
+    gate, up = (torch.nn.functional.linear(problem.made["x"], m.weight, m.bias) for m in problem.modules)
+    wide = torch.cat([up, gate], 1)  # with a stride that is not its size
+
+    answer = mixed.scale_and_add_gated(
+        wide[:, len(gate[0]) :], up, problem.made["x"] @ problem.made["A"].T, problem.made["B"], problem.packed,
+        problem.places_d, problem.places_b, activation, cut,
+    )  # fmt: skip
 
     _check_gated(problem, activation, answer)
 

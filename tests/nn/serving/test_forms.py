@@ -81,7 +81,7 @@ def test_every_form_of_a_group_answers_as_torch_operations_do(many: PackedBank, 
             for answer, other in zip(form(x), expected, strict=True):
                 assert answer.shape == other.shape
                 assert (answer - other).abs().max() <= 6e-3 * other.abs().max()
-        assert {forms.joined, forms.stacked} <= used
+        assert {forms.joined, forms.stacked, forms.stacked_at_once} <= used
 
 
 @pytest.mark.parametrize("tokens", [1, 5, 40])

@@ -15,10 +15,12 @@ from functools import cache, partial
 from typing import Any, Generic, TypeVar
 
 import torch
+from torch import Tensor
 
 Way = TypeVar("Way")
 
 _RUNS = 7
+_REPLAYS = 16
 _IN_A_ROW = 8  # calls in eager passes: what waits for the GPU at the end is little of them
 _KEPT = 64  # ways of a group of modules
 _IN_A_GRAPH = 4  # runs: one alone is little longer than what starts it
@@ -80,7 +82,7 @@ class Choices(Generic[Way]):
 
 def _quickest(runs: Sequence[Callable[[], object]], device: torch.device) -> Quickest[int]:
     with torch.cuda.device(device):
-        captured = [_captured_ms(run) for run in runs]
+        captured = _captured_ms(runs)
         fitting = [number for number, ms in enumerate(captured) if ms < float("inf")]
         eager = _eager_s([runs[number] for number in fitting])
     return Quickest(captured.index(min(captured)), fitting[eager.index(min(eager))])
@@ -101,31 +103,42 @@ def _eager_s(runs: Sequence[Callable[[], object]]) -> list[float]:
     return [statistics.median(found) for found in times]
 
 
-def _captured_ms(run: Callable[[], object]) -> float:
-    """The median on the GPU's own clock, with a cold cache, as a graph: what the launches take on the host is no part of it.
+def _captured_ms(runs: Sequence[Callable[[], object]]) -> list[float]:
+    """The median of each as a graph, on the GPU's own clock and with a cold cache: what the launches take on the host is no part of
+    it. In turns: the pace of a GPU changes too, with its temperature. Infinite for a kernel that does not fit on this GPU."""
+    pool, cold = torch.cuda.graph_pool_handle(), torch.zeros(_FLUSHED_BYTES // 4, device="cuda")
+    graphs = [_graph_of(run, pool, cold) for run in runs]
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(_REPLAYS):
+        events = [(_event(), _event()) for _ in runs]
+        for graph, (start, end) in zip(graphs, events, strict=True):
+            if graph is not None:
+                start.record()
+                graph.replay()
+                end.record()
+        torch.cuda.synchronize()
+        for graph, (start, end), found in zip(graphs, events, times, strict=True):
+            found.append(float(start.elapsed_time(end)) if graph is not None else float("inf"))
+    return [statistics.median(found[1:]) for found in times]  # without the first, which loads what it launches
 
-    What makes the cache cold is read and not written, and in the graph, the same for each way. Infinite for a kernel that does not
-    fit on this GPU.
+
+def _graph_of(run: Callable[[], object], pool: Any, cold: Tensor) -> torch.cuda.CUDAGraph | None:
+    """A graph of several runs, each with a cold cache; None for a kernel that does not fit.
+
+    What makes the cache cold is read and not written, and in the graph, the same for each way.
     """
     from vera.nn.kernels.launching import DOES_NOT_FIT
 
     try:
         run()  # once for the compiler
     except DOES_NOT_FIT:
-        return float("inf")
-    graph, other = torch.cuda.CUDAGraph(), torch.zeros(_FLUSHED_BYTES // 4, device="cuda")
-    with torch.cuda.graph(graph, stream=_stream_of(torch.cuda.current_device())):
+        return None
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, pool=pool, stream=_stream_of(torch.cuda.current_device())):
         for _ in range(_IN_A_GRAPH):
-            other.sum()
+            cold.sum()
             run()
-    events = [(_event(), _event()) for _ in range(_RUNS)]
-    graph.replay()
-    for start, end in events:
-        start.record()
-        graph.replay()
-        end.record()
-    torch.cuda.synchronize()
-    return statistics.median(float(start.elapsed_time(end)) for start, end in events)
+    return graph
 
 
 @cache

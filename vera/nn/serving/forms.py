@@ -20,6 +20,7 @@ from vera.nn.serving.repeating import Known
 
 if TYPE_CHECKING:
     from vera.nn.serving.products import GroupProduct
+    from vera.nn.serving.stacking import Stack
 
 MANY = 128  # tokens from which torch's own product makes A x quicker
 
@@ -40,6 +41,18 @@ _MANY_RANKS = 512
 _ADDED = [Tiles(64, 64, 64, 1, 4, 4), Tiles(32, 64, 64, 1, 4, 4), Tiles(64, 128, 64, 1, 8, 4)]
 _MANY_ADDED = [Tiles(64, 64, 128, 1, 4, 2), Tiles(128, 64, 64, 1, 8, 2), Tiles(32, 128, 64, 1, 4, 4)]
 _LONG_ADDED = [Tiles(128, 256, 64, 1, 8, 3), Tiles(128, 128, 64, 1, 8, 3)]
+
+
+# As many ranks as a program holds at once stand for the inputs of a step.
+_AT_ONCE = [Tiles(64, 32, 256, 1, 4, 1), Tiles(64, 64, 256, 1, 4, 1), Tiles(64, 128, 256, 1, 8, 1)]
+_MANY_AT_ONCE = [Tiles(64, 64, 256, 1, 4, 1), Tiles(64, 128, 256, 1, 8, 1), Tiles(128, 64, 256, 1, 8, 1)]
+
+
+def tiles_at_once(tokens: int) -> list[Tiles]:
+    """For what is added to products that are there in the launch that scales A x; none for prompts, whose tokens are few adapters'."""
+    if tokens > 64:
+        return _MANY_AT_ONCE if tokens < LONG else []
+    return [replace(tiles, tokens=block_of(tokens)) for tiles in _AT_ONCE]
 
 
 def tiles_added(tokens: int) -> list[Tiles]:
@@ -108,7 +121,7 @@ def stacked(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Tensor) ->
     """All members' products and A x in one product of torch's, and the adapters' added to it."""
     if product.stack is None or not product.stack.is_whole():
         return product.plain(x_BTI)
-    *y, Ax_BTR = parts_of(functional.linear(x_BTI, product.stack.W_SI, product.stack.bias_S), product.stack.sizes)
+    *y, Ax_BTR = stacked_products(product.stack, x_BTI)
     there = [part for part, member in zip(y, product.members, strict=True) if member.places]
     if known.serves(product, x_BTI):
         h_NGR = scaled_again(product, known, Ax_BTR)
@@ -121,6 +134,28 @@ def stacked(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Tensor) ->
     mixed.add_adapted(there, h_NGR, B_OR, packed, product.places_b, tiles, known=known.launches)
     known.keep(product, x_BTI)
     return y
+
+
+def stacked_at_once(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Tensor) -> list[Tensor]:
+    """The same with one launch after the product: every program scales what it takes of A x."""
+    if product.stack is None or not product.stack.is_whole():
+        return product.plain(x_BTI)
+    *y, Ax_BTR = stacked_products(product.stack, x_BTI)
+    there = [part for part, member in zip(y, product.members, strict=True) if member.places]
+    if known.serves(product, x_BTI):
+        known.launches["_scale_and_add"](Ax_BTR.data_ptr(), *[part.data_ptr() for part in there])
+        return y
+    _, B_OR = product.pair(x_BTI.dtype, x_BTI.shape[-1])
+    packed, there = packed_of(product, x_BTI), [rows_of(part) for part in there]
+    mixed.scale_and_add(
+        there, rows_of(Ax_BTR), B_OR, packed, product.places_d, product.places_b, tiles, known=known.launches
+    )
+    known.keep(product, x_BTI)
+    return y
+
+
+def stacked_products(stack: Stack, x_BTI: Tensor) -> tuple[Tensor, ...]:
+    return parts_of(functional.linear(x_BTI, stack.W_SI, stack.bias_S), stack.sizes)
 
 
 def scaled_again(product: GroupProduct, known: Known, Ax_BTR: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor
-from torch.nn import functional
 
 from vera.nn.kernels import mixed
 from vera.nn.kernels.mixed import Activation, Tiles
@@ -37,7 +36,12 @@ def forms_of(product: GroupProduct, activation: str, x_BTI: Tensor) -> list[Gate
         found += [partial(accumulated, product, kind, tiles, Known()) for tiles in tiles_accumulated(tokens, sizes)]
     if product.stack is not None:
         found += [partial(stacked, product, kind, tiles, Known()) for tiles in tiles_added(tokens)]
+        found += [partial(stacked_at_once, product, kind, tiles, Known()) for tiles in tiles_at_once(tokens)]
     return found
+
+
+def tiles_at_once(tokens: int) -> list[Tiles]:
+    return [tiles for tiles in forms.tiles_at_once(tokens) if tiles.outputs < _WIDEST_ADDED]
 
 
 def tiles_added(tokens: int) -> list[Tiles]:
@@ -94,8 +98,7 @@ def accumulated(product: GroupProduct, kind: Activation, tiles: Tiles, known: Kn
 def stacked(product: GroupProduct, kind: Activation, tiles: Tiles, known: Known, x_BTI: Tensor) -> Tensor:
     if product.stack is None or not product.stack.is_whole():
         return beside(product, kind, tiles, Known(), x_BTI)  # other kernels than those that are known
-    y_BTS = functional.linear(x_BTI, product.stack.W_SI, product.stack.bias_S)
-    gate, up, Ax_BTR = forms.parts_of(y_BTS, product.stack.sizes)
+    gate, up, Ax_BTR = forms.stacked_products(product.stack, x_BTI)
     if known.serves(product, x_BTI):
         h_NGR, y_BTO = forms.scaled_again(product, known, Ax_BTR), x_BTI.new_empty(gate.shape)
         known.launches["_add_gated"](h_NGR.data_ptr(), gate.data_ptr(), up.data_ptr(), y_BTO.data_ptr())
@@ -106,5 +109,22 @@ def stacked(product: GroupProduct, kind: Activation, tiles: Tiles, known: Known,
     y_NO = mixed.add_gated(
         forms.rows_of(gate), forms.rows_of(up), h_NGR, B_OR, packed, product.places_b, kind, tiles, known=known.launches
     )
+    known.keep(product, x_BTI)
+    return y_NO.view(gate.shape)
+
+
+def stacked_at_once(product: GroupProduct, kind: Activation, tiles: Tiles, known: Known, x_BTI: Tensor) -> Tensor:
+    if product.stack is None or not product.stack.is_whole():
+        return beside(product, kind, tiles, Known(), x_BTI)  # other kernels than those that are known
+    gate, up, Ax_BTR = forms.stacked_products(product.stack, x_BTI)
+    if known.serves(product, x_BTI):
+        y_BTO = x_BTI.new_empty(gate.shape)
+        known.launches["_scale_and_add_gated"](Ax_BTR.data_ptr(), gate.data_ptr(), up.data_ptr(), y_BTO.data_ptr())
+        return y_BTO
+    _, B_OR = product.pair(x_BTI.dtype, x_BTI.shape[-1])
+    y_NO = mixed.scale_and_add_gated(
+        forms.rows_of(gate), forms.rows_of(up), forms.rows_of(Ax_BTR), B_OR, forms.packed_of(product, x_BTI),
+        product.places_d, product.places_b, kind, tiles, known=known.launches,
+    )  # fmt: skip
     known.keep(product, x_BTI)
     return y_NO.view(gate.shape)

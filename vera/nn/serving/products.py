@@ -189,6 +189,7 @@ class GroupProduct:
             ]
         if self.stack is not None:
             found += [partial(forms.stacked, self, tiles, Known()) for tiles in forms.tiles_added(tokens)]
+            found += [partial(forms.stacked_at_once, self, tiles, Known()) for tiles in forms.tiles_at_once(tokens)]
         return found
 
     def is_joinable(self, x: Tensor) -> bool:
