@@ -164,7 +164,8 @@ def _scale_and_add_gated(
     n = ((tl.program_id(0) % across_n) * BN + tl.arange(0, BN)).to(tl.int64)
     o, r = (tl.program_id(0) // across_n) * BO + tl.arange(0, BO), tl.arange(0, BR)
     is_token, is_output = (n < N)[:, None], (o < O)[None, :]
-    is_here, dtype = is_token & is_output, y_NO.dtype.element_ty
+    is_here = is_token & is_output
+    dtype: tl.constexpr = y_NO.dtype.element_ty
     adapter = tl.load(index + n // tokens, mask=n < N, other=0).to(tl.int64)
     lambda_at = rows_SV + adapter[:, None] * V
     Ax_from, B_from = Ax_NR + n[:, None] * Ax_stride + r[None, :], B_OR + (o % O)[:, None] * B_stride + r[None, :]
