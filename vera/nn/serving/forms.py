@@ -38,21 +38,35 @@ _PROJECTING = Tiles(16, mixed.RANK_STEP, 128, 8, 4, 3)
 _PROJECTING_MORE = replace(_PROJECTING, tokens=32)
 _PROJECTING_RANKS = Tiles(64, mixed.RANK_STEP, 128, 4, 4, 3)
 _MANY_RANKS = 512
-_ADDED = [Tiles(64, 64, 64, 1, 4, 4), Tiles(32, 64, 64, 1, 4, 4), Tiles(64, 128, 64, 1, 8, 4)]
-_MANY_ADDED = [Tiles(64, 64, 128, 1, 4, 2), Tiles(128, 64, 64, 1, 8, 2), Tiles(32, 128, 64, 1, 4, 4)]
+_ADDED = [
+    Tiles(64, 64, 64, 1, 4, 4), Tiles(32, 64, 64, 1, 4, 4), Tiles(64, 128, 64, 1, 8, 4), Tiles(32, 32, 128, 1, 4, 4),
+    Tiles(64, 32, 128, 1, 4, 4),
+]  # fmt: skip
+_MANY_ADDED = [
+    Tiles(64, 64, 128, 1, 4, 2), Tiles(128, 64, 64, 1, 8, 2), Tiles(32, 128, 64, 1, 4, 4), Tiles(64, 64, 64, 1, 8, 3),
+    Tiles(32, 64, 128, 1, 4, 2),
+]  # fmt: skip
 _LONG_ADDED = [Tiles(128, 256, 64, 1, 8, 3), Tiles(128, 128, 64, 1, 8, 3)]
 
 
 # As many ranks as a program holds at once stand for the inputs of a step.
-_AT_ONCE = [Tiles(64, 32, 256, 1, 4, 1), Tiles(64, 64, 256, 1, 4, 1), Tiles(64, 128, 256, 1, 8, 1)]
-_MANY_AT_ONCE = [Tiles(64, 64, 256, 1, 4, 1), Tiles(64, 128, 256, 1, 8, 1), Tiles(128, 64, 256, 1, 8, 1)]
+_AT_ONCE = [
+    Tiles(16, 64, 256, 1, 4, 1), Tiles(32, 32, 256, 1, 4, 1), Tiles(32, 64, 256, 1, 4, 1), Tiles(64, 32, 256, 1, 4, 1),
+    Tiles(64, 64, 256, 1, 8, 1),
+]  # fmt: skip
+_MANY_AT_ONCE = [
+    Tiles(32, 64, 256, 1, 4, 1),
+    Tiles(32, 128, 256, 1, 8, 1),
+    Tiles(64, 64, 256, 1, 8, 1),
+    Tiles(64, 128, 256, 1, 8, 1),
+]
 
 
 def tiles_at_once(tokens: int) -> list[Tiles]:
     """For what is added to products that are there in the launch that scales A x; none for prompts, whose tokens are few adapters'."""
     if tokens > 64:
         return _MANY_AT_ONCE if tokens < LONG else []
-    return [replace(tiles, tokens=block_of(tokens)) for tiles in _AT_ONCE]
+    return list(dict.fromkeys(replace(tiles, tokens=min(tiles.tokens, block_of(tokens))) for tiles in _AT_ONCE))
 
 
 def tiles_added(tokens: int) -> list[Tiles]:
@@ -122,16 +136,16 @@ def stacked(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Tensor) ->
     if product.stack is None or not product.stack.is_whole():
         return product.plain(x_BTI)
     *y, Ax_BTR = stacked_products(product.stack, x_BTI)
-    there = [part for part, member in zip(y, product.members, strict=True) if member.places]
+    read, written = separated(product, y)
     if known.serves(product, x_BTI):
         h_NGR = scaled_again(product, known, Ax_BTR)
-        known.launches["_add"](h_NGR.data_ptr(), *[part.data_ptr() for part in there])
+        known.launches["_add"](h_NGR.data_ptr(), *[part.data_ptr() for part in (*read, *written)])
         return y
     _, B_OR = product.pair(x_BTI.dtype, x_BTI.shape[-1])
     packed = packed_of(product, x_BTI)
     h_NGR = mixed.scale(rows_of(Ax_BTR), packed, product.places_d, known=known.launches)
-    there = [rows_of(part) for part in there]
-    mixed.add_adapted(there, h_NGR, B_OR, packed, product.places_b, tiles, known=known.launches)
+    read, written = ([rows_of(part) for part in parts] for parts in (read, written))
+    mixed.add_adapted(read, h_NGR, B_OR, packed, product.places_b, tiles, out=written, known=known.launches)
     known.keep(product, x_BTI)
     return y
 
@@ -141,21 +155,34 @@ def stacked_at_once(product: GroupProduct, tiles: Tiles, known: Known, x_BTI: Te
     if product.stack is None or not product.stack.is_whole():
         return product.plain(x_BTI)
     *y, Ax_BTR = stacked_products(product.stack, x_BTI)
-    there = [part for part, member in zip(y, product.members, strict=True) if member.places]
+    read, written = separated(product, y)
     if known.serves(product, x_BTI):
-        known.launches["_scale_and_add"](Ax_BTR.data_ptr(), *[part.data_ptr() for part in there])
+        known.launches["_scale_and_add"](Ax_BTR.data_ptr(), *[part.data_ptr() for part in (*read, *written)])
         return y
     _, B_OR = product.pair(x_BTI.dtype, x_BTI.shape[-1])
-    packed, there = packed_of(product, x_BTI), [rows_of(part) for part in there]
+    packed = packed_of(product, x_BTI)
+    read, written = ([rows_of(part) for part in parts] for parts in (read, written))
     mixed.scale_and_add(
-        there, rows_of(Ax_BTR), B_OR, packed, product.places_d, product.places_b, tiles, known=known.launches
-    )
+        read, rows_of(Ax_BTR), B_OR, packed, product.places_d, product.places_b, tiles, out=written, known=known.launches
+    )  # fmt: skip
     known.keep(product, x_BTI)
     return y
 
 
 def stacked_products(stack: Stack, x_BTI: Tensor) -> tuple[Tensor, ...]:
     return parts_of(functional.linear(x_BTI, stack.W_SI, stack.bias_S), stack.sizes)
+
+
+def separated(product: GroupProduct, y: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    """The adapted members' parts of a stack's product, and in their places in `y` what is to be written: tensors of their own, for what
+    the model does next with a part of rows takes twice as long."""
+    read, written = [], []
+    for place, member in enumerate(product.members):
+        if member.places:
+            read.append(y[place])
+            y[place] = y[place].new_empty(y[place].shape)
+            written.append(y[place])
+    return read, written
 
 
 def scaled_again(product: GroupProduct, known: Known, Ax_BTR: Tensor) -> Tensor:

@@ -39,6 +39,11 @@ class Tiles:
     warps: int
     stages: int
 
+    @property
+    def is_small(self) -> bool:
+        """Whether a program has registers for λ and the base's products beside its sum: it loads them before, not after it."""
+        return self.tokens * self.outputs <= 1024 * self.warps
+
 
 @dataclass(frozen=True)
 class Module:

@@ -22,7 +22,7 @@ from triton.language.extra.cuda import gdc_wait
 from vera.nn.kernels.launching import Repeats, has_gdc, launch
 from vera.nn.kernels.mixed.accumulating import processors, tiled
 from vera.nn.kernels.mixed.batch import Module, Packed, Tiles, either
-from vera.nn.kernels.mixed.vectors import adapters_of, scaled
+from vera.nn.kernels.mixed.vectors import adapters_of, lambdas, scaled
 
 
 class Activation(IntEnum):
@@ -48,7 +48,7 @@ def add_gated(
         (h, B_OR, packed.rows, packed.index, gate, up, y_NO, N, packed.tokens, O, gate.stride(0), up.stride(0),
          h.stride(0), B_OR.stride(0), packed.rows.stride(0), *places_b),
         {"ACTIVATION": int(activation), "R": R, "BN": tiles.tokens, "BO": tiles.outputs,
-         "BR": math.gcd(R, tiles.inputs), "PDL": has_gdc()},
+         "BR": math.gcd(R, tiles.inputs), "EARLY": tiles.is_small, "PDL": has_gdc()},
         warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, 4, 5, 6),
     )  # fmt: skip
     return y_NO
@@ -86,7 +86,7 @@ def multiply_gated(
          packed.rows.stride(0), gate.place_b or 0, up.place_b or 0),
         {"BIAS_0": gate.bias is not None, "BIAS_1": up.bias is not None, "ACTIVATION": int(activation), "R": R,
          "BN": tiles.tokens, "BO": tiles.outputs, "BI": tiles.inputs, "BR": math.gcd(R, 64),
-         "EVEN": I % tiles.inputs == 0, "PDL": has_gdc()},
+         "EVEN": I % tiles.inputs == 0, "EARLY": tiles.is_small, "PDL": has_gdc()},
         warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, 5, 9),
     )  # fmt: skip
     return y_NO
@@ -128,7 +128,7 @@ def _gated(gate, up, dtype: tl.constexpr, ACTIVATION: tl.constexpr):
 def _add_gated(
     h_NX, B_OR, rows_SV, index, gate, up, y_NO, N, tokens, O, gate_stride, up_stride, h_stride, B_stride, V, b0, b1,
     ACTIVATION: tl.constexpr, R: tl.constexpr, BN: tl.constexpr, BO: tl.constexpr, BR: tl.constexpr,
-    PDL: tl.constexpr,
+    EARLY: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     across_n = tl.cdiv(N, BN)
     n = ((tl.program_id(0) % across_n) * BN + tl.arange(0, BN)).to(tl.int64)
@@ -136,20 +136,30 @@ def _add_gated(
     is_token, is_output = (n < N)[:, None], o < O
     adapter, first, is_one = adapters_of(index, n, N, tokens)
     h_from, B_from = h_NX + n[:, None] * h_stride + r[None, :], B_OR + (o % O)[:, None] * B_stride + r[None, :]
+    gate_at, up_at = gate + n[:, None] * gate_stride + o[None, :], up + n[:, None] * up_stride + o[None, :]
+    is_here = is_token & is_output[None, :]
+    if EARLY:  # λ is nobody's result
+        b_0 = lambdas(rows_SV, adapter, first, is_one, is_token, b0 + o, is_output, V)
+        b_1 = lambdas(rows_SV, adapter, first, is_one, is_token, b1 + o, is_output, V)
     if PDL:
         gdc_wait()
+    if EARLY:
+        y_0, y_1 = tl.load(gate_at, mask=is_here, other=0.0), tl.load(up_at, mask=is_here, other=0.0)
     sum0_NO, sum1_NO = tl.zeros([BN, BO], tl.float32), tl.zeros([BN, BO], tl.float32)
     for k in range(0, R, BR):
-        B = tl.trans(tl.load(B_from + k))
+        B = tl.trans(tl.load(B_from + k, eviction_policy="evict_last"))
         h0 = tl.load(h_from + k, mask=is_token, other=0.0)
         h1 = tl.load(h_from + R + k, mask=is_token, other=0.0)
         sum0_NO = tl.dot(h0, B, sum0_NO, input_precision="ieee")
         sum1_NO = tl.dot(h1, B, sum1_NO, input_precision="ieee")
-    is_here = is_token & is_output[None, :]
-    sum0_NO = scaled(sum0_NO, rows_SV, adapter, first, is_one, is_token, b0 + o, is_output, V)
-    sum0_NO += tl.load(gate + n[:, None] * gate_stride + o[None, :], mask=is_here, other=0.0).to(tl.float32)
-    sum1_NO = scaled(sum1_NO, rows_SV, adapter, first, is_one, is_token, b1 + o, is_output, V)
-    sum1_NO += tl.load(up + n[:, None] * up_stride + o[None, :], mask=is_here, other=0.0).to(tl.float32)
+    if EARLY:
+        sum0_NO = sum0_NO * b_0.to(tl.float32) + y_0.to(tl.float32)
+        sum1_NO = sum1_NO * b_1.to(tl.float32) + y_1.to(tl.float32)
+    else:
+        sum0_NO = scaled(sum0_NO, rows_SV, adapter, first, is_one, is_token, b0 + o, is_output, V)
+        sum0_NO += tl.load(gate_at, mask=is_here, other=0.0).to(tl.float32)
+        sum1_NO = scaled(sum1_NO, rows_SV, adapter, first, is_one, is_token, b1 + o, is_output, V)
+        sum1_NO += tl.load(up_at, mask=is_here, other=0.0).to(tl.float32)
     y = _gated(sum0_NO, sum1_NO, y_NO.dtype.element_ty, ACTIVATION)
     tl.store(y_NO + n[:, None] * O + o[None, :], y, mask=is_here)
 
@@ -169,8 +179,8 @@ def _scale_and_add_gated(
     adapter = tl.load(index + n // tokens, mask=n < N, other=0).to(tl.int64)
     lambda_at = rows_SV + adapter[:, None] * V
     Ax_from, B_from = Ax_NR + n[:, None] * Ax_stride + r[None, :], B_OR + (o % O)[:, None] * B_stride + r[None, :]
-    # What no kernel has just made is there when the products are.
-    B = tl.load(B_from)
+    # λ and B are nobody's result.
+    B = tl.load(B_from, eviction_policy="evict_last")
     d_0 = tl.load(lambda_at + (d0 + r)[None, :], mask=is_token, other=0.0)
     d_1 = tl.load(lambda_at + (d1 + r)[None, :], mask=is_token, other=0.0)
     b_0 = tl.load(lambda_at + (b0 + o)[None, :], mask=is_here, other=0.0)
@@ -182,7 +192,7 @@ def _scale_and_add_gated(
     sum0_NO, sum1_NO = tl.zeros([BN, BO], tl.float32), tl.zeros([BN, BO], tl.float32)
     for k in tl.static_range(0, R, BR):
         if k > 0:
-            B = tl.load(B_from + k)
+            B = tl.load(B_from + k, eviction_policy="evict_last")
             d_0 = tl.load(lambda_at + (d0 + k + r)[None, :], mask=is_token, other=0.0)
             d_1 = tl.load(lambda_at + (d1 + k + r)[None, :], mask=is_token, other=0.0)
         Ax = tl.load(Ax_from + k, mask=is_token, other=0.0).to(tl.float32)
@@ -198,7 +208,7 @@ def _scale_and_add_gated(
 def _multiply_gated(
     x_NI, W0, W1, c0, c1, h_NGR, B_OR, rows_SV, index, y_NO, N, tokens, I, O, x_stride, h_stride, B_stride, V, b0, b1,
     BIAS_0: tl.constexpr, BIAS_1: tl.constexpr, ACTIVATION: tl.constexpr, R: tl.constexpr, BN: tl.constexpr,
-    BO: tl.constexpr, BI: tl.constexpr, BR: tl.constexpr, EVEN: tl.constexpr, PDL: tl.constexpr,
+    BO: tl.constexpr, BI: tl.constexpr, BR: tl.constexpr, EVEN: tl.constexpr, EARLY: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     # Programs that read the same part of a weight stand side by side: it is read from memory once.
     across_n = tl.cdiv(N, BN)
@@ -208,6 +218,9 @@ def _multiply_gated(
     adapter, first, is_one = adapters_of(index, n, N, tokens)
     at = (o % O)[:, None].to(tl.int64) * I + i[None, :]  # what lies beyond the last output is never stored
     W0_at, W1_at, x_at = W0 + at, W1 + at, x_NI + n[:, None] * x_stride + i[None, :]
+    if EARLY:
+        b_0 = lambdas(rows_SV, adapter, first, is_one, is_token, b0 + o, is_output, V)
+        b_1 = lambdas(rows_SV, adapter, first, is_one, is_token, b1 + o, is_output, V)
     sum0_NO, sum1_NO = tl.zeros([BN, BO], tl.float32), tl.zeros([BN, BO], tl.float32)
     for start in range(0, I, BI):
         if EVEN:
@@ -226,13 +239,17 @@ def _multiply_gated(
     h_from, B_from = h_NGR + n[:, None] * h_stride + r[None, :], B_OR + (o % O)[:, None] * B_stride + r[None, :]
     added0_NO, added1_NO = tl.zeros([BN, BO], tl.float32), tl.zeros([BN, BO], tl.float32)
     for k in range(0, R, BR):
-        B = tl.trans(tl.load(B_from + k))
+        B = tl.trans(tl.load(B_from + k, eviction_policy="evict_last"))
         h0 = tl.load(h_from + k, mask=is_token, other=0.0)
         h1 = tl.load(h_from + R + k, mask=is_token, other=0.0)
         added0_NO = tl.dot(h0, B, added0_NO, input_precision="ieee")
         added1_NO = tl.dot(h1, B, added1_NO, input_precision="ieee")
-    sum0_NO += scaled(added0_NO, rows_SV, adapter, first, is_one, is_token, b0 + o, is_output, V)
-    sum1_NO += scaled(added1_NO, rows_SV, adapter, first, is_one, is_token, b1 + o, is_output, V)
+    if EARLY:
+        sum0_NO += added0_NO * b_0.to(tl.float32)
+        sum1_NO += added1_NO * b_1.to(tl.float32)
+    else:
+        sum0_NO += scaled(added0_NO, rows_SV, adapter, first, is_one, is_token, b0 + o, is_output, V)
+        sum1_NO += scaled(added1_NO, rows_SV, adapter, first, is_one, is_token, b1 + o, is_output, V)
     if BIAS_0:
         sum0_NO += tl.load(c0 + o, mask=is_output, other=0.0).to(tl.float32)[None, :]
     if BIAS_1:

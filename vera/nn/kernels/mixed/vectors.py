@@ -15,6 +15,18 @@ def adapters_of(index, n, N, tokens):
 
 
 @triton.jit
+def lambdas(rows_SV, adapter, first, is_one, is_token, columns, is_column, V):
+    """λ of each token (tokens, columns), which stands at `columns` of its adapter's row."""
+    if is_one:
+        one = tl.load(rows_SV + first * V + columns, mask=is_column, other=0.0)
+        each = tl.broadcast_to(one[None, :], is_token.shape[0], columns.shape[0])
+    else:
+        each_at = rows_SV + adapter[:, None] * V + columns[None, :]
+        each = tl.load(each_at, mask=is_token & is_column[None, :], other=0.0)
+    return each
+
+
+@triton.jit
 def scaled(values, rows_SV, adapter, first, is_one, is_token, columns, is_column, V):
     """`values` (tokens, columns) ⊙ λ, which stands at `columns` of the adapter's row, in float32."""
     values = values.to(tl.float32)
