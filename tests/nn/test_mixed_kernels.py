@@ -296,22 +296,6 @@ def test_gate_and_up_of_products_that_are_there(problem: Problem, cut: Tiles, ac
     _check_gated(problem, activation, answer)
 
 
-@settings(QUICK)
-@given(problems.map(_pair), tiles, st.sampled_from(Activation))
-def test_gate_and_up_in_the_launch_that_scales_products_of_A(
-    problem: Problem, cut: Tiles, activation: Activation
-) -> None:
-    gate, up = (torch.nn.functional.linear(problem.made["x"], m.weight, m.bias) for m in problem.modules)
-    wide = torch.cat([up, gate], 1)  # with a stride that is not its size
-
-    answer = mixed.scale_and_add_gated(
-        wide[:, len(gate[0]) :], up, problem.made["x"] @ problem.made["A"].T, problem.made["B"], problem.packed,
-        problem.places_d, problem.places_b, activation, cut,
-    )  # fmt: skip
-
-    _check_gated(problem, activation, answer)
-
-
 def test_a_module_without_a_bias_beside_one_that_has_one() -> None:
     problem = Problem(5, 2, 64, (40, 48), (True, True), 32, True, torch.float16)
     first, second = problem.modules

@@ -29,9 +29,7 @@ MANY = 128  # tokens from which torch's own product makes A x quicker
 _FEW_JOINED = [
     Tiles(16, 32, 128, 1, 4, 5), Tiles(16, 128, 128, 1, 4, 3), Tiles(16, 32, 128, 2, 4, 5), Tiles(16, 32, 64, 2, 4, 6),
 ]  # fmt: skip
-_SOME_JOINED = [
-    Tiles(64, 64, 128, 1, 4, 3), Tiles(64, 128, 128, 1, 8, 4), Tiles(64, 64, 64, 2, 4, 6), Tiles(64, 128, 128, 4, 8, 4),
-]  # fmt: skip
+_SOME_JOINED = [Tiles(64, 64, 128, 1, 4, 3), Tiles(64, 128, 128, 1, 8, 4), Tiles(64, 64, 64, 2, 4, 6)]
 _MANY_JOINED = [Tiles(128, 128, 64, 1, 8, 4), Tiles(128, 256, 64, 1, 8, 3)]
 _ACCUMULATED = [Tiles(128, 256, 64, 1, 8, 3), Tiles(128, 256, 64, 1, 8, 4), Tiles(128, 128, 64, 1, 8, 4)]
 _PROJECTING = Tiles(16, mixed.RANK_STEP, 128, 8, 4, 3)
@@ -39,27 +37,17 @@ _PROJECTING_MORE = replace(_PROJECTING, tokens=32)
 _PROJECTING_RANKS = Tiles(64, mixed.RANK_STEP, 128, 4, 4, 3)
 _MANY_RANKS = 512
 _ADDED = [
-    Tiles(64, 64, 64, 1, 4, 4), Tiles(32, 64, 64, 1, 4, 4), Tiles(64, 128, 64, 1, 8, 4), Tiles(32, 32, 128, 1, 4, 4),
-    Tiles(64, 32, 128, 1, 4, 4),
+    Tiles(64, 64, 64, 1, 4, 4), Tiles(64, 32, 128, 1, 4, 4), Tiles(32, 32, 128, 1, 4, 4), Tiles(64, 128, 64, 1, 8, 4),
 ]  # fmt: skip
 _MANY_ADDED = [
-    Tiles(64, 64, 128, 1, 4, 2), Tiles(128, 64, 64, 1, 8, 2), Tiles(32, 128, 64, 1, 4, 4), Tiles(64, 64, 64, 1, 8, 3),
-    Tiles(32, 64, 128, 1, 4, 2),
+    Tiles(64, 64, 128, 1, 4, 2), Tiles(64, 64, 64, 1, 8, 3), Tiles(64, 128, 64, 1, 8, 3), Tiles(128, 64, 64, 1, 8, 2),
 ]  # fmt: skip
-_LONG_ADDED = [Tiles(128, 256, 64, 1, 8, 3), Tiles(128, 128, 64, 1, 8, 3)]
+_LONG_ADDED = [Tiles(128, 256, 64, 1, 8, 3)]
 
 
 # As many ranks as a program holds at once stand for the inputs of a step.
-_AT_ONCE = [
-    Tiles(16, 64, 256, 1, 4, 1), Tiles(32, 32, 256, 1, 4, 1), Tiles(32, 64, 256, 1, 4, 1), Tiles(64, 32, 256, 1, 4, 1),
-    Tiles(64, 64, 256, 1, 8, 1),
-]  # fmt: skip
-_MANY_AT_ONCE = [
-    Tiles(32, 64, 256, 1, 4, 1),
-    Tiles(32, 128, 256, 1, 8, 1),
-    Tiles(64, 64, 256, 1, 8, 1),
-    Tiles(64, 128, 256, 1, 8, 1),
-]
+_AT_ONCE = [Tiles(16, 64, 256, 1, 4, 1), Tiles(32, 32, 256, 1, 4, 1), Tiles(64, 32, 256, 1, 4, 1)]
+_MANY_AT_ONCE = [Tiles(64, 128, 256, 1, 8, 1), Tiles(32, 128, 256, 1, 8, 1)]
 
 
 def tiles_at_once(tokens: int) -> list[Tiles]:

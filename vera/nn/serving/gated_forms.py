@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from vera.nn.serving.gated import Gated
 
 _FEW_JOINED = [Tiles(16, 32, 128, 1, 4, 5), Tiles(16, 64, 128, 1, 4, 4), Tiles(16, 32, 128, 1, 4, 3)]
-_SOME_JOINED = [Tiles(64, 32, 128, 1, 4, 2), Tiles(64, 64, 128, 1, 4, 2), Tiles(64, 64, 64, 1, 4, 4)]
+_SOME_JOINED = [
+    Tiles(64, 32, 128, 1, 4, 2), Tiles(64, 64, 128, 1, 4, 2), Tiles(64, 64, 64, 1, 4, 4), Tiles(64, 128, 64, 1, 8, 4),
+]  # fmt: skip
 _MANY_JOINED = [Tiles(128, 64, 64, 1, 8, 4), Tiles(128, 64, 128, 1, 8, 3)]
 _ACCUMULATED = [Tiles(128, 128, 64, 1, 8, 4), Tiles(128, 128, 64, 1, 8, 3)]
 _WIDEST_ADDED = 128  # outputs: a program has two sums of them
@@ -36,12 +38,7 @@ def forms_of(product: GroupProduct, activation: str, x_BTI: Tensor) -> list[Gate
         found += [partial(accumulated, product, kind, tiles, Known()) for tiles in tiles_accumulated(tokens, sizes)]
     if product.stack is not None:
         found += [partial(stacked, product, kind, tiles, Known()) for tiles in tiles_added(tokens)]
-        found += [partial(stacked_at_once, product, kind, tiles, Known()) for tiles in tiles_at_once(tokens)]
     return found
-
-
-def tiles_at_once(tokens: int) -> list[Tiles]:
-    return [tiles for tiles in forms.tiles_at_once(tokens) if tiles.outputs < _WIDEST_ADDED]
 
 
 def tiles_added(tokens: int) -> list[Tiles]:
@@ -109,22 +106,5 @@ def stacked(product: GroupProduct, kind: Activation, tiles: Tiles, known: Known,
     y_NO = mixed.add_gated(
         forms.rows_of(gate), forms.rows_of(up), h_NGR, B_OR, packed, product.places_b, kind, tiles, known=known.launches
     )
-    known.keep(product, x_BTI)
-    return y_NO.view(gate.shape)
-
-
-def stacked_at_once(product: GroupProduct, kind: Activation, tiles: Tiles, known: Known, x_BTI: Tensor) -> Tensor:
-    if product.stack is None or not product.stack.is_whole():
-        return beside(product, kind, tiles, Known(), x_BTI)  # other kernels than those that are known
-    gate, up, Ax_BTR = forms.stacked_products(product.stack, x_BTI)
-    if known.serves(product, x_BTI):
-        y_BTO = x_BTI.new_empty(gate.shape)
-        known.launches["_scale_and_add_gated"](Ax_BTR.data_ptr(), gate.data_ptr(), up.data_ptr(), y_BTO.data_ptr())
-        return y_BTO
-    _, B_OR = product.pair(x_BTI.dtype, x_BTI.shape[-1])
-    y_NO = mixed.scale_and_add_gated(
-        forms.rows_of(gate), forms.rows_of(up), forms.rows_of(Ax_BTR), B_OR, forms.packed_of(product, x_BTI),
-        product.places_d, product.places_b, kind, tiles, known=known.launches,
-    )  # fmt: skip
     known.keep(product, x_BTI)
     return y_NO.view(gate.shape)

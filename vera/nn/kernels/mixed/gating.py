@@ -54,24 +54,6 @@ def add_gated(
     return y_NO
 
 
-def scale_and_add_gated(
-    gate: Tensor, up: Tensor, Ax_NR: Tensor, B_OR: Tensor, packed: Packed, places_d: Sequence[int], places_b: Sequence[int],
-    activation: Activation, tiles: Tiles, *, known: Repeats | None = None,
-) -> Tensor:  # fmt: skip
-    """The same, (N, O), of A x that nothing has scaled: `scale` and `add_gated` in one launch."""
-    (N, O), R = gate.shape, B_OR.shape[1]
-    y_NO = gate.new_empty(N, O)
-    launch(
-        _scale_and_add_gated, (triton.cdiv(O, tiles.outputs) * triton.cdiv(N, tiles.tokens),),
-        (Ax_NR, B_OR, packed.rows, packed.index, gate, up, y_NO, N, packed.tokens, O, gate.stride(0), up.stride(0),
-         Ax_NR.stride(0), B_OR.stride(0), packed.rows.stride(0), *places_d, *places_b),
-        {"ACTIVATION": int(activation), "R": R, "BN": tiles.tokens, "BO": tiles.outputs,
-         "BR": math.gcd(R, tiles.inputs), "PDL": has_gdc()},
-        warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, 4, 5, 6),
-    )  # fmt: skip
-    return y_NO
-
-
 def multiply_gated(
     x_NI: Tensor, gate: Module, up: Module, h_NGR: Tensor, B_OR: Tensor, packed: Packed, activation: Activation,
     tiles: Tiles, *, known: Repeats | None = None,
@@ -161,46 +143,6 @@ def _add_gated(
         sum1_NO = scaled(sum1_NO, rows_SV, adapter, first, is_one, is_token, b1 + o, is_output, V)
         sum1_NO += tl.load(up_at, mask=is_here, other=0.0).to(tl.float32)
     y = _gated(sum0_NO, sum1_NO, y_NO.dtype.element_ty, ACTIVATION)
-    tl.store(y_NO + n[:, None] * O + o[None, :], y, mask=is_here)
-
-
-@triton.jit(do_not_specialize=["N", "tokens"])
-def _scale_and_add_gated(
-    Ax_NR, B_OR, rows_SV, index, gate, up, y_NO, N, tokens, O, gate_stride, up_stride, Ax_stride, B_stride, V, d0, d1, b0, b1,
-    ACTIVATION: tl.constexpr, R: tl.constexpr, BN: tl.constexpr, BO: tl.constexpr, BR: tl.constexpr,
-    PDL: tl.constexpr,
-):  # fmt: skip
-    across_n = tl.cdiv(N, BN)
-    n = ((tl.program_id(0) % across_n) * BN + tl.arange(0, BN)).to(tl.int64)
-    o, r = (tl.program_id(0) // across_n) * BO + tl.arange(0, BO), tl.arange(0, BR)
-    is_token, is_output = (n < N)[:, None], (o < O)[None, :]
-    is_here = is_token & is_output
-    dtype: tl.constexpr = y_NO.dtype.element_ty
-    adapter = tl.load(index + n // tokens, mask=n < N, other=0).to(tl.int64)
-    lambda_at = rows_SV + adapter[:, None] * V
-    Ax_from, B_from = Ax_NR + n[:, None] * Ax_stride + r[None, :], B_OR + (o % O)[:, None] * B_stride + r[None, :]
-    # λ and B are nobody's result.
-    B = tl.load(B_from, eviction_policy="evict_last")
-    d_0 = tl.load(lambda_at + (d0 + r)[None, :], mask=is_token, other=0.0)
-    d_1 = tl.load(lambda_at + (d1 + r)[None, :], mask=is_token, other=0.0)
-    b_0 = tl.load(lambda_at + (b0 + o)[None, :], mask=is_here, other=0.0)
-    b_1 = tl.load(lambda_at + (b1 + o)[None, :], mask=is_here, other=0.0)
-    if PDL:
-        gdc_wait()
-    y_0 = tl.load(gate + n[:, None] * gate_stride + o[None, :], mask=is_here, other=0.0)
-    y_1 = tl.load(up + n[:, None] * up_stride + o[None, :], mask=is_here, other=0.0)
-    sum0_NO, sum1_NO = tl.zeros([BN, BO], tl.float32), tl.zeros([BN, BO], tl.float32)
-    for k in tl.static_range(0, R, BR):
-        if k > 0:
-            B = tl.load(B_from + k, eviction_policy="evict_last")
-            d_0 = tl.load(lambda_at + (d0 + k + r)[None, :], mask=is_token, other=0.0)
-            d_1 = tl.load(lambda_at + (d1 + k + r)[None, :], mask=is_token, other=0.0)
-        Ax = tl.load(Ax_from + k, mask=is_token, other=0.0).to(tl.float32)
-        sum0_NO = tl.dot((d_0.to(tl.float32) * Ax).to(dtype), tl.trans(B), sum0_NO, input_precision="ieee")
-        sum1_NO = tl.dot((d_1.to(tl.float32) * Ax).to(dtype), tl.trans(B), sum1_NO, input_precision="ieee")
-    sum0_NO = sum0_NO * b_0.to(tl.float32) + y_0.to(tl.float32)
-    sum1_NO = sum1_NO * b_1.to(tl.float32) + y_1.to(tl.float32)
-    y = _gated(sum0_NO, sum1_NO, dtype, ACTIVATION)
     tl.store(y_NO + n[:, None] * O + o[None, :], y, mask=is_here)
 
 

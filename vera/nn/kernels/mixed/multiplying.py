@@ -38,8 +38,7 @@ def multiply_adapted(
         (x_NI, *weights, *biases, h_NGR, B_OR, packed.rows, packed.index, *three(y), partials, counters[HALF_THE_COUNTERS :],
          N, packed.tokens, I, *outputs, x_NI.stride(0), h_NGR.stride(0), B_OR.stride(0), packed.rows.stride(0), *at_h, *at_b),
         {"R": R, "BIAS": any(m.bias is not None for m in modules), "BN": tiles.tokens, "BO": tiles.outputs, "BI": tiles.inputs,
-         "BR": math.gcd(R // split, 64), "SPLIT": split, "EVEN": I % (split * tiles.inputs) == 0, "EARLY": tiles.is_small,
-         "PDL": has_gdc()},
+         "BR": math.gcd(R // split, 64), "SPLIT": split, "EVEN": I % (split * tiles.inputs) == 0, "PDL": has_gdc()},
         warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, 7, *range(11, 11 + count)),
     )  # fmt: skip
     return y
@@ -50,7 +49,7 @@ def _multiply(
     x_NI, W0, W1, W2, c0, c1, c2, h_NGR, B_OR, rows_SV, index, y0, y1, y2, partials, counters,
     N, tokens, I, O0, O1, O2, x_stride, h_stride, B_stride, V, h0, h1, h2, b0, b1, b2,
     R: tl.constexpr, BIAS: tl.constexpr, BN: tl.constexpr, BO: tl.constexpr, BI: tl.constexpr, BR: tl.constexpr, SPLIT: tl.constexpr,
-    EVEN: tl.constexpr, EARLY: tl.constexpr, PDL: tl.constexpr,
+    EVEN: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     # Programs that read the same part of a weight stand side by side: it is read from memory once.
     across_n = tl.cdiv(N, BN)
@@ -70,7 +69,7 @@ def _multiply(
     x_at = x_NI + n[:, None] * x_stride + i[None, :]
     b_from = rows_SV + adapter[:, None] * V + (b_at + o)[None, :]
     is_adapted = is_token & is_output & (h_at >= 0)
-    b = tl.load(b_from, mask=is_adapted, other=0.0) if EARLY else 0.0  # nobody's result
+    b = tl.load(b_from, mask=is_adapted, other=0.0)  # nobody's result
     sum_NO = tl.zeros([BN, BO], tl.float32)
     for start in range(0, tl.cdiv(I, SPLIT * BI)):
         if EVEN:
@@ -93,8 +92,7 @@ def _multiply(
             h = tl.load(h_from + k, mask=is_token, other=0.0)
             B = tl.load(B_from + k, eviction_policy="evict_last")
             added_NO = tl.dot(h, tl.trans(B), added_NO, input_precision="ieee")
-        each = b if EARLY else tl.load(b_from, mask=is_adapted, other=0.0)
-        sum_NO += added_NO * each.to(tl.float32)
+        sum_NO += added_NO * b.to(tl.float32)
     block = which * across_n + tl.program_id(0) % across_n
     if is_last(sum_NO, partials, counters, block, part, BN, BO, SPLIT):
         if SPLIT > 1:
