@@ -19,6 +19,5 @@ from vera.nn.kernels.mixed.projecting import project, scale
 
 __all__ = [
     "MAX_MODULES", "RANK_STEP", "Activation", "Module", "Packed", "Tiles", "accumulate_adapted", "accumulate_gated", "add_adapted",
-    "add_gated", "multiply_adapted", "multiply_gated", "project", "scale",
-    "scale_and_add",
+    "add_gated", "multiply_adapted", "multiply_gated", "project", "scale", "scale_and_add",
 ]  # fmt: skip

@@ -100,7 +100,7 @@ def _add(
     added_NO = tl.zeros([BN, BO], tl.float32)
     for k in range(0, R, BR):
         h = tl.load(h_from + k, mask=is_token, other=0.0)
-        B = tl.load(B_from + k, eviction_policy="evict_last")
+        B = tl.load(B_from + k)
         added_NO = tl.dot(h, tl.trans(B), added_NO, input_precision="ieee")
     if EARLY:
         added_NO *= b.to(tl.float32)

@@ -129,7 +129,7 @@ def _add_gated(
         y_0, y_1 = tl.load(gate_at, mask=is_here, other=0.0), tl.load(up_at, mask=is_here, other=0.0)
     sum0_NO, sum1_NO = tl.zeros([BN, BO], tl.float32), tl.zeros([BN, BO], tl.float32)
     for k in range(0, R, BR):
-        B = tl.trans(tl.load(B_from + k, eviction_policy="evict_last"))
+        B = tl.trans(tl.load(B_from + k))
         h0 = tl.load(h_from + k, mask=is_token, other=0.0)
         h1 = tl.load(h_from + R + k, mask=is_token, other=0.0)
         sum0_NO = tl.dot(h0, B, sum0_NO, input_precision="ieee")
@@ -181,7 +181,7 @@ def _multiply_gated(
     h_from, B_from = h_NGR + n[:, None] * h_stride + r[None, :], B_OR + (o % O)[:, None] * B_stride + r[None, :]
     added0_NO, added1_NO = tl.zeros([BN, BO], tl.float32), tl.zeros([BN, BO], tl.float32)
     for k in range(0, R, BR):
-        B = tl.trans(tl.load(B_from + k, eviction_policy="evict_last"))
+        B = tl.trans(tl.load(B_from + k))
         h0 = tl.load(h_from + k, mask=is_token, other=0.0)
         h1 = tl.load(h_from + R + k, mask=is_token, other=0.0)
         added0_NO = tl.dot(h0, B, added0_NO, input_precision="ieee")

@@ -90,7 +90,7 @@ def _multiply(
         added_NO = tl.zeros([BN, BO], tl.float32)
         for k in range(0, R // SPLIT, BR):
             h = tl.load(h_from + k, mask=is_token, other=0.0)
-            B = tl.load(B_from + k, eviction_policy="evict_last")
+            B = tl.load(B_from + k)
             added_NO = tl.dot(h, tl.trans(B), added_NO, input_precision="ieee")
         sum_NO += added_NO * b.to(tl.float32)
     block = which * across_n + tl.program_id(0) % across_n

@@ -72,7 +72,7 @@ def _project(
     is_token = (n < N)[:, None]
     A_at, x_at = A_RI + r[:, None] * A_stride + i[None, :], x_NI + n[:, None] * x_stride + i[None, :]
     if EVEN:
-        A = tl.load(A_at, eviction_policy="evict_last")
+        A = tl.load(A_at)
     else:
         A = tl.load(A_at, mask=i[None, :] < I, other=0.0)
     if PDL:  # A is nobody's result; x may be that of the kernel before, and what comes after this may begin now
@@ -85,7 +85,7 @@ def _project(
     sum_NR = tl.dot(x, tl.trans(A), input_precision="ieee")
     for start in range(SPLIT * BI, tl.cdiv(I, SPLIT * BI) * SPLIT * BI, SPLIT * BI):
         if EVEN:
-            A = tl.load(A_at + start, eviction_policy="evict_last")
+            A = tl.load(A_at + start)
             x = tl.load(x_at + start, mask=is_token, other=0.0)
         else:
             inside = (i + start < I)[None, :]
