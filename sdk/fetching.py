@@ -39,6 +39,7 @@ from vera.ref import AdapterRef
 if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.locking import Lock
+    from sdk.models.versions import BundledVersion, Version
 
 # References that are fetched at the same time: a round trip is waited for, and a hub is not flooded.
 FETCHES_AT_ONCE = 8
@@ -146,8 +147,10 @@ def fetch_many(refs: Sequence[str | AdapterRef], *, hub: Hub, lock: Lock | None 
 
 def _fetch_archive(resolved: Resolved, hub: Hub) -> tuple[Archive, int]:
     """The version, checked, and how many bytes of it were downloaded."""
-    source = _Files(resolved.ref, hub, _sent_with(resolved))
-    manifest_bytes = source.get(MANIFEST_FILE, resolved.digest.removeprefix("sha256:"), at_hand=_manifest_in(resolved))
+    came = _come_with(resolved.answer)
+    source = _Files(resolved.ref, hub, came)
+    digest = resolved.digest.removeprefix("sha256:")
+    manifest_bytes = source.get(MANIFEST_FILE, digest, at_hand=came.get(MANIFEST_FILE))
     manifest = Manifest.from_bytes(manifest_bytes)
     promised = {WEIGHTS_FILE: manifest.weights.sha256, **{path: f.sha256 for path, f in manifest.files.items()}}
     files = source.get_all(promised, at_hand={CONFIG_FILE: peft_format.config_of(manifest)})
@@ -155,24 +158,24 @@ def _fetch_archive(resolved: Resolved, hub: Hub) -> tuple[Archive, int]:
     return checked, source.downloaded_bytes
 
 
-def _manifest_in(resolved: Resolved) -> bytes | None:
-    """The manifest as the hub's answer spells it: canonical JSON has one form, so its hash decides whether it is it."""
-    if resolved.answer is None:
-        return None
-    try:
-        return canonical_json.dumps(dict(resolved.answer.manifest))
-    except (ValueError, RecursionError):
-        return None
-
-
-def _sent_with(resolved: Resolved) -> dict[str, bytes]:
+def _come_with(answer: Version | BundledVersion | None) -> Mapping[str, bytes]:
     """The files that the hub's answer holds, by path: their hashes decide whether they are it."""
-    content = (resolved.answer.content if resolved.answer else None) or {}
-    sent = {}
-    for path, text in content.items():
+    if answer is None:
+        return {}
+    from sdk.models.versions import BundledVersion
+
+    return answer.files if isinstance(answer, BundledVersion) else _spelled_in(answer)
+
+
+def _spelled_in(answer: Version) -> Mapping[str, bytes]:
+    """The files in an answer of JSON. Of the manifest, canonical JSON has one form, so that its hash decides there too."""
+    came = {}
+    with suppress(ValueError, RecursionError):
+        came[MANIFEST_FILE] = canonical_json.dumps(dict(answer.manifest))
+    for path, text in (answer.content or {}).items():
         with suppress(ValueError):
-            sent[path] = b64decode(text)
-    return sent
+            came[path] = b64decode(text)
+    return came
 
 
 def _pair_file(manifest: Manifest, ref: AdapterRef, hub: Hub) -> tuple[Path, int]:

@@ -20,20 +20,28 @@ from vera.ref import AdapterRef, SelectorKind
 if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.locking import Locked
-    from sdk.models.versions import Version
+    from sdk.models.versions import BundledVersion, Version
 
 
 @dataclass(frozen=True)
 class Resolved:
     """What a reference means: a version that can never change, and the hub it is on.
 
-    `answer` is what the hub says of it, None when the reference was known here already.
+    `answer` is what the hub says of it, with its files where they were asked for; None when the reference was known here
+    already.
     """
 
     ref: AdapterRef
     url: str
     resolution: Resolution
-    answer: Version | None = None
+    answer: Version | BundledVersion | None = None
+
+    @property
+    def details(self) -> Version | None:
+        """All that the hub says of the version, where it has just said it."""
+        from sdk.models.versions import Version
+
+        return self.answer if isinstance(self.answer, Version) else None
 
     @property
     def version_ref(self) -> str:
@@ -96,7 +104,7 @@ def resolve_at(ref: AdapterRef, hub: Hub, *, with_files: bool = False) -> Resolv
             f"`vera-hub pull {ref}`.",
             facts={"ref": str(ref)},
         )
-    answer = hub.resolve_version(ref, with_files=with_files and known is None)
+    answer = hub.fetch_version(ref) if with_files and known is None else hub.resolve_version(ref)
     resolution = _resolution_of(answer)
     _check_pin(ref, resolution)
     _check_memory(ref, resolution, memory, url)
@@ -114,7 +122,7 @@ def resolve_pin(ref: AdapterRef, pin: Locked, hub: Hub) -> Resolved:
     if hub.config.offline:
         return Resolved(ref, url, pinned)
     try:
-        answer = hub.resolve_version(exact, with_files=True)
+        answer = hub.fetch_version(exact)
     except Yanked as error:
         return Resolved(ref, url, replace(pinned, yanked=str(error)))
     resolution = _resolution_of(answer)
@@ -162,7 +170,7 @@ def _is_moving(ref: AdapterRef) -> bool:
     return ref.selector_kind in (SelectorKind.LATEST, SelectorKind.ALIAS)
 
 
-def _resolution_of(answer: Version) -> Resolution:
+def _resolution_of(answer: Version | BundledVersion) -> Resolution:
     try:
         return Resolution(answer.version, answer.commit, answer.digest, answer.yank_reason)
     except ValueError as error:

@@ -30,7 +30,7 @@ MAX_BYTES = 16 << 20
 
 Headers = list[tuple[bytes, bytes]]
 # What of a request an answer may depend on, beside its address.
-_ASKED_BY = (b"authorization", b"x-forwarded-for", b"host")
+_ASKED_BY = (b"authorization", b"x-forwarded-for", b"host", b"accept")
 _KEPT_IN_304 = (b"etag", b"cache-control", b"vary")
 
 

@@ -10,7 +10,6 @@ from fastapi import Request
 from hub.access.limits import visitor_at
 from hub.access.services import Services
 from hub.auth.policy import Principal
-from hub.db.models.adapters import Adapter
 from hub.domain import catalog
 from hub.errors import HubError
 
@@ -20,7 +19,7 @@ def note_fetch(
     parts: Services,
     reader: Principal | None,
     *,
-    adapter: Adapter,
+    adapter_id: int,
     sha256: str,
     first_fetched: Sequence[int],
 ) -> None:
@@ -28,4 +27,4 @@ def note_fetch(
     if first_fetched:
         with suppress(HubError), parts.database.writing() as session:  # a full disk keeps nobody from reading
             catalog.note_fetch(session, first_fetched)
-    parts.downloads.note(reader, visitor_at(request, parts.settings.trusted_proxies), adapter.id, sha256)
+    parts.downloads.note(reader, visitor_at(request, parts.settings.trusted_proxies), adapter_id, sha256)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from hub.access.fetching import note_fetch
@@ -19,9 +21,10 @@ from hub.api.conditions import IfMatch, require_unchanged
 from hub.api.multipart import boundary_of, read_parts
 from hub.api.parameters import Cursor, Limit, Looking
 from hub.api.push_parts import PART_LIMITS, PUSH_BODY, said_in
-from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, is_known, linked
+from hub.api.responses import FOR_EVER, TO_NOBODY_ELSE, answer, caching, etag_of, is_known, linked
 from hub.api.schemas import AdapterChange, Move
 from hub.auth.policy import Action, Principal
+from hub.db.queries.versions import Given
 from hub.domain import access, blobs, catalog, downloads, finding, moving, uploads
 from hub.domain.finding import Sort
 from hub.domain.publishing import Published
@@ -31,6 +34,8 @@ from hub.domain.views.page import Page
 from hub.domain.views.record import DownloadsView
 from hub.domain.views.versions import VersionDetail
 from vera.archive import MAX_BYTES
+from vera.bundle import MEDIA_TYPE, bundle
+from vera.manifest import MANIFEST_FILE
 from vera.ref import AdapterRef
 
 Days = Annotated[int, Query(ge=1, le=366, description="How many days, today the last.")]
@@ -132,7 +137,11 @@ def move_adapter(
     return answer(request, adapter_view(catalog.find_adapter(session, principal, to_namespace, to_name)))
 
 
-@router.get("/{namespace}/{name}/versions/{selector}", response_model=VersionDetail)
+@router.get(
+    "/{namespace}/{name}/versions/{selector}",
+    response_model=VersionDetail,
+    responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}}},
+)
 def resolve_version(
     request: Request,
     reader: Reader,
@@ -144,16 +153,15 @@ def resolve_version(
     digest: Annotated[str | None, Query(pattern=r"^sha256:[0-9a-f]{64}$", description="What it must be.")] = None,
     with_files: Annotated[bool, Query(description="Its files too, while they are small.")] = False,
 ) -> Response:
-    """The version that `v3`, an alias, `latest`, a commit or `sha256:…` means."""
-    with parts.database.reading() as session:
-        version = catalog.find_version(session, reader, AdapterRef(namespace, name, selector, digest))
-        detail = catalog.version_detail(session, reader, version)
-        content = catalog.carried_files(session, reader, version, detail.files) if with_files else None
-    if content is None:
-        return answer(request, detail)
-    first, weights = catalog.first_fetch(reader, version), detail.weights_digest.removeprefix("sha256:")
-    note_fetch(request, parts, reader, adapter=version.adapter, sha256=weights, first_fetched=first)
-    return answer(request, replace(detail, content=content))
+    """The version that `v3`, an alias, `latest`, a commit or `sha256:…` means. With its files it comes as one body of
+    bytes to who accepts that, and else with them in base64."""
+    ref = AdapterRef(namespace, name, selector, digest)
+    given = None
+    if with_files and MEDIA_TYPE in request.headers.get("accept", ""):
+        given = _bundled(request, parts, reader, ref)
+    given = given or _spelled(request, parts, reader, ref, with_files=with_files)
+    given.headers["Vary"] = "Accept, Authorization"
+    return given
 
 
 @router.get(
@@ -170,7 +178,7 @@ def download(request: Request, reader: Reader, *, namespace: str, name: str, sha
         if is_known(request, headers["ETag"]):
             return Response(status_code=304, headers=headers)
         stored = blobs.locate(session, sha256)
-    note_fetch(request, parts, reader, adapter=adapter, sha256=sha256, first_fetched=first_fetched)
+    note_fetch(request, parts, reader, adapter_id=adapter.id, sha256=sha256, first_fetched=first_fetched)
     headers["Content-Disposition"] = "attachment"  # a browser is not to show a card as a page of ours
     return Response(blobs.bytes_of(stored, parts.objects), 200, headers, "application/octet-stream")
 
@@ -181,6 +189,41 @@ def count_downloads(
 ) -> Response:
     """How often an adapter was downloaded: ever, and by version and day."""
     return answer(request, downloads.of_adapter(session, reader, namespace, name, days=days))
+
+
+def _bundled(request: Request, parts: Services, reader: Principal | None, ref: AdapterRef) -> Response | None:
+    """The version and its files as one body; None where they do not come with it."""
+    with parts.database.reading() as session:
+        version = catalog.find_given(session, reader, ref)
+        files = catalog.carried_files(session, reader, version)
+    if files is None:
+        return None
+    _note_fetch(request, parts, reader, version)
+    said = catalog.bundled_view(version)  # it names the version, and so every byte that follows
+    headers = {"ETag": etag_of(said), **caching(request)}
+    if is_known(request, headers["ETag"]):
+        return Response(status_code=304, headers=headers)
+    return Response(bundle(to_json(said), files), 200, headers, MEDIA_TYPE)
+
+
+def _spelled(
+    request: Request, parts: Services, reader: Principal | None, ref: AdapterRef, *, with_files: bool
+) -> Response:
+    """All that is said of the version, as JSON."""
+    with parts.database.reading() as session:
+        version = catalog.find_version(session, reader, ref)
+        detail, given = catalog.version_detail(session, reader, version), catalog.given_of(version)
+        files = catalog.carried_files(session, reader, given) if with_files else None
+    if files is None:
+        return answer(request, detail)
+    _note_fetch(request, parts, reader, given)
+    content = {path: b64encode(data).decode() for path, data in files.items() if path != MANIFEST_FILE}
+    return answer(request, replace(detail, content=content))
+
+
+def _note_fetch(request: Request, parts: Services, reader: Principal | None, version: Given) -> None:
+    first, weights = catalog.first_fetch(reader, version), version.weights_digest.removeprefix("sha256:")
+    note_fetch(request, parts, reader, adapter_id=version.adapter_id, sha256=weights, first_fetched=first)
 
 
 def _publish(

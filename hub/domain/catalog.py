@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -17,13 +17,14 @@ from hub.db.models.versions import Version
 from hub.db.queries import adapters, aliases, evaluations, listings, moves, versions
 from hub.db.queries import blobs as blob_rows
 from hub.db.queries.blobs import Holder
-from hub.db.queries.versions import KeptFile
+from hub.db.queries.versions import Given, KeptFile
 from hub.domain import blobs, projections
 from hub.domain.audit import Change, record
 from hub.domain.shaping import (
     adapter_id,
     adapter_view,
     alias_view,
+    deprecation_view,
     evaluation_views,
     evaluations_of,
     ref_of,
@@ -33,7 +34,7 @@ from hub.domain.shaping import (
 )
 from hub.domain.views.adapters import AdapterDetail, AdapterView
 from hub.domain.views.evaluations import EvaluationView
-from hub.domain.views.versions import FileView, VersionDetail, VersionSummary
+from hub.domain.views.versions import BundledView, FileView, VersionDetail, VersionSummary
 from hub.errors import Conflict, Forbidden, Gone, Moved, NotFound, Withheld
 from hub.scoring import metrics
 from hub.storage.blobs import missing, proven
@@ -96,29 +97,73 @@ def require_file(
     return adapter, tuple(each.version_id for each in holders if _is_first_fetch(reader, each))
 
 
-def carried_files(
-    session: Session, reader: Principal | None, version: Version, files: Sequence[FileView]
-) -> dict[str, str] | None:
-    """What does not follow from the manifest of a version, in base64, by path; None where that is too much for an answer,
-    lies elsewhere or is not given to `reader`: each file is then asked for by its hash. Whoever gives it notes the fetch.
+def find_given(session: Session, reader: Principal | None, ref: AdapterRef) -> Given:
+    """`find_version`, of columns alone and in one statement where `ref` names a number, as it mostly does: entities take
+    several times as long. What is not found so is looked for there, which raises what is wrong with it."""
+    if ref.selector_kind is SelectorKind.VERSION:
+        number = int((ref.selector or "")[1:])
+        found = versions.find_given(session, viewer_of(reader), ref.namespace, ref.name, number)
+        if found is not None and ref.digest in (None, found.digest):
+            authorize(reader, Action.READ, Resource(ref.namespace, ref.name, found.is_private))
+            return found
+    return given_of(find_version(session, reader, ref))
+
+
+def given_of(version: Version) -> Given:
+    adapter = version.adapter
+    return Given(
+        version_id=version.id,
+        adapter_id=adapter.id,
+        namespace=adapter.account.name,
+        name=adapter.name,
+        is_private=adapter.is_private,
+        gate=adapter.gate,
+        number=version.number,
+        commit=version.commit,
+        digest=version.digest,
+        weights_digest=version.weights_digest,
+        size_bytes=version.size_bytes,
+        yank_reason=version.yank_reason,
+        deprecation=version.deprecation,
+        replacement=version.replacement,
+        created_by_id=version.created_by_id,
+        fetched_at=version.fetched_at,
+    )
+
+
+def carried_files(session: Session, reader: Principal | None, version: Given) -> dict[str, bytes] | None:
+    """The manifest of a version and what does not follow from it, by path; None where that is too much for an answer, lies
+    elsewhere or is not given to `reader`: each file is then asked for by its hash. Whoever gives it notes the fetch.
     """
-    wanted = {file.sha256: file.path for file in files if file.path not in (MANIFEST_FILE, CONFIG_FILE)}
-    if sum(file.size_bytes for file in files) > blobs.INLINE_BYTES:
+    if version.size_bytes > blobs.INLINE_BYTES:
         return None
     try:
-        require_given(session, reader, version.adapter)
+        _require_given_to(session, reader, version)
     except Forbidden:
         return None
-    found = {each.sha256: each.data for each in blob_rows.find_all(session, wanted)}
-    if any(found.get(sha256) is None for sha256 in wanted):
-        return None
-    return {path: b64encode(proven(sha256, found[sha256] or b"")).decode() for sha256, path in wanted.items()}
+    found = {
+        path: each
+        for path, each in blob_rows.find_of_version(session, version.version_id).items()
+        if path != CONFIG_FILE
+    }
+    carried = {path: proven(each.sha256, each.data) for path, each in found.items() if each.data is not None}
+    return carried if len(carried) == len(found) else None
 
 
-def first_fetch(reader: Principal | None, version: Version) -> tuple[int, ...]:
+def bundled_view(version: Given) -> BundledView:
+    return BundledView(
+        version=version.number,
+        commit=version.commit,
+        digest=version.digest,
+        yanked=version.yank_reason,
+        deprecated=deprecation_view(version.deprecation, version.replacement),
+    )
+
+
+def first_fetch(reader: Principal | None, version: Given) -> tuple[int, ...]:
     """The version, when this is the first time that somebody fetches it: `note_fetch` it."""
-    held = Holder(version.id, version.created_by_id, version.fetched_at, WEIGHTS_FILE)
-    return (version.id,) if _is_first_fetch(reader, held) else ()
+    held = Holder(version.version_id, version.created_by_id, version.fetched_at, WEIGHTS_FILE)
+    return (version.version_id,) if _is_first_fetch(reader, held) else ()
 
 
 def note_fetch(session: Session, version_ids: Sequence[int]) -> None:
@@ -171,9 +216,20 @@ def moved(old: str, new: str) -> Moved:
 
 def require_given(session: Session, reader: Principal | None, adapter: Adapter) -> None:
     """Returns when the files of the adapter, which `reader` sees, are given to them. Raises Forbidden."""
-    is_given = adapter.gate is None or adapters.gives_files(session, viewer_of(reader), adapter.id)
-    wanted = Resource(adapter.account.name, adapter.name, adapter.is_private, is_gated=not is_given)
-    authorize(reader, Action.READ_FILES, wanted)
+    named = Resource(adapter.account.name, adapter.name, adapter.is_private)
+    _require_files(session, reader, named, adapter_id=adapter.id, gate=adapter.gate)
+
+
+def _require_given_to(session: Session, reader: Principal | None, version: Given) -> None:
+    named = Resource(version.namespace, version.name, version.is_private)
+    _require_files(session, reader, named, adapter_id=version.adapter_id, gate=version.gate)
+
+
+def _require_files(
+    session: Session, reader: Principal | None, named: Resource, *, adapter_id: int, gate: str | None
+) -> None:
+    is_given = gate is None or adapters.gives_files(session, viewer_of(reader), adapter_id)
+    authorize(reader, Action.READ_FILES, replace(named, is_gated=not is_given))
 
 
 def set_visibility(

@@ -80,12 +80,14 @@ def summary_of(version: Version, adapter_id: str, *, created_by: str) -> Version
         created_by=created_by,
         prerelease=version.is_prerelease,
         yanked=version.yank_reason,
-        deprecated=DeprecationView(message=version.deprecation, replacement=version.replacement)
-        if version.deprecation is not None
-        else None,
+        deprecated=deprecation_view(version.deprecation, version.replacement),
         quarantined=version.quarantine_reason,
         deleted=version.delete_reason,
     )
+
+
+def deprecation_view(message: str | None, replacement: str | None) -> DeprecationView | None:
+    return None if message is None else DeprecationView(message=message, replacement=replacement)
 
 
 def source_view(version: Version) -> SourceView | None:

@@ -121,7 +121,7 @@ def resolve(
             return Response(b"", 200, headers, "application/octet-stream")
         stored = blobs.locate(session, file.sha256)
     if not is_loose:
-        note_fetch(request, parts, reader, adapter=adapter, sha256=file.sha256, first_fetched=first_fetched)
+        note_fetch(request, parts, reader, adapter_id=adapter.id, sha256=file.sha256, first_fetched=first_fetched)
     return _part_of(blobs.bytes_of(stored, parts.objects), request.headers.get("range"), headers)
 
 

@@ -184,7 +184,7 @@ def info(app: App, ref_or_path: str, *, as_json: bool) -> None:
         found = find(ref_or_path, hub=hub, allow_yanked=True)
         if found.fetched:
             listed = _asked(hub, found.fetched.resolved.ref, hub.get_adapter)
-            if (said := found.fetched.resolved.answer or _version(hub, found.fetched.resolved.ref)) is not None:
+            if (said := found.fetched.resolved.details or _version(hub, found.fetched.resolved.ref)) is not None:
                 evaluations, reported = said.evaluations, said.reported
     description = describe(found.archive)
     if as_json:

@@ -82,7 +82,7 @@ def _evaluations(hub: Hub, resolved: Resolved) -> dict[str, Evaluation]:
     if hub.config.offline or resolved.url != hub.config.url:
         return {}
     try:
-        version = resolved.answer or hub.resolve_version(AdapterRef.parse(resolved.version_ref))
+        version = resolved.details or hub.resolve_version(AdapterRef.parse(resolved.version_ref))
     except (Unavailable, Yanked):  # the files have been compared without them
         return {}
     return {each.suite: each for each in version.evaluations if each.score is not None}

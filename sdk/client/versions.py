@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, BinaryIO
 from sdk.client.addresses import segment, version_path
 from sdk.client.wire import Wire
 from sdk.errors import Forbidden, NotFound
-from sdk.models.versions import Pushed, Said, Version, VersionSummary
+from sdk.models.versions import BundledVersion, Pushed, Said, Version, VersionSummary
+from vera.bundle import MEDIA_TYPE, unbundle
 from vera.ref import AdapterRef
 
 if TYPE_CHECKING:
     from sdk.models.record import Downloads
     from sdk.models.relations import Lineage, VersionDiff
+
+_BUNDLE_OR_JSON = f"{MEDIA_TYPE}, application/json"
 
 
 class Versions(Wire):
@@ -29,10 +32,21 @@ class Versions(Wire):
         reply = self._send("POST", path, is_idempotent=True, files=parts, data=fields)
         return Pushed(Version.from_json(reply.json()), is_new=reply.status == HTTPStatus.CREATED)
 
-    def resolve_version(self, ref: AdapterRef, *, with_files: bool = False) -> Version:
-        """The version that `ref` means now; `with_files`, what there is in it as well, while that is small."""
-        query = {"digest": ref.digest, "with_files": "true" if with_files else None}
-        return Version.from_json(self._get(version_path(ref), query).json())
+    def resolve_version(self, ref: AdapterRef) -> Version:
+        """The version that `ref` means now."""
+        return Version.from_json(self._get(version_path(ref), {"digest": ref.digest}).json())
+
+    def fetch_version(self, ref: AdapterRef) -> BundledVersion | Version:
+        """The version that `ref` means now with what there is in it, while that is small. An older hub sends the files in the
+        `content` of a Version, and one that does not give them none."""
+        reply = self._get(version_path(ref), {"digest": ref.digest, "with_files": "true"}, accept=_BUNDLE_OR_JSON)
+        if reply.media_type != MEDIA_TYPE:
+            return Version.from_json(reply.json())
+        try:
+            said, files = unbundle(reply.body)
+        except ValueError as error:
+            raise reply.unreadable(f"cannot be read: {error}") from error
+        return replace(BundledVersion.from_json(said), files=files)
 
     def download_blob(self, ref: AdapterRef, sha256: str, *, max_bytes: int) -> bytes:
         """What the hub sends as the file `sha256` of `ref`'s adapter: at most `max_bytes`, and not yet verified."""

@@ -54,6 +54,7 @@ class Reply:
     body: bytes
     date: str | None
     url: str  # of the hub
+    media_type: str = ""
 
     def json(self) -> object:
         try:
@@ -61,7 +62,10 @@ class Reply:
         except ValueError as error:
             is_page = self.body.lstrip()[:1] == b"<"
             what = "is a web page, perhaps of a proxy or a sign-in before it" if is_page else f"cannot be read: {error}"
-            raise BadAnswer(f"What {self.url} answers {what}. Is it a Vera Hub? Check VERA_HUB_URL.") from error
+            raise self.unreadable(what) from error
+
+    def unreadable(self, what: str) -> BadAnswer:
+        return BadAnswer(f"What {self.url} answers {what}. Is it a Vera Hub? Check VERA_HUB_URL.")
 
 
 class Wire:
@@ -105,9 +109,9 @@ class Wire:
 
         return Account.from_json(self._get("/api/v1/whoami").json())
 
-    def _get(self, path: str, query: Mapping[str, Asked] | None = None) -> Reply:
+    def _get(self, path: str, query: Mapping[str, Asked] | None = None, *, accept: str = "application/json") -> Reply:
         params = {key: value for key, value in (query or {}).items() if value is not None}
-        return self._send("GET", path, is_idempotent=True, params=params)
+        return self._send("GET", path, is_idempotent=True, params=params, headers={"Accept": accept})
 
     def _post(self, path: str, body: object, *, is_idempotent: bool = False) -> Reply:
         """Sends what may be repeated: under a key of its own where it would otherwise be done again."""
@@ -184,7 +188,14 @@ class Wire:
                 body = read(response) if response.is_success else _read(response)
         except httpx2.HTTPError as error:
             raise _unreachable(error, self.config.url, is_idempotent) from error
-        reply = Reply(response.status_code, body, response.headers.get("date"), self.config.url)
+        said = response.headers
+        reply = Reply(
+            response.status_code,
+            body,
+            said.get("date"),
+            self.config.url,
+            said.get("content-type", "").partition(";")[0],
+        )
         moved_to = _moved_to(response.headers) if response.status_code == HTTPStatus.TEMPORARY_REDIRECT else None
         if moved_to and method in ("GET", "HEAD") and not request.get("is_moved"):
             self._tell_of_move(reply)

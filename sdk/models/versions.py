@@ -33,6 +33,22 @@ class Source(Answer):
     run: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class BundledVersion(Answer):
+    """Which version it is whose files came with this, and what became of it. The files are what they are: not yet verified."""
+
+    version: int
+    commit: str
+    digest: str
+    yanked: Any = None
+    deprecated: Deprecation | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    @property
+    def yank_reason(self) -> str | None:
+        return _reason_in(self.yanked)
+
+
 @dataclass(frozen=True)
 class VersionSummary(Answer):
     """One version. `quarantined` and `deleted` are the reasons why it cannot be had, None where it can."""
@@ -60,11 +76,7 @@ class VersionSummary(Answer):
 
     @property
     def yank_reason(self) -> str | None:
-        """Why the version was taken back, "no reason given" when the hub does not say; None when it was not."""
-        said = self.yanked.get("reason") if isinstance(self.yanked, Mapping) else self.yanked
-        if self.yanked is None or self.yanked is False:
-            return None
-        return said if isinstance(said, str) and said else "no reason given"
+        return _reason_in(self.yanked)
 
 
 @dataclass(frozen=True)
@@ -130,6 +142,14 @@ class Said:
             "source_run": self.source and self.source.run,
         }
         return {name: value for name, value in parts.items() if value}
+
+
+def _reason_in(yanked: Any) -> str | None:
+    """Why the version was taken back, "no reason given" when the hub does not say; None when it was not."""
+    said = yanked.get("reason") if isinstance(yanked, Mapping) else yanked
+    if yanked is None or yanked is False:
+        return None
+    return said if isinstance(said, str) and said else "no reason given"
 
 
 @dataclass(frozen=True)

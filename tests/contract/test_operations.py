@@ -80,6 +80,7 @@ NOT_FOR_PEOPLE = {
     "has_projection",
     "put_projection",
     "push_version",
+    "fetch_version",
     "get_base",
     "enrol_worker",
     "register_worker",

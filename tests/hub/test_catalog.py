@@ -8,10 +8,14 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from hub.db.models.accounts import Account
 from hub.db.models.objects import Blob
 from tests.builders import make_archive, make_base
 from tests.hub.harness import Hub, code_of, statements_given_to
-from vera.manifest import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE
+from vera.bundle import MEDIA_TYPE, unbundle
+from vera.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE
+
+BUNDLE = {"Accept": MEDIA_TYPE}
 
 
 def _ids(hub: Hub, query: str = "") -> list[str]:
@@ -149,12 +153,67 @@ def test_a_version_brings_its_files_for_whoever_asks_for_them(hub: Hub) -> None:
     assert hub.get("/adapters/demo/tiny/versions/v1").json()["content"] is None
 
 
+@pytest.mark.parametrize("selector", ["v1", "latest", "prod", "commit", "digest"])
+def test_a_version_comes_with_its_files_as_one_body_for_who_accepts_that(hub: Hub, selector: str) -> None:
+    hub.register_base()
+    archive = make_archive()
+    version = hub.push(archive).json()
+    assert hub.put("/adapters/demo/tiny/aliases/prod", {"version": "v1"}, hub.headers()).status_code == 201
+    path = f"/adapters/demo/tiny/versions/{version.get(selector, selector)}?with_files=true"
+
+    answer = hub.get(path, headers=BUNDLE)
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, MEDIA_TYPE)
+    assert answer.headers["vary"] == "Accept, Authorization"
+    said, files = unbundle(answer.content)
+    assert said == {key: version[key] for key in ("version", "commit", "digest", "yanked", "deprecated")}
+    assert files == {path: data for path, data in archive.files.items() if path != CONFIG_FILE}
+    again = hub.get(path, headers=BUNDLE | {"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert hub.get(path).json()["content"].keys() == files.keys() - {MANIFEST_FILE}
+
+
+def test_a_body_of_files_says_what_became_of_the_version(hub: Hub) -> None:
+    hub.register_base()
+    hub.push(make_archive())
+    path = "/adapters/demo/tiny/versions/v1"
+    hub.put(f"{path}/yank", {"reason": "Wrong data."}, hub.headers())
+    hub.put(f"{path}/deprecation", {"message": "Old.", "replacement": None}, hub.headers())
+
+    said, _ = unbundle(hub.get(f"{path}?with_files=true", headers=BUNDLE).content)
+
+    assert (said["yanked"], said["deprecated"]) == ("Wrong data.", {"message": "Old.", "replacement": None})
+
+
+def test_a_body_of_files_is_given_to_those_alone_who_see_the_version(hub: Hub) -> None:
+    hub.register_base()
+    first, second = (hub.push(make_archive(seed=seed), visibility="private").json() for seed in (1, 2))
+    path = "/adapters/demo/tiny/versions/v1?with_files=true"
+    admin = hub.headers("ada")
+    with hub.database.writing() as session:
+        session.execute(update(Account).where(Account.name == "ada").values(is_admin=True))
+
+    assert hub.get(path, headers=BUNDLE | hub.headers()).status_code == 200
+    for stranger in ({}, hub.headers("sam")):
+        assert code_of(hub.get(path, headers=BUNDLE | stranger)) == (404, "ADAPTER_UNKNOWN")
+    pinned = hub.get(f"{path}&digest={second['digest']}", headers=BUNDLE | hub.headers())
+    assert (code_of(pinned), pinned.json()["facts"]["got"]) == ((409, "DIGEST_MISMATCH"), first["digest"])
+    hub.client.patch("/api/v1/adapters/demo/tiny", json={"visibility": "public"}, headers=hub.headers())
+    assert hub.get(path, headers=BUNDLE).status_code == 200
+    assert hub.put("/adapters/demo/tiny/versions/v1/quarantine", {"reason": "No."}, admin).status_code == 200
+    assert code_of(hub.get(path, headers=BUNDLE)) == (403, "VERSION_QUARANTINED")
+    missing = hub.get(path.replace("v1", "v9"), headers=BUNDLE)
+    assert code_of(missing) == (404, "VERSION_UNKNOWN")
+
+
 def test_files_that_are_too_much_for_an_answer_are_asked_for_one_by_one(sqlite_hub: Hub) -> None:
     modules = tuple((f"layer.{number}", 4096, 4096) for number in range(16))
     sqlite_hub.register_base(make_base(modules))
     assert sqlite_hub.push(make_archive(modules=modules, labels=())).status_code == 201
 
     assert carried(sqlite_hub) is None
+    answer = sqlite_hub.get("/adapters/demo/tiny/versions/v1?with_files=true", headers=BUNDLE)
+    assert (answer.headers["content-type"], answer.json()["content"]) == ("application/json", None)
 
 
 @pytest.mark.parametrize("selector", ["v2", "v999999999", "prod", "0" * 40, "sha256:" + "0" * 64])

@@ -21,6 +21,7 @@ from hub.errors import StorageFull
 from hub.settings import Settings
 from tests.builders import make_archive
 from tests.hub.harness import Hub, start
+from vera.bundle import MEDIA_TYPE, unbundle
 from vera.manifest import CARD_FILE, WEIGHTS_FILE
 
 
@@ -69,8 +70,10 @@ def test_everybody_counts_once_for_a_version_and_a_day(pushed: Hub) -> None:
 @pytest.mark.one_process
 def test_files_that_come_with_a_version_count_as_fetched(pushed: Hub) -> None:
     ann = pushed.headers("ann")
-    for headers in (ann, ann, {}):
-        assert pushed.get("/adapters/demo/tiny/versions/v1?with_files=true", headers=headers).json()["content"]
+    path = "/adapters/demo/tiny/versions/v1?with_files=true"
+    for headers in (ann, ann):
+        assert pushed.get(path, headers=headers).json()["content"]
+    assert unbundle(pushed.get(path, headers={"Accept": MEDIA_TYPE}).content)
     assert fetch(pushed, weights_of(pushed, 1), ann) == 200
 
     assert counts(pushed) == {1: 2}

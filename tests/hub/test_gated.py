@@ -10,6 +10,7 @@ from tests.builders import make_archive, make_stored
 from tests.hub.harness import Hub, code_of
 from tests.hub.test_projections import DIGEST, PAIR, put
 from tests.hub.web.test_signing_in import Browser
+from vera.bundle import MEDIA_TYPE
 from vera.manifest import CARD_FILE, MANIFEST_FILE, WEIGHTS_FILE
 
 GATED = "/adapters/demo/tiny"
@@ -41,7 +42,9 @@ def test_it_is_seen_and_its_weights_are_not_given(hub: Hub) -> None:
             assert refused.json()["facts"] == {"adapter": "demo/tiny", "page": "/demo/tiny"}
             assert hub.client.get(f"/demo/tiny/resolve/v1/{path}", headers=headers).status_code == 403
             assert hub.client.head(f"/demo/tiny/resolve/v1/{path}", headers=headers).status_code == 403
-        assert hub.get(f"{GATED}/versions/v1?with_files=true", headers=headers).json()["content"] is None
+        for accepted in ({}, {"Accept": MEDIA_TYPE}):
+            path = f"{GATED}/versions/v1?with_files=true"
+            assert hub.get(path, headers={**headers, **accepted}).json()["content"] is None
         assert code_of(hub.get(f"{GATED}/versions/v2/diff?against=v1", headers=headers)) == (403, "ADAPTER_GATED")
         assert hub.client.get("/demo/tiny/v2/diff?against=v1").status_code == 403
         assert hub.get(f"{GATED}/blobs/{files[CARD_FILE]}", headers=headers).status_code == 200

@@ -16,6 +16,8 @@ import httpx2
 from sdk.client import Hub
 from sdk.config import Config
 from vera.archive import Archive
+from vera.bundle import MEDIA_TYPE, bundle
+from vera.manifest import CONFIG_FILE
 
 URL = "http://hub.test"
 TOKEN = "vhp_" + "T" * 46
@@ -36,6 +38,8 @@ class FakeHub:
     requests: list[httpx2.Request] = field(default_factory=list)
     first: list[httpx2.Response | Exception] = field(default_factory=list)
     change_version: Callable[[dict[str, Any]], None] = lambda version: None
+    # What a hub of today does to the files that it sends with a version; an older one, None, sends JSON.
+    change_bundle: Callable[[dict[str, bytes]], None] | None = None
     user: str = "demo"
     canned: dict[str, list[object]] = field(default_factory=dict)
 
@@ -101,8 +105,17 @@ class FakeHub:
                 if digest not in (None, version["digest"]):
                     return problem(409, "DIGEST_MISMATCH", "It is another version.")
                 self.change_version(version)
-                return answer(version)
+                return answer(version) if self.change_bundle is None else self._bundled(version, archive)
         return problem(404, "VERSION_UNKNOWN", f"{adapter_id} has no {selector}.")
+
+    def _bundled(self, version: Mapping[str, Any], archive: Archive) -> httpx2.Response:
+        files = {path: data for path, data in archive.files.items() if path != CONFIG_FILE}
+        assert self.change_bundle is not None
+        self.change_bundle(files)
+        said = {key: version[key] for key in ("version", "commit", "digest", "yanked", "deprecated") if key in version}
+        return httpx2.Response(
+            200, content=bundle(json.dumps(said).encode(), files), headers={"content-type": MEDIA_TYPE}
+        )
 
     def _push(self, adapter_id: str, request: httpx2.Request) -> httpx2.Response:
         files = parts_of(request)

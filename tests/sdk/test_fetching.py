@@ -12,7 +12,7 @@ import pytest
 
 from sdk.client import Hub
 from sdk.config import Config, Login, Profile
-from sdk.errors import BadAnswer, DigestMismatch, HubError, NotFound, Offline
+from sdk.errors import BadAnswer, DigestMismatch, HubError, HubWarning, NotFound, Offline
 from sdk.fetching import fetch, fetch_many, pull
 from sdk.pushing import push_archive
 from sdk.resolving import resolve
@@ -20,6 +20,7 @@ from tests.builders import flip_byte, make_archive
 from tests.sdk.fakes import URL, FakeHub, answer, hub_for, version_json
 from vera import archive as archives
 from vera.archive import Archive
+from vera.bundle import MEDIA_TYPE, bundle
 from vera.errors import ArchiveError, ManifestError, RefError
 from vera.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE
 from vera.ref import AdapterRef
@@ -78,6 +79,58 @@ def test_a_fresh_adapter_takes_one_request_from_a_hub_that_sends_the_files_with_
     assert fetched.archive == FIRST
     assert fetched.downloaded_bytes == sum(len(FIRST.files[path]) for path in (WEIGHTS_FILE, CARD_FILE))
     assert [str(request.url.query, "ascii") for request in two.requests] == ["with_files=true"]
+
+
+def unchanged(_: dict[str, bytes]) -> None:
+    """What is sent is the version."""
+
+
+def test_a_fresh_adapter_takes_one_request_from_a_hub_that_sends_it_as_one_body(two: FakeHub, hub: Hub) -> None:
+    two.change_bundle = unchanged
+
+    fetched = fetch("demo/a@v1", hub=hub)
+
+    assert fetched.archive == FIRST
+    assert fetched.downloaded_bytes == sum(len(FIRST.files[path]) for path in (WEIGHTS_FILE, CARD_FILE))
+    (request,) = two.requests
+    assert (str(request.url.query, "ascii"), MEDIA_TYPE in request.headers["accept"]) == ("with_files=true", True)
+
+
+@pytest.mark.parametrize("path", [MANIFEST_FILE, WEIGHTS_FILE, CARD_FILE])
+@pytest.mark.parametrize("came", [b"", SECOND.files[WEIGHTS_FILE], None], ids=["empty", "another's", "missing"])
+def test_a_body_whose_files_are_not_the_versions_is_not_believed(
+    two: FakeHub, hub: Hub, path: str, came: bytes | None
+) -> None:
+    def change(files: dict[str, bytes]) -> None:
+        files.pop(path)
+        files |= {} if came is None else {path: came}
+        files["../elsewhere"] = b"x"
+
+    two.change_bundle = change
+
+    assert fetch("demo/a@v1", hub=hub).archive == FIRST
+    sha256 = hashlib.sha256(FIRST.files[path]).hexdigest()
+    assert two.paths[1:] == [f"GET /api/v1/adapters/demo/a/blobs/{sha256}"]
+
+
+def test_a_body_that_breaks_off_is_refused(two: FakeHub, hub: Hub) -> None:
+    said = bundle(b'{"version":1}', {WEIGHTS_FILE: b"some"})
+    two.first = [httpx2.Response(200, content=said[:-1], headers={"content-type": MEDIA_TYPE})]
+
+    with pytest.raises(BadAnswer, match="4 bytes by its first line, and 3 follow"):
+        fetch("demo/a@v1", hub=hub)
+
+
+def test_what_a_body_of_files_says_of_the_version_is_told(two: FakeHub, hub: Hub) -> None:
+    two.change_bundle = unchanged
+    two.change_version = lambda version: version.update(yanked="Wrong data.", deprecated={"message": "Old."})
+
+    with pytest.warns(HubWarning) as told:
+        fetch("demo/a@v1", hub=hub)
+
+    assert ["was yanked (Wrong data.)" in str(told[0].message), "is deprecated: Old." in str(told[1].message)] == [
+        True
+    ] * 2
 
 
 def test_who_has_fetched_what_moves_before_asks_without_the_files(two: FakeHub, hub: Hub) -> None:

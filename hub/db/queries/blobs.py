@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Container, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -24,7 +24,12 @@ _ALL_HELD = (
     .with_for_update(read=True, key_share=True)
 )
 _FOUND = select(_BLOBS.sha256, _BLOBS.data).where(_OF_HASH)
-_ALL_FOUND = select(_BLOBS.sha256, _BLOBS.data).where(_BLOBS.sha256.in_(bindparam("hashes", expanding=True)))
+_FILES = VersionFile.__table__.c
+_OF_VERSION = (
+    select(_FILES.path, _BLOBS.sha256, _BLOBS.data)
+    .join(Blob.__table__, _BLOBS.sha256 == _FILES.sha256)
+    .where(_FILES.version_id == bindparam("version_id"))
+)
 _HOLDERS = (
     select(Version.id, Version.created_by_id, Version.fetched_at, VersionFile.path)
     .join(VersionFile, VersionFile.version_id == Version.id)
@@ -87,8 +92,10 @@ def find(session: Session, sha256: str) -> StoredBlob | None:
     return StoredBlob(*row) if row else None
 
 
-def find_all(session: Session, hashes: Collection[str]) -> list[StoredBlob]:
-    return [StoredBlob(*row) for row in session.execute(_ALL_FOUND, {"hashes": list(hashes)})]
+def find_of_version(session: Session, version_id: int) -> dict[str, StoredBlob]:
+    """The blobs of all files of a version, by path."""
+    found = session.execute(_OF_VERSION, {"version_id": version_id})
+    return {path: StoredBlob(sha256, data) for path, sha256, data in found}
 
 
 def was_removed_since(session: Session, sha256: str, at: datetime) -> bool:

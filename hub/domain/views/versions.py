@@ -56,6 +56,17 @@ class VersionSummary:
     deleted: str | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class BundledView:
+    """What is said of a version whose files come with it: which one it is, and what became of it."""
+
+    version: int
+    commit: str
+    digest: str
+    yanked: str | None
+    deprecated: DeprecationView | None
+
+
 @dataclass(frozen=True)
 class CommitView:
     """A commit as a git-like hub has it: a version's, or a draft's."""
