@@ -13,9 +13,11 @@ from starlette.concurrency import run_in_threadpool
 from hub.access.limits import ANONYMOUS, RATES, count, visitor_at
 from hub.access.mirror import Found
 from hub.access.services import Services, services
+from hub.auth import tokens
 from hub.auth.policy import Action, Principal, Resource, authorize, is_about_a_namespace, is_permitted
 from hub.db.session import Database
 from hub.domain import accounts, mirroring
+from hub.domain.accounts import SignedIn
 from hub.errors import Forbidden, HubError, Unauthorized
 
 
@@ -31,7 +33,7 @@ class Allowed:
 
     async def __call__(self, request: Request, parts: Annotated[Services, Depends(services)]) -> Principal | None:
         secret = self.credential(request)
-        principal = await run_in_threadpool(_authenticate, parts.database, secret) if secret else None
+        principal = await _principal_of(parts, secret) if secret else None
         request.state.principal = principal
         try:
             authorize(principal, self.action, self._addressed(request))
@@ -44,7 +46,7 @@ class Allowed:
             found = await parts.mirror.look(request.path_params)
             if found is not None and found.is_private and secret:
                 # What has just come may be for those alone who have signed in, of whom it was not known yet.
-                principal = request.state.principal = await run_in_threadpool(_authenticate, parts.database, secret)
+                principal = request.state.principal = await _principal_of(parts, secret)
             if found is not None:
                 is_seen = _sees(principal, found)
                 told = found if is_seen else await parts.mirror.look_unseen(found)
@@ -108,13 +110,24 @@ def _bearer(request: Request) -> str | None:
     return secret.strip()
 
 
-def _authenticate(database: Database, secret: str) -> Principal:
+async def _principal_of(parts: Services, secret: str) -> Principal:
+    """Whom the token speaks for. Raises Unauthorized."""
+    stamp, token_hash = parts.database.stamp(), tokens.hash_of(secret)
+    known = parts.tokens.find(token_hash, stamp)
+    if known is not None:
+        return known
+    signed_in = await run_in_threadpool(_authenticate, parts.database, secret)
+    parts.tokens.keep(token_hash, stamp, signed_in)
+    return signed_in.principal
+
+
+def _authenticate(database: Database, secret: str) -> SignedIn:
     with database.reading() as session:
-        principal, is_note_due = accounts.authenticate(session, secret)
-    if is_note_due:
+        signed_in = accounts.authenticate(session, secret)
+    if signed_in.is_note_due:
         with suppress(HubError), database.writing() as session:  # a full disk keeps nobody from reading
-            accounts.note_use(session, principal)
-    return principal
+            accounts.note_use(session, signed_in.principal)
+    return signed_in
 
 
 def _sees(principal: Principal | None, found: Found) -> bool:

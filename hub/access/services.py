@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from hub.access.answers import Answers
 from hub.access.intake import Intake
+from hub.access.known import KnownTokens
 from hub.access.limits import Buckets, Failures
 from hub.access.mirror import Mirror
 from hub.access.once import IdempotencyKey, done_once
@@ -48,6 +49,7 @@ class Services:
     wrong_device_codes: Failures = field(default_factory=Failures)
     buckets: Buckets = field(default_factory=Buckets)
     answers: Answers = field(default_factory=Answers)
+    tokens: KnownTokens = field(default_factory=KnownTokens)
     git_names: GitNames = field(default_factory=GitNames)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -70,7 +71,7 @@ def keep_or_issue_token(session: Session, account_id: int, kind: TokenKind, know
     """The first of `known` that is still a good token of this account with all that its kind may, or else a new one."""
     for secret in known:
         try:
-            principal, _ = authenticate(session, secret)
+            principal = authenticate(session, secret).principal
         except Unauthorized:
             continue
         has_all = principal.scopes.issuperset(SCOPES_OF_KIND[kind]) and principal.restricted_to is None
@@ -83,7 +84,7 @@ def known_login(session: Session, known: Iterable[str]) -> tuple[str, str] | Non
     """The user and the secret of the first of `known` that is still a login here, with all that a user may."""
     for secret in known:
         try:
-            principal, _ = authenticate(session, secret)
+            principal = authenticate(session, secret).principal
         except Unauthorized:
             continue
         if principal.kind == "user" and principal.scopes.issuperset(LOGIN_SCOPES) and principal.restricted_to is None:
@@ -96,8 +97,16 @@ def revoke_tokens(session: Session, account_id: int, kind: TokenKind) -> None:
     token_rows.revoke_all(session, account_id, kind, at=db.now(session))
 
 
-def authenticate(session: Session, secret: str) -> tuple[Principal, bool]:
-    """Who the token speaks for, and whether it is time to `note_use` of it.
+class SignedIn(NamedTuple):
+    """Who a token speaks for, whether it is time to `note_use` of it, and until when both hold if nothing is committed."""
+
+    principal: Principal
+    is_note_due: bool
+    holds_until: datetime
+
+
+def authenticate(session: Session, secret: str) -> SignedIn:
+    """Who the token speaks for.
 
     Raises Unauthorized when it is garbage, unknown, expired or revoked.
     """
@@ -108,7 +117,8 @@ def authenticate(session: Session, secret: str) -> tuple[Principal, bool]:
         raise _invalid("is not known here")
     at = db.now(session)
     _require_good(token, at)
-    return _principal(session, token), token.last_used_at is None or token.last_used_at < at - _NOTE_USE_EVERY
+    note_due_at = at if token.last_used_at is None else token.last_used_at + _NOTE_USE_EVERY
+    return SignedIn(_principal(session, token), note_due_at <= at, min(token.expires_at, note_due_at))
 
 
 def require_still(session: Session, principal: Principal) -> None:

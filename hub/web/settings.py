@@ -233,7 +233,7 @@ def _open_session(request: Request, parts: Services, fields: Form) -> LoginView:
         with parts.database.writing() as session:
             return users.open_session(session, user)
     with parts.database.writing() as session:
-        principal, _ = accounts.authenticate(session, secret)
+        principal = accounts.authenticate(session, secret).principal
         if principal.kind == "code":
             return users.open_session(session, users.use_code(session, principal, user or None, None).user)
         if principal.kind != "user" or not principal.scopes.issuperset(LOGIN_SCOPES) or principal.restricted_to:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import event
@@ -11,8 +12,12 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from hub.access.answers import HOLDS_S, MAX_BODY_BYTES, MAX_BYTES, Again, Answers
+from hub.access.known import MAX_KNOWN, KnownTokens
+from hub.auth.policy import Principal
+from hub.domain.accounts import SignedIn, authenticate
 from tests.builders import make_archive
 from tests.hub.harness import Hub, code_of
+from vera.bundle import MEDIA_TYPE
 from vera.manifest import WEIGHTS_FILE
 
 PATH = "/adapters/demo/tiny/versions/v1"
@@ -91,6 +96,76 @@ def test_what_somebody_was_answered_is_given_to_nobody_else(pushed: Hub) -> None
 
     assert code_of(pushed.get(PATH)) == (404, "ADAPTER_UNKNOWN")
     assert code_of(pushed.get(PATH, headers=pushed.headers("sam"))) == (404, "ADAPTER_UNKNOWN")
+
+
+def test_who_accepts_other_things_is_answered_otherwise(pushed: Hub) -> None:
+    demo = pushed.headers()
+    kinds = {"application/json": "application/json", MEDIA_TYPE: MEDIA_TYPE}
+    for _ in range(2):
+        for accepted, kind in kinds.items():
+            answer = pushed.get(f"{PATH}?with_files=true", headers=demo | {"Accept": accepted})
+            assert answer.headers["content-type"] == kind
+
+
+def test_whom_a_token_speaks_for_is_known_until_something_is_committed(pushed: Hub, queries: Callable[[], int]) -> None:
+    demo = pushed.headers()
+    pushed.get("/whoami", headers=demo)  # the use of a token is noted once a minute
+    pushed.get("/whoami", headers=demo)
+    queries()
+
+    assert (pushed.get("/whoami", headers=demo).json()["name"], queries()) == ("demo", 0)
+    pushed.push(make_archive(seed=9), "other")
+    queries()
+    assert (pushed.get("/whoami", headers=demo).json()["name"], queries() > 0) == ("demo", True)
+    assert pushed.client.delete("/api/v1/tokens/current", headers=demo).status_code == 204
+    assert code_of(pushed.get("/whoami", headers=demo)) == (401, "TOKEN_INVALID")
+
+
+def test_a_role_that_is_taken_away_is_gone_with_the_next_request(sqlite_hub: Hub) -> None:
+    sqlite_hub.found(rita="reader")
+    rita, olga = sqlite_hub.headers("rita"), sqlite_hub.headers("olga")
+    for _ in range(2):
+        assert sqlite_hub.get("/whoami", headers=rita).json()["organisations"]
+
+    sqlite_hub.delete("/orgs/acme/members/rita", olga)
+
+    assert sqlite_hub.get("/whoami", headers=rita).json()["organisations"] == []
+
+
+def test_a_token_ends_with_time_alone_and_they_take_bounded_memory() -> None:
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    now = [start]
+    known = KnownTokens(clock=lambda: now[0])
+    signed_in = SignedIn(Principal(1, 1, "demo", "user", frozenset()), False, start + timedelta(seconds=5))
+    known.keep(b"token", 1, signed_in)
+    known.keep(b"elsewhere", None, signed_in)
+
+    assert known.find(b"token", 1) is signed_in.principal
+    assert (known.find(b"token", 2), known.find(b"token", None), known.find(b"elsewhere", 1)) == (None, None, None)
+    now[0] = signed_in.holds_until
+    assert known.find(b"token", 1) is None
+    now[0] = start
+    for number in range(MAX_KNOWN + 1):
+        known.keep(b"%d" % number, 1, signed_in)
+    assert (known.find(b"0", 1), known.find(b"%d" % MAX_KNOWN, 1)) == (None, signed_in.principal)
+
+
+def test_until_when_a_token_holds_is_its_end_or_the_next_note_of_its_use(sqlite_hub: Hub) -> None:
+    token = sqlite_hub.token()
+
+    def signed_in() -> SignedIn:
+        with sqlite_hub.database.reading() as session:
+            return authenticate(session, token)
+
+    assert signed_in().is_note_due
+    used = datetime.now(UTC)
+    sqlite_hub.change_tokens(last_used_at=used)
+    assert (signed_in().is_note_due, signed_in().holds_until) == (False, used + timedelta(minutes=1))
+    ends = used + timedelta(seconds=20)
+    sqlite_hub.change_tokens(expires_at=ends)
+    assert signed_in().holds_until == ends
+    sqlite_hub.change_tokens(last_used_at=used - timedelta(minutes=1))
+    assert signed_in().is_note_due
 
 
 def test_a_feed_names_the_hub_as_whoever_asks_does(pushed: Hub) -> None:

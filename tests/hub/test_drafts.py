@@ -161,7 +161,7 @@ def test_a_commit_that_comes_before_a_squash_is_part_of_it(hub: Hub, repo: str) 
     commit(hub, repo, a=b"1")
     headers = hub.headers()
     with hub.database.reading() as session:
-        demo, _ = accounts.authenticate(session, hub.token())
+        demo = accounts.authenticate(session, hub.token()).principal
         head = committing.find_head(session, demo, None, namespace="demo", name="mine")
     with ThreadPoolExecutor(1) as other:
         with hub.database.writing() as session:
@@ -177,7 +177,7 @@ def test_a_commit_that_comes_before_a_squash_is_part_of_it(hub: Hub, repo: str) 
 def test_a_squash_of_what_moves_away_says_where_it_is(hub: Hub, repo: str) -> None:
     headers = hub.headers()
     with hub.database.reading() as session:
-        demo, _ = accounts.authenticate(session, hub.token())
+        demo = accounts.authenticate(session, hub.token()).principal
     with ThreadPoolExecutor(1) as other:
         with hub.database.writing() as session:
             committing.hold(session, demo, "demo", "mine")

@@ -38,7 +38,7 @@ def test_who_reads_sees_one_moment_and_who_begins_later_what_came_since(hub: Hub
 def principal(hub: Hub, user: str) -> Principal:
     token = hub.token(user)
     with hub.database.reading() as session:
-        return accounts.authenticate(session, token)[0]
+        return accounts.authenticate(session, token).principal
 
 
 @contextmanager
