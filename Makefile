@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 T ?= tests
+# Tests and the demo start hundreds of processes, and each would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo dev test test-hf lint fix check serve worker migrate bench-eval bench-load bench-registry bench-vera results screenshots clean
 

@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from hub.cli.deadlines import PromptProtocol
 from hub.errors import StartRefused
+from vera.ending import end_at_once
 
 # In-flight requests get this long to finish when the hub is stopped.
 DRAIN_S = 30
@@ -41,6 +42,7 @@ class Server(uvicorn.Server):
 
 def begin_process() -> None:
     """What a process of the hub writes is its owner's alone, and whoever asks it to end before it listens is heard."""
+    end_at_once()
     os.umask(0o077)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)  # uvicorn takes them over while it runs, and hands them back at its end

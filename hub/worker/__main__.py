@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 from hub.worker.starting import main
+from vera.ending import end_at_once
 from vera.errors import VeraError
 
 if __name__ == "__main__":
+    end_at_once()
     suites = [name for name in os.environ.get("VERA_HUB_SUITES", "").split(os.pathsep) if name]
     datasets = os.environ.get("VERA_HUB_DATASETS")
     try:

@@ -43,6 +43,7 @@ from hub.worker.progress import Progress, now_and_then
 from hub.worker.runner import Tell, nobody
 from vera import __version__
 from vera.data import IMAGE_CLASSIFICATION, TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
+from vera.ending import end_at_once
 from vera.errors import VeraError
 
 if TYPE_CHECKING:
@@ -395,6 +396,7 @@ def serve(requests: IO[str], replies: IO[str]) -> None:
 
 
 if __name__ == "__main__":
+    end_at_once()
     # Libraries print to stdout; the replies have a descriptor of their own.
     reply_pipe = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

@@ -20,6 +20,7 @@ from sdk.cli.suggesting import with_suggestion
 from sdk.cli.terminal import INTERRUPTED, App, Failure, clean, note
 from sdk.errors import HubError, HubWarning, NotFound
 from vera import __version__
+from vera.ending import end_at_once
 from vera.errors import VeraError, VeraWarning
 
 if TYPE_CHECKING:
@@ -171,6 +172,7 @@ def cli(ctx: click.Context, /, *, url: str | None, debug: bool) -> None:
 
 def main() -> None:
     """The entry point of `vera-hub`."""
+    end_at_once()
     try:
         cli.main(prog_name="vera-hub")
     except KeyboardInterrupt:

@@ -8,9 +8,10 @@ import tempfile
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from sqlalchemy import create_engine, text
@@ -20,9 +21,15 @@ from hub.db.models.table import Table
 from hub.db.session import Database
 
 
+class Create(Protocol):
+    """Makes a new database, empty or `like` another one to which nobody is connected, and gives its URL."""
+
+    def __call__(self, like: str | None = None) -> str: ...
+
+
 @contextmanager
-def postgres_server(*, is_durable: bool = False) -> Iterator[Callable[[], str]]:
-    """Makes a new, empty database, and gives its URL. Skips the test where there is no server.
+def postgres_server(*, is_durable: bool = False) -> Iterator[Create]:
+    """What makes databases on a server of its own. Skips the test where there is none.
 
     Unless it `is_durable`, nothing in it survives a power cut.
     """
@@ -44,10 +51,11 @@ def postgres_server(*, is_durable: bool = False) -> Iterator[Callable[[], str]]:
             connection.execute(text("ALTER SYSTEM SET fsync = off"))
             connection.execute(text("SELECT pg_reload_conf()"))
 
-    def create() -> str:
+    def create(like: str | None = None) -> str:
         name = f"hub_{uuid.uuid4().hex}"
+        template = f" TEMPLATE {make_url(like).database}" if like else ""
         with admin.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
+            connection.execute(text(f"CREATE DATABASE {name}{template}"))
         return server.get_uri(name)
 
     yield create

@@ -25,7 +25,7 @@ from sdk.client import Hub
 from sdk.config import Config
 from sdk.fetching import fetch
 from tests.builders import BASE_NAME, make_archive, make_base, make_stored
-from tests.hub.processes import Server, run, serving
+from tests.hub.processes import Server, serving
 from vera.archive import Archive
 from vera.projection import bytes_of_pair
 from vera.ref import AdapterRef
@@ -143,7 +143,7 @@ class Two:
 def two_hubs(
     folder: Path, migrated: Path, *, fresh_s: float = 0, with_token: bool = False, database_url: str | None = None
 ) -> Iterator[Two]:
-    """Two hubs that run, of which the second mirrors the first over a wire, on PostgreSQL where there is a URL."""
+    """Two hubs that run, of which the second mirrors the first over a wire, on PostgreSQL where there is a URL of a migrated database."""
     with ExitStack() as stack:
         for each in ("upstream", "mirror"):
             (folder / each / "data").mkdir(parents=True, mode=0o700)
@@ -153,7 +153,6 @@ def two_hubs(
         environment = {"VERA_HUB_UPSTREAM": wire.url, "VERA_HUB_UPSTREAM_FRESH_S": str(fresh_s)}
         if database_url is not None:
             environment["VERA_HUB_DATABASE_URL"] = database_url
-            assert run(folder / "mirror", "migrate", environment=environment).returncode == 0
         their_token = upstream.login()["token"]
         if with_token:
             (folder / "token").write_text(their_token + "\n")
@@ -190,7 +189,9 @@ def two(tmp_path: Path, migrated_file: Path) -> Iterator[Two]:
 @pytest.fixture(params=["sqlite", "postgres"])
 def on_both(request: pytest.FixtureRequest, tmp_path: Path, migrated_file: Path) -> Iterator[Two]:
     """`two`, and again with the mirror on PostgreSQL."""
-    url = request.getfixturevalue("postgres")() if request.param == "postgres" else None
+    url = None
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres")(request.getfixturevalue("postgres_template"))
     with two_hubs(tmp_path, migrated_file, database_url=url) as found:
         yield found
 
