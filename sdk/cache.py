@@ -15,12 +15,12 @@ import hashlib
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sdk.errors import HubWarning
-from sdk.files import opened, read_bounded, write_atomically, write_new
+from sdk.files import opened, read_bounded, write_new, write_under_names
 from vera.ref import AdapterRef
 
 _MAX_BLOB_BYTES = 64 << 20
@@ -108,7 +108,11 @@ class Cache:
 
     def keep_blob(self, data: bytes) -> None:
         """Keeps `data` under its hash. A cache that cannot be written costs a warning and nothing else."""
-        self._write(self._blob_path(hashlib.sha256(data).hexdigest()), data, write=write_new)
+        self.keep_proven(hashlib.sha256(data).hexdigest(), data)
+
+    def keep_proven(self, sha256: str, data: bytes) -> None:
+        """`keep_blob` for whoever has just hashed `data`."""
+        self._write(self._blob_path(sha256), data, write=write_new)
 
     def blobs(self) -> Iterator[tuple[str, Path]]:
         """(sha256 by its name, where it lies) of every file that is kept. Its bytes are anybody's guess."""
@@ -145,12 +149,18 @@ class Cache:
         return record.resolution if record else None
 
     def remember(self, url: str, ref: AdapterRef, resolution: Resolution) -> None:
-        """Keeps what `ref` means, and with it the names of that version which can never mean another."""
-        for selector in {selector_of(ref), *resolution.selectors}:
-            path = self._ref_path(url, ref.adapter_id, selector)
-            record = Remembered(url, ref.adapter_id, selector, resolution, path)
-            if _read_record(path) != record:
-                self._write(path, json.dumps(record.to_dict()).encode())
+        """Keeps what `ref` means, and with it the names of that version which can never mean another: one file has all three."""
+        asked, number = selector_of(ref), resolution.selectors[0]
+        if asked not in resolution.selectors:
+            self._remember(url, ref.adapter_id, asked, resolution, under=[asked])
+        self._remember(url, ref.adapter_id, number, resolution, under=resolution.selectors)
+
+    def _remember(self, url: str, adapter: str, selector: str, resolution: Resolution, *, under: Sequence[str]) -> None:
+        paths = [self._ref_path(url, adapter, each) for each in under]
+        record = Remembered(url, adapter, selector, resolution, paths[0])
+        old = [path for path in paths if _read_record(path) != replace(record, path=path)]
+        if old:
+            self._write(old, json.dumps(record.to_dict()).encode(), write=write_under_names)
 
     def remembered(self) -> Iterator[Remembered]:
         """Everything that references meant, one after the other; what is damaged is left out."""
@@ -163,7 +173,7 @@ class Cache:
         key = hashlib.sha256(f"{url}\n{adapter_id}\n{selector}".encode()).hexdigest()
         return self.refs_folder / key[:2] / f"{key}.json"
 
-    def _write(self, path: Path, data: bytes, *, write: Callable[..., None] = write_atomically) -> None:
+    def _write(self, path: Path | Sequence[Path], data: bytes, *, write: Callable[..., None]) -> None:
         try:
             write(path, data, mode=0o644, lasting=False)  # whoever reads checks, and fetches what is damaged again
         except OSError as error:

@@ -153,7 +153,7 @@ def _fetch_archive(resolved: Resolved, hub: Hub) -> tuple[Archive, int]:
     manifest_bytes = source.get(MANIFEST_FILE, digest, at_hand=came.get(MANIFEST_FILE))
     manifest = Manifest.from_bytes(manifest_bytes)
     promised = {WEIGHTS_FILE: manifest.weights.sha256, **{path: f.sha256 for path, f in manifest.files.items()}}
-    files = source.get_all(promised, at_hand={CONFIG_FILE: peft_format.config_of(manifest)})
+    files = source.get_all(promised, derived={CONFIG_FILE: peft_format.config_of(manifest)})
     checked = archive.inspect({MANIFEST_FILE: manifest_bytes, **files}, manifest=manifest)
     return checked, source.downloaded_bytes
 
@@ -227,8 +227,8 @@ def _not_here_offline(what: str, ref: AdapterRef) -> Offline:
 class _Files:
     """Files of one adapter by hash, from the cache or from the hub, verified either way.
 
-    What follows from something that was fetched already is `at_hand`, and what came with the version is
-    `sent`: either is taken when its hash is the promised one, which saves the request.
+    What came with the version is `sent` or `at_hand`, and what follows from something that was fetched already is
+    `derived`, and is kept nowhere: each is taken when its hash is the promised one, which saves the request.
     """
 
     def __init__(self, ref: AdapterRef, hub: Hub, sent: Mapping[str, bytes]) -> None:
@@ -239,12 +239,12 @@ class _Files:
         data = self._near(sha256, at_hand)
         return data if data is not None else self._count(self._download(path, sha256))
 
-    def get_all(self, promised: Mapping[str, str], *, at_hand: Mapping[str, bytes]) -> dict[str, bytes]:
+    def get_all(self, promised: Mapping[str, str], *, derived: Mapping[str, bytes]) -> dict[str, bytes]:
         """The files `promised` (path → sha256); what has to be downloaded is downloaded at the same time."""
-        near = {path: self._near(sha256, at_hand.get(path)) for path, sha256 in promised.items()}
-        near |= {path: self._came(path, promised[path]) for path, data in near.items() if data is None}
+        follow = {path: data for path, data in derived.items() if _sha256_of(data) == promised.get(path)}
+        near = {path: self._found(path, sha256) for path, sha256 in promised.items() if path not in follow}
         missing = [path for path, data in near.items() if data is None]
-        files = {path: data for path, data in near.items() if data is not None}
+        files = follow | {path: data for path, data in near.items() if data is not None}
         downloads = in_parallel(lambda path: self._download(path, promised[path]), missing, at_once=len(promised))
         return files | {path: self._count(data) for path, data in zip(missing, downloads, strict=True)}
 
@@ -252,15 +252,18 @@ class _Files:
         data = self._cache.get_blob(sha256)
         return data if data is not None else self._kept(at_hand, sha256)
 
-    def _came(self, path: str, sha256: str) -> bytes | None:
-        data = self._kept(self._sent.get(path), sha256)
-        return None if data is None else self._count(data)
+    def _found(self, path: str, sha256: str) -> bytes | None:
+        data = self._cache.get_blob(sha256)
+        if data is not None:
+            return data
+        came = self._kept(self._sent.get(path), sha256)
+        return None if came is None else self._count(came)
 
     def _kept(self, data: bytes | None, sha256: str) -> bytes | None:
         """`data`, from now on in the cache, when it has this hash."""
-        if data is None or hashlib.sha256(data).hexdigest() != sha256:
+        if data is None or _sha256_of(data) != sha256:
             return None
-        self._cache.keep_blob(data)
+        self._cache.keep_proven(sha256, data)
         return data
 
     def _count(self, data: bytes) -> bytes:
@@ -271,12 +274,16 @@ class _Files:
         if self._hub.config.offline:
             raise _not_here_offline(path, self._ref)
         data = self._hub.download_blob(self._ref, sha256, max_bytes=archive.MAX_BYTES[path])
-        got = hashlib.sha256(data).hexdigest()
+        got = _sha256_of(data)
         if got != sha256:
             raise DigestMismatch(
                 f"{path} of {self._ref} arrived as {got} and must be {sha256}: it was damaged on the way or by the hub. "
                 "Try again, and tell the hub's operator if it stays so.",
                 facts={"path": path, "expected": sha256, "got": got},
             )
-        self._cache.keep_blob(data)
+        self._cache.keep_proven(sha256, data)
         return data
+
+
+def _sha256_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -7,7 +7,7 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
@@ -51,11 +51,36 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o600, lasting: bool = Tru
     A process that is killed here leaves nothing: the file has no name before it is whole. Where the
     system cannot do that, it is `write_atomically`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with _nameless(path.parent, data, mode=mode, lasting=lasting) as name:
+        if name is None:
+            write_atomically(path, data, mode=mode, lasting=lasting)
+            return
+        with contextlib.suppress(FileExistsError):
+            name(path)
+
+
+def write_under_names(paths: Sequence[Path], data: bytes, *, mode: int = 0o600, lasting: bool = True) -> None:
+    """`write_atomically` of one file under several names, which is made once: for what is only ever replaced."""
+    with _nameless(paths[0].parent, data, mode=mode, lasting=lasting) as name:
+        for path in paths:
+            if name is None:
+                write_atomically(path, data, mode=mode, lasting=lasting)
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                name(path)
+            except FileExistsError:
+                write_atomically(path, data, mode=mode, lasting=lasting)
+
+
+@contextlib.contextmanager
+def _nameless(folder: Path, data: bytes, *, mode: int, lasting: bool) -> Iterator[Callable[[Path], None] | None]:
+    """What gives names to a new file in `folder`, which holds `data` and has none; None where the system has no such files."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
-        fd = os.open(path.parent, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode)
+        fd = os.open(folder, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, mode)
     except (AttributeError, OSError):  # no Linux, or a file system without nameless files
-        write_atomically(path, data, mode=mode, lasting=lasting)
+        yield None
         return
     with os.fdopen(fd, "wb") as file:
         file.write(data)
@@ -63,9 +88,8 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o600, lasting: bool = Tru
         if lasting:
             os.fsync(fd)
         os.fchmod(fd, mode)
-        with contextlib.suppress(FileExistsError):
-            # Python follows the link to the nameless file only when a folder is given too; an absolute path ignores it.
-            os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
+        # Python follows the link to the nameless file only when a folder is given too; an absolute path ignores it.
+        yield lambda path: os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
 
 
 def read_bounded(path: Path, max_bytes: int) -> bytes | None:

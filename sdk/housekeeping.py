@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sdk.cache import Cache, Remembered
 from vera.errors import VeraError
-from vera.manifest import MANIFEST_FILE, WEIGHTS_FILE, Manifest
+from vera.manifest import CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE, Manifest
 
 _DAY_S = 86_400.0
 # A file that is being written is younger than this.
@@ -104,7 +104,8 @@ def _describe(cache: Cache, record: Remembered, sizes: dict[str, int]) -> Cached
 
 
 def _named_by(cache: Cache, record: Remembered) -> Iterator[str]:
-    """The hashes of the files of a version: of its manifest, and of all that the manifest names when it is here."""
+    """The hashes of the files of a version that are kept: of its manifest, and of all that the manifest names when it is
+    here, but for what follows from it."""
     digest = record.resolution.digest.removeprefix("sha256:")
     yield digest
     data = cache.get_blob(digest)
@@ -113,7 +114,7 @@ def _named_by(cache: Cache, record: Remembered) -> Iterator[str]:
     with contextlib.suppress(VeraError):
         manifest = Manifest.from_bytes(data)
         promised = {WEIGHTS_FILE: manifest.weights.sha256, **{path: f.sha256 for path, f in manifest.files.items()}}
-        yield from (sha256 for path, sha256 in promised.items() if path != MANIFEST_FILE)
+        yield from (sha256 for path, sha256 in promised.items() if path not in (MANIFEST_FILE, CONFIG_FILE))
         if manifest.recipe.is_stored:
             yield manifest.projection_digest.removeprefix("sha256:")
 

@@ -10,6 +10,7 @@ import secrets
 import ssl
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -42,6 +43,7 @@ MAX_JSON_DEPTH = 32
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
+_TIMEOUT = {"connect": CONNECT_TIMEOUT_S, **dict.fromkeys(("read", "write", "pool"), ANSWER_TIMEOUT_S)}
 
 # The status of a request that was turned away before anything was done: safe to repeat, whatever it was.
 _NOT_DONE = {429, 503}
@@ -175,16 +177,18 @@ class Wire:
     ) -> Reply:
         import httpx2
 
-        headers = {**self._headers(), **request.get("headers", {})}
         arguments = {
             **{name: value for name, value in request.items() if name != "is_moved"},
-            "headers": headers,
-            "timeout": httpx2.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            "headers": {**self._headers(), **request.get("headers", {})},
+            "params": request.get("params") or None,
+            "extensions": {"timeout": _TIMEOUT},
         }
         if callable(request.get("content")):
             arguments["content"] = request["content"]()
+        # Made here, not by the client, which would merge what it has nothing of (0.3 ms): cookies, parameters, a base URL.
+        asked = httpx2.Request(method, f"{self.config.url}{path}", **arguments)
         try:
-            with self._http.stream(method, f"{self.config.url}{path}", follow_redirects=False, **arguments) as response:
+            with closing(self._http.send(asked, stream=True, follow_redirects=False)) as response:
                 body = read(response) if response.is_success else _read(response)
         except httpx2.HTTPError as error:
             raise _unreachable(error, self.config.url, is_idempotent) from error
@@ -199,8 +203,8 @@ class Wire:
         moved_to = _moved_to(response.headers) if response.status_code == HTTPStatus.TEMPORARY_REDIRECT else None
         if moved_to and method in ("GET", "HEAD") and not request.get("is_moved"):
             self._tell_of_move(reply)
-            asked = {name: value for name, value in request.items() if name != "params"}  # they are in the address
-            return self._send_once(method, moved_to, is_idempotent, read, {**asked, "is_moved": True})
+            again = {name: value for name, value in request.items() if name != "params"}  # they are in the address
+            return self._send_once(method, moved_to, is_idempotent, read, {**again, "is_moved": True})
         if not response.is_success:
             raise _failure(reply, response.headers, self.config.url, is_idempotent)
         return reply

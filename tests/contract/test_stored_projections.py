@@ -23,6 +23,7 @@ from tests.builders import BASE_NAME, make_base, make_stored
 from tests.hub.harness import start
 from vera import archive as archives
 from vera.errors import AdapterTooLarge, ProjectionMismatch, ProjectionMissing
+from vera.manifest import CONFIG_FILE
 from vera.projection import bytes_of_pair, prove
 from vera.ref import AdapterRef
 from vera.stored import PROJECTION_FILE
@@ -143,7 +144,7 @@ def test_housekeeping_knows_the_pair(hub: Hub) -> None:
     [version] = housekeeping.list_versions(hub.config.cache)
     assert cached(hub).exists()
     assert version.is_complete
-    assert version.size_bytes == FIRST.size_bytes + len(PAIR)
+    assert version.size_bytes == FIRST.size_bytes - len(FIRST.files[CONFIG_FILE]) + len(PAIR)
 
     cached(hub).write_bytes(PAIR[:-1] + b"\x01")
     assert housekeeping.verify(hub.config.cache).damaged == (DIGEST.removeprefix("sha256:"),)

@@ -4,12 +4,13 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sdk.cache import Cache, Resolution
-from sdk.files import read_bounded, write_new, writing_atomically
+from sdk.files import read_bounded, write_new, write_under_names, writing_atomically
 from tests.builders import flip_byte
 from vera.ref import AdapterRef
 
@@ -97,6 +98,25 @@ def test_what_a_reference_meant_is_remembered_with_every_fixed_name_of_the_versi
         assert cache.recall(url, AdapterRef.parse(text)) is None
 
 
+def test_what_became_of_a_version_is_remembered_under_each_of_its_names(tmp_path: Path) -> None:
+    cache, yanked = Cache(tmp_path), replace(FIRST, yanked="Wrong data.")
+    cache.remember("http://a.test", LATEST, FIRST)
+    names = [AdapterRef.parse(f"demo/a@{each}") for each in FIRST.selectors]
+    only_one(tmp_path, b'"latest"').unlink()
+    assert {path.stat().st_nlink for path in tmp_path.rglob("*.json")} == {len(names)}
+
+    cache.remember("http://a.test", names[1], yanked)
+
+    assert [cache.recall("http://a.test", each) for each in names] == [yanked] * 3
+    assert [record.resolution for record in cache.remembered()] == [yanked] * 3
+    assert not list(cache.leftovers())
+
+
+def only_one(folder: Path, holding: bytes) -> Path:
+    (path,) = (path for path in folder.rglob("*.json") if holding in path.read_bytes())
+    return path
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -134,8 +154,11 @@ def test_a_file_system_without_nameless_files_is_written_to_all_the_same(
     monkeypatch.delattr(os, "O_TMPFILE")
 
     write_new(tmp_path / "file", b"data")
-
     assert only_file(tmp_path).read_bytes() == b"data"
+
+    names = [tmp_path / "file", tmp_path / "a" / "file"]
+    write_under_names(names, b"other")
+    assert [path.read_bytes() for path in names] == [b"other", b"other"]
 
 
 def test_a_pipe_where_a_file_belongs_is_no_file_and_nobody_waits_for_it(tmp_path: Path) -> None:

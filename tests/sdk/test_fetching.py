@@ -384,7 +384,16 @@ def test_a_hub_that_was_set_up_anew_is_believed_by_whoever_pushes_to_it(two: Fak
 # -- The cache ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", sorted(FIRST.files))
+def test_what_follows_from_the_manifest_is_kept_nowhere(two: FakeHub, hub: Hub, config: Config) -> None:
+    fetch("demo/a@v1", hub=hub)
+    assert not cached_file(config, FIRST.files[CONFIG_FILE]).exists()
+    two.requests.clear()
+
+    assert fetch("demo/a@v1", hub=hub).archive.files[CONFIG_FILE] == FIRST.files[CONFIG_FILE]
+    assert two.requests == []
+
+
+@pytest.mark.parametrize("path", sorted(FIRST.files.keys() - {CONFIG_FILE}))
 def test_a_damaged_file_in_the_cache_is_fetched_again(two: FakeHub, hub: Hub, config: Config, path: str) -> None:
     fetch("demo/a@v1", hub=hub)
     cached = cached_file(config, FIRST.files[path])
@@ -393,10 +402,9 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(two: FakeHub, hub: Hub, co
 
     fetched = fetch("demo/a@v1", hub=hub)
 
-    is_at_hand = path == CONFIG_FILE  # it follows from the manifest
     assert fetched.archive == FIRST
-    assert fetched.downloaded_bytes == (0 if is_at_hand else len(FIRST.files[path]))
-    assert len(two.requests) == (0 if is_at_hand else 1)
+    assert fetched.downloaded_bytes == len(FIRST.files[path])
+    assert len(two.requests) == 1
     assert cached.read_bytes() == FIRST.files[path]
 
 

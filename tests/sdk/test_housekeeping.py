@@ -17,7 +17,7 @@ from tests.builders import flip_byte, make_archive
 from tests.sdk.commands import run
 from tests.sdk.fakes import URL, FakeHub
 from vera import archive as archives
-from vera.manifest import WEIGHTS_FILE
+from vera.manifest import CONFIG_FILE, WEIGHTS_FILE
 
 FIRST, SECOND = make_archive(seed=1), make_archive(seed=2)
 
@@ -50,7 +50,8 @@ def test_the_versions_are_listed_with_their_sizes(cache: Path) -> None:
     first, second = housekeeping.list_versions(cache)
 
     assert (first.ref, second.ref) == ("demo/a@v1", "demo/a@v2")
-    assert (first.size_bytes, first.hub, first.digest) == (FIRST.size_bytes, URL, FIRST.manifest.digest)
+    kept_bytes = FIRST.size_bytes - len(FIRST.files[CONFIG_FILE])  # which follows from the manifest
+    assert (first.size_bytes, first.hub, first.digest) == (kept_bytes, URL, FIRST.manifest.digest)
     assert first.is_complete
     assert abs(first.fetched_at_s - time.time()) < 60
 
@@ -69,7 +70,7 @@ def test_verifying_removes_what_is_damaged_and_the_next_fetch_heals_it(cache: Pa
     checked = housekeeping.verify(cache)
 
     assert checked.damaged == (FIRST.manifest.weights.sha256,)
-    assert checked.files == 6  # two manifests, two weights, one card, one configuration
+    assert checked.files == 5  # two manifests, two weights, one card
     assert not blob(cache, FIRST).exists()
     assert fetch("demo/a@v1", hub=hub).archive == FIRST
     assert housekeeping.verify(cache).damaged == ()
