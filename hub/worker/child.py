@@ -248,15 +248,15 @@ def _mixed(models: Sequence[Any], asked: dict[str, Any], batch_size: int) -> lis
     from vera.nn.inputs import telling
 
     inputs = [asked["images"]] if asked["task"] == IMAGE_CLASSIFICATION else [asked["texts"], asked["pairs"]]
-    items = models[0].encode(*inputs)
     try:
+        items = models[0].encode(*inputs)
         many = outputs_of_many(models, items, batch_size=batch_size)
         with telling(None):
             sample = models[-1].outputs(items[:_SAMPLE], batch_size=batch_size)
         outputs = [_said(model, values, asked["task"]) for model, values in zip(models, many, strict=True)]
         is_same = _said(models[-1], sample, asked["task"]) == outputs[-1][:_SAMPLE]
     except (MemoryError, RuntimeError, VeraError):
-        # For want of memory, of rows within the base (XLNet), of numbers: it is said when each answers alone, if it is so then.
+        # For want of memory, of a tokenizer, of rows within the base (XLNet), of numbers: it is said when each answers alone, if it is so then.
         return None
     return outputs if is_same else None
 

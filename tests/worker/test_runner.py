@@ -250,6 +250,32 @@ def test_an_adapter_whose_texts_are_read_otherwise_is_refused_beside_one_that_sa
     assert trained["error"]["code"] == "BASE_TOKENIZER_MISMATCH"
 
 
+@pytest.mark.parametrize("damaged", ["{", json.dumps({"model": {"type": "of no kind"}})], ids=["half", "kind"])
+def test_a_tokenizer_that_cannot_be_opened_is_a_reason_and_the_child_lives_on(
+    runner: Runner, tiny_folder: Path, tmp_path: Path, damaged: str
+) -> None:
+    broken = shutil.copytree(tiny_folder, tmp_path / "broken")
+    (broken / "tokenizer.json").write_text(damaged)
+    made = make_tiny(fingerprint.of_files(tiny_folder), head=True)
+    record = record_of(AutoTokenizer.from_pretrained(tiny_folder))
+    reading = archive.seal(
+        replace(made.manifest, base=replace(made.manifest.base, tokenizer=record)), made.files[WEIGHTS_FILE], made.card
+    )
+    folders = []
+    for name, adapter in (("silent", made), ("beside it", made), ("recorded", reading)):
+        archive.write_folder(adapter, tmp_path / name)
+        folders.append(str(tmp_path / name))
+
+    replies = runner.run({**request_of(broken, tmp_path / "any"), "adapters": folders})
+    child = runner._child
+
+    assert [type(reply) for reply in replies] == [JobRefused] * 3
+    assert {reply.code for reply in replies if isinstance(reply, JobRefused)} == {"TOKENIZER_UNREADABLE"}
+    assert all("cannot be opened by transformers" in str(reply) for reply in replies)
+    assert ask(runner, request_of(tiny_folder, tmp_path / "whole"))["outputs"]
+    assert runner._child is child
+
+
 def test_the_half_of_a_reply_is_a_death(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     half = 'import os, sys; sys.stdin.readline(); os.write(1, b\'{"replies": [{"outp\')'
     child = subprocess.Popen([sys.executable, "-c", half], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)

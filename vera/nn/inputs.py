@@ -26,6 +26,7 @@ class _Sized(Protocol):
 
 
 _ItemT = TypeVar("_ItemT", bound=_Sized)
+_SAID_OF_ERROR = 300  # characters of what a library says, which may be a page
 # Who is told of each batch that is done. Whatever answers goes through its items here, and knows nothing of who waits for it.
 _told: ContextVar[Callable[[int], None] | None] = ContextVar("told", default=None)
 
@@ -54,11 +55,14 @@ class Pixels:
 def tokenizer_of(backbone: nn.Module, base: BaseIdentity | None = None) -> Any:
     """The base's own tokenizer, loaded from where the base was loaded; of a model that has the id of `base`, at its revision.
 
-    Raises VeraError (TOKENIZER_MISSING) where none is there.
+    Raises VeraError (TOKENIZER_MISSING, TOKENIZER_UNREADABLE) where none is there, or none that can be opened.
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(backbone.name_or_path, **_revision_of(backbone, base))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(backbone.name_or_path, **_revision_of(backbone, base))
+    except Exception as error:  # of a damaged file the libraries beneath raise whatever they met, Exception itself too
+        raise _unreadable("TOKENIZER_UNREADABLE", "tokenizer", backbone, error) from error
     if is_without_words(tokenizer):
         raise VeraError(
             f"The base {backbone.name_or_path} has no tokenizer files, for which transformers makes a tokenizer that knows no word and "
@@ -66,6 +70,18 @@ def tokenizer_of(backbone: nn.Module, base: BaseIdentity | None = None) -> Any:
             code="TOKENIZER_MISSING",
         )
     return tokenizer
+
+
+def _unreadable(code: str, what: str, backbone: Any, error: Exception) -> VeraError:
+    from transformers import __version__
+
+    first_line = next(iter(str(error).strip().splitlines()), "")
+    return VeraError(
+        f"The {what} of the base {backbone.name_or_path} cannot be opened by transformers {__version__} ({type(error).__name__}: "
+        f"{first_line[:_SAID_OF_ERROR]}): put the files it was trained with beside its weights, whole; where they are, another version of "
+        "transformers or a package that it names is wanted.",
+        code=code,
+    )
 
 
 def is_without_words(tokenizer: Any) -> bool:
@@ -87,7 +103,7 @@ def _revision_of(backbone: Any, base: BaseIdentity | None) -> dict[str, str]:
 def image_processor_of(backbone: nn.Module, base: BaseIdentity | None = None) -> Any:
     """The base's own image processor. Always the one on Pillow and NumPy: another computes other pixels.
 
-    Raises VeraError (PROCESSOR_MISSING) when the base has none.
+    Raises VeraError (PROCESSOR_MISSING, PROCESSOR_UNREADABLE) when the base has none, or none that can be opened.
     """
     from transformers import AutoImageProcessor
 
@@ -103,6 +119,8 @@ def image_processor_of(backbone: nn.Module, base: BaseIdentity | None = None) ->
             "images have: put the one it was trained with beside its weights.",
             code="PROCESSOR_MISSING",
         ) from error
+    except Exception as error:  # as of a tokenizer
+        raise _unreadable("PROCESSOR_UNREADABLE", "image processor", backbone, error) from error
 
 
 def encode(
