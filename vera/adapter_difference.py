@@ -148,6 +148,7 @@ def _reading(base: BaseIdentity) -> dict[str, object]:
     return {
         **{f"base.tokenizer.{example}": list(example.ids) for example in read.examples},
         "base.tokenizer.end": read.end,
+        "base.tokenizer.words": read.words,
         **{f"base.tokenizer.added.{token!a}": number for token, number in (read.added or {}).items()},
         "base.tokenizer.chat": list(read.chat.ids) if read.chat else None,
         **images,

@@ -25,6 +25,7 @@ from vera.manifest_rules import DECEIVING, check_text, require
 
 _FINGERPRINT = re.compile(r"vbf1:[0-9a-f]{64}")
 _DTYPE_NAME = re.compile(r"[a-z0-9_]{1,32}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -96,6 +97,7 @@ def _check_tokenizer(tokenizer: BaseTokenizer) -> None:
         all(token and _is_example(token) for token in added) and (not added or _are_ids(tuple(added.values()))),
         f"{where}.added must give the id of each token by its text",
     )
+    require(tokenizer.words is None or bool(_SHA256.fullmatch(tokenizer.words)), f"{where}.words is no SHA-256")
     if chat is not None:
         require(
             0 < len(chat.turns) <= MAX_TURNS and len(chat.turns) % 2 and all(map(_is_example, chat.turns)),
@@ -144,6 +146,7 @@ def _tokenizer_to_json(tokenizer: BaseTokenizer) -> dict[str, Any]:
         "end": tokenizer.end,
         "added": None if tokenizer.added is None else dict(tokenizer.added),
         "chat": chat and {"turns": list(chat.turns), "ids": list(chat.ids)},
+        **({"words": tokenizer.words} if tokenizer.words is not None else {}),
     }
 
 
@@ -175,6 +178,7 @@ def _parse_tokenizer(tokenizer: Fields) -> BaseTokenizer:
         tokenizer.optional_integer("end"),
         None if added is None else added.rest(),
         _parse_chat(chat) if chat else None,
+        tokenizer.string("words") if tokenizer.has("words") else None,
     )
     tokenizer.end()
     return parsed

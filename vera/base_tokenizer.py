@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from vera.errors import BaseMismatch
@@ -23,6 +24,7 @@ MAX_EXAMPLE_IDS = 1024
 MAX_TURNS = 8
 MAX_ADDED = 64
 _MOST_SAID = 3
+_Value = Sequence[int] | int | str | None
 _SAID_BEFORE, _SAID_FROM = 1, 6  # ids around the first that differs
 
 
@@ -57,12 +59,22 @@ class BaseTokenizer:
 
     `end` is the id that ends a completion and `chat` the template's, each only where the training used it. `added` has the ids of the
     tokens that are looked for in a text before anything else, by how they are spelled; None where they were too many to keep.
+    `words` is the hash of all others (`hash_of_words`); None where there is none, as in records of before it.
     """
 
     examples: tuple[TextExample, ...]
     end: int | None = None
     added: Mapping[str, int] | None = field(default=None, hash=False)
     chat: ChatExample | None = None
+    words: str | None = None
+
+
+def hash_of_words(ids: Mapping[str, int]) -> str:
+    """SHA-256, in lower-case hex, of a vocabulary: of the canonical JSON (RFC 8785) of `[id, token]` for each, in order."""
+    ordered = sorted(zip(ids.values(), ids.keys(), strict=True))
+    # Of integers and texts this is canonical, and a tenth of the time: a vocabulary has up to a million.
+    text = json.dumps(ordered, ensure_ascii=False, separators=(",", ":"))
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -70,8 +82,8 @@ class TokenizerDifference:
     """Something that the tokenizer does not do as in training. None is what is not there."""
 
     what: str
-    trained: Sequence[int] | int | None
-    found: Sequence[int] | int | None
+    trained: _Value
+    found: _Value
 
     def __str__(self) -> str:
         trained, found = _shown(self.trained, self.found)
@@ -94,9 +106,9 @@ def refusal(what: str, base: BaseIdentity, differing: Sequence[TokenizerDifferen
     )
 
 
-def _shown(trained: Sequence[int] | int | None, found: Sequence[int] | int | None) -> tuple[str, str]:
+def _shown(trained: _Value, found: _Value) -> tuple[str, str]:
     """Both, of long ones what is around the first place where they differ."""
-    if isinstance(trained, Sequence) and isinstance(found, Sequence):
+    if isinstance(trained, tuple | list) and isinstance(found, tuple | list):
         same = next((at for at, (a, b) in enumerate(zip(trained, found, strict=False)) if a != b), None)
         start = max(0, (min(len(trained), len(found)) if same is None else same) - _SAID_BEFORE)
         return _part(trained, start), _part(found, start)
@@ -108,12 +120,12 @@ def _part(ids: Sequence[int], start: int) -> str:
     return f"[{'…, ' if start else ''}{middle}{', …' if start + _SAID_FROM < len(ids) else ''}]"
 
 
-def _one(value: Sequence[int] | int | None) -> str:
-    return "no token" if value is None else str(value) if isinstance(value, int) else _part(value, 0)
+def _one(value: _Value) -> str:
+    return "no token" if value is None else str(value) if isinstance(value, int | str) else _part(value, 0)
 
 
-def _json(value: Sequence[int] | int | None) -> object:
-    return list(value) if isinstance(value, Sequence) else value
+def _json(value: _Value) -> object:
+    return value if isinstance(value, int | str) or value is None else list(value)
 
 
 def _quoted(text: str) -> str:

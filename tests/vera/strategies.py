@@ -152,4 +152,5 @@ def _tokenizers(draw: st.DrawFn) -> BaseTokenizer:
         draw(st.none() | SMALL),
         draw(st.none() | st.dictionaries(text.filter(bool), SMALL, max_size=3)),
         draw(st.none() | st.builds(ChatExample, turns, ids)),
+        draw(st.none() | st.binary(min_size=32, max_size=32).map(bytes.hex)),
     )

@@ -10,7 +10,7 @@ import pytest
 from tests.vera import golden
 from vera.adapter_difference import _fields
 from vera.base_config import BaseConfig, differences, processor_refusal, processor_settings
-from vera.base_tokenizer import BaseTokenizer, ChatExample, TextExample, TokenizerDifference, refusal
+from vera.base_tokenizer import BaseTokenizer, ChatExample, TextExample, TokenizerDifference, hash_of_words, refusal
 from vera.errors import ManifestError
 from vera.manifest import BaseIdentity, Manifest
 
@@ -24,6 +24,7 @@ RECORD = BaseTokenizer(
     end=3,
     added={"<s>": 2, "</s>": 3},
     chat=ChatExample(("hello",), (2, 9, 3)),
+    words=hash_of_words({"hello": 7, "you": 8}),
 )
 PROCESSOR = {"image_mean": [0.5, 0.5], "resample": 2, "size.height": 16}
 
@@ -32,7 +33,9 @@ def having(**records: Any) -> Manifest:
     return replace(MANIFEST, base=replace(MANIFEST.base, **records))
 
 
-@pytest.mark.parametrize("record", [RECORD, BaseTokenizer((TextExample("", (1,)),)), replace(RECORD, added={})])
+@pytest.mark.parametrize(
+    "record", [RECORD, BaseTokenizer((TextExample("", (1,)),)), replace(RECORD, added={}, words=None)]
+)
 def test_a_manifest_with_records_reads_back_as_it_was_written(record: BaseTokenizer) -> None:
     manifest = having(tokenizer=record, processor=PROCESSOR)
     read = Manifest.from_bytes(manifest.to_bytes())
@@ -67,6 +70,7 @@ def one(**wrong: Any) -> BaseTokenizer:
         replace(RECORD, added={"": 1}),
         replace(RECORD, added={"<s>": "1"}),
         replace(RECORD, added={f"<{n}>": n for n in range(65)}),
+        replace(RECORD, words="A" * 64),
         replace(RECORD, chat=ChatExample(("a", "b"), (1,))),
         replace(RECORD, chat=ChatExample((), (1,))),
         replace(RECORD, chat=ChatExample(("a",), ())),

@@ -17,6 +17,7 @@ from vera.base_tokenizer import (
     ChatExample,
     TextExample,
     TokenizerDifference,
+    hash_of_words,
     refusal,
 )
 from vera.errors import BaseMismatch, DataError, VeraWarning
@@ -40,6 +41,7 @@ _CUT = 6  # tokens: which end of a text is cut off
 _TURNS = ("What is 2 + 3?", "It is 5.", "  And doubled?\n")
 _ONE_DAY = "{% macro strftime_now(format) %}1 Jan 2024{% endmacro %}"
 _OWN_WORDS = 64
+_MOST_WORDS = 1_000_000  # CANINE has a word for each character that there can be
 
 
 def record_of(tokenizer: Any, *, generates: bool = False, chat: bool = False) -> BaseTokenizer:
@@ -56,6 +58,7 @@ def record_of(tokenizer: Any, *, generates: bool = False, chat: bool = False) ->
         tokenizer.eos_token_id if generates else None,
         added if len(added) <= MAX_ADDED and all(0 < len(token) <= MAX_EXAMPLE_TEXT for token in added) else None,
         _chatted(tokenizer, _TURNS) if chat else None,
+        _words(tokenizer),
     )
 
 
@@ -109,6 +112,8 @@ def _differences(tokenizer: Any, trained: BaseTokenizer) -> Iterator[TokenizerDi
         yield TokenizerDifference("the token that ends a completion", trained.end, tokenizer.eos_token_id)
     if trained.added is not None:
         yield from _added(tokenizer, trained.added)
+    if trained.words is not None and (words := _words(tokenizer)) != trained.words:
+        yield TokenizerDifference("the hash of its vocabulary", trained.words, words)
     if trained.chat is not None:
         chatted = _chatted(tokenizer, trained.chat.turns)
         if chatted is None or chatted.ids != trained.chat.ids:
@@ -123,6 +128,17 @@ def _added(tokenizer: Any, trained: Mapping[str, int]) -> Iterator[TokenizerDiff
     for token in sorted(trained.keys() | found.keys()):
         if token != tokenizer.pad_token and trained.get(token) != found.get(token):
             yield TokenizerDifference(f"the added token {token!a}", trained.get(token), found.get(token))
+
+
+def _words(tokenizer: Any) -> str | None:
+    """The hash of the vocabulary without the added tokens; None where a tokenizer has none, or one of characters."""
+    if len(tokenizer) > _MOST_WORDS:
+        return None
+    try:
+        ids, added = tokenizer.get_vocab(), tokenizer.get_added_vocab()
+    except NotImplementedError:
+        return None
+    return hash_of_words({token: number for token, number in ids.items() if token not in added})
 
 
 def _read(tokenizer: Any, example: TextExample) -> TextExample | None:
