@@ -62,7 +62,7 @@ def tokenizer_of(backbone: nn.Module, base: BaseIdentity | None = None) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(backbone.name_or_path, **_revision_of(backbone, base))
     except Exception as error:  # of a damaged file the libraries beneath raise whatever they met, Exception itself too
-        raise _unreadable("TOKENIZER_UNREADABLE", "tokenizer", backbone, error) from error
+        raise VeraError(_cannot_be_opened("tokenizer", backbone, error), code="TOKENIZER_UNREADABLE") from error
     if is_without_words(tokenizer):
         raise VeraError(
             f"The base {backbone.name_or_path} has no tokenizer files, for which transformers makes a tokenizer that knows no word and "
@@ -72,15 +72,14 @@ def tokenizer_of(backbone: nn.Module, base: BaseIdentity | None = None) -> Any:
     return tokenizer
 
 
-def _unreadable(code: str, what: str, backbone: Any, error: Exception) -> VeraError:
+def _cannot_be_opened(what: str, backbone: Any, error: Exception) -> str:
     from transformers import __version__
 
     first_line = next(iter(str(error).strip().splitlines()), "")
-    return VeraError(
+    return (
         f"The {what} of the base {backbone.name_or_path} cannot be opened by transformers {__version__} ({type(error).__name__}: "
         f"{first_line[:_SAID_OF_ERROR]}): put the files it was trained with beside its weights, whole; where they are, another version of "
-        "transformers or a package that it names is wanted.",
-        code=code,
+        "transformers or a package that it names is wanted."
     )
 
 
@@ -120,7 +119,7 @@ def image_processor_of(backbone: nn.Module, base: BaseIdentity | None = None) ->
             code="PROCESSOR_MISSING",
         ) from error
     except Exception as error:  # as of a tokenizer
-        raise _unreadable("PROCESSOR_UNREADABLE", "image processor", backbone, error) from error
+        raise VeraError(_cannot_be_opened("image processor", backbone, error), code="PROCESSOR_UNREADABLE") from error
 
 
 def encode(
