@@ -94,6 +94,7 @@ _adapter = _options(
     ("--pooling", {"type": click.Choice(["mean", "cls"]), "help": "Default: mean for texts, cls for images."}),
     ("--stream", {"type": click.Choice(STREAMS), "help": f"Generator of the frozen matrices. Default: {STREAMS[0]}, which PEFT can load."}),
     ("--license", "licence", {"metavar": "NAME", "help": "For the manifest, such as apache-2.0."}),
+    ("--replace", {"is_flag": True, "help": "In place of what FOLDER holds of the same base and task, whatever that was trained on."}),
 )  # fmt: skip
 _steps = _options(
     "The steps",
@@ -138,6 +139,7 @@ def train(
     targets: str,
     pooling: str | None,
     licence: str | None,
+    replace: bool,
     device: str,
     quantize: str | None,
     no_baselines: bool,
@@ -164,7 +166,7 @@ def train(
     recipe = _recipe(recipe_name, split, options)
     _say_data(split)
     loaded = _load_base(base, split.task, recipe, Held(_device(device), quantize), config)
-    _check_same_adapter(folder, loaded, split)
+    _check_same_adapter(folder, loaded, split, may_replace=replace)
     choices = Choices(_names(targets), pooling, licence, baselines=not no_baselines)
     try:
         outcome = _train(loaded, split, recipe, choices, folder)
@@ -246,25 +248,29 @@ def _name_of(typed: str, fingerprint: str, path: Path, config: Config) -> tuple[
     return (known.name, known.revision) if known else bases.name_of(path)
 
 
-def _check_same_adapter(folder: Path, base: Base, split: Split) -> None:
+def _check_same_adapter(folder: Path, base: Base, split: Split, *, may_replace: bool) -> None:
     """Training again what stands in `folder` replaces it. Raises ArchiveError (FOLDER_TAKEN) where that is something else: of
-    another base or task, or trained on other items, whatever their file is called."""
+    another base or task, or, unless it `may_replace` that, trained on other items, whatever their file is called."""
     from vera.errors import ArchiveError
 
     old = _origin_of(folder)
     if old is None:
         return
     new = _Origin(base.name, base.fingerprint.value, split.task, split.name, split.digest)
-    if (
+    answers_alike = (
         (old.fingerprint or new.fingerprint) == new.fingerprint
         and (old.fingerprint or old.base == new.base)
         and (old.task or new.task) == new.task
-        and (old.digest in _digests(split) if old.digest else old.data == new.data)
-    ):
+    )
+    if answers_alike and (may_replace or (old.digest in _digests(split) if old.digest else old.data == new.data)):
         return
+    advice = (
+        "add --replace to train it on these items, which pushed is its next version, or choose another folder."
+        if answers_alike
+        else "choose another folder, or move that one away."
+    )
     raise ArchiveError(
-        f"{folder} holds another adapter, {old.beside(new)}, and this one would be {new.beside(old)}: choose another folder, or move "
-        "that one away.",
+        f"{folder} holds another adapter, {old.beside(new)}, and this one would be {new.beside(old)}: {advice}",
         code="FOLDER_TAKEN",
         path=str(folder),
     )

@@ -244,6 +244,40 @@ def test_an_adapter_is_trained_again_in_its_folder_and_another_one_is_not_lost_f
     assert (made / "vera.json").read_bytes() == before
 
 
+def test_rows_that_were_added_are_trained_on_in_the_same_folder_when_that_is_said(
+    base: Path, animals: Path, tmp_path: Path
+) -> None:
+    made, quick = tmp_path / "made", ("--epochs", "1", "--no-baselines")
+    assert run(URL, *typed(base, animals, *quick), str(made)).exit_code == 0
+    before = (made / "vera.json").read_bytes()
+    with animals.open("a") as file:
+        file.write("the bird sings,cat\n")
+
+    refused = run(URL, *typed(base, animals, *quick), str(made))
+    assert refused.exit_code == 1
+    assert "add --replace" in refused.stderr
+    assert (made / "vera.json").read_bytes() == before
+
+    assert run(URL, *typed(base, animals, *quick, "--replace"), str(made)).exit_code == 0
+    after = json.loads((made / "vera.json").read_bytes())
+    assert after["training"]["data_digest"] != json.loads(before)["training"]["data_digest"]
+
+
+def test_another_base_or_task_is_not_replaced_even_when_that_is_said(base: Path, animals: Path, tmp_path: Path) -> None:
+    made, quick = tmp_path / "made", ("--epochs", "1", "--no-baselines")
+    assert run(URL, *typed(base, animals, *quick), str(made)).exit_code == 0
+    before = (made / "vera.json").read_bytes()
+    other_base = write_tiny_bert(tmp_path / "other" / "tiny", seed=1)
+    numbers = tmp_path / "numbers.csv"
+    numbers.write_text(animals.read_text().replace(",cat", ",1.5").replace(",dog", ",2.5"))
+    for command in (typed(other_base, animals, *quick), typed(base, numbers, *quick, "--task", "text-regression")):
+        done = run(URL, *command, "--replace", str(made))
+        assert done.exit_code == 1
+        assert "holds another adapter" in done.stderr
+        assert "--replace" not in done.stderr
+        assert (made / "vera.json").read_bytes() == before
+
+
 def test_the_same_items_under_another_name_and_with_a_tenth_set_aside_are_the_same_data(
     base: Path, animals: Path, tmp_path: Path
 ) -> None:
