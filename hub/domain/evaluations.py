@@ -263,7 +263,8 @@ def find_suite(session: Session, name: str) -> Suite:
     if suite is None:
         raise NotFound(
             f"There is no suite {name[:130]} here: `vera-hub suites` lists them, and a worker brings those it was "
-            "given: `vera-hub worker --suite FILE|FAMILY/TASK`.",
+            "given: `vera-hub worker --suite FILE|FAMILY/TASK`. One that was just started may still be opening its suites: ask "
+            "again in a few seconds.",
             code="SUITE_UNKNOWN",
             suite=name[:130],
         )

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 
 _MOST_SHOWN = 60  # characters of an output in a table
 _MOST_AT_ONCE = 100
+_CLASSES = "the right class and the answered one, by their places among the labels, from 0"
+_VALUES = "the right value and the one answered"
+# What the numbers of an item are where they are not what it earned.
+_MEANINGS = {
+    "f1": "the right class and the answered one, where 1 is the positive class",
+    "f1_macro": _CLASSES,
+    "matthews": _CLASSES,
+    "pearson": _VALUES,
+    "spearman": _VALUES,
+    "mean_squared_error": _VALUES,
+    "perplexity": "nats, and the tokens they are of",
+}
 
 
 @click.command()
@@ -87,6 +99,8 @@ def _say(pages: Sequence[ItemsCompared], only: str) -> None:
         return
     columns = ("item", "answered", f"{clean(first.against)} answered", "worth", "worth there")
     terminal.say_table(columns, rows, right=("item",))
+    if (meaning := _MEANINGS.get(first.metric)) is not None:
+        terminal.note(f"{first.metric} is of all items together, so that each has two numbers: {meaning}.")
     if len(rows) < getattr(first, only):
         terminal.note(f"{getattr(first, only) - len(rows):,} more: --limit shows more of them.")
 

@@ -520,6 +520,38 @@ def test_a_mistyped_suite_is_answered_with_those_it_may_be_meant_for(fake: FakeH
     assert done.stderr.endswith("Did you mean demo/topics?\n")
 
 
+@pytest.mark.parametrize(("metric", "meaning"), [("matthews", "two numbers: the right class"), ("accuracy", "")])
+def test_losses_say_what_two_numbers_of_an_item_are(fake: FakeHub, url: str, metric: str, meaning: str) -> None:
+    for version in (1, 2):
+        fake.publish("demo/a", make_archive())
+        fake.canned[f"GET /api/v1/adapters/demo/a/versions/v{version}"] = [
+            {
+                **version_json("demo/a", version, make_archive()),
+                "evaluations": [evaluation_json(id=f"eval-{version}")],
+            }
+        ]
+    item = {
+        "item": 1,
+        "change": "worse",
+        "output": "x",
+        "against_output": "y",
+        "outcome": [1, 0],
+        "against_outcome": [1, 1],
+    }
+    compared = {
+        "suite": "demo/topics", "metric": metric, "ref": "demo/a@v2", "against": "demo/a@v1",
+        "worse": 1, "better": 0, "same": 0, "items": [item], "next": None,
+    }  # fmt: skip
+    fake.canned["GET /api/v1/evaluations/eval-2/items"] = [compared]
+
+    done = run(url, "losses", "demo/a@v2", "@v1", "--suite", "demo/topics")
+
+    assert done.exit_code == 0, done.stderr
+    assert "1 0" in done.stdout
+    assert meaning in done.stderr
+    assert ("two numbers" in done.stderr) == bool(meaning)
+
+
 def test_what_to_use_instead_is_reason_enough_to_deprecate(fake: FakeHub, url: str) -> None:
     fake.publish("demo/a", make_archive())
     fake.canned["PUT /api/v1/adapters/demo/a/versions/v1/deprecation"] = [version_json("demo/a", 1, make_archive())]
