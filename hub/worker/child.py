@@ -62,7 +62,8 @@ class Evaluator:
 
     def __init__(self) -> None:
         self._loaded: tuple[tuple[object, ...], Any] | None = None
-        self._reads: dict[str, Any] = {}  # what reads texts and images for the model that is loaded
+        # What reads texts and images for the model that is loaded, and the last record that it agreed with.
+        self._reads: dict[str, tuple[Any, Any]] = {}
 
     def answer(self, request: dict[str, Any], tell: Tell = nobody) -> dict[str, Any]:
         """The reply to `request`. Meanwhile `tell` hears how far it is."""
@@ -135,7 +136,7 @@ class Evaluator:
 
     def _check_reading(self, model: Any, manifest: Manifest) -> None:
         """Raises BaseMismatch where the texts or images of the model are read otherwise than when the adapter was trained. What
-        reads them is opened once for all adapters."""
+        reads them is opened once for all adapters, and compared once with a record that several have."""
         from vera.nn.inputs import image_processor_of, tokenizer_of
         from vera.nn.processed import check_processor
         from vera.nn.tokenized import check_tokenizer
@@ -145,9 +146,11 @@ class Evaluator:
             (manifest.base.processor, image_processor_of, check_processor),
         ):
             if record is not None:
-                name = opened.__name__
-                self._reads[name] = reader = self._reads.get(name) or opened(model)
-                check(reader, manifest.base)
+                reader, before = self._reads.get(opened.__name__) or (opened(model), None)
+                self._reads[opened.__name__] = reader, before
+                if record != before:
+                    check(reader, manifest.base)
+                    self._reads[opened.__name__] = reader, record
 
 
 def _prove(model: Any, base: BaseFingerprint, digests: Path) -> None:

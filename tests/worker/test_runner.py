@@ -235,19 +235,22 @@ def test_an_adapter_whose_texts_are_read_otherwise_is_refused_beside_one_that_sa
     words = state["model"]["vocab"]
     words["cat"], words["dog"] = words["dog"], words["cat"]
     (other / "tokenizer.json").write_text(json.dumps(state))
-    base, folders = fingerprint.of_files(tiny_folder), [tmp_path / name for name in ("silent", "trained", "swapped")]
-    for seed, (folder, read) in enumerate(zip(folders, (None, tiny_folder, other), strict=True)):
+    base, folders = (
+        fingerprint.of_files(tiny_folder),
+        [tmp_path / name for name in ("silent", "trained", "swapped", "again")],
+    )
+    for seed, (folder, read) in enumerate(zip(folders, (None, tiny_folder, other, tiny_folder), strict=True)):
         made = make_tiny(base, seed=seed, head=True)
         record = read and record_of(AutoTokenizer.from_pretrained(read))
         manifest = replace(made.manifest, base=replace(made.manifest.base, tokenizer=record))
         archive.write_folder(archive.seal(manifest, made.files[WEIGHTS_FILE], made.card), folder)
     request = {**request_of(other, tmp_path / "any"), "adapters": [str(folder) for folder in folders]}
 
-    silent, trained, swapped = Evaluator().answer(request)["replies"]
+    silent, trained, swapped, again = Evaluator().answer(request)["replies"]
 
     assert "outputs" in silent
     assert "outputs" in swapped
-    assert trained["error"]["code"] == "BASE_TOKENIZER_MISMATCH"
+    assert trained["error"]["code"] == again["error"]["code"] == "BASE_TOKENIZER_MISMATCH"
 
 
 @pytest.mark.parametrize("damaged", ["{", json.dumps({"model": {"type": "of no kind"}})], ids=["half", "kind"])

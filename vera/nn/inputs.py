@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vera.data import EncodedImage
-from vera.errors import DataError, VeraError
+from vera.errors import BaseMismatch, DataError, VeraError, VeraWarning
 from vera.manifest import BaseIdentity
 
 Image = EncodedImage | bytes | str | Path | Any  # the last is an image of Pillow
@@ -120,6 +121,22 @@ def image_processor_of(backbone: nn.Module, base: BaseIdentity | None = None) ->
         ) from error
     except Exception as error:  # as of a tokenizer
         raise VeraError(_cannot_be_opened("image processor", backbone, error), code="PROCESSOR_UNREADABLE") from error
+
+
+def compared(reader: Any, check: Callable[[Any, BaseIdentity], None], base: BaseIdentity | None, verify: str) -> Any:
+    """`reader`, a tokenizer or an image processor, once `check` has compared it with the record in `base`.
+
+    Raises its BaseMismatch; with `verify` "warn" it warns, and with "off" nobody looks.
+    """
+    if base is None or verify == "off":
+        return reader
+    try:
+        check(reader, base)
+    except BaseMismatch as error:
+        if verify == "strict":
+            raise
+        warnings.warn(f"The adapter may answer wrongly. {error}", VeraWarning, stacklevel=3)
+    return reader
 
 
 def encode(

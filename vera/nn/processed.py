@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from vera.base_config import BaseConfig, Setting, differences, processor_refusal, processor_settings
-from vera.errors import BaseMismatch, VeraWarning
 from vera.manifest import BaseIdentity
 from vera.nn import inputs
 
@@ -42,16 +40,7 @@ def processor_for(backbone: nn.Module, base: BaseIdentity | None, *, verify: str
 
     Raises BaseMismatch (BASE_PROCESSOR_MISMATCH), with `verify` as in `tokenized.tokenizer_for`; and VeraError (PROCESSOR_MISSING).
     """
-    processor = inputs.image_processor_of(backbone, base)
-    if base is None or verify == "off":
-        return processor
-    try:
-        check_processor(processor, base)
-    except BaseMismatch as error:
-        if verify == "strict":
-            raise
-        warnings.warn(f"The adapter may answer wrongly. {error}", VeraWarning, stacklevel=2)
-    return processor
+    return inputs.compared(inputs.image_processor_of(backbone, base), check_processor, base, verify)
 
 
 def processor_at(path: Path) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from vera.base_tokenizer import (
     hash_of_words,
     refusal,
 )
-from vera.errors import BaseMismatch, DataError, VeraWarning
+from vera.errors import DataError
 from vera.manifest import BaseIdentity
 from vera.nn import inputs
 
@@ -77,16 +76,7 @@ def tokenizer_for(backbone: nn.Module, base: BaseIdentity | None, *, verify: str
 
     Raises BaseMismatch (BASE_TOKENIZER_MISMATCH); with `verify` "warn" it warns, and with "off" nobody looks.
     """
-    tokenizer = inputs.tokenizer_of(backbone, base)
-    if base is None or verify == "off":
-        return tokenizer
-    try:
-        check_tokenizer(tokenizer, base)
-    except BaseMismatch as error:
-        if verify == "strict":
-            raise
-        warnings.warn(f"The adapter may answer wrongly. {error}", VeraWarning, stacklevel=2)
-    return tokenizer
+    return inputs.compared(inputs.tokenizer_of(backbone, base), check_tokenizer, base, verify)
 
 
 def tokenizer_at(path: Path) -> Any:
