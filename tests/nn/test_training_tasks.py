@@ -4,6 +4,7 @@ of its training."""
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -302,6 +303,16 @@ def test_a_base_without_an_image_processor_says_what_is_missing(tiny_folder: Pat
     with pytest.raises(VeraError, match=r"preprocessor_config\.json") as caught:
         train(tiny_folder, load_tiny_bert, pictures())
     assert caught.value.code == "PROCESSOR_MISSING"
+
+
+def test_an_image_processor_that_cannot_be_opened_is_said_with_what_the_library_said(vit: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "vit"
+    shutil.copytree(vit, broken)
+    settings = broken / "preprocessor_config.json"
+    settings.write_text(settings.read_text()[:-9])
+    with pytest.raises(VeraError, match=r"image processor of the base .* cannot be opened by transformers") as caught:
+        train(broken, load_tiny_bert, pictures())
+    assert caught.value.code == "PROCESSOR_UNREADABLE"
 
 
 @pytest.mark.parametrize(("method", "parameters"), [("head", 0), ("full", 10_000), ("dvora", 4 * (16 + 2 * 32))])

@@ -27,6 +27,7 @@ class _Sized(Protocol):
 
 
 _ItemT = TypeVar("_ItemT", bound=_Sized)
+_PROCESSOR_FILE = "preprocessor_config.json"
 _SAID_OF_ERROR = 300  # characters of what a library says, which may be a page
 # Who is told of each batch that is done. Whatever answers goes through its items here, and knows nothing of who waits for it.
 _told: ContextVar[Callable[[int], None] | None] = ContextVar("told", default=None)
@@ -113,14 +114,16 @@ def image_processor_of(backbone: nn.Module, base: BaseIdentity | None = None) ->
         raise VeraError(
             "Reading images needs Pillow: pip install 'vera-hub[torch]'.", code="PROCESSOR_MISSING"
         ) from error
-    except OSError as error:
+    except Exception as error:  # as of a tokenizer; of a file that is no JSON an OSError, as of one that is not there
+        if not isinstance(error, OSError) or Path(str(backbone.name_or_path), _PROCESSOR_FILE).is_file():
+            raise VeraError(
+                _cannot_be_opened("image processor", backbone, error), code="PROCESSOR_UNREADABLE"
+            ) from error
         raise VeraError(
-            f"The base {backbone.name_or_path} has no preprocessor_config.json, which says what size and scale its "
+            f"The base {backbone.name_or_path} has no {_PROCESSOR_FILE}, which says what size and scale its "
             "images have: put the one it was trained with beside its weights.",
             code="PROCESSOR_MISSING",
         ) from error
-    except Exception as error:  # as of a tokenizer
-        raise VeraError(_cannot_be_opened("image processor", backbone, error), code="PROCESSOR_UNREADABLE") from error
 
 
 def compared(reader: Any, check: Callable[[Any, BaseIdentity], None], base: BaseIdentity | None, verify: str) -> Any:
