@@ -143,10 +143,12 @@ def _aligned(made: Problem) -> Problem:
 
 tiles = st.builds(
     Tiles, tokens=st.sampled_from([16, 32]), outputs=st.sampled_from([32, 64]), inputs=st.sampled_from([32, 128]),
-    split=st.sampled_from([1, 2, 4]), warps=st.just(4), stages=st.just(2),
+    split=st.sampled_from([1, 2, 4]), warps=st.just(4), stages=st.just(2), early=st.booleans(),
 )  # fmt: skip
+# exp(-gate) of a gate far below zero is infinite, and what it gates zero: the interpreter's NumPy warns of the one.
+pytestmark = pytest.mark.filterwarnings("ignore:overflow encountered in exp")
 # Shrinking takes the interpreter minutes.
-QUICK = settings(max_examples=60 if DEVICE == "cuda" else 12, deadline=None, phases=[Phase.explicit, Phase.generate])
+QUICK = settings(max_examples=24 if DEVICE == "cuda" else 12, deadline=None, phases=[Phase.explicit, Phase.generate])
 
 
 @settings(QUICK)

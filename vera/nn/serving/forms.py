@@ -37,17 +37,16 @@ _PROJECTING_MORE = replace(_PROJECTING, tokens=32)
 _PROJECTING_RANKS = Tiles(64, mixed.RANK_STEP, 128, 4, 4, 3)
 _MANY_RANKS = 512
 _ADDED = [
-    Tiles(64, 64, 64, 1, 4, 4), Tiles(64, 32, 128, 1, 4, 4), Tiles(32, 32, 128, 1, 4, 4), Tiles(64, 128, 64, 1, 8, 4),
+    Tiles(64, 64, 64, 1, 4, 4, early=True), Tiles(64, 32, 128, 1, 4, 4, early=True),
+    Tiles(32, 32, 128, 1, 4, 4, early=True), Tiles(64, 128, 64, 1, 8, 4, early=True),
 ]  # fmt: skip
-_MANY_ADDED = [
-    Tiles(64, 64, 128, 1, 4, 2), Tiles(64, 64, 64, 1, 8, 3), Tiles(64, 128, 64, 1, 8, 3), Tiles(128, 64, 64, 1, 8, 2),
-]  # fmt: skip
-_LONG_ADDED = [Tiles(128, 256, 64, 1, 8, 3)]
+_MANY_ADDED = [Tiles(64, 128, 64, 1, 4, 3), Tiles(64, 64, 128, 1, 4, 2), Tiles(64, 64, 64, 1, 4, 3, early=True)]
+_LONG_ADDED = [Tiles(128, 256, 64, 1, 8, 3), Tiles(64, 128, 64, 1, 8, 3), Tiles(128, 64, 64, 1, 8, 2)]
 
 
 # As many ranks as a program holds at once stand for the inputs of a step.
 _AT_ONCE = [Tiles(16, 64, 256, 1, 4, 1), Tiles(32, 32, 256, 1, 4, 1), Tiles(64, 32, 256, 1, 4, 1)]
-_MANY_AT_ONCE = [Tiles(64, 128, 256, 1, 8, 1), Tiles(32, 128, 256, 1, 8, 1)]
+_MANY_AT_ONCE = [Tiles(64, 128, 256, 1, 8, 1)]
 
 
 def tiles_at_once(tokens: int) -> list[Tiles]:

@@ -19,11 +19,14 @@ from vera.nn.serving.repeating import Known
 if TYPE_CHECKING:
     from vera.nn.serving.gated import Gated
 
-_FEW_JOINED = [Tiles(16, 32, 128, 1, 4, 5), Tiles(16, 64, 128, 1, 4, 4), Tiles(16, 32, 128, 1, 4, 3)]
-_SOME_JOINED = [
-    Tiles(64, 32, 128, 1, 4, 2), Tiles(64, 64, 128, 1, 4, 2), Tiles(64, 64, 64, 1, 4, 4), Tiles(64, 128, 64, 1, 8, 4),
+_FEW_JOINED = [
+    Tiles(16, 32, 128, 1, 4, 5, early=True), Tiles(16, 64, 128, 1, 4, 4, early=True), Tiles(16, 32, 128, 1, 4, 3, early=True),
 ]  # fmt: skip
-_MANY_JOINED = [Tiles(128, 64, 64, 1, 8, 4), Tiles(128, 64, 128, 1, 8, 3)]
+_SOME_JOINED = [
+    Tiles(64, 32, 128, 1, 4, 2, early=True), Tiles(64, 64, 128, 1, 4, 2, early=True),
+    Tiles(64, 64, 64, 1, 4, 4, early=True), Tiles(64, 128, 64, 1, 8, 4, early=True),
+]  # fmt: skip
+_MANY_JOINED = [Tiles(128, 64, 64, 1, 8, 4, early=True), Tiles(128, 64, 128, 1, 8, 3, early=True)]
 _ACCUMULATED = [Tiles(128, 128, 64, 1, 8, 4), Tiles(128, 128, 64, 1, 8, 3)]
 _WIDEST_ADDED = 128  # outputs: a program has two sums of them
 

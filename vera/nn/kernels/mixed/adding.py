@@ -30,7 +30,7 @@ def add_adapted(
         _add, (_blocks(y, tiles),),
         (h, B_OR, packed.rows, packed.index, *three(y), *three(written), N, packed.tokens, *_sizes(y), *_strides(y),
          *_strides(written), h.stride(0), B_OR.stride(0), packed.rows.stride(0), *padded(places_b)),
-        {"R": R, "BN": tiles.tokens, "BO": tiles.outputs, "BR": math.gcd(R, tiles.inputs), "EARLY": tiles.is_small,
+        {"R": R, "BN": tiles.tokens, "BO": tiles.outputs, "BR": math.gcd(R, tiles.inputs), "EARLY": tiles.early,
          "PDL": has_gdc()},
         warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, *_places(y)),
     )  # fmt: skip
@@ -71,6 +71,20 @@ def _places(y: Sequence[Tensor]) -> list[int]:
     return [4 + first + g for first in (0, MAX_MODULES) for g in range(len(y))]
 
 
+@triton.jit
+def _module_of(
+    which, y0, y1, y2, z0, z1, z2, O0, O1, O2, s0, s1, s2, t0, t1, t2, b0, b1, b2, BO: tl.constexpr
+):  # fmt: skip
+    """What a program needs of the module whose outputs it makes: `which` counts blocks of outputs through all of them."""
+    blocks0, blocks1 = tl.cdiv(O0, BO), tl.cdiv(O1, BO)
+    y, z, O, y_stride, z_stride, b_at, g, first = y0, z0, O0, s0, t0, b0, 0, 0
+    if which >= blocks0:
+        y, z, O, y_stride, z_stride, b_at, g, first = y1, z1, O1, s1, t1, b1, 1, blocks0
+    if which >= blocks0 + blocks1:
+        y, z, O, y_stride, z_stride, b_at, g, first = y2, z2, O2, s2, t2, b2, 2, blocks0 + blocks1
+    return y, z, O, y_stride, z_stride, b_at, g, which - first
+
+
 @triton.jit(do_not_specialize=["N", "tokens"])
 def _add(
     h_NX, B_OR, rows_SV, index, y0, y1, y2, z0, z1, z2, N, tokens, O0, O1, O2, s0, s1, s2, t0, t1, t2,
@@ -79,13 +93,10 @@ def _add(
 ):  # fmt: skip
     across_n = tl.cdiv(N, BN)
     which, n = tl.program_id(0) // across_n, ((tl.program_id(0) % across_n) * BN + tl.arange(0, BN)).to(tl.int64)
-    blocks0, blocks1 = tl.cdiv(O0, BO), tl.cdiv(O1, BO)
-    y, z, O, y_stride, z_stride, g, b_at, first = y0, z0, O0, s0, t0, 0, b0, 0
-    if which >= blocks0:
-        y, z, O, y_stride, z_stride, g, b_at, first = y1, z1, O1, s1, t1, 1, b1, blocks0
-    if which >= blocks0 + blocks1:
-        y, z, O, y_stride, z_stride, g, b_at, first = y2, z2, O2, s2, t2, 2, b2, blocks0 + blocks1
-    o, r = (which - first) * BO + tl.arange(0, BO), tl.arange(0, BR)
+    y, z, O, y_stride, z_stride, b_at, g, block = _module_of(
+        which, y0, y1, y2, z0, z1, z2, O0, O1, O2, s0, s1, s2, t0, t1, t2, b0, b1, b2, BO
+    )
+    o, r = block * BO + tl.arange(0, BO), tl.arange(0, BR)
     is_token, is_output = (n < N)[:, None], o < O
     adapter, first_adapter, is_one = adapters_of(index, n, N, tokens)
     h_from = h_NX + n[:, None] * h_stride + (g * R + r)[None, :]
@@ -119,13 +130,10 @@ def _scale_and_add(
 ):  # fmt: skip
     across_n = tl.cdiv(N, BN)
     which, n = tl.program_id(0) // across_n, ((tl.program_id(0) % across_n) * BN + tl.arange(0, BN)).to(tl.int64)
-    blocks0, blocks1 = tl.cdiv(O0, BO), tl.cdiv(O1, BO)
-    y, z, O, y_stride, z_stride, g, b_at, first = y0, z0, O0, s0, t0, 0, b0, 0
-    if which >= blocks0:
-        y, z, O, y_stride, z_stride, g, b_at, first = y1, z1, O1, s1, t1, 1, b1, blocks0
-    if which >= blocks0 + blocks1:
-        y, z, O, y_stride, z_stride, g, b_at, first = y2, z2, O2, s2, t2, 2, b2, blocks0 + blocks1
-    o, r = (which - first) * BO + tl.arange(0, BO), tl.arange(0, BR)
+    y, z, O, y_stride, z_stride, b_at, g, block = _module_of(
+        which, y0, y1, y2, z0, z1, z2, O0, O1, O2, s0, s1, s2, t0, t1, t2, b0, b1, b2, BO
+    )
+    o, r = block * BO + tl.arange(0, BO), tl.arange(0, BR)
     is_token, is_here = (n < N)[:, None], (n < N)[:, None] & (o < O)[None, :]
     lambdas_at = rows_SV + tl.load(index + n // tokens, mask=n < N, other=0).to(tl.int64)[:, None] * V
     d_from = lambdas_at + (first_d + g * step_d + r)[None, :]

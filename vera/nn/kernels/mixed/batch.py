@@ -30,7 +30,8 @@ class Packed:
 @dataclass(frozen=True)
 class Tiles:
     """How a kernel cuts its work: tokens, outputs and inputs a program takes at once, programs a sum is split over, warps
-    and stages."""
+    and stages; `early` for one that reads λ and the base's products before it makes its sum and not after it, which takes
+    registers for them beside the sum."""
 
     tokens: int
     outputs: int
@@ -38,11 +39,7 @@ class Tiles:
     split: int
     warps: int
     stages: int
-
-    @property
-    def is_small(self) -> bool:
-        """Whether a program has registers for λ and the base's products beside its sum: it loads them before, not after it."""
-        return self.tokens * self.outputs <= 1024 * self.warps
+    early: bool = False
 
 
 @dataclass(frozen=True)

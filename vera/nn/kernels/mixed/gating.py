@@ -48,7 +48,7 @@ def add_gated(
         (h, B_OR, packed.rows, packed.index, gate, up, y_NO, N, packed.tokens, O, gate.stride(0), up.stride(0),
          h.stride(0), B_OR.stride(0), packed.rows.stride(0), *places_b),
         {"ACTIVATION": int(activation), "R": R, "BN": tiles.tokens, "BO": tiles.outputs,
-         "BR": math.gcd(R, tiles.inputs), "EARLY": tiles.is_small, "PDL": has_gdc()},
+         "BR": math.gcd(R, tiles.inputs), "EARLY": tiles.early, "PDL": has_gdc()},
         warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, 4, 5, 6),
     )  # fmt: skip
     return y_NO
@@ -68,7 +68,7 @@ def multiply_gated(
          packed.rows.stride(0), gate.place_b or 0, up.place_b or 0),
         {"BIAS_0": gate.bias is not None, "BIAS_1": up.bias is not None, "ACTIVATION": int(activation), "R": R,
          "BN": tiles.tokens, "BO": tiles.outputs, "BI": tiles.inputs, "BR": math.gcd(R, 64),
-         "EVEN": I % tiles.inputs == 0, "EARLY": tiles.is_small, "PDL": has_gdc()},
+         "EVEN": I % tiles.inputs == 0, "EARLY": tiles.early, "PDL": has_gdc()},
         warps=tiles.warps, stages=tiles.stages, overlaps=has_gdc(), known=known, places=(0, 5, 9),
     )  # fmt: skip
     return y_NO

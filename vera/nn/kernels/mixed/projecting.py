@@ -51,7 +51,7 @@ def scale(
     h_NGR = h_NR.new_empty(N, G * R) if out is None else out
     first, step = evenly(places_d)
     launch(
-        _scale, (triton.cdiv(N, 16), R // RANK_STEP),
+        _scale, (triton.cdiv(N, 16), R // RANK_STEP, G),
         (h_NR, packed.rows, packed.index, h_NGR, N, packed.tokens, h_NR.stride(0), packed.rows.stride(0), first, step),
         {"G": G, "R": R, "BN": 16, "BR": RANK_STEP, "PDL": has_gdc()}, warps=2, stages=3, overlaps=has_gdc(),
         known=known, places=(0, 3),
@@ -112,18 +112,18 @@ def _scale(
     G: tl.constexpr, R: tl.constexpr, BN: tl.constexpr, BR: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     n, r = (tl.program_id(0) * BN + tl.arange(0, BN)).to(tl.int64), tl.program_id(1) * BR + tl.arange(0, BR)
+    g = tl.program_id(2)
     is_token = (n < N)[:, None]
     adapter = tl.load(index + n // tokens, mask=n < N, other=0).to(tl.int64)
+    d = tl.load(
+        rows_SV + adapter[:, None] * V + (first_d + g * step_d + r)[None, :], mask=is_token, other=0.0
+    )  # nobody's result
     if PDL:
         gdc_wait()
         gdc_launch_dependents()
-    h = tl.load(h_NR + n[:, None] * h_stride + r[None, :], mask=is_token, other=0.0).to(tl.float32)
-    for g in tl.static_range(G):
-        d = tl.load(rows_SV + adapter[:, None] * V + (first_d + g * step_d + r)[None, :], mask=is_token, other=0.0).to(
-            tl.float32
-        )
-        tl.store(
-            h_NGR + n[:, None] * (G * R) + (g * R + r)[None, :],
-            (d * h).to(h_NGR.dtype.element_ty),
-            mask=is_token,
-        )
+    h = tl.load(h_NR + n[:, None] * h_stride + r[None, :], mask=is_token, other=0.0)
+    tl.store(
+        h_NGR + n[:, None] * (G * R) + (g * R + r)[None, :],
+        (d.to(tl.float32) * h.to(tl.float32)).to(h_NGR.dtype.element_ty),
+        mask=is_token,
+    )
