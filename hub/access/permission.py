@@ -26,14 +26,15 @@ class Allowed:
 
     Comes before anything that reads the body: strangers send no bytes that we keep. What only the
     database knows (is the adapter private?) the domain asks `authorize` about, in its own transaction.
+    Where that transaction asks anew for all of it (`is_asked_anew`), who might a second ago is let in.
     """
 
-    def __init__(self, action: Action) -> None:
-        self.action = action
+    def __init__(self, action: Action, *, is_asked_anew: bool = False) -> None:
+        self.action, self._is_asked_anew = action, is_asked_anew
 
     async def __call__(self, request: Request, parts: Annotated[Services, Depends(services)]) -> Principal | None:
         secret = self.credential(request)
-        principal = await _principal_of(parts, secret) if secret else None
+        principal = await self._principal_of(request, parts, secret) if secret else None
         request.state.principal = principal
         try:
             authorize(principal, self.action, self._addressed(request))
@@ -66,6 +67,13 @@ class Allowed:
         else:
             return
         count(request, parts.buckets, rate, key)
+
+    async def _principal_of(self, request: Request, parts: Services, secret: str) -> Principal:
+        if self._is_asked_anew:
+            lately = parts.tokens.find_lately(tokens.hash_of(secret))
+            if lately is not None and is_permitted(lately, self.action, self._addressed(request)):
+                return lately
+        return await _principal_of(parts, secret)
 
     def _addressed(self, request: Request) -> Resource | None:
         namespace = request.path_params.get("namespace")

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from hub.access.limits import NEW_ADAPTERS, count
 from hub.access.services import Services
-from hub.auth.policy import Principal
+from hub.auth.policy import Action, Principal, Resource, authorize
 from hub.domain import accounts, bases, blobs, projections, publishing, uploads
 from hub.domain.claiming import Quota
 from hub.domain.publishing import Published
@@ -29,8 +29,9 @@ def publish(
     then: Callable[[Session, Published], None] | None = None,
 ) -> Published:
     """Keeps what is large, the stored pair among it where the push brings one, and then publishes in one short
-    transaction, of which `then` is the end. Raises what `publish_version` does, and
-    Unauthorized for who was let in before the files came, and is no longer."""
+    transaction, of which `then` is the end. Raises what `publish_version` does, and Unauthorized and Forbidden for who
+    was let in before the files came, and would not be now."""
+    wanted = Resource(namespace, name)
     if parts.objects is not None:
         with parts.database.reading() as session:
             bases.require_base(session, upload.manifest)
@@ -38,9 +39,9 @@ def publish(
                 projections.require_projection(session, principal, upload.manifest)
         upload = uploads.put_large_files(parts.objects, upload)
     if upload.archive.projection is not None:
-        _keep_pair(parts, principal, upload.manifest.projection_digest, upload.archive.projection)
+        _keep_pair(parts, principal, wanted, upload.manifest.projection_digest, upload.archive.projection)
     with parts.database.writing() as session:
-        accounts.require_still(session, principal)
+        principal = _as_it_stands(session, principal, wanted)
         published = publishing.publish_version(
             session, principal, upload, namespace=namespace, name=name, quota=quota_of(parts), built_on=built_on
         )
@@ -61,12 +62,20 @@ def quota_of(parts: Services) -> Quota:
     return Quota(parts.settings.max_account_adapters, parts.settings.max_account_bytes)
 
 
-def _keep_pair(parts: Services, principal: Principal, digest: str, pair: PairSource) -> None:
+def _as_it_stands(session: Session, principal: Principal, wanted: Resource) -> Principal:
+    """The principal with the rights of this moment, this push among them. Raises Unauthorized and Forbidden."""
+    now = accounts.as_it_stands(session, principal)
+    authorize(now, Action.PUSH, wanted)
+    return now
+
+
+def _keep_pair(parts: Services, principal: Principal, wanted: Resource, digest: str, pair: PairSource) -> None:
     data = b"".join(bytes_of_pair(pair))
     found = [data[at : at + projections.PIECE_BYTES] for at in range(0, len(data), projections.PIECE_BYTES)]
     size_bytes = projections.check_pieces(found)
     outside = blobs.put_large(parts.objects, found)
     with parts.database.writing() as session:
+        principal = _as_it_stands(session, principal, wanted)
         projections.keep(
             session, principal, digest, found, size_bytes=size_bytes, outside=outside, quota=quota_of(parts)
         )

@@ -54,7 +54,7 @@ async def push(
     request: Request,
     namespace: str,
     name: str,
-    principal: Annotated[Principal, Depends(Allowed(Action.PUSH))],
+    principal: Annotated[Principal, Depends(Allowed(Action.PUSH, is_asked_anew=True))],
     parts: HubParts,
 ) -> Response:
     """Push a version: one part per file, in one request. 200 when the same was pushed before."""

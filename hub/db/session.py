@@ -38,6 +38,7 @@ class Database:
         self.engine = _engine(url, max_bytes)
         self._readers = self.engine.execution_options(**({} if self.is_sqlite else _READ_ONLY))
         self._writers = self.engine.execution_options(writes=True)
+        self._writer: Connection | None = None
         # What sessions carry for those who use them, see `sign_with`.
         self._info: dict[str, object] = {}
         self._watch: sqlite3.Connection | None = None
@@ -60,8 +61,22 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A session whose work is committed at the end, or leaves no trace when anything is raised."""
-        with self._in_turn(), _in_our_words(), Session(self._writers, info=self._info) as session, session.begin():
+        with (
+            self._in_turn(),
+            _in_our_words(),
+            Session(self._writes_through(), info=self._info) as session,
+            session.begin(),
+        ):
             yield session
+
+    def _writes_through(self) -> Engine | Connection:
+        """Of SQLite one connection, whoever's turn it is: others would read again what that one has just written, and has
+        in its cache."""
+        if not self.is_sqlite:
+            return self._writers
+        if self._writer is None:
+            self._writer = self._writers.connect()
+        return self._writer
 
     @contextmanager
     def _in_turn(self) -> Iterator[None]:
@@ -89,6 +104,9 @@ class Database:
         return self.engine.dialect.name == "sqlite"
 
     def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
         if self._watch is not None:
             self._watch.close()
             self._watch = None

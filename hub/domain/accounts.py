@@ -128,16 +128,21 @@ def require_still(session: Session, principal: Principal) -> None:
     Raises Unauthorized for a token that is good no longer, and Unavailable for one that may less: come again, the request
     is told what it may not.
     """
-    token = token_rows.standing_of(session, principal.token_id)
-    if token is None:
-        raise _invalid("was revoked")
-    _require_good(token, db.now(session))
-    now = _principal(session, token)
+    now = as_it_stands(session, principal)
     if set(principal.grants) - set(now.grants) or (principal.is_admin and not now.is_admin):
         raise Unavailable(
             "What this token may do was changed while the request was on its way, and nothing was done: send it again.",
             code="RIGHTS_CHANGED",
         )
+
+
+def as_it_stands(session: Session, principal: Principal) -> Principal:
+    """The principal with the rights of this moment. Raises Unauthorized for a token that is good no longer."""
+    token = token_rows.standing_of(session, principal.token_id)
+    if token is None:
+        raise _invalid("was revoked")
+    _require_good(token, db.now(session))
+    return _principal(session, token)
 
 
 def note_use(session: Session, principal: Principal) -> None:

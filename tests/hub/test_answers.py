@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from hub.access.answers import HOLDS_S, MAX_BODY_BYTES, MAX_BYTES, Again, Answers
-from hub.access.known import MAX_KNOWN, KnownTokens
+from hub.access.known import LATELY, MAX_KNOWN, KnownTokens
 from hub.auth.policy import Principal
 from hub.domain.accounts import SignedIn, authenticate
 from tests.builders import make_archive
@@ -148,6 +148,23 @@ def test_a_token_ends_with_time_alone_and_they_take_bounded_memory() -> None:
     for number in range(MAX_KNOWN + 1):
         known.keep(b"%d" % number, 1, signed_in)
     assert (known.find(b"0", 1), known.find(b"%d" % MAX_KNOWN, 1)) == (None, signed_in.principal)
+
+
+def test_whom_a_token_spoke_for_lately_is_known_for_a_second_whatever_is_committed() -> None:
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    now = [start]
+    known = KnownTokens(clock=lambda: now[0])
+    signed_in = SignedIn(Principal(1, 1, "demo", "user", frozenset()), False, start + timedelta(seconds=5))
+    known.keep(b"token", None, signed_in)
+
+    now[0] = start + LATELY
+    assert (known.find(b"token", None), known.find_lately(b"token")) == (None, signed_in.principal)
+    now[0] += timedelta(microseconds=1)
+    assert known.find_lately(b"token") is None
+    known.keep(b"token", 1, signed_in)
+    now[0] = signed_in.holds_until
+    known.keep(b"token", 1, signed_in)
+    assert known.find_lately(b"token") is None
 
 
 def test_until_when_a_token_holds_is_its_end_or_the_next_note_of_its_use(sqlite_hub: Hub) -> None:
