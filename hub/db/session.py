@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from hub.db.prepared import DRIVER
 from hub.db.turns import Turns
 from hub.errors import HubError, StorageFull, Unavailable
 
@@ -67,6 +68,10 @@ class Database:
             Session(self._writes_through(), info=self._info) as session,
             session.begin(),
         ):
+            if self.is_sqlite:
+                session.info[DRIVER] = (
+                    session.connection().connection.driver_connection
+                )  # and so the transaction begins
             yield session
 
     def _writes_through(self) -> Engine | Connection:
@@ -182,28 +187,30 @@ def _in_our_words() -> Iterator[None]:
         yield
     except PoolTimeout as error:
         raise Unavailable(_BUSY, code="DB_BUSY") from error
-    except DBAPIError as error:
+    except (DBAPIError, sqlite3.Error) as error:  # the driver's own come from what is `prepared`
         translated = _translated(error)
         if translated is None:
             raise
         raise translated from error
 
 
-def _translated(error: DBAPIError) -> HubError | None:
+def _translated(error: DBAPIError | sqlite3.Error) -> HubError | None:
     """What the database means, or None when the statement itself was wrong (which is our mistake)."""
-    original = error.orig
+    original = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(original, sqlite3.Error):
         code = getattr(original, "sqlite_errorcode", 0) & 0xFF
         if code == _SQLITE_FULL:
             return StorageFull(_FULL)
         if code in (_SQLITE_BUSY, _SQLITE_LOCKED):
             return Unavailable(_BUSY, code="DB_BUSY")
-        is_outage = isinstance(error, OperationalError) and code != _SQLITE_ERROR
+        is_outage = isinstance(original, sqlite3.OperationalError) and code != _SQLITE_ERROR
         return Unavailable(_SILENT, code="DB_UNAVAILABLE") if is_outage else None
     state = getattr(original, "sqlstate", None) or ""
     if state == _POSTGRES_FULL:
         return StorageFull(_FULL)
     if state in _POSTGRES_BUSY:
         return Unavailable(_BUSY, code="DB_BUSY")
-    is_outage = isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated
+    is_outage = isinstance(error, OperationalError | InterfaceError) or (
+        isinstance(error, DBAPIError) and error.connection_invalidated
+    )
     return Unavailable(_SILENT, code="DB_UNAVAILABLE") if is_outage else None

@@ -13,6 +13,7 @@ from hub.db.models.accounts import Account, Invitation, Membership
 from hub.db.models.adapters import Adapter
 from hub.db.models.objects import Projection
 from hub.db.models.versions import Version
+from hub.db.prepared import Prepared
 from hub.db.queries import drafts
 from hub.db.queries.inserting import insert_new
 
@@ -27,8 +28,8 @@ class RoleRow(NamedTuple):
 
 _ACCOUNTS, _MEMBERSHIPS = Account.__table__.c, Membership.__table__.c
 # Made once: every push of a new adapter asks for the one, every request with a token for the other.
-_THERE = select(_ACCOUNTS.id).where(_ACCOUNTS.id == bindparam("account_id"), _ACCOUNTS.deleted_at.is_(None))
-_ROLES = (
+_THERE = Prepared(select(_ACCOUNTS.id).where(_ACCOUNTS.id == bindparam("account_id"), _ACCOUNTS.deleted_at.is_(None)))
+_ROLES = Prepared(
     select(_ACCOUNTS.id, _ACCOUNTS.name, _MEMBERSHIPS.role)
     .join(Membership.__table__, _MEMBERSHIPS.organisation_id == _ACCOUNTS.id)
     .where(_MEMBERSHIPS.user_id == bindparam("user_id"), _ACCOUNTS.deleted_at.is_(None))
@@ -73,7 +74,7 @@ def hold(session: Session, account_id: int) -> None:
 
 def is_there(session: Session, account_id: int) -> bool:
     """False for an account that was deleted."""
-    return session.scalar(_THERE, {"account_id": account_id}) is not None
+    return _THERE.scalar(session, {"account_id": account_id}) is not None
 
 
 def users(session: Session, *, after: str | None, limit: int) -> list[Account]:
@@ -137,7 +138,7 @@ def private_mirrors(session: Session) -> list[tuple[int, str]]:
 
 def roles_of(session: Session, user_id: int) -> list[RoleRow]:
     """What the user is in each organisation, by its name."""
-    return [RoleRow(*row) for row in session.execute(_ROLES, {"user_id": user_id})]
+    return [RoleRow(*row) for row in _ROLES.all(session, {"user_id": user_id})]
 
 
 def members(session: Session, organisation_id: int) -> list[Membership]:

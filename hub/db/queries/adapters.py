@@ -11,9 +11,10 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from hub.db.models.accounts import Account
 from hub.db.models.adapters import Adapter
+from hub.db.prepared import Prepared
 from hub.db.queries.visibility import Viewer, gives_files_to, is_visible
 
-_CHANGED = update(Adapter.__table__).where(Adapter.__table__.c.id == bindparam("key"))  # type: ignore[arg-type]  # it is a Table
+_CHANGED = Prepared(update(Adapter.__table__).where(Adapter.__table__.c.id == bindparam("key")))  # type: ignore[arg-type]  # it is a Table
 
 
 def find(session: Session, viewer: Viewer, namespace: str, name: str) -> Adapter | None:
@@ -65,7 +66,7 @@ def hold(session: Session, account_id: int, name: str) -> Adapter | None:
 
 def change(session: Session, adapter: Adapter, **values: Any) -> None:
     """Changes the row of an adapter that is held, past the unit of work, and the adapter with it."""
-    session.execute(_CHANGED, {"key": adapter.id, **values})
+    _CHANGED.run(session, {"key": adapter.id, **values})
     for name, value in values.items():
         set_committed_value(adapter, name, value)
 

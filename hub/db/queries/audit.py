@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from hub.db.models.accounts import Account
 from hub.db.models.adapters import Adapter
 from hub.db.models.record import AuditChain, AuditEvent
+from hub.db.prepared import Prepared
 from hub.db.queries.inserting import insert_new
 from hub.db.queries.visibility import Viewer, is_visible
 
@@ -18,9 +19,9 @@ GENESIS = "0" * 64
 # Every change of anything adds to the record: these are made once, and go past the unit of work.
 _CHAINS = AuditChain.__table__.c
 _NAMED = _CHAINS.name == bindparam("chain")
-_HELD = select(_CHAINS.length, _CHAINS.hash).where(_NAMED).with_for_update()
-_MOVED = update(AuditChain.__table__).where(_NAMED).values(length=bindparam("number"), hash=bindparam("last"))  # type: ignore[arg-type]  # it is a Table
-_ADDED = insert(AuditEvent.__table__)  # type: ignore[arg-type]
+_HELD = Prepared(select(_CHAINS.length, _CHAINS.hash).where(_NAMED).with_for_update())
+_MOVED = Prepared(update(AuditChain.__table__).where(_NAMED).values(length=bindparam("number"), hash=bindparam("last")))  # type: ignore[arg-type]  # it is a Table
+_ADDED = Prepared(insert(AuditEvent.__table__))  # type: ignore[arg-type]
 _COLUMNS = tuple(column.name for column in AuditEvent.__table__.columns if column.name != "id")
 
 
@@ -33,17 +34,18 @@ class Head(NamedTuple):
 
 def hold_chain(session: Session, name: str) -> Head:
     """The end of a chain, begun now when it is new, and locked until the transaction ends."""
-    held = session.execute(_HELD, {"chain": name}).first()
+    held = _HELD.first(session, {"chain": name})
     if held is None:
         insert_new(session, AuditChain, name=name, length=0, hash=GENESIS)
-        held = session.execute(_HELD, {"chain": name}).one()
+        held = _HELD.first(session, {"chain": name})
+        assert held is not None
     return Head(*held)
 
 
 def add(session: Session, event: AuditEvent) -> None:
     """Puts the event at the end of its chain, which is held."""
-    session.execute(_ADDED, {name: getattr(event, name) for name in _COLUMNS})
-    session.execute(_MOVED, {"chain": event.chain, "number": event.number, "last": event.hash})
+    _ADDED.run(session, {name: getattr(event, name) for name in _COLUMNS})
+    _MOVED.run(session, {"chain": event.chain, "number": event.number, "last": event.hash})
 
 
 def page(

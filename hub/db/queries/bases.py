@@ -9,11 +9,14 @@ from sqlalchemy import Select, bindparam, func, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from hub.db.models.adapters import Adapter, Base
+from hub.db.prepared import Prepared
 from hub.db.queries.visibility import Viewer, is_visible
 
 _BASES = Base.__table__.c
 # Made once, of columns alone: every push asks for it.
-_FOUND = select(_BASES.id, _BASES.fingerprint, _BASES.name).where(_BASES.fingerprint == bindparam("fingerprint"))
+_FOUND = Prepared(
+    select(_BASES.id, _BASES.fingerprint, _BASES.name).where(_BASES.fingerprint == bindparam("fingerprint"))
+)
 
 
 class KnownBase(NamedTuple):
@@ -35,7 +38,7 @@ def by_fingerprint(session: Session, viewer: Viewer, fingerprint: str) -> Counte
 
 
 def find(session: Session, fingerprint: str) -> KnownBase | None:
-    row = session.execute(_FOUND, {"fingerprint": fingerprint}).first()
+    row = _FOUND.first(session, {"fingerprint": fingerprint})
     return KnownBase(*row) if row else None
 
 

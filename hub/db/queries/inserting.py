@@ -11,6 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
 from hub.db.models.table import Table
+from hub.db.prepared import Prepared
 
 
 def insert_new(session: Session, table: type[Table], **values: Any) -> bool:
@@ -20,7 +21,7 @@ def insert_new(session: Session, table: type[Table], **values: Any) -> bool:
 
 def insert_numbered(session: Session, table: type[Table], **values: Any) -> Any:
     """`insert_new` that gives the first column of the row, which is mostly its id; None when it was not inserted."""
-    return session.scalar(_inserting(session.get_bind().dialect.name, table), values)
+    return _numbering(session.get_bind().dialect.name, table).scalar(session, values)
 
 
 def insert_rows(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> int:
@@ -30,7 +31,7 @@ def insert_rows(session: Session, table: type[Table], rows: Sequence[Mapping[str
 
 def insert_quietly(session: Session, table: type[Table], rows: Sequence[Mapping[str, Any]]) -> None:
     """Inserts those of `rows`, of which there is one at least, that a constraint does not know already."""
-    session.execute(_inserting_quietly(session.get_bind().dialect.name, table), list(rows))
+    _inserting_quietly(session.get_bind().dialect.name, table).run(session, *rows)
 
 
 def insert_from(session: Session, table: type[Table], columns: Sequence[str], rows: Select[*tuple[Any, ...]]) -> None:
@@ -51,8 +52,13 @@ def _inserting(dialect: str, table: type[Table]) -> Any:
 
 
 @lru_cache
-def _inserting_quietly(dialect: str, table: type[Table]) -> Any:
-    return _insert(dialect, table).on_conflict_do_nothing()
+def _numbering(dialect: str, table: type[Table]) -> Prepared:
+    return Prepared(_inserting(dialect, table))
+
+
+@lru_cache
+def _inserting_quietly(dialect: str, table: type[Table]) -> Prepared:
+    return Prepared(_insert(dialect, table).on_conflict_do_nothing())
 
 
 def _insert(dialect: str, table: type[Table]) -> Any:

@@ -27,13 +27,14 @@ from hub.db.models.adapters import Adapter
 from hub.db.models.evaluating import Evaluation, Suite
 from hub.db.models.finding import Listing, ListingScore, ListingTerm
 from hub.db.models.versions import Version
+from hub.db.prepared import Prepared
 from hub.db.queries import downloads
 from hub.db.queries.inserting import insert_from
 from vera.metrics import ADVISORY
 
-_ADDED = insert(Listing.__table__).returning(Listing.__table__.c.id)  # type: ignore[arg-type]  # it is a Table
-_TERMS_ADDED = insert(ListingTerm.__table__)  # type: ignore[arg-type]
-_WORDS_OF_SQLITE = text("INSERT INTO listing_words (rowid, words) VALUES (:id, :words)")
+_ADDED = Prepared(insert(Listing.__table__).returning(Listing.__table__.c.id))  # type: ignore[arg-type]  # it is a Table
+_TERMS_ADDED = Prepared(insert(ListingTerm.__table__))  # type: ignore[arg-type]
+_WORDS_OF_SQLITE = Prepared(text("INSERT INTO listing_words (rowid, words) VALUES (:id, :words)"))
 _WORDS_OF_POSTGRES = text(
     "INSERT INTO listing_words (listing_id, words) VALUES (:id, array_to_tsvector(CAST(:words AS text[])))"
 )
@@ -77,7 +78,7 @@ def put_first(
     session: Session, facts: Mapping[str, Any], *, words: Iterable[str], terms: Mapping[str, Iterable[str]]
 ) -> None:
     """`put` for the first version of an adapter, which nobody has fetched or evaluated yet."""
-    listing_id = session.scalars(_ADDED, {**facts, "downloads": 0}).one()
+    listing_id = _ADDED.scalar(session, {**facts, "downloads": 0})
     _keep_found_by(session, listing_id, words, terms)
 
 
@@ -141,13 +142,13 @@ def unlisted(session: Session, limit: int, *, after: tuple[datetime, int] | None
 def _keep_found_by(session: Session, listing_id: int, words: Iterable[str], terms: Mapping[str, Iterable[str]]) -> None:
     rows = [{"kind": kind, "value": value, "listing_id": listing_id} for kind in terms for value in terms[kind]]
     if rows:
-        session.execute(_TERMS_ADDED, rows)
+        _TERMS_ADDED.run(session, *rows)
     _keep_words(session, listing_id, list(words))
 
 
 def _keep_words(session: Session, listing_id: int, words: list[str]) -> None:
     if _is_sqlite(session):
-        session.execute(_WORDS_OF_SQLITE, {"id": listing_id, "words": " ".join(words)})
+        _WORDS_OF_SQLITE.run(session, {"id": listing_id, "words": " ".join(words)})
     else:
         session.execute(_WORDS_OF_POSTGRES, {"id": listing_id, "words": words})
 

@@ -12,12 +12,13 @@ from hub.db.models.adapters import Adapter, MovedName
 from hub.db.models.evaluating import Evaluation
 from hub.db.models.record import Webhook
 from hub.db.models.versions import Version
+from hub.db.prepared import Prepared
 from hub.db.queries.visibility import Viewer, is_visible
 
 _NAMES = MovedName.__table__.c
 # Made once: every push of a new adapter asks for it.
-_HOLDER = select(_NAMES.adapter_id).where(
-    _NAMES.account_id == bindparam("account_id"), _NAMES.name == bindparam("name")
+_HOLDER = Prepared(
+    select(_NAMES.adapter_id).where(_NAMES.account_id == bindparam("account_id"), _NAMES.name == bindparam("name"))
 )
 
 
@@ -42,7 +43,8 @@ def former_names(session: Session, adapter_id: int) -> list[str]:
 
 def holder(session: Session, account_id: int, name: str) -> int | None:
     """The adapter that this name leads to."""
-    return session.scalar(_HOLDER, {"account_id": account_id, "name": name})
+    holder: int | None = _HOLDER.scalar(session, {"account_id": account_id, "name": name})
+    return holder
 
 
 def remember(session: Session, adapter: Adapter, *, at: datetime) -> None:

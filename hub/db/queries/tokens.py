@@ -10,6 +10,7 @@ from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session, joinedload
 
 from hub.db.models.accounts import Account, Token
+from hub.db.prepared import Prepared
 
 
 class Standing(NamedTuple):
@@ -48,7 +49,7 @@ _STANDING = select(
     _ACCOUNTS.deleted_at,
 ).join(Account.__table__, _ACCOUNTS.id == _TOKENS.account_id)
 _OF_HASH = _STANDING.where(_TOKENS.hash == bindparam("hash"))
-_OF_ID = _STANDING.where(_TOKENS.id == bindparam("token_id"))
+_OF_ID = Prepared(_STANDING.where(_TOKENS.id == bindparam("token_id")))
 
 
 def standing_of_hash(session: Session, token_hash: bytes) -> Standing | None:
@@ -59,7 +60,7 @@ def standing_of_hash(session: Session, token_hash: bytes) -> Standing | None:
 
 def standing_of(session: Session, token_id: int) -> Standing | None:
     """How it stands with the token now, whatever the session has read of it before."""
-    row = session.execute(_OF_ID, {"token_id": token_id}).first()
+    row = _OF_ID.first(session, {"token_id": token_id})
     return Standing._make(row) if row else None
 
 

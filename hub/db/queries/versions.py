@@ -29,10 +29,11 @@ from sqlalchemy.orm import Session, joinedload
 from hub.db.models.accounts import Account
 from hub.db.models.adapters import Adapter
 from hub.db.models.versions import Version, VersionFile
+from hub.db.prepared import Prepared
 from hub.db.queries.visibility import Viewer, is_visible
 
-_ADDED = insert(Version.__table__).returning(Version.__table__.c.id)  # type: ignore[arg-type]  # it is a Table
-_FILES_ADDED = insert(VersionFile.__table__)  # type: ignore[arg-type]
+_ADDED = Prepared(insert(Version.__table__).returning(Version.__table__.c.id))  # type: ignore[arg-type]  # it is a Table
+_FILES_ADDED = Prepared(insert(VersionFile.__table__))  # type: ignore[arg-type]
 _FILES = VersionFile.__table__.c
 # Made once, of columns alone: every answer about a version asks for them.
 _FILES_OF = (
@@ -74,17 +75,17 @@ class KeptFile(NamedTuple):
 
 def add(session: Session, **values: Any) -> Version:
     """Inserts a version past the unit of work, which takes several times as long. What it gives is not the session's."""
-    return Version(id=session.scalar(_ADDED, values), **values)
+    return Version(id=_ADDED.scalar(session, values), **values)
 
 
 def add_files(session: Session, version_id: int, files: Mapping[str, tuple[str, int]]) -> None:
     """Keeps what the version's files are: the hash and the size in bytes of each, by its path."""
-    session.execute(
-        _FILES_ADDED,
-        [
+    _FILES_ADDED.run(
+        session,
+        *(
             {"version_id": version_id, "path": path, "sha256": sha256, "size_bytes": size_bytes}
             for path, (sha256, size_bytes) in files.items()
-        ],
+        ),
     )
 
 

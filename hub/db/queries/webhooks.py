@@ -11,10 +11,11 @@ from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from hub.db.models.accounts import Account
 from hub.db.models.record import Delivery, Webhook
+from hub.db.prepared import Prepared
 
 _HOOKS, _ACCOUNTS = Webhook.__table__.c, Account.__table__.c
 # Made once, of columns alone: every change of anything asks for it.
-_HEARING = (
+_HEARING = Prepared(
     select(_HOOKS.id, _HOOKS.actions)
     .join(Account.__table__, _ACCOUNTS.id == _HOOKS.account_id)
     .where(
@@ -51,7 +52,7 @@ class Hearer(NamedTuple):
 
 def hearing_of(session: Session, namespace: str, adapter: str | None) -> list[Hearer]:
     """Those of the namespace, or of this adapter in it, that are still sent to."""
-    return [Hearer(*row) for row in session.execute(_HEARING, {"namespace": namespace, "adapter": adapter})]
+    return [Hearer(*row) for row in _HEARING.all(session, {"namespace": namespace, "adapter": adapter})]
 
 
 def remove(session: Session, webhook_id: int) -> None:
