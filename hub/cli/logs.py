@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler, WatchedFileHandler
 from pathlib import Path
@@ -28,11 +30,47 @@ def configure_logs(file: Path | None, *, rotates: bool = True) -> None:
     logging.raiseExceptions = False  # a full disk is said to those who write, not on every line
 
 
-def _file_handler(file: Path, *, rotates: bool) -> logging.Handler:
+def _file_handler(file: Path, *, rotates: bool, clock: Callable[[], float] = time.monotonic) -> logging.Handler:
     os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-    if not rotates:
-        return WatchedFileHandler(file)
-    return RotatingFileHandler(file, maxBytes=_MAX_BYTES, backupCount=_OLD_FILES)
+    return _Rotating(file, clock) if rotates else _Watching(file, clock)
+
+
+class _OnceASecond:
+    """When the file is looked at again: for each line it would take several times as long as to write the line, and every
+    request waits for its own."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._last = clock, clock()
+
+    def is_due(self) -> bool:
+        now = self._clock()
+        if now - self._last < 1:
+            return False
+        self._last = now
+        return True
+
+
+class _Rotating(RotatingFileHandler):
+    """Begins a new file when this one is full, by some lines more or less."""
+
+    def __init__(self, file: Path, clock: Callable[[], float]) -> None:
+        self._look = _OnceASecond(clock)
+        super().__init__(file, maxBytes=_MAX_BYTES, backupCount=_OLD_FILES)
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802  # as logging has it
+        return self._look.is_due() and bool(super().shouldRollover(record))
+
+
+class _Watching(WatchedFileHandler):
+    """Goes on in the file that has the name, once there is a new one."""
+
+    def __init__(self, file: Path, clock: Callable[[], float]) -> None:
+        self._look = _OnceASecond(clock)
+        super().__init__(file)
+
+    def reopenIfNeeded(self) -> None:  # noqa: N802
+        if self._look.is_due():
+            super().reopenIfNeeded()
 
 
 # What a record has without being given it; uvicorn's second copy of its message is for terminals.

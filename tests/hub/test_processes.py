@@ -170,22 +170,27 @@ def test_what_may_be_in_memory_is_shared_out(tmp_path: Path) -> None:
     assert places == 2
 
 
-def test_the_log_is_turned_over_by_the_first_and_the_others_go_on_in_the_new_one(tmp_path: Path) -> None:
+def test_the_log_is_turned_over_by_the_first_and_the_others_go_on_in_the_new_one_a_second_later(tmp_path: Path) -> None:
     from logging import makeLogRecord
     from logging.handlers import RotatingFileHandler, WatchedFileHandler
 
     from hub.cli.logs import _file_handler
 
-    file = tmp_path / "hub.log"
-    first, other = _file_handler(file, rotates=True), _file_handler(file, rotates=False)
+    file, now = tmp_path / "hub.log", [0.0]
+    first, other = (_file_handler(file, rotates=rotates, clock=lambda: now[0]) for rotates in (True, False))
     assert isinstance(first, RotatingFileHandler)
     assert isinstance(other, WatchedFileHandler)
-    other.emit(makeLogRecord({"msg": "before"}))
-    first.doRollover()
-    other.emit(makeLogRecord({"msg": "after"}))
+    first.maxBytes = 20
+    for word in ("one", "two"):
+        first.emit(makeLogRecord({"msg": f"first {word}"}))
+        other.emit(makeLogRecord({"msg": f"other {word}"}))
+    now[0] = 1.0
+    first.emit(makeLogRecord({"msg": "first three"}))
+    other.emit(makeLogRecord({"msg": "other three"}))
     first.close(), other.close()
 
-    assert ((tmp_path / "hub.log.1").read_text(), file.read_text()) == ("before\n", "after\n")
+    old, new = (tmp_path / "hub.log.1").read_text(), file.read_text()
+    assert (old, new) == ("first one\nother one\nfirst two\nother two\n", "first three\nother three\n")
 
 
 def test_one_of_all_processes_has_the_turn_to_write(tmp_path: Path) -> None:
