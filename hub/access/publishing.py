@@ -40,16 +40,19 @@ def publish(
         upload = uploads.put_large_files(parts.objects, upload)
     if upload.archive.projection is not None:
         _keep_pair(parts, principal, wanted, upload.manifest.projection_digest, upload.archive.projection)
-    with parts.database.writing() as session:
-        principal = _as_it_stands(session, principal, wanted)
+
+    def write(session: Session) -> Published:
+        now = _as_it_stands(session, principal, wanted)
         published = publishing.publish_version(
-            session, principal, upload, namespace=namespace, name=name, quota=quota_of(parts), built_on=built_on
+            session, now, upload, namespace=namespace, name=name, quota=quota_of(parts), built_on=built_on
         )
         if published.is_adapter_new:
-            count_new_adapter(request, parts, principal)
+            count_new_adapter(request, parts, now)
         if then is not None:
             then(session, published)
         return published
+
+    return parts.database.write(write)
 
 
 def count_new_adapter(request: Request, parts: Services, principal: Principal) -> None:

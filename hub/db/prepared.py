@@ -18,10 +18,21 @@ from sqlalchemy.orm import Session
 from sqlalchemy.sql.compiler import SQLCompiler
 
 # What a session that writes to SQLite carries, in its `info`: the connection of the driver.
-DRIVER = "driver"
+_DRIVER = "driver"
 
 Values = Mapping[str, Any]
 _Convert = Callable[[Any], Any]
+
+
+def write_through_driver(session: Session) -> None:
+    """From now on, and with a transaction that has begun, `session` gives what is prepared to the driver."""
+    session.info[_DRIVER] = session.connection().connection.driver_connection
+
+
+def driver_of(session: Session) -> sqlite3.Connection:
+    """The driver's connection of a session that writes to SQLite."""
+    driver: sqlite3.Connection = session.info[_DRIVER]
+    return driver
 
 
 class Prepared:
@@ -33,7 +44,7 @@ class Prepared:
         self._ready: dict[tuple[str, ...], _Ready] = {}
 
     def all(self, session: Session, values: Values) -> Sequence[tuple[Any, ...]]:
-        driver = _driver_of(session)
+        driver = _written_through(session)
         if driver is None:
             return [tuple(row) for row in session.execute(self._statement, values)]
         ready = self._ready_for(session, values)
@@ -49,7 +60,7 @@ class Prepared:
 
     def run(self, session: Session, *rows: Values) -> None:
         """Runs it once for each of `rows`, which have the same names."""
-        driver = _driver_of(session)
+        driver = _written_through(session)
         if driver is None:
             session.execute(self._statement, rows[0] if len(rows) == 1 else list(rows))
             return
@@ -101,12 +112,12 @@ def _columns_of(statement: Any) -> Sequence[Any]:
     return list(statement.exported_columns) if hasattr(statement, "exported_columns") else []
 
 
-def _driver_of(session: Session) -> sqlite3.Connection | None:
-    """The driver's connection, which has then all that the session was told to keep."""
-    driver: sqlite3.Connection | None = session.info.get(DRIVER)
-    if driver is not None:
-        session.flush()
-    return driver
+def _written_through(session: Session) -> sqlite3.Connection | None:
+    """The driver's connection, which has then all that the session was told to keep; None where it takes the common way."""
+    if _DRIVER not in session.info:
+        return None
+    session.flush()
+    return driver_of(session)
 
 
 def _as_it_is(value: Any) -> Any:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 from sqlalchemy.engine import make_url
@@ -15,10 +16,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from hub.db.prepared import DRIVER
+from hub.db.prepared import driver_of, write_through_driver
+from hub.db.together import Together
 from hub.db.turns import Turns
 from hub.errors import HubError, StorageFull, Unavailable
 
+Result = TypeVar("Result")
 BUSY_TIMEOUT_S = 10
 _PAGE_BYTES = 4096
 _PAGE_CACHE_KIB = 1024
@@ -43,6 +46,7 @@ class Database:
         # What sessions carry for those who use them, see `sign_with`.
         self._info: dict[str, object] = {}
         self._watch: sqlite3.Connection | None = None
+        self._together = Together(self.writing, self._own)
         self._turns = Turns(Path(f"{self.engine.url.database}-turn")) if self.is_sqlite else None
 
     def sign_with(self, key: bytes) -> None:
@@ -69,10 +73,39 @@ class Database:
             session.begin(),
         ):
             if self.is_sqlite:
-                session.info[DRIVER] = (
-                    session.connection().connection.driver_connection
-                )  # and so the transaction begins
+                write_through_driver(session)
             yield session
+
+    def write(self, work: Callable[[Session], Result]) -> Result:
+        """What `work` gives in a session of `writing`. On SQLite it may share the transaction with others that wait, to none of
+        which it matters what another one raises."""
+        if not self.is_sqlite:
+            with self.writing() as session:
+                return work(session)
+        try:
+            return self._together.write(work, BUSY_TIMEOUT_S)
+        except TimeoutError as error:
+            raise Unavailable(_BUSY, code="DB_BUSY") from error
+
+    @contextmanager
+    def _own(self, shared: Session) -> Iterator[Session]:
+        """A session in the transaction of another, which leaves no trace when anything is raised."""
+        driver = driver_of(shared)
+        driver.execute("SAVEPOINT own")
+        try:
+            with _in_our_words(), self._joining(shared) as session:
+                write_through_driver(session)
+                yield session
+                session.flush()
+        except BaseException:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK TO own")
+                driver.execute("RELEASE own")
+            raise
+        driver.execute("RELEASE own")
+
+    def _joining(self, shared: Session) -> Session:
+        return Session(shared.connection(), info=self._info, join_transaction_mode="rollback_only")
 
     def _writes_through(self) -> Engine | Connection:
         """Of SQLite one connection, whoever's turn it is: others would read again what that one has just written, and has
