@@ -32,11 +32,13 @@ def publish(
     transaction, of which `then` is the end. Raises what `publish_version` does, and Unauthorized and Forbidden for who
     was let in before the files came, and would not be now."""
     wanted = Resource(namespace, name)
-    if parts.objects is not None:
+    if parts.objects is not None or upload.archive.projection is not None:
         with parts.database.reading() as session:
+            principal = _as_it_stands(session, principal, wanted)
             bases.require_base(session, upload.manifest)
             if upload.archive.projection is None:
                 projections.require_projection(session, principal, upload.manifest)
+    if parts.objects is not None:
         upload = uploads.put_large_files(parts.objects, upload)
     if upload.archive.projection is not None:
         _keep_pair(parts, principal, wanted, upload.manifest.projection_digest, upload.archive.projection)

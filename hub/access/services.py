@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -15,12 +14,9 @@ from hub.access.intake import Intake
 from hub.access.known import KnownTokens
 from hub.access.limits import Buckets, Failures
 from hub.access.mirror import Mirror
-from hub.access.once import IdempotencyKey, done_once
 from hub.access.relay import Relay
 from hub.auth.identities import Issuers
-from hub.auth.policy import Principal
 from hub.db.session import Database
-from hub.domain import accounts
 from hub.domain.downloads import DownloadCounter
 from hub.domain.git_names import GitNames
 from hub.sending.posting import Poster
@@ -65,28 +61,5 @@ def read_session(parts: Annotated[Services, Depends(services)]) -> Iterator[Sess
         yield session
 
 
-@contextmanager
-def writing_as(parts: Services, principal: Principal) -> Iterator[Session]:
-    """A session of a route's own that is committed at the end, of whoever may still write after the body has come."""
-    with parts.database.writing() as session:
-        accounts.require_still(session, principal)
-        yield session
-
-
-def write_session(
-    request: Request, parts: Annotated[Services, Depends(services)], idempotency_key: IdempotencyKey = None
-) -> Iterator[Session]:
-    """A session that is committed when the route returns, with its answer where the request has a key, of whoever may
-    still write. To be used with scope="function", so that it is committed before the answer leaves, and named after the
-    body."""
-    with parts.database.writing() as session:
-        principal: Principal | None = getattr(request.state, "principal", None)
-        if principal is not None:
-            accounts.require_still(session, principal)
-        with done_once(request, session, idempotency_key):
-            yield session
-
-
 HubParts = Annotated[Services, Depends(services)]
 Reading = Annotated[Session, Depends(read_session)]
-Writing = Annotated[Session, Depends(write_session, scope="function")]

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from hub.access.permission import Allowed, Reader
-from hub.access.services import Reading, Writing
+from hub.access.services import Reading
+from hub.access.writing import Writing, WritingRoute
 from hub.api.bodies import JsonBody
 from hub.api.parameters import Cursor, Limit
 from hub.api.responses import answer, linked
@@ -17,7 +18,7 @@ from hub.domain import access
 from hub.domain.views.adapters import AccessRequestView, AccessState, AccessView
 from hub.domain.views.page import Page
 
-router = APIRouter(prefix="/api/v1/adapters/{namespace}/{name}", tags=["Gated adapters"])
+router = APIRouter(route_class=WritingRoute, prefix="/api/v1/adapters/{namespace}/{name}", tags=["Gated adapters"])
 
 Asking = Annotated[Principal, Depends(Allowed(Action.REQUEST_ACCESS))]
 Manager = Annotated[Principal, Depends(Allowed(Action.MANAGE_ADAPTER))]

@@ -15,7 +15,8 @@ from hub.access.fetching import note_fetch
 from hub.access.permission import Allowed, Reader
 from hub.access.publishing import publish, quota_of
 from hub.access.receiving import chunks
-from hub.access.services import HubParts, Reading, Services, Writing
+from hub.access.services import HubParts, Reading, Services
+from hub.access.writing import Writing, WritingRoute
 from hub.api.bodies import JsonBody
 from hub.api.conditions import IfMatch, require_unchanged
 from hub.api.multipart import boundary_of, read_parts
@@ -40,7 +41,7 @@ from vera.ref import AdapterRef
 
 Days = Annotated[int, Query(ge=1, le=366, description="How many days, today the last.")]
 
-router = APIRouter(prefix="/api/v1/adapters", tags=["Adapters"])
+router = APIRouter(route_class=WritingRoute, prefix="/api/v1/adapters", tags=["Adapters"])
 
 
 @router.post(

@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from hub.access.permission import Allowed, Reader
-from hub.access.services import Reading, Writing
+from hub.access.services import Reading
+from hub.access.writing import Writing, WritingRoute
 from hub.api.bodies import JsonBody
 from hub.api.parameters import Cursor, Limit
 from hub.api.responses import answer
@@ -22,7 +23,7 @@ from hub.domain.views.versions import AliasMoveView, AliasView
 from hub.errors import Malformed
 from vera.ref import AdapterRef
 
-router = APIRouter(prefix="/api/v1/adapters/{namespace}/{name}/aliases", tags=["Aliases"])
+router = APIRouter(route_class=WritingRoute, prefix="/api/v1/adapters/{namespace}/{name}/aliases", tags=["Aliases"])
 
 _ETAG = re.compile(r'"([1-9][0-9]{0,17})(-protected)?"')
 

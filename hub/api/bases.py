@@ -8,7 +8,8 @@ from fastapi import APIRouter, Depends, Request, Response
 
 from hub.access.limits import NEW_BASES, count
 from hub.access.permission import Allowed, Reader
-from hub.access.services import HubParts, Reading, Writing
+from hub.access.services import HubParts, Reading
+from hub.access.writing import Writing, WritingRoute
 from hub.api.bodies import JsonBody
 from hub.api.parameters import Cursor, Limit, Search
 from hub.api.responses import answer
@@ -18,7 +19,7 @@ from hub.domain import bases
 from hub.domain.views.bases import BaseDetail, BaseView
 from hub.domain.views.page import Page
 
-router = APIRouter(prefix="/api/v1/bases", tags=["Bases"])
+router = APIRouter(route_class=WritingRoute, prefix="/api/v1/bases", tags=["Bases"])
 
 
 @router.post("", status_code=201, response_model=BaseView, responses={200: {"model": BaseView}})

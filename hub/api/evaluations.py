@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from hub.access.limits import EVALUATIONS, count
 from hub.access.permission import Allowed, Reader, ReadOnly
-from hub.access.services import HubParts, Reading, Writing
+from hub.access.services import HubParts, Reading
+from hub.access.writing import Writing, WritingRoute
 from hub.api.bodies import JsonBody
 from hub.api.parameters import Cursor, Limit, Narrowing
 from hub.api.responses import answer, linked
@@ -29,7 +30,7 @@ from hub.domain.views.evaluations import (
 from hub.domain.views.page import Page
 from vera.ref import AdapterRef
 
-router = APIRouter(prefix="/api/v1", tags=["Evaluations"])
+router = APIRouter(route_class=WritingRoute, prefix="/api/v1", tags=["Evaluations"])
 
 WithItems = Annotated[bool, Query(alias="items", description="What the digests are of, where the suite shows it.")]
 Best = Annotated[int | None, Query(ge=1, le=1_000_000, description="The best so many; all, otherwise.")]

@@ -8,8 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from hub.access.permission import Allowed
-from hub.access.services import HubParts, writing_as
+from hub.access.services import HubParts
 from hub.access.signing_in import check_password
+from hub.access.writing import writing_as
 from hub.api.bodies import JsonBody
 from hub.api.responses import answer
 from hub.api.schemas import CodeLogin, PasswordChange, PasswordLogin

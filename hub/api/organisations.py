@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from hub.access.permission import Allowed, Reader
-from hub.access.services import Reading, Writing
+from hub.access.services import Reading
+from hub.access.writing import Writing, WritingRoute
 from hub.api.bodies import JsonBody
 from hub.api.responses import answer
 from hub.api.schemas import InvitationRequest, NewOrganisation, RoleChange
@@ -16,7 +17,7 @@ from hub.domain import organisations
 from hub.domain.views.accounts import InvitationView, MemberView, OrganisationView
 from hub.domain.views.page import Page
 
-router = APIRouter(prefix="/api/v1", tags=["Organisations"])
+router = APIRouter(route_class=WritingRoute, prefix="/api/v1", tags=["Organisations"])
 
 Known = Annotated[Principal, Depends(Allowed(Action.IDENTIFY))]
 Founder = Annotated[Principal, Depends(Allowed(Action.CREATE_ORGANISATION))]

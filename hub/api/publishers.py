@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from hub.access.permission import Allowed
-from hub.access.services import HubParts, Reading, Services, Writing
+from hub.access.services import HubParts, Reading, Services
+from hub.access.writing import Writing, WritingRoute
 from hub.api.bodies import JsonBody
 from hub.api.responses import answer
 from hub.api.schemas import JobIdentity, NewPublisher
@@ -18,7 +19,7 @@ from hub.domain.views.accounts import JobTokenView, OidcView, PublisherView
 from hub.domain.views.page import Page
 from hub.errors import NotFound
 
-router = APIRouter(prefix="/api/v1", tags=["Trusted publishing"])
+router = APIRouter(route_class=WritingRoute, prefix="/api/v1", tags=["Trusted publishing"])
 
 Maintainer = Annotated[Principal, Depends(Allowed(Action.MANAGE_PUBLISHERS))]
 Anyone = [Depends(Allowed(Action.SIGN_IN))]

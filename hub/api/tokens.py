@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from hub.access.permission import Allowed
-from hub.access.services import Reading, Writing
+from hub.access.services import Reading
+from hub.access.writing import Writing, WritingRoute
 from hub.api.bodies import JsonBody
 from hub.api.parameters import Search
 from hub.api.responses import answer
@@ -17,7 +18,7 @@ from hub.domain import tokens
 from hub.domain.views.accounts import NewTokenView, TokenView
 from hub.domain.views.page import Page
 
-router = APIRouter(prefix="/api/v1/tokens", tags=["Tokens"])
+router = APIRouter(route_class=WritingRoute, prefix="/api/v1/tokens", tags=["Tokens"])
 
 Manager = Annotated[Principal, Depends(Allowed(Action.MANAGE_TOKENS))]
 

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from hub.access.permission import Allowed
-from hub.access.services import HubParts, Reading, Writing
+from hub.access.services import HubParts, Reading
+from hub.access.writing import Writing, WritingRoute
 from hub.api.bodies import JsonBody
 from hub.api.parameters import Cursor, Limit
 from hub.api.responses import answer
@@ -17,7 +18,7 @@ from hub.domain import webhooks
 from hub.domain.views.page import Page
 from hub.domain.views.record import DeliveryView, NewWebhookView, WebhookView
 
-router = APIRouter(prefix="/api/v1/namespaces/{namespace}/webhooks", tags=["Webhooks"])
+router = APIRouter(route_class=WritingRoute, prefix="/api/v1/namespaces/{namespace}/webhooks", tags=["Webhooks"])
 
 Owner = Annotated[Principal, Depends(Allowed(Action.MANAGE_WEBHOOKS))]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from hub.access.permission import Allowed
-from hub.access.services import Writing
+from hub.access.writing import Writing, WritingRoute
 from hub.api.bodies import JsonBody
 from hub.api.conditions import IfMatch, require_unchanged
 from hub.api.responses import answer
@@ -17,7 +17,9 @@ from hub.domain import withdrawing
 from hub.domain.views.versions import VersionDetail, VersionSummary
 from vera.ref import AdapterRef
 
-router = APIRouter(prefix="/api/v1/adapters/{namespace}/{name}/versions/{selector}", tags=["Versions"])
+router = APIRouter(
+    route_class=WritingRoute, prefix="/api/v1/adapters/{namespace}/{name}/versions/{selector}", tags=["Versions"]
+)
 
 Author = Annotated[Principal, Depends(Allowed(Action.YANK))]
 Remover = Annotated[Principal, Depends(Allowed(Action.DELETE_VERSION))]

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from hub.access.permission import Allowed
-from hub.access.services import HubParts, Writing, writing_as
+from hub.access.services import HubParts
+from hub.access.writing import Writing, WritingRoute, writing_as
 from hub.api.bodies import JsonBody
 from hub.api.responses import answer, hub_names
 from hub.api.schemas import (
@@ -26,7 +27,7 @@ from hub.domain.enrolling import Shown
 from hub.domain.registering import SuiteDefinition
 from hub.domain.views.evaluations import Job, WorkerTokenView
 
-router = APIRouter(prefix="/api/v1/worker", tags=["Workers"])
+router = APIRouter(route_class=WritingRoute, prefix="/api/v1/worker", tags=["Workers"])
 
 MayEvaluate = Annotated[Principal, Depends(Allowed(Action.EVALUATE))]
 

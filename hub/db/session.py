@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -69,6 +69,7 @@ class Database:
         with (
             self._in_turn(),
             _in_our_words(),
+            self._left_without_transaction(),
             Session(self._writes_through(), info=self._info) as session,
             session.begin(),
         ):
@@ -117,6 +118,17 @@ class Database:
         return self._writer
 
     @contextmanager
+    def _left_without_transaction(self) -> Iterator[None]:
+        """After a commit that SQLite refused, its transaction goes on, and SQLAlchemy takes it for ended: on a connection that stays
+        it would be in the way of the next."""
+        try:
+            yield
+        finally:
+            driver = self._writer.connection.driver_connection if self._writer is not None else None
+            if driver is not None and driver.in_transaction:
+                driver.rollback()
+
+    @contextmanager
     def _in_turn(self) -> Iterator[None]:
         with ExitStack() as held:
             if self._turns is not None:
@@ -142,9 +154,11 @@ class Database:
         return self.engine.dialect.name == "sqlite"
 
     def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        """Waits for who writes, as long as a turn may be waited for."""
+        with suppress(Unavailable), self._in_turn():
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
         if self._watch is not None:
             self._watch.close()
             self._watch = None
@@ -196,12 +210,12 @@ def _prepare_sqlite(engine: Engine, max_bytes: int | None) -> None:
         connection.isolation_level = None  # we begin transactions ourselves, see below
         for pragma in (
             f"busy_timeout = {BUSY_TIMEOUT_S * 1000}",
-            "journal_mode = WAL",
             "synchronous = FULL",  # what was answered survives a power cut
             "foreign_keys = ON",
             f"cache_size = -{_PAGE_CACHE_KIB}",
         ):
             connection.execute(f"PRAGMA {pragma}")
+        _require_wal(connection)
         if max_bytes is not None:
             connection.execute(f"PRAGMA max_page_count = {max_bytes // _PAGE_BYTES}")
 
@@ -212,6 +226,18 @@ def _prepare_sqlite(engine: Engine, max_bytes: int | None) -> None:
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", begun)
+
+
+def _require_wal(connection: sqlite3.Connection) -> None:
+    """Raises Unavailable where readers would be in the way of who writes."""
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode not in ("wal", "memory"):
+        (_, _, file) = connection.execute("PRAGMA database_list").fetchone()
+        raise Unavailable(
+            f"SQLite keeps no write-ahead log beside {file} (it answers journal_mode {mode!r}): put the hub's data on a disk of this "
+            "machine, not on a network share, or use PostgreSQL.",
+            code="DB_UNAVAILABLE",
+        )
 
 
 @contextmanager

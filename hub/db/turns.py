@@ -47,7 +47,7 @@ class Turns:
 
     def _take_file(self, until: float) -> None:
         if self._descriptor < 0:
-            self._descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptor = _opened(self._file)
         while True:
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,3 +57,12 @@ class Turns:
                 time.sleep(_LOOK_AGAIN_S)
             else:
                 return
+
+
+def _opened(file: Path) -> int:
+    """Its descriptor. Made by root, it belongs to the owner of the folder, as what SQLite makes beside a database does."""
+    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if os.geteuid() == 0:
+        folder = file.parent.stat()
+        os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    return descriptor

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from hub.access.services import Reading, Writing
+from hub.access.services import Reading
+from hub.access.writing import Writing, WritingRoute
 from hub.api.bodies import JsonBody
 from hub.api.responses import answer
 from hub.auth.policy import Action, Principal
@@ -19,7 +20,7 @@ from hub.hf.permission import Wired
 from hub.hf.schemas import AccessGrant, AccessHandling
 from hub.hf.shapes import Json, moment
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=WritingRoute, include_in_schema=False)
 
 Manager = Annotated[Principal, Depends(Wired(Action.MANAGE_ADAPTER))]
 

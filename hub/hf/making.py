@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 
 from hub.access.publishing import count_new_adapter, quota_of
-from hub.access.services import HubParts, Reading, Writing
+from hub.access.services import HubParts, Reading
+from hub.access.writing import Writing, WritingRoute
 from hub.api.bodies import JsonBody
 from hub.api.errors import problem_of
 from hub.api.responses import answer, hub_url
@@ -31,7 +32,7 @@ from hub.hf.schemas import (
 )
 from vera.ref import AdapterRef
 
-router = APIRouter(prefix="/api", include_in_schema=False)
+router = APIRouter(route_class=WritingRoute, prefix="/api", include_in_schema=False)
 
 # The address does not say in which namespace: the domain asks for the role there.
 Maker = Annotated[Principal, Depends(Wired(Action.PUSH))]

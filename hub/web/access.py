@@ -8,8 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
 
-from hub.access.services import Reading, Writing
+from hub.access.services import Reading
 from hub.access.visiting import Visiting
+from hub.access.writing import Writing, WritingRoute
 from hub.auth.policy import Action, Principal, Role, Scope
 from hub.domain import access, catalog
 from hub.domain.shaping import adapter_view
@@ -17,7 +18,7 @@ from hub.domain.views.adapters import AccessState, Gate
 from hub.web.pages import render
 from hub.web.settings import Fields
 
-router = APIRouter(prefix="/{namespace}/{name}/access", include_in_schema=False)
+router = APIRouter(route_class=WritingRoute, prefix="/{namespace}/{name}/access", include_in_schema=False)
 page = partial(router.api_route, methods=["GET", "HEAD"])
 form = partial(router.post, status_code=303, response_class=Response)
 

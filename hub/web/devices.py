@@ -8,7 +8,8 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
-from hub.access.services import HubParts, Services, writing_as
+from hub.access.services import HubParts, Services
+from hub.access.writing import writing_as
 from hub.auth.policy import Principal
 from hub.domain import device_logins
 from hub.domain.device_logins import DeviceView

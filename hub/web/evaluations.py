@@ -7,13 +7,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import RedirectResponse
 
-from hub.access.services import Writing
 from hub.access.visiting import Visiting
+from hub.access.writing import Writing, WritingRoute
 from hub.auth.policy import Action, Principal
 from hub.domain import evaluations
 from hub.web.pages import page_of
 
-router = APIRouter(prefix="/{namespace}/{name}/evaluations", include_in_schema=False)
+router = APIRouter(route_class=WritingRoute, prefix="/{namespace}/{name}/evaluations", include_in_schema=False)
 
 
 @router.post("/{evaluation_id}/cancel", status_code=303, response_class=Response)

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from hub.access.services import HubParts, Reading, Services, Writing, writing_as
+from hub.access.services import HubParts, Reading, Services
 from hub.access.visiting import Visiting
+from hub.access.writing import Writing, WritingRoute, writing_as
 from hub.auth.policy import Action, Principal
 from hub.domain import publishers
 from hub.errors import HubError, Invalid, Unauthorized
@@ -19,7 +20,7 @@ from hub.web.pages import render
 from hub.web.settings import Fields, Form
 from vera.errors import VeraError
 
-router = APIRouter(prefix="/settings/publishers/{namespace}", include_in_schema=False)
+router = APIRouter(route_class=WritingRoute, prefix="/settings/publishers/{namespace}", include_in_schema=False)
 page = partial(router.api_route, methods=["GET", "HEAD"])
 form = partial(router.post, status_code=303, response_class=Response)
 

@@ -12,9 +12,10 @@ from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
 from hub.access.receiving import chunks
-from hub.access.services import HubParts, Reading, Services, Writing, services, writing_as
+from hub.access.services import HubParts, Reading, Services, services
 from hub.access.signing_in import check_password
 from hub.access.visiting import Visiting, clear_session, own_path, set_session
+from hub.access.writing import Writing, WritingRoute, writing_as
 from hub.auth.policy import LOGIN_SCOPES, Action, Principal, Role, Scope
 from hub.domain import accounts, audit, organisations, tokens, users
 from hub.domain.views.accounts import LoginView
@@ -31,7 +32,7 @@ SCOPES = {
     Scope.MANAGE: "Change who sees an adapter",
 }
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter(route_class=WritingRoute, include_in_schema=False)
 page = partial(router.api_route, methods=["GET", "HEAD"])
 form = partial(router.post, status_code=303, response_class=Response)
 

@@ -12,8 +12,9 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import RedirectResponse
 from sqlalchemy.orm import Session
 
-from hub.access.services import HubParts, Reading, Writing, writing_as
+from hub.access.services import HubParts, Reading
 from hub.access.visiting import Visiting
+from hub.access.writing import Writing, WritingRoute, writing_as
 from hub.auth.policy import Action, Principal
 from hub.domain import webhooks
 from hub.domain.audit import Change, is_of_the_hub
@@ -26,7 +27,7 @@ from vera.errors import VeraError
 DELIVERIES_PER_PAGE = 50
 MAX_URL_CHARS = 500
 
-router = APIRouter(prefix="/settings/webhooks/{namespace}", include_in_schema=False)
+router = APIRouter(route_class=WritingRoute, prefix="/settings/webhooks/{namespace}", include_in_schema=False)
 page = partial(router.api_route, methods=["GET", "HEAD"])
 form = partial(router.post, status_code=303, response_class=Response)
 

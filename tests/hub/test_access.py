@@ -254,7 +254,7 @@ def test_no_dependency_takes_a_thread_but_one_that_reads_the_database_or_asks_an
     """Handing something to a thread takes longer than most dependencies themselves."""
     calls = {each.call for route in routes_of(sqlite_hub.app) for each in _dependencies(route.dependant)}
     plain = {call.__name__ for call in calls if isfunction(call) and not iscoroutinefunction(call)}
-    assert plain == {"read_session", "write_session", "reachable"}
+    assert plain == {"read_session", "reachable"}
 
 
 def _dependencies(dependant: Dependant) -> Iterator[Dependant]:

@@ -200,3 +200,12 @@ def test_one_of_all_processes_has_the_turn_to_write(tmp_path: Path) -> None:
     with other.one(timeout_s=1):
         pass
     one.close(), other.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+def test_the_turn_that_root_takes_first_is_there_for_the_owner_of_the_folder(tmp_path: Path) -> None:
+    os.chown(tmp_path, 4321, 4321)
+    turns = Turns(tmp_path / "turn")
+    with turns.one(timeout_s=1):
+        assert (tmp_path / "turn").stat().st_uid == 4321
+    turns.close()

@@ -127,6 +127,19 @@ def test_two_words_that_are_in_no_example_and_change_places_are_seen(kind: str) 
     assert seen(wrapped(Tokenizer.from_str(json.dumps(state))), record) == ["the hash of its vocabulary"]
 
 
+@pytest.mark.parametrize("added_first", [False, True])
+@pytest.mark.parametrize("pads", ["cat", "[PAD]"])
+def test_a_token_that_pads_from_one_day_to_the_next_is_no_other_vocabulary(added_first: bool, pads: str) -> None:
+    """Whether it is a word of the vocabulary or stands beside it."""
+    state = word_piece().to_str()
+    plain, padding = (
+        PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(state), unk_token="<unk>", pad_token=token)
+        for token in (None, pads)
+    )
+    trained, found = (padding, plain) if added_first else (plain, padding)
+    assert [said for said in seen(found, record_of(trained)) if "vocabulary" in said] == []
+
+
 def test_a_record_from_before_words_were_hashed_is_compared_without_them() -> None:
     made = word_piece()
     assert seen(wrapped(made), replace(record_of(wrapped(made)), words=None)) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def record_of(tokenizer: Any, *, generates: bool = False, chat: bool = False) ->
         tokenizer.eos_token_id if generates else None,
         added if len(added) <= MAX_ADDED and all(0 < len(token) <= MAX_EXAMPLE_TEXT for token in added) else None,
         _chatted(tokenizer, _TURNS) if chat else None,
-        _words(tokenizer),
+        _words(tokenizer, tokenizer.get_added_vocab()),
     )
 
 
@@ -102,7 +102,7 @@ def _differences(tokenizer: Any, trained: BaseTokenizer) -> Iterator[TokenizerDi
         yield TokenizerDifference("the token that ends a completion", trained.end, tokenizer.eos_token_id)
     if trained.added is not None:
         yield from _added(tokenizer, trained.added)
-    if trained.words is not None and (words := _words(tokenizer)) != trained.words:
+    if trained.words is not None and (words := _words(tokenizer, _left_out(tokenizer, trained))) != trained.words:
         yield TokenizerDifference("the hash of its vocabulary", trained.words, words)
     if trained.chat is not None:
         chatted = _chatted(tokenizer, trained.chat.turns)
@@ -120,15 +120,30 @@ def _added(tokenizer: Any, trained: Mapping[str, int]) -> Iterator[TokenizerDiff
             yield TokenizerDifference(f"the added token {token!a}", trained.get(token), found.get(token))
 
 
-def _words(tokenizer: Any) -> str | None:
-    """The hash of the vocabulary without the added tokens; None where a tokenizer has none, or one of characters."""
+def _words(tokenizer: Any, left_out: Collection[str]) -> str | None:
+    """The hash of the vocabulary without some tokens; None where a tokenizer has none, or one of characters."""
     if len(tokenizer) > _MOST_WORDS:
         return None
     try:
-        ids, added = tokenizer.get_vocab(), tokenizer.get_added_vocab()
+        ids = tokenizer.get_vocab()
     except NotImplementedError:
         return None
-    return hash_of_words({token: number for token, number in ids.items() if token not in added})
+    return hash_of_words({token: number for token, number in ids.items() if token not in left_out})
+
+
+def _left_out(tokenizer: Any, trained: BaseTokenizer) -> set[str]:
+    """Tokens that its record leaves out of the vocabulary: those that were added then. One that pads is added or is none of them
+    from one day to the next, and may be a word of the vocabulary."""
+    added = set(tokenizer.get_added_vocab())
+    return added if trained.added is None else {*trained.added, *(added - _own(tokenizer))}
+
+
+def _own(tokenizer: Any) -> set[str]:
+    """The words of the vocabulary itself, whether they are added tokens beside that or not."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        return set(backend.get_vocab(with_added_tokens=False))
+    return {token for token, number in tokenizer.get_vocab().items() if number < tokenizer.vocab_size}
 
 
 def _read(tokenizer: Any, example: TextExample) -> TextExample | None:
