@@ -125,6 +125,13 @@ def known(client: httpx2.Client) -> str:
     return str(client.get("/api/v1/whoami").json()["name"])
 
 
+def wait_for_processes(server: Server, count: int) -> None:
+    """Until all of a hub's processes listen."""
+    while len(server.pids) < count:
+        time.sleep(0.1)
+    time.sleep(3 * (count > 1))  # a further one says only in the log that it listens
+
+
 def cpu_seconds(server: Server) -> float:
     """The CPU time that the server's processes have taken so far, of the kernel for them too."""
     fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in server.pids]

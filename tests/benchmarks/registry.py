@@ -110,9 +110,7 @@ def serving_row(folder: Path, arguments: argparse.Namespace) -> Iterator[Row]:
     folder.mkdir()
     yield from _floors(folder)
     with serving(folder, "--processes", arguments.processes) as server:
-        while len(server.pids) < int(arguments.processes):
-            time.sleep(0.1)
-        time.sleep(3 * (int(arguments.processes) > 1))  # a further process says only in the log that it listens
+        pushing.wait_for_processes(server, int(arguments.processes))
         yield from _under_load(folder, server)
 
 
