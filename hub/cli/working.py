@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import click
 
 from hub.api.middleware import LOOPBACK_NAMES
 
@@ -45,8 +47,21 @@ def work(
         return run(name, replace(client, token=token))
     may_use_file = is_own_hub or urlsplit(client.url).hostname in LOOPBACK_NAMES
     if "VERA_HUB_TOKEN" not in os.environ and may_use_file and token_file.is_file():
-        client = replace(client, token=token_file.read_text().strip())
+        return _with_token_in(token_file, lambda token: run(name, replace(client, token=token)))
     return run(name, client)
+
+
+def _with_token_in(file: Path, run: Callable[[str], int]) -> int:
+    """Runs again with the token that a hub has left there meanwhile: one that starts anew shuts out the token of before."""
+    tried, status = "", 0
+    while (token := file.read_text().strip()) != tried:
+        tried, status = token, run(token)
+        if status == 0:
+            return 0
+    click.echo(
+        f"The token was the one in {file}. If the hub keeps its data in another folder, say --data FOLDER.", err=True
+    )
+    return status
 
 
 def evaluate_folders(

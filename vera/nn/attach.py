@@ -156,7 +156,13 @@ def find_bank(model: Any) -> Bank | None:
 
 
 def bank_on(model: Any) -> Bank:
-    """The bank of `model`. Raises VeraError (ADAPTER_NOT_LOADED) before the first adapter."""
+    """The bank of `model`. Raises VeraError (ADAPTER_NOT_LOADED) before the first adapter, and for what is no model."""
+    if not isinstance(model, nn.Module):
+        raise VeraError(
+            f"This takes the model that adapters were loaded on, and was given a {type(model).__name__}: sdk.load_many gives a "
+            "list of what answers as each adapter, all on that one model.",
+            code="ADAPTER_NOT_LOADED",
+        )
     bank = find_bank(model)
     if bank is None:
         raise VeraError(

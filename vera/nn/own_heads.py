@@ -140,7 +140,7 @@ def _module(model: nn.Module, name: str, tensors: Mapping[str, NDArray[np.float3
     except AttributeError as error:
         raise _no_place(
             f"this {type(model).__name__} has no module {name}, whose {', '.join(sorted(tensors))} it holds: load the "
-            "adapter on the model of transformers that it was trained as",
+            "adapter on the model of transformers that it was trained as (AutoModelForSequenceClassification, say)",
             name,
         ) from error
     if next(live.children(), None) is not None:

@@ -331,6 +331,13 @@ def test_a_model_without_adapters_says_so(model: Any) -> None:
         assert caught.value.code == "ADAPTER_NOT_LOADED"
 
 
+def test_what_load_many_gives_is_no_model(model: Any, hub: Hub) -> None:
+    loaded: Any = sdk.load_many(model, ["demo/a@v1"], hub=hub)
+    for use in (lambda: sdk.rows(loaded, ["demo/a@v1"]), lambda: sdk.activate(loaded, None)):
+        with pytest.raises(VeraError, match=r"the model that adapters were loaded on, .* a list"):
+            use()
+
+
 def test_nothing_is_loaded_into_a_block_of_rows(model: Any, hub: Hub) -> None:
     sdk.load(model, "demo/a@v1", hub=hub)
 
