@@ -52,6 +52,11 @@ def push(
 
 def push_folder(hub: Hub, folder: Path, name: str | None = None, said: Said | None = None) -> Pushed:
     """`push` on a hub that is open already; says also whether the version is new."""
+    return push_archive(hub, *ready_to_push(hub, folder, name), said)
+
+
+def ready_to_push(hub: Hub, folder: Path, name: str | None = None) -> tuple[Archive, AdapterRef]:
+    """The adapter in `folder`, checked, and what it is to be pushed to. Nothing of it is sent yet."""
     adapter = read_adapter(folder)
     _prove_projection(adapter)
     if hub.config.token is None:
@@ -60,7 +65,7 @@ def push_folder(hub: Hub, folder: Path, name: str | None = None, said: Said | No
             "or set VERA_HUB_TOKEN.",
             code="TOKEN_MISSING",
         )
-    return push_archive(hub, adapter, _choose_ref(hub, folder, name), said)
+    return adapter, _choose_ref(hub, folder, name)
 
 
 def push_archive(hub: Hub, adapter: Archive, ref: AdapterRef, said: Said | None = None) -> Pushed:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from sdk.client import Hub
     from sdk.models.adapters import Adapter, AdapterDetail
     from sdk.models.evaluations import Evaluation
-    from sdk.models.versions import ReportedScore, Version
+    from sdk.models.versions import Pushed, ReportedScore, Version
     from vera.archive import Archive
     from vera.ref import AdapterRef
 
@@ -54,7 +55,7 @@ def push(
     """
     from sdk.models.versions import Said
     from sdk.provenance import source_here
-    from sdk.pushing import push_folder
+    from sdk.pushing import push_archive, ready_to_push
 
     said = Said(
         message=message,
@@ -63,8 +64,29 @@ def push(
         parent=parent,
         source=source_here() if says_source else None,
     )
-    with app.hub() as hub, terminal.spinner(f"Pushing {path}"):
-        pushed = push_folder(hub, path, name, said)
+    with app.hub() as hub:
+        with terminal.spinner(f"Checking {path}"):
+            adapter, ref = ready_to_push(hub, path, name)
+        with _perhaps_published(ref):
+            with terminal.spinner(f"Pushing {path}"):
+                pushed = push_archive(hub, adapter, ref, said)
+            _say_pushed(pushed, as_json=as_json)
+
+
+@contextmanager
+def _perhaps_published(ref: AdapterRef) -> Iterator[None]:
+    """From the first byte sent to the last word said, nobody here knows what a Ctrl-C leaves on the hub."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise terminal.Failure(
+            f"Stopped. {ref.adapter_id} may have been published all the same. The same command finds out: what is there "
+            "already is not published twice.",
+            terminal.INTERRUPTED,
+        ) from None
+
+
+def _say_pushed(pushed: Pushed, *, as_json: bool) -> None:
     version = pushed.version
     for warning in version.warnings:
         terminal.note(f"Warning: {clean(warning)}")
