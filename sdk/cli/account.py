@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sdk.config import Config
     from sdk.models.accounts import DeviceCode, SignedIn
 
+_ADMIN_SCOPE = "admin"
 _BOOTSTRAP_FILE = "bootstrap-token"
 _LONGEST_INTERVAL_S = 30
 
@@ -89,7 +90,9 @@ def whoami(app: App, *, as_json: bool) -> None:
         return
     admin = ", an admin" if account.is_admin else ""
     terminal.say(f"{clean(account.name)} ({clean(account.kind)}{admin}) at {app.config.url}")
-    terminal.say(f"May: {', '.join(map(clean, account.scopes)) or 'nothing'}")
+    # The token of whoever has signed in has every scope, that of an admin too, whether or not they are one.
+    may = [scope for scope in account.scopes if scope != _ADMIN_SCOPE or account.is_admin]
+    terminal.say(f"May: {', '.join(map(clean, may)) or 'nothing'}")
     if account.restricted_to is not None:
         terminal.say(f"Only in: {', '.join(map(clean, account.restricted_to))}")
     if account.organisations:

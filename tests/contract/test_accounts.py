@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from hub.auth.identities import Issuers
 from hub.auth.tokens import TokenKind
+from hub.db.models.accounts import Account
 from hub.db.models.record import AuditEvent
 from hub.db.session import Database
 from hub.domain import accounts, users
@@ -154,6 +155,18 @@ def test_the_first_admin_makes_a_user_who_signs_in(town: Town) -> None:
     assert again.startswith("vhb_")
     assert town.must(None, "user", "delete", "bob", "--yes") == "bob is deleted.\n"
     assert town.run(None, "whoami", **bobs).exit_code == 1
+
+
+def test_whoami_says_that_admins_alone_may_administer(town: Town) -> None:
+    def may(user: str) -> list[str]:
+        return town.must(user, "whoami").splitlines()[1].removeprefix("May: ").split(", ")
+
+    as_anybody = may("olga")
+    with town.database.writing() as session:
+        session.execute(update(Account).where(Account.name == "olga").values(is_admin=True))
+
+    assert "admin" not in as_anybody
+    assert sorted(may("olga")) == sorted([*as_anybody, "admin"])
 
 
 def test_a_token_for_a_program_is_printed_once_and_revoked(town: Town) -> None:
