@@ -17,7 +17,7 @@ import click
 
 from sdk.cli import reports, terminal
 from sdk.cli.suggesting import with_suggestion
-from sdk.cli.terminal import App, Failure, clean, pass_app
+from sdk.cli.terminal import App, Failure, clean, missing_package, pass_app
 from sdk.cli.waiting import wait_for
 from sdk.errors import DigestMismatch, Forbidden, HubError, Misconfigured, NotFound, Refused, Unauthorized
 from vera.errors import VeraError
@@ -223,9 +223,12 @@ def _run_here(
             f"With --local the incumbent is a folder, and there is none at {clean(gates.against)}: `vera-hub pull` makes one."
         )
     folders = [folder, *([Path(gates.against)] if gates.against is not None else [])]
-    (evaluation, *others), comparison, tasks = evaluate_here(
-        context, folders, suite=suite, base=base, datasets=datasets
-    )
+    try:
+        (evaluation, *others), comparison, tasks = evaluate_here(
+            context, folders, suite=suite, base=base, datasets=datasets
+        )
+    except ModuleNotFoundError as error:
+        raise Failure(missing_package(error), INFRASTRUCTURE) from error
     _check_metric(evaluation, gates)
     return replace(_judge(evaluation, others[0] if others else None, comparison, gates), tasks=tasks)
 

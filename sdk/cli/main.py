@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sdk.cli.suggesting import with_suggestion
-from sdk.cli.terminal import INTERRUPTED, App, Failure, clean, note
+from sdk.cli.terminal import INTERRUPTED, App, Failure, clean, missing_package, note
 from sdk.errors import HubError, HubWarning, NotFound
 from vera import __version__
 from vera.ending import end_at_once
@@ -185,10 +185,7 @@ def _sentence(error: Exception, app: App | None = None) -> str:
     if isinstance(error, HubError | VeraError | OSError):
         return str(error)
     if isinstance(error, ModuleNotFoundError):
-        return (
-            f"This needs the package {error.name}, which is not installed: `pip install 'vera-hub[server]'` brings what "
-            "a hub needs, and 'vera-hub[torch]' what training and loading need."
-        )
+        return missing_package(error)
     return (
         f"Something unexpected happened ({type(error).__name__}: {error}). "
         "Run the command again as `vera-hub --debug …` and report what it says."

@@ -50,6 +50,15 @@ class Failure(click.ClickException):
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it from the instance
 
 
+def missing_package(error: ModuleNotFoundError) -> str:
+    """What is not installed, and what brings it."""
+    package = (error.name or "").partition(".")[0]
+    return (
+        f"This needs the package {package}, which is not installed: `pip install 'vera-hub[server]'` brings what "
+        "a hub needs, and 'vera-hub[torch]' what training and loading need."
+    )
+
+
 @dataclass(frozen=True)
 class App:
     """What the options before the command say."""

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -280,6 +282,28 @@ def test_a_wrong_command_is_usage(hub: FakeHub, url: str, arguments: list[str]) 
 
     assert done.exit_code == 4
     assert "Error: " in done.stderr
+
+
+LIGHT_CLIENT_ALONE = """
+import sys
+sys.modules |= dict.fromkeys(("starlette", "fastapi", "structlog", "torch"))  # None: not to be imported
+from sdk.cli.main import main
+main()
+"""
+
+
+def test_without_the_worker_here_eval_local_says_what_to_install(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    command = ("eval", "--local", tmp_path, "--suite", "demo/topics", "--junit", report)
+
+    done = subprocess.run(
+        [sys.executable, "-c", LIGHT_CLIENT_ALONE, *command], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 3
+    for said in (done.stderr, report.read_text()):
+        assert "the package starlette, which is not installed" in said
+        assert "vera-hub[server]" in said
 
 
 @pytest.mark.parametrize(("status", "code"), [(404, "SUITE_UNKNOWN"), (422, "TASK_MISMATCH"), (401, "TOKEN_MISSING")])
