@@ -36,6 +36,13 @@ class Profile:
     default_url: str | None = None
 
 
+@dataclass(frozen=True)
+class Moved:
+    """Commands mean another hub from now on. `before` is the one they meant, where one was chosen."""
+
+    before: str | None
+
+
 def folder() -> Path:
     """Where the profile is: VERA_HUB_CONFIG, or the system's folder for settings."""
     chosen = os.environ.get("VERA_HUB_CONFIG")
@@ -58,15 +65,18 @@ def read(where: Path) -> Profile:
         ) from error
 
 
-def remember(where: Path, url: str, login: Login) -> None:
-    """Writes the login of this hub into the profile in `where`.
+def remember(where: Path, url: str, login: Login) -> Moved | None:
+    """Writes the login of this hub into the profile in `where`, and says whether the default became another hub.
 
     An entry with the same token is this hub at an earlier address, and goes. This hub becomes the
     default unless that is one on another machine. Other processes that write the profile wait meanwhile.
     """
     prepare_folder(where)
     with alone_with(where / PROFILE_FILE):
-        _write(where, _with(read(where), url, login))
+        before = read(where)
+        after = _with(before, url, login)
+        _write(where, after)
+    return None if after.default_url == before.default_url else Moved(before.default_url)
 
 
 def _with(known: Profile, url: str, login: Login) -> Profile:

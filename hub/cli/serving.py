@@ -59,8 +59,10 @@ def serve_hub(settings: Settings, *, with_worker: bool, allow_remote: bool, verb
 
         def ready() -> None:
             url = settings.public_url or _url(settings.host, port)
-            profile.remember(profile.folder(), url, profile.Login(secrets.user, secrets.personal))
+            moved = profile.remember(profile.folder(), url, profile.Login(secrets.user, secrets.personal))
             click.echo(f"Vera Hub is ready at {url} (data in {settings.data_dir})")
+            if moved is not None:
+                click.echo(_what_commands_mean(moved))
             if not (secrets.has_admin or is_loopback(settings.host)):
                 click.echo(
                     f"It has no admin yet: `vera-hub login --bootstrap` here makes one ({settings.bootstrap_token_file})"
@@ -112,6 +114,12 @@ def open_local_account(database: Database, settings: Settings) -> Secrets:
     if bootstrap is not None:
         write_secret(settings.bootstrap_token_file, bootstrap)
     return Secrets(*login, worker, has_admin=bootstrap is None)
+
+
+def _what_commands_mean(moved: profile.Moved) -> str:
+    if moved.before is None:
+        return "It is the default hub now."
+    return f"It is the default hub now, and {moved.before} was: VERA_HUB_URL={moved.before} means that one."
 
 
 def _refuse_open_address(host: str, allow_remote: bool) -> None:

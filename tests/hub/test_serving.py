@@ -196,6 +196,25 @@ def test_the_hub_of_another_machine_stays_the_default(tmp_path: Path) -> None:
     assert set(known.logins) == {"https://hub.example.org", "http://127.0.0.1:8000"}
 
 
+def test_a_hub_that_becomes_the_default_says_so_and_which_was_before(tmp_path: Path) -> None:
+    def said(data: Path) -> tuple[str, str]:
+        with serving(tmp_path, "--data", str(data)) as server:
+            server.stop()
+            assert server.process.stdout is not None
+            return server.url, server.process.stdout.read()
+
+    first, said_first = said(tmp_path / "mine")
+    _, said_second = said(tmp_path / "other")
+
+    assert said_first == "It is the default hub now.\n"
+    assert f"It is the default hub now, and {first} was: VERA_HUB_URL={first} means that one." in said_second
+
+
+def test_a_hub_that_is_the_default_already_does_not_say_so(tmp_path: Path) -> None:
+    assert profile.remember(tmp_path, "http://127.0.0.1:8000", Login("ann", "vhp_near")) is not None
+    assert profile.remember(tmp_path, "http://127.0.0.1:8000", Login("ann", "vhp_new")) is None
+
+
 def test_a_hub_that_moved_has_one_entry(tmp_path: Path) -> None:
     profile.remember(tmp_path, "http://127.0.0.1:4001", Login("ann", "vhp_same"))
     profile.remember(tmp_path, "http://127.0.0.1:4002", Login("ann", "vhp_same"))
