@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sdk.cli import terminal
 from sdk.cli.organisations import json_option
 from sdk.cli.terminal import App, clean, pass_app
+from sdk.errors import NotFound
+
+if TYPE_CHECKING:
+    from sdk.client import Hub
 
 GITHUB = "https://token.actions.githubusercontent.com"
 
@@ -43,6 +49,7 @@ def add(
     """
     namespace, _, adapter = target.partition("/")
     with app.hub() as hub:
+        disabled = _why_disabled(hub)
         made = hub.add_publisher(
             namespace,
             adapter=adapter or None,
@@ -54,6 +61,17 @@ def add(
             environment=environment,
         )
     terminal.say(f"{clean(made.workflow)} of {clean(made.repository)} may push to {clean(made.target)}.")
+    if disabled is not None:
+        terminal.note(f"Warning: {clean(disabled)} Until then no workflow gets a token here.")
+
+
+def _why_disabled(hub: Hub) -> str | None:
+    """What the hub says where it lets no workflow in at all."""
+    try:
+        hub.oidc()
+    except NotFound as error:
+        return str(error)
+    return None
 
 
 @publisher.command()

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sdk.cli import terminal
 from sdk.cli.organisations import json_option
+from sdk.cli.suggesting import with_suggestion
 from sdk.cli.terminal import App, clean, pass_app
+from sdk.errors import NotFound
+from vera.ref import AdapterRef
+
+if TYPE_CHECKING:
+    from sdk.client import Hub
 
 # What most programs need: see private adapters, push versions, ask for evaluations.
 _USUAL = ("repo:read", "repo:push", "eval:submit")
@@ -42,6 +50,7 @@ def create(
 ) -> None:
     """Make a token called NAME, and print it this once."""
     with app.hub() as hub:
+        unknown = [_unknown(hub, each, app) for each in only]  # before: a token that is made must be printed
         made = hub.create_token(
             name,
             () if for_worker else scopes or _USUAL,
@@ -50,6 +59,8 @@ def create(
             organisation=organisation,
             for_worker=for_worker,
         )
+    for why in filter(None, unknown):
+        terminal.note(f"Warning: {clean(why)} The token is made all the same, for when there is one.")
     if as_json:
         terminal.say_json(made)
         return
@@ -59,6 +70,17 @@ def create(
     )
     terminal.note("It is shown this once: keep it where your program finds it, as VERA_HUB_TOKEN.")
     terminal.say(made.token)
+
+
+def _unknown(hub: Hub, restriction: str, app: App) -> str | None:
+    """What is to be said of an adapter that is not there, or not seen; of a namespace nothing is asked."""
+    if "/" not in restriction:
+        return None
+    try:
+        hub.get_adapter(AdapterRef.parse(restriction))
+    except NotFound as error:
+        return with_suggestion(error, app)
+    return None
 
 
 @token.command(name="list")

@@ -183,6 +183,24 @@ def test_a_token_for_a_program_is_printed_once_and_revoked(town: Town) -> None:
     assert town.run(None, "whoami", VERA_HUB_TOKEN=token).exit_code == 1
 
 
+def test_a_token_for_an_adapter_that_is_not_there_is_made_with_a_warning(town: Town) -> None:
+    made = town.run("olga", "token", "create", "ci", "--only", "olga", "--only", "olga/later")
+
+    assert (made.exit_code, made.stdout.startswith("vhp_")) == (0, True)
+    (warning,) = [line for line in made.stderr.splitlines() if line.startswith("Warning: ")]
+    assert warning.startswith("Warning: There is no adapter olga/later here")
+
+
+def test_a_publisher_is_added_with_a_warning_where_the_hub_lets_no_workflow_in(town: Town) -> None:
+    named = ("--workflow", "train.yml", "--repository-id", "123", "--owner-id", "45")
+
+    added = town.run("olga", "publisher", "add", "olga/topics", "octo/lab", *named)
+
+    assert (added.exit_code, added.stdout) == (0, "train.yml of octo/lab may push to olga/topics.\n")
+    assert added.stderr.startswith("Warning: This hub has no address that a CI system could name")
+    assert "VERA_HUB_PUBLIC_URL" in added.stderr
+
+
 def test_a_ci_job_pushes_without_a_secret(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
     issuer = Issuer()
     parts = town.app.state.services
