@@ -21,7 +21,7 @@ from sdk.cli.terminal import INTERRUPTED, App, Failure, clean, missing_package, 
 from sdk.errors import HubError, HubWarning, NotFound
 from vera import __version__
 from vera.ending import end_at_once
-from vera.errors import VeraError, VeraWarning
+from vera.errors import RefError, VeraError, VeraWarning
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -180,7 +180,7 @@ def main() -> None:
 
 
 def _sentence(error: Exception, app: App | None = None) -> str:
-    if isinstance(error, NotFound) and app is not None:
+    if isinstance(error, NotFound | RefError) and app is not None:
         return with_suggestion(error, app)
     if isinstance(error, HubError | VeraError | OSError):
         return str(error)

@@ -1,4 +1,5 @@
-"""What somebody may have meant by a name that nothing has. It costs a request or two, and only where a command has failed."""
+"""What somebody may have meant by a name that nothing has, or by half a reference. At most it costs a request or two, and
+only where a command has failed."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from sdk.errors import HubError, NotFound
+from vera.errors import RefError
+from vera.ref import AdapterRef
 
 if TYPE_CHECKING:
     from sdk.cli.terminal import App
@@ -18,7 +21,11 @@ _CLOSE = 0.8
 
 
 def with_suggestion(error: Exception, app: App) -> str:
-    """The error's sentence; of an adapter or a suite that is not there with names that are close, of those the reader may see."""
+    """The error's sentence; of an adapter or a suite that is not there with names that are close, of those the reader may see,
+    and of a name without its owner with the reader's own."""
+    if isinstance(error, RefError):
+        meant = _with_owner(str(error.facts.get("ref", "")), app)
+        return str(error) if meant is None else f"{error} Did you mean {meant}?"
     if not isinstance(error, NotFound) or error.code not in ("ADAPTER_UNKNOWN", "SUITE_UNKNOWN"):
         return str(error)
     from difflib import get_close_matches
@@ -30,6 +37,19 @@ def with_suggestion(error: Exception, app: App) -> str:
         return str(error)
     close = [name for name in get_close_matches(wanted, names, n=2, cutoff=_CLOSE) if name != wanted]
     return f"{error} Did you mean {' or '.join(close)}?" if close else str(error)
+
+
+def _with_owner(typed: str, app: App) -> AdapterRef | None:
+    """`typed` in the namespace of who is signed in, where it is a name alone and the profile says who that is."""
+    from sdk.config import Profile
+
+    login = Profile.read(app.config.folder).logins.get(app.config.url)
+    if "/" in typed or login is None or login.token != app.config.token:
+        return None
+    try:
+        return AdapterRef.parse(typed, default_namespace=login.user)
+    except RefError:
+        return None
 
 
 def _candidates(error: NotFound, hub: Hub) -> tuple[str, list[str]]:

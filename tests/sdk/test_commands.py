@@ -120,6 +120,25 @@ def test_whoami_says_who_and_what_one_may(url: str) -> None:
     assert run(url, "whoami").stdout == f"demo (user) at {url}\nMay: repo:push\n"
 
 
+def test_a_name_without_its_owner_is_answered_with_ones_own(
+    fake: FakeHub, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(ref: str) -> str:
+        return run(url, "versions", ref).stderr
+
+    as_ever = "Error: 'my-adapter@v3' is not a reference: write it as owner/name or owner/name@v3."
+    assert said("my-adapter@v3") == f"{as_ever}\n"
+    run(url, "login", stdin=f"{TOKEN}\n")
+    fake.requests.clear()
+
+    assert said("my-adapter@v3") == f"{as_ever} Did you mean demo/my-adapter@v3?\n"
+    assert "Did you mean" not in said("My Adapter")
+    assert "Did you mean" not in said("a/b/c")
+    assert fake.requests == []  # the profile says who that is
+    monkeypatch.setenv("VERA_HUB_TOKEN", TOKEN[:-1] + "U")
+    assert "Did you mean" not in said("my-adapter@v3")  # of another token it does not
+
+
 # -- What a hub says is not obeyed ----------------------------------------------------------------
 
 
