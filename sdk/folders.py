@@ -30,18 +30,18 @@ def read_adapter(folder: Path) -> Archive:
 
 def _explain_foreign_folder(folder: Path) -> None:
     """Raises the better sentence for a folder that PEFT has written, of which there is no manifest."""
+    from vera.peft_checkpoint import foreign
+
     kind = _peft_type(folder)
     if kind is None:
         return
-    why = (
-        "it has no vera.json, which proves the base and the matrices it was trained with: "
-        f"`vera-hub import {folder} OUT --base BASE` makes one"
-        if kind == "VERA"
-        else "the hub keeps VeRA adapters: `vera-hub train --method vera` makes one from the same data"
-    )
-    raise ArchiveError(
-        f"{folder} is a {kind} adapter of PEFT, and {why}.", code="FORMAT_UNSUPPORTED", path=str(folder), peft_type=kind
-    )
+    what = foreign(kind)
+    if kind == "VERA":
+        what = (
+            "a VERA adapter of PEFT, and it has no vera.json, which proves the base and the matrices it was trained with: "
+            f"`vera-hub import {folder} OUT --base BASE` makes one"
+        )
+    raise ArchiveError(f"{folder} is {what}.", code="FORMAT_UNSUPPORTED", path=str(folder), peft_type=kind)
 
 
 def _peft_type(folder: Path) -> str | None:

@@ -88,6 +88,14 @@ def unsupported(what: str, **facts: object) -> ArchiveError:
     return ArchiveError(f"This PEFT checkpoint cannot be imported: {what}.", code="PEFT_UNSUPPORTED", **facts)
 
 
+def foreign(peft_type: str) -> str:
+    """What an adapter is that PEFT has made by another method, and what its owner can do."""
+    return (
+        f"a {peft_type} adapter of PEFT, and the hub keeps VeRA adapters: `vera-hub train --method vera` makes one "
+        "from the same data"
+    )
+
+
 def _parse_config(data: bytes) -> PeftConfig:
     try:
         fields = strict_json.loads(data)
@@ -97,7 +105,7 @@ def _parse_config(data: bytes) -> PeftConfig:
         raise _invalid(f"{CONFIG_FILE} is not an object")
     kind = fields.get("peft_type")
     if kind != "VERA":
-        raise unsupported(f"it is a {str(kind)[:40]} adapter, not a VERA one", peft_type=str(kind)[:40])
+        raise unsupported(f"it is {foreign(str(kind)[:40])}", peft_type=str(kind)[:40])
     if fields.get("bias", "none") != "none":
         raise unsupported("biases of the base were trained with it (bias is not 'none'), and an adapter here has none")
     seed = _integer(fields, "projection_prng_key")

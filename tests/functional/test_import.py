@@ -94,7 +94,7 @@ def test_what_cannot_be_imported_leaves_nothing(machine: Machine, base_folder: P
     done = machine.run("import", "from-peft", "imported", "--base", base_folder)
 
     assert (done.status, done.out) == (1, "")
-    assert "LORA" in done.err
+    assert "it is a LORA adapter of PEFT, and the hub keeps VeRA adapters: `vera-hub train --method vera`" in done.err
     assert not (machine.folder / "imported").exists()
 
 

@@ -348,6 +348,16 @@ def test_a_base_that_nobody_has_registered_is_an_error(wire: Wire, tmp_path: Pat
         api.upload_folder(repo_id="demo/unknown-base", folder_path=folder)
 
 
+def test_an_adapter_of_another_method_is_refused_with_what_to_do_instead(wire: Wire, tmp_path: Path) -> None:
+    api = wire.api()
+    api.create_repo("demo/lora")
+    folder = write_peft_folder(tmp_path / "peft", peft_type="LORA")
+    with pytest.raises(
+        HfHubHTTPError, match=r"it is a LORA adapter of PEFT.* `vera-hub train --method vera` makes one"
+    ):
+        api.upload_folder(repo_id="demo/lora", folder_path=folder)
+
+
 def test_of_two_bases_of_one_name_the_one_that_fits_is_taken(wire: Wire, tmp_path: Path) -> None:
     register = {"name": "two/bases", "revision": "one", "tensors": make_base(salt="one").to_rows()}
     assert wire.hub.post("/bases", register, wire.hub.headers()).status_code == 201

@@ -150,7 +150,11 @@ def make_peft_vera(folder: Path) -> None:
         (remove_all, "FILE_MISSING", "holds no adapter"),
         (link_weights, "SOURCE_UNSAFE", "is a link"),
         (put_a_pipe, "SOURCE_UNSAFE", "not a plain file"),
-        (make_lora, "FORMAT_UNSUPPORTED", "LORA adapter"),
+        (
+            make_lora,
+            "FORMAT_UNSUPPORTED",
+            "LORA adapter of PEFT, and the hub keeps VeRA adapters: `vera-hub train --method vera`",
+        ),
         (make_peft_vera, "FORMAT_UNSUPPORTED", "no vera.json"),
     ],
 )
