@@ -373,11 +373,15 @@ def _no_such_version(adapter: Adapter, ref: AdapterRef) -> NotFound:
         )
     else:
         there = f"its newest version is v{adapter.last_number}" if adapter.last_number else "it has no version yet"
-        kind = "alias" if ref.selector_kind is SelectorKind.ALIAS else "version"
+        is_alias = ref.selector_kind is SelectorKind.ALIAS
         sentence = (
-            f"{ref.adapter_id} has no {kind} {ref.selector or ref.digest} ({there}): "
+            f"{ref.adapter_id} has no {'alias' if is_alias else 'version'} {ref.selector or ref.digest} ({there}): "
             f"`vera-hub versions {ref.adapter_id}` and its page list those there are."
         )
+        if is_alias and adapter.last_number:
+            sentence += (
+                f" `vera-hub alias set {ref.adapter_id}@v1 {ref.selector}` makes it, of v1 or whichever it is to mean."
+            )
     return NotFound(sentence, code="VERSION_UNKNOWN", ref=str(ref))
 
 

@@ -216,6 +216,17 @@ def test_files_that_are_too_much_for_an_answer_are_asked_for_one_by_one(sqlite_h
     assert (answer.headers["content-type"], answer.json()["content"]) == ("application/json", None)
 
 
+def test_of_an_alias_that_is_not_there_it_is_said_how_it_is_made(sqlite_hub: Hub) -> None:
+    sqlite_hub.register_base()
+    sqlite_hub.push(make_archive())
+
+    def said(selector: str) -> str:
+        return str(sqlite_hub.get(f"/adapters/demo/tiny/versions/{selector}").json()["detail"])
+
+    assert "`vera-hub alias set demo/tiny@v1 prod` makes it" in said("prod")
+    assert "alias set" not in said("v2")
+
+
 @pytest.mark.parametrize("selector", ["v2", "v999999999", "prod", "0" * 40, "sha256:" + "0" * 64])
 def test_a_version_that_is_not_there_is_not_found(sqlite_hub: Hub, selector: str) -> None:
     sqlite_hub.register_base()
