@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from dataclasses import fields as fields_of
 from functools import cached_property
+from json import JSONDecodeError
 from typing import Any
 
 from vera import canonical_json, strict_json
@@ -133,6 +134,10 @@ class Manifest:
             )
         try:
             value = strict_json.loads(data)
+        except JSONDecodeError as error:
+            raise ManifestError(
+                f"vera.json is damaged or cut off ({error}): pull the adapter again, or train it again."
+            ) from error
         except ValueError as error:
             raise ManifestError(f"vera.json cannot be read: {error}.") from error
         manifest = _parse(value)

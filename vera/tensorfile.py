@@ -257,6 +257,11 @@ def _check_packing(entries: Iterable[TensorEntry], data_bytes: int) -> None:
                 "TENSOR_OFFSETS", f"{entry.name} begins at byte {entry.start} and the one before it ends at {at}"
             )
         at = entry.end
+    if at > data_bytes:
+        raise _lie(
+            "TENSOR_OFFSETS",
+            f"its tensors end at byte {at:,} and the data at {data_bytes:,}, so that the file is cut off: fetch it again",
+        )
     if at != data_bytes:
         raise _lie("TENSOR_OFFSETS", f"its tensors end at byte {at:,} and the data at {data_bytes:,}")
 

@@ -275,6 +275,13 @@ def test_a_truncated_file_is_refused(tmp_path: Path, cut: int) -> None:
         of_files(tmp_path)
 
 
+def test_of_a_file_that_lacks_its_end_it_is_said_that_it_is_cut_off(tmp_path: Path) -> None:
+    file = write_single(tmp_path, tiny()) / SINGLE_FILE
+    os.truncate(file, file.stat().st_size - 1)
+    with pytest.raises(BaseUnreadable, match="the file is cut off: fetch it again"):
+        of_files(tmp_path)
+
+
 def test_a_file_that_shrinks_while_it_is_read_is_refused(tmp_path: Path) -> None:
     file = write_single(tmp_path, tiny()) / SINGLE_FILE
     entries = _entries(file)  # the header is read, and then the file is cut

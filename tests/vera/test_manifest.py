@@ -100,6 +100,12 @@ def test_the_same_manifest_in_other_bytes_is_refused(manifest: Manifest, ascii_o
         assert refused.value.code == "MANIFEST_NOT_CANONICAL"
 
 
+@pytest.mark.parametrize("kept_bytes", [0, 1, 100, -1])
+def test_of_a_manifest_that_is_cut_off_it_is_said_what_to_do(kept_bytes: int) -> None:
+    with pytest.raises(ManifestError, match=r"damaged or cut off .*: pull the adapter again, or train it again"):
+        Manifest.from_bytes(MANIFEST.to_bytes()[:kept_bytes])
+
+
 def test_the_digest_of_a_manifest_never_changes() -> None:
     published = golden.load("manifest")
     manifest = Manifest.from_bytes(published["canonical"].encode())
