@@ -119,8 +119,8 @@ def _usage(split: Split, recipe: Recipe) -> str:
     if split.task == IMAGE_CLASSIFICATION:
         return 'print(model.classify(["picture.jpg"]))'
     call = "predict" if split.task == TEXT_REGRESSION else "classify"
-    second = ', ["It is Paris."]' if split.train.pairs is not None else ""
-    return f'print(model.{call}(["What is the capital of France?"]{second}))'
+    texts = '["one of a pair"], ["the other"]' if split.train.pairs is not None else '["a text", "another"]'
+    return f"print(model.{call}({texts}))"
 
 
 def _generation_usage(recipe: Recipe) -> str:
