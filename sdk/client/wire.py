@@ -43,6 +43,8 @@ MAX_JSON_DEPTH = 32
 
 CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 60.0
+# Less than the five seconds after which a server closes an idle connection: what is sent just then gets no answer.
+_KEPT_IDLE_S = 3.0
 _TIMEOUT = {"connect": CONNECT_TIMEOUT_S, **dict.fromkeys(("read", "write", "pool"), ANSWER_TIMEOUT_S)}
 
 # The status of a request that was turned away before anything was done: safe to repeat, whatever it was.
@@ -238,7 +240,8 @@ class Wire:
         is_here = is_loopback(self.config.url)
         is_plain = is_here and urlsplit(self.config.url).scheme == "http"
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else httpx2.create_ssl_context()
-        return httpx2.Client(verify=tls, trust_env=not is_here)
+        limits = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=_KEPT_IDLE_S)
+        return httpx2.Client(verify=tls, trust_env=not is_here, limits=limits)
 
 
 def done_once() -> dict[str, str]:
