@@ -24,11 +24,10 @@ dev: $(STAMP) ## make .venv with everything in it
 demo: $(STAMP) ## the whole job on a real model: train, push, load, evaluate, rank
 	@$(BIN)/python -m hub.demo $(if $(DEMO_ONESHOT),--oneshot)
 
-# Each process has a third of the files, and helps the others when it is done: what the tests of a file share is made once. Three on two
-# cores, since tests wait for servers and workers for a quarter of their time.
+# Each process has one half of the files, and helps the other when it is done: what the tests of a file share is made once, not in both.
 test: $(STAMP) ## run the tests (T=tests/vera for one package)
 	@$(BIN)/python tests/chromium.py
-	@$(BIN)/pytest -n 3 --dist worksteal $(T)
+	@$(BIN)/pytest -n 2 --dist worksteal $(T)
 
 test-hf: $(STAMP) ## publish and read with several releases of huggingface_hub, each in an environment of its own
 	@$(BIN)/python -m tests.hf.clients .hf-clients
