@@ -47,8 +47,8 @@ class KnownTokens:
     def find_lately(self, token_hash: bytes) -> Principal | None:
         """Whom the token spoke for a second ago or less, whatever was committed since."""
         known = self._known.get(token_hash)
-        is_late = known is not None and self._clock() - known.at <= LATELY
-        return self._unless_over(known) if is_late else None
+        is_recent = known is not None and self._clock() - known.at <= LATELY
+        return self._unless_over(known) if is_recent else None
 
     def keep(self, token_hash: bytes, stamp: int | None, signed_in: SignedIn) -> None:
         """`stamp` is the one of before the database was asked."""

@@ -133,9 +133,9 @@ class _Answer:
 def _request_id(scope: Scope) -> str:
     """The client's own id when it is harmless, so that both logs name the request alike."""
     given = Headers(scope=scope).get("x-request-id", "")
-    return (
-        given if _REQUEST_ID.fullmatch(given) else random.randbytes(8).hex()
-    )  # it is no secret, and this asks no kernel
+    if _REQUEST_ID.fullmatch(given):
+        return given
+    return random.randbytes(8).hex()  # it is no secret, and this asks no kernel
 
 
 def _host_of(header: str) -> tuple[str, str]:

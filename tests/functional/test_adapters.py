@@ -215,18 +215,24 @@ def stalling(hub: RunningHub) -> object:
         line.close()
 
 
-def test_ctrl_c_in_the_middle_of_a_push_says_that_it_may_be_published_and_how_to_find_out(
-    hub: RunningHub, machine: Machine, adapter: MakeAdapter, stalling
-) -> None:
-    folder, line = adapter("interrupted"), stalling(b"POST /api/v1/adapters", passed_bytes=1500)
+def stopped_push(hub: RunningHub, machine: Machine, folder: Path, line: StallingLine) -> str:
+    """What a push says at a Ctrl-C while `line` is stalled."""
     token = json.loads(hub.profile.read_text())["hubs"][hub.url]["token"]
-
     with machine.running("push", folder, VERA_HUB_URL=line.url, VERA_HUB_TOKEN=token) as push:
         assert line.stalled.wait(30)
         push.send_signal(signal.SIGINT)
         out, err = push.communicate(timeout=30)
-
     assert (push.returncode, out) == (130, "")
+    return err
+
+
+def test_ctrl_c_in_the_middle_of_a_push_says_that_it_may_be_published_and_how_to_find_out(
+    hub: RunningHub, machine: Machine, adapter: MakeAdapter, stalling
+) -> None:
+    folder, line = adapter("interrupted"), stalling(b"POST /api/v1/adapters", passed_bytes=1500)
+
+    err = stopped_push(hub, machine, folder, line)
+
     assert "demo/interrupted may have been published all the same. The same command finds out" in err
     assert "demo/interrupted" not in adapters_of(machine)
     assert machine.run("push", folder).out.startswith("demo/interrupted@v1\n")
@@ -236,14 +242,9 @@ def test_ctrl_c_before_the_answer_to_a_push_says_that_it_may_be_published_as_it_
     hub: RunningHub, machine: Machine, adapter: MakeAdapter, stalling
 ) -> None:
     folder, line = adapter("answered"), stalling(b"HTTP/1.1 201", passed_bytes=5)
-    token = json.loads(hub.profile.read_text())["hubs"][hub.url]["token"]
 
-    with machine.running("push", folder, VERA_HUB_URL=line.url, VERA_HUB_TOKEN=token) as push:
-        assert line.stalled.wait(30)
-        push.send_signal(signal.SIGINT)
-        out, err = push.communicate(timeout=30)
+    err = stopped_push(hub, machine, folder, line)
 
-    assert (push.returncode, out) == (130, "")
     assert "demo/answered may have been published all the same" in err
     assert machine.run("push", folder).out.startswith("demo/answered@v1  (was there already: nothing changed)\n")
 

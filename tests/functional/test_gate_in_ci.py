@@ -143,8 +143,7 @@ def test_the_github_workflow_promotes_what_is_not_worse_though_a_worker_is_kille
     assert "Alias prod: v1 → v2" in out
     assert means(machine, "prod") == 2
     report = json.loads(machine.run("eval", f"{NAME}@v2", "--suite", SUITE, "--json").out)["evaluation"]
-    assert (report["state"], report["worker"]) == ("done", "first")
-    assert report["attempts"] >= 2  # a machine that is short of processors may lose one more
+    assert (report["state"], report["worker"], report["attempts"]) == ("done", "first", 2)
     assert ET.parse(machine.folder / "gate.xml").getroot().get("failures") == "0"
     assert "v1 → v2" in (machine.folder / "page.md").read_text()
 

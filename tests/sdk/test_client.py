@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import gzip
 import socket
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 
 import httpx2
 import pytest
 
 from sdk import errors
-from sdk.client import Hub
+from sdk.client import Hub, wire
 from sdk.config import Config
 from sdk.errors import BadAnswer, HubError, LeaseLost, Offline, Refused, Unavailable
 from sdk.models.jobs import Job, JobBase
@@ -397,3 +401,41 @@ def test_refused_is_what_a_hub_says_of_a_wrong_push(fake: FakeHub, hub: Hub) -> 
 
     with pytest.raises(Refused, match="vera-hub base add"):
         hub.push_version(ADAPTER, {"vera.json": b"{}"})
+
+
+# -- Connections that are kept ----------------------------------------------------------------------
+
+
+def test_an_idle_connection_is_let_go_of_before_a_server_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers close one that was idle for five seconds: what is sent at that moment gets no answer."""
+    assert wire._KEPT_IDLE_S < 5
+    monkeypatch.setattr(wire, "_KEPT_IDLE_S", 0.2)
+    connections = set()
+
+    class Answering(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            connections.add(self.client_address)
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(WHOAMI)))
+            self.end_headers()
+            self.wfile.write(WHOAMI)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    server.daemon_threads = True
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with Hub(Config(f"http://127.0.0.1:{server.server_port}", tmp_path, tmp_path, token=TOKEN)) as hub:
+            hub.whoami(), hub.whoami()
+            assert len(connections) == 1
+            time.sleep(0.4)
+            hub.whoami()
+            assert len(connections) == 2
+    finally:
+        server.shutdown(), thread.join(), server.server_close()
