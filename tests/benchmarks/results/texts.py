@@ -61,13 +61,18 @@ SCORERS: Mapping[str, Callable[[Writes, Sequence[str]], Scores]] = {"e2e": of_e2
 
 
 def main() -> int:
-    kept = Kept(Path(sys.argv[1]))
+    kept, measured = Kept(Path(sys.argv[1])), 0
     for experiment in all_experiments():
         for group in experiment.groups():
             for cell in group.seeds(kept.chosen(group) or {}):
                 if scores := measure(kept, cell):
+                    measured += 1
                     shown = "  ".join(f"{name} {value:.4f}" for name, value in scores.items())
                     print(f"{experiment.name}/{cell.path}  {shown}", flush=True)
+    if not measured:
+        print(
+            f"{kept.folder}: no text to measure. A group whose tries are not all there has no seeds: run it with --published."
+        )
     return 0
 
 
