@@ -168,6 +168,14 @@ def test_a_run_goes_on_from_what_was_published(tmp_path: Path) -> None:
     assert fresh.chosen(group) == TRIES[0]
 
 
+def test_what_was_published_stays_when_more_is(tmp_path: Path) -> None:
+    first, *others = next(experiment().groups()).tries
+    for number, cell in enumerate([first, *others]):
+        fresh = Kept(tmp_path / f"machine-{number}")
+        fresh.keep(cell, scored(0.7, cell), {})
+        assert publish.publish(fresh, experiment(), tmp_path / "docs") == number + 1
+
+
 def test_a_try_says_nothing_of_the_heldout_set(here: Path) -> None:
     group: Group = next(experiment().groups())
     result = cells.train(group.tries[0], here / "kept", "cpu", 1)

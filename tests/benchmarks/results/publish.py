@@ -25,7 +25,8 @@ MAX_WEIGHTS_BYTES = 170_000  # rank 256 on the query and value maps of SmolLM2-1
 
 
 def publish(kept: Kept, experiment: Experiment, docs: Path) -> int:
-    """How many cells were written."""
+    """How many cells are published now: those of `kept`, and those that were before."""
+    restore(kept, experiment, docs)
     rows: dict[str, Result] = {}
     for group in experiment.groups():
         chosen = kept.chosen(group)

@@ -225,9 +225,11 @@ def filled(page: str, measured: Mapping[str, Measured]) -> str:
 
 def main() -> int:
     measured = {experiment.name: Measured.read(experiment) for experiment in all_experiments()}
-    PAGE.write_text(filled(PAGE.read_text(), measured))
+    page = filled(PAGE.read_text(), measured)
+    PAGE.write_text(page)
     for name, svg in picture.all_of(measured).items():
-        (DOCS / name).write_text(svg)
+        if f"results/{name})" in page:
+            (DOCS / name).write_text(svg)
     return 0
 
 
