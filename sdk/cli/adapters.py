@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -67,23 +66,9 @@ def push(
     with app.hub() as hub:
         with terminal.spinner(f"Checking {path}"):
             adapter, ref = ready_to_push(hub, path, name)
-        with _perhaps_published(ref):
-            with terminal.spinner(f"Pushing {path}"):
-                pushed = push_archive(hub, adapter, ref, said)
-            _say_pushed(pushed, as_json=as_json)
-
-
-@contextmanager
-def _perhaps_published(ref: AdapterRef) -> Iterator[None]:
-    """From the first byte sent to the last word said, nobody here knows what a Ctrl-C leaves on the hub."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise terminal.Failure(
-            f"Stopped. {ref.adapter_id} may have been published all the same. The same command finds out: what is there "
-            "already is not published twice.",
-            terminal.INTERRUPTED,
-        ) from None
+        with terminal.spinner(f"Pushing {path}"):
+            pushed = push_archive(hub, adapter, ref, said)
+    _say_pushed(pushed, as_json=as_json)
 
 
 def _say_pushed(pushed: Pushed, *, as_json: bool) -> None:

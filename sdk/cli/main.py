@@ -151,7 +151,8 @@ class Commands(click.Group):
         except (click.exceptions.Exit, BrokenPipeError):
             raise
         except (KeyboardInterrupt, click.Abort) as error:
-            raise Failure("Stopped.", INTERRUPTED) from error
+            unknown = getattr(error, "__notes__", ())  # what a hub may have done, see sdk.client.wire
+            raise Failure(" ".join(("Stopped.", *unknown)), INTERRUPTED) from error
         except Exception as error:
             if ctx.params["debug"]:
                 traceback.print_exc()

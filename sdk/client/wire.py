@@ -6,6 +6,7 @@ decoded strictly and refused by BadAnswer.
 
 from __future__ import annotations
 
+import re
 import secrets
 import ssl
 import warnings
@@ -46,6 +47,11 @@ ANSWER_TIMEOUT_S = 60.0
 # Less than the five seconds after which a server closes an idle connection: what is sent just then gets no answer.
 _KEPT_IDLE_S = 3.0
 _TIMEOUT = {"connect": CONNECT_TIMEOUT_S, **dict.fromkeys(("read", "write", "pool"), ANSWER_TIMEOUT_S)}
+
+_READING = ("GET", "HEAD")
+# Whose record has what is written at an address, where it is not the one's who writes.
+_OF_A_NAMESPACE = re.compile(r"/api/v1/(?:adapters|namespaces|orgs|invitations)/([^/]+)")
+_OF_THE_HUB = ("/api/v1/users", "/api/v1/bases")
 
 # The status of a request that was turned away before anything was done: safe to repeat, whatever it was.
 _NOT_DONE = {429, 503}
@@ -167,7 +173,13 @@ class Wire:
         if self.config.offline:
             raise Offline(f"VERA_HUB_OFFLINE is set, and this needs the hub at {self.config.url}: unset it.")
         read = partial(_read, max_bytes=max_bytes, into=into)
-        return self._retries.run(lambda: self._send_once(method, path, is_idempotent, read, request))
+        try:
+            return self._retries.run(lambda: self._send_once(method, path, is_idempotent, read, request))
+        except KeyboardInterrupt as stopped:
+            if method not in _READING:
+                is_done_once = not is_idempotent or "Idempotency-Key" in request.get("headers", {})
+                stopped.add_note(_perhaps_done(self.config.url, path, may_repeat=not is_done_once))
+            raise
 
     def _send_once(
         self,
@@ -203,7 +215,7 @@ class Wire:
             said.get("content-type", "").partition(";")[0],
         )
         moved_to = _moved_to(response.headers) if response.status_code == HTTPStatus.TEMPORARY_REDIRECT else None
-        if moved_to and method in ("GET", "HEAD") and not request.get("is_moved"):
+        if moved_to and method in _READING and not request.get("is_moved"):
             self._tell_of_move(reply)
             again = {name: value for name, value in request.items() if name != "params"}  # they are in the address
             return self._send_once(method, moved_to, is_idempotent, read, {**again, "is_moved": True})
@@ -242,6 +254,16 @@ class Wire:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if is_plain else httpx2.create_ssl_context()
         limits = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=_KEPT_IDLE_S)
         return httpx2.Client(verify=tls, trust_env=not is_here, limits=limits)
+
+
+def _perhaps_done(url: str, path: str, *, may_repeat: bool) -> str:
+    """What is to be known where nobody waits for the answer to a write any more."""
+    said = f"The hub at {url} may have done it all the same."
+    if may_repeat:
+        return f"{said} The same command finds out: what is done already is not done twice."
+    named = _OF_A_NAMESPACE.match(path)
+    of = "--hub" if path.startswith(_OF_THE_HUB) else named[1] if named else ""
+    return f"{said} `{f'vera-hub audit {of}'.strip()}` shows the last that it did: look there before you repeat it."
 
 
 def done_once() -> dict[str, str]:

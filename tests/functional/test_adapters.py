@@ -215,14 +215,15 @@ def stalling(hub: RunningHub) -> object:
         line.close()
 
 
-def stopped_push(hub: RunningHub, machine: Machine, folder: Path, line: StallingLine) -> str:
-    """What a push says at a Ctrl-C while `line` is stalled."""
+def stopped(hub: RunningHub, machine: Machine, line: StallingLine, *command: str | Path) -> str:
+    """What a command that writes says at a Ctrl-C while `line` is stalled."""
     token = json.loads(hub.profile.read_text())["hubs"][hub.url]["token"]
-    with machine.running("push", folder, VERA_HUB_URL=line.url, VERA_HUB_TOKEN=token) as push:
+    with machine.running(*command, VERA_HUB_URL=line.url, VERA_HUB_TOKEN=token) as process:
         assert line.stalled.wait(30)
-        push.send_signal(signal.SIGINT)
-        out, err = push.communicate(timeout=30)
-    assert (push.returncode, out) == (130, "")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert err.startswith(f"Error: Stopped. The hub at {line.url} may have done it all the same."), err
     return err
 
 
@@ -231,9 +232,8 @@ def test_ctrl_c_in_the_middle_of_a_push_says_that_it_may_be_published_and_how_to
 ) -> None:
     folder, line = adapter("interrupted"), stalling(b"POST /api/v1/adapters", passed_bytes=1500)
 
-    err = stopped_push(hub, machine, folder, line)
+    assert "The same command finds out" in stopped(hub, machine, line, "push", folder)
 
-    assert "demo/interrupted may have been published all the same. The same command finds out" in err
     assert "demo/interrupted" not in adapters_of(machine)
     assert machine.run("push", folder).out.startswith("demo/interrupted@v1\n")
 
@@ -243,10 +243,21 @@ def test_ctrl_c_before_the_answer_to_a_push_says_that_it_may_be_published_as_it_
 ) -> None:
     folder, line = adapter("answered"), stalling(b"HTTP/1.1 201", passed_bytes=5)
 
-    err = stopped_push(hub, machine, folder, line)
+    assert "The same command finds out" in stopped(hub, machine, line, "push", folder)
 
-    assert "demo/answered may have been published all the same" in err
     assert machine.run("push", folder).out.startswith("demo/answered@v1  (was there already: nothing changed)\n")
+
+
+def test_ctrl_c_before_the_answer_to_a_move_says_where_the_hub_has_it_recorded(
+    hub: RunningHub, machine: Machine, adapter: MakeAdapter, stalling
+) -> None:
+    machine.run("push", adapter("here"))
+    line = stalling(b"HTTP/1.1 200", passed_bytes=5)
+
+    err = stopped(hub, machine, line, "move", "demo/here", "demo/there")
+
+    assert "`vera-hub audit demo` shows the last that it did" in err
+    assert "adapter.moved" in machine.run("audit", "demo").out
 
 
 def test_ctrl_c_ends_a_pull_at_once_although_its_download_has_stalled(

@@ -221,6 +221,43 @@ def test_what_another_attempt_would_not_help_is_reported_at_once(fake: FakeHub, 
     assert len(fake.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("write", "says"),
+    [
+        (lambda hub: hub.move(ADAPTER, AdapterRef("demo", "b")), "`vera-hub audit demo` shows"),
+        (lambda hub: hub.remove_alias(ADAPTER, "prod"), "`vera-hub audit demo` shows"),
+        (lambda hub: hub.create_user("rita"), "`vera-hub audit --hub` shows"),
+        (lambda hub: hub.create_token("laptop"), "`vera-hub audit` shows"),
+        (lambda hub: hub.set_visibility(ADAPTER, "private"), "The same command finds out"),
+        (lambda hub: hub.request_evaluation("demo/a@v1", "demo/topics"), "The same command finds out"),
+    ],
+    ids=["move", "remove_alias", "create_user", "create_token", "set_visibility", "request_evaluation"],
+)
+def test_who_stops_waiting_for_the_answer_to_a_write_is_told_how_to_find_out(config: Config, write, says: str) -> None:
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        write(interrupted(config))
+
+    (said,) = stopped.value.__notes__
+    assert said.startswith(f"The hub at {config.url} may have done it all the same.")
+    assert says in said
+
+
+def test_who_stops_waiting_for_what_was_only_read_is_told_nothing(config: Config) -> None:
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        interrupted(config).whoami()
+
+    assert not hasattr(stopped.value, "__notes__")
+
+
+def interrupted(config: Config) -> Hub:
+    """A hub whose answer somebody does not wait for."""
+
+    def stop(_: httpx2.Request) -> httpx2.Response:
+        raise KeyboardInterrupt
+
+    return Hub(config, http=httpx2.Client(transport=httpx2.MockTransport(stop)))
+
+
 @pytest.mark.parametrize("first", [httpx2.Response(422), httpx2.Response(401), httpx2.Response(404)], ids=str)
 def test_a_refusal_is_not_repeated(fake: FakeHub, hub: Hub, first) -> None:
     fake.first = [first]
