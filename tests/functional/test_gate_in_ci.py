@@ -82,9 +82,13 @@ def lab(tmp_path: Path) -> Iterator[tuple[RunningHub, Machine]]:
 def worker(hub: RunningHub, machine: Machine, name: str) -> Iterator[subprocess.Popen[str]]:
     options = ("worker", "--name", name, "--suite", SUITE)
     with machine.running(*options, VERA_HUB_TOKEN=hub.worker_token, VERA_HUB_URL=hub.url) as process:
-        assert process.stderr is not None
-        assert "registered" in process.stderr.readline()
+        wait_until_it_says(process, "registered")
         yield process
+
+
+def wait_until_it_says(worker: subprocess.Popen[str], event: str) -> None:
+    assert worker.stderr is not None
+    assert any(event in line for line in worker.stderr), f"it ended without {event}"
 
 
 def read_again(machine: Machine) -> None:
@@ -134,6 +138,7 @@ def test_the_github_workflow_promotes_what_is_not_worse_though_a_worker_is_kille
             job.run(steps["Push"]["run"], steps["Push"]["env"])
             with job.step(steps["Gate"]["run"], steps["Gate"]["env"]) as gate:
                 assert wait_until_running(hub, f"{NAME}@v2").worker == "second"
+                wait_until_it_says(second, "job_started")  # else it may have asked for more: a second attempt of the dead one's
                 second.kill()
                 let_leases_run_out(hub)
                 first.send_signal(signal.SIGCONT)
