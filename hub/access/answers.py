@@ -147,8 +147,8 @@ def _key_of(scope: Scope) -> bytes:
 
 def _asked_in_full(scope: Scope) -> Scope:
     """The request without its If-None-Match: who has the answer already keeps it warm for all. A file that somebody
-    has is not fetched, and not counted as a download."""
-    if "/blobs/" in scope["path"]:
+    has, alone or with its version, is not fetched, and not counted as a download."""
+    if "/blobs/" in scope["path"] or b"with_files=" in scope["query_string"]:
         return scope
     return {**scope, "headers": [each for each in scope["headers"] if each[0] != b"if-none-match"]}
 

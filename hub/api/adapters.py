@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -199,11 +200,11 @@ def _bundled(request: Request, parts: Services, reader: Principal | None, ref: A
         files = catalog.carried_files(session, reader, version)
     if files is None:
         return None
-    _note_fetch(request, parts, reader, version)
     said = catalog.bundled_view(version)  # it names the version, and so every byte that follows
     headers = {"ETag": etag_of(said), **caching(request)}
     if is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
+    _note_fetch(request, parts, reader, version)
     return Response(bundle(to_json(said), files), 200, headers, MEDIA_TYPE)
 
 
@@ -217,9 +218,11 @@ def _spelled(
         files = catalog.carried_files(session, reader, given) if with_files else None
     if files is None:
         return answer(request, detail)
-    _note_fetch(request, parts, reader, given)
     content = {path: b64encode(data).decode() for path, data in files.items() if path != MANIFEST_FILE}
-    return answer(request, replace(detail, content=content))
+    answered = answer(request, replace(detail, content=content))
+    if answered.status_code == HTTPStatus.OK:
+        _note_fetch(request, parts, reader, given)
+    return answered
 
 
 def _note_fetch(request: Request, parts: Services, reader: Principal | None, version: Given) -> None:

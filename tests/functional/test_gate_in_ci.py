@@ -138,7 +138,9 @@ def test_the_github_workflow_promotes_what_is_not_worse_though_a_worker_is_kille
             job.run(steps["Push"]["run"], steps["Push"]["env"])
             with job.step(steps["Gate"]["run"], steps["Gate"]["env"]) as gate:
                 assert wait_until_running(hub, f"{NAME}@v2").worker == "second"
-                wait_until_it_says(second, "job_started")  # else it may have asked for more: a second attempt of the dead one's
+                wait_until_it_says(
+                    second, "job_started"
+                )  # else it may have asked for more: a second attempt of the dead one's
                 second.kill()
                 let_leases_run_out(hub)
                 first.send_signal(signal.SIGCONT)

@@ -68,6 +68,19 @@ def test_everybody_counts_once_for_a_version_and_a_day(pushed: Hub) -> None:
 
 
 @pytest.mark.one_process
+@pytest.mark.parametrize("accept", ["application/json", MEDIA_TYPE])
+def test_files_that_somebody_has_with_their_version_are_not_fetched(pushed: Hub, accept: str) -> None:
+    path, ann = "/adapters/demo/tiny/versions/v1?with_files=true", {**pushed.headers("ann"), "Accept": accept}
+    etag = pushed.get(path, headers=ann).headers["etag"]
+    assert counts(pushed) == {1: 1}
+
+    bob = {**pushed.headers("bob"), "Accept": accept, "If-None-Match": etag}
+    assert pushed.get(path, headers=bob).status_code == 304
+
+    assert counts(pushed) == {1: 1}
+
+
+@pytest.mark.one_process
 def test_files_that_come_with_a_version_count_as_fetched(pushed: Hub) -> None:
     ann = pushed.headers("ann")
     path = "/adapters/demo/tiny/versions/v1?with_files=true"
