@@ -20,6 +20,7 @@ from hub.db.models.evaluating import Evaluation, Worker
 from hub.db.queries import evaluations, listings, moves, queueing, workers
 from hub.domain import blobs, enrolling, matching
 from hub.domain.evaluations import canonical, pack, parse_id
+from hub.domain.matching import LEASE
 from hub.domain.shaping import metrics_beside, ref_of
 from hub.domain.views.evaluations import Job, JobBase
 from hub.errors import Conflict, HubError, Invalid, NotFound
@@ -31,7 +32,6 @@ from vera.attestation import Evaluated
 from vera.errors import SignatureError
 from vera.signing import PublicKey
 
-LEASE = timedelta(seconds=60)
 MAX_ATTEMPTS = 3
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 _NOTE_SEEN_EVERY = timedelta(seconds=15)

@@ -17,6 +17,8 @@ from hub.db.queries.queueing import FLOAT32_BYTES, Left
 
 # A worker polls every few seconds; one that was silent for this long is not there.
 WORKER_SILENCE = timedelta(seconds=60)
+# A job is its worker's for this long after each word of it. When half of it has passed, two heartbeats are missing.
+LEASE = timedelta(seconds=60)
 
 
 def workers_there(session: Session, at: datetime) -> list[Worker]:

@@ -161,6 +161,9 @@ def _evaluation_view(
     why_it_is_left = matching.why_it_is_left(evaluation, there) if state == "waiting" else None
     reason = why_nobody_comes or why_it_is_left or reason
     pace = None if why_nobody_comes or state not in _OPEN else paces.get(evaluation.suite_id)
+    estimate_s = None if pace is None else _estimate(evaluation, at, there, pace, position)
+    if state == "running" and (reason := _why_nobody_knows(evaluation, at, estimate_s)):
+        estimate_s = None
     interval = (evaluation.low, evaluation.high)
     return EvaluationView(
         id=str(evaluation.id),
@@ -184,7 +187,7 @@ def _evaluation_view(
         environment=evaluation.environment,
         beside=scores_beside(evaluation),
         seconds=evaluation.seconds,
-        estimate_seconds=None if pace is None else _estimate(evaluation, at, there, pace, position),
+        estimate_seconds=estimate_s,
         worker_seen_at=evaluation.worker.last_seen_at if evaluation.worker else None,
         signed_by=signer_view(evaluation.worker_key) if evaluation.worker_key else None,
         tasks=0 if secrecy.access_of(evaluation.suite) == secrecy.HIDDEN else len(groups_tasks(evaluation.suite)),
@@ -246,8 +249,18 @@ def _estimate(
         elapsed = (at - evaluation.started_at).total_seconds() if evaluation.started_at else 0.0
         if done := evaluation.items_done:
             return elapsed * (evaluation.suite.items - done) / done
-        return max(0.0, pace - elapsed)
+        return pace - elapsed
     return pace * math.ceil(position / max(1, len(matching.able_of(evaluation, there))))
+
+
+def _why_nobody_knows(evaluation: Evaluation, at: datetime, estimate_s: float | None) -> str | None:
+    """Of a job that runs, why nobody can know when it is done; None when somebody can, and before its suite was ever done."""
+    expires = evaluation.lease_expires_at
+    if expires is not None and expires - at < matching.LEASE / 2:
+        return "Nothing was heard of its worker lately: if that stays so, another one takes it within a minute."
+    if estimate_s is not None and estimate_s < 0:
+        return "It takes longer than its suite has lately taken."
+    return None
 
 
 def is_abandoned(evaluation: Evaluation, at: datetime) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
-from sqlalchemy import insert, inspect, select
+import pytest
+from sqlalchemy import insert, inspect, select, update
 
 from hub.db import session as db
 from hub.db.models.evaluating import Evaluation
@@ -749,9 +750,42 @@ def test_how_long_it_may_take_is_told_from_what_its_suite_has_taken(sqlite_hub: 
     assert estimates() == [None, took, 2 * took, 3 * took]
     hub.worker(name="another")
     assert estimates() == [None, took, took, 2 * took]
+    with hub.database.writing() as session:
+        session.execute(update(Evaluation).where(Evaluation.seconds.is_not(None)).values(seconds=600.0))
     running = hub.get(f"/evaluations/{worker.must_claim()['id']}").json()
     assert running["worker_seen_at"] is not None
-    assert 0 <= running["estimate_seconds"] <= took
+    assert 300 < running["estimate_seconds"] < 600
+
+
+@pytest.mark.parametrize(
+    ("began_ago", "lease_left", "says"),
+    [
+        (timedelta(minutes=11), timedelta(seconds=50), "It takes longer than its suite has lately taken."),
+        (timedelta(minutes=5), timedelta(seconds=25), "Nothing was heard of its worker lately"),
+    ],
+    ids=["over", "silent"],
+)
+def test_where_nobody_knows_how_long_a_job_takes_it_is_said_why(
+    hub: Hub, began_ago: timedelta, lease_left: timedelta, says: str
+) -> None:
+    hub.register_base()
+    worker = hub.worker()
+    for seed in range(2):
+        _push(hub, seed)
+    worker.finish(worker.must_claim())
+    job = worker.must_claim()
+    with hub.database.writing() as session:
+        session.execute(update(Evaluation).where(Evaluation.seconds.is_not(None)).values(seconds=600.0))
+        stored, at = session.get_one(Evaluation, int(job["id"])), db.now(session)
+        stored.started_at, stored.lease_expires_at = at - began_ago, at + lease_left
+
+    seen = hub.get(f"/evaluations/{job['id']}").json()
+
+    assert (seen["state"], seen["estimate_seconds"]) == ("running", None)
+    assert says in seen["reason"]
+    page = hub.client.get("/demo/tiny").text
+    assert says in page
+    assert "to go" not in page
 
 
 def test_a_base_without_room_waits_for_a_worker_with_more_memory(hub: Hub) -> None:

@@ -62,8 +62,9 @@ class WorkerTokenView:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationView:
-    """One suite on one version. `position` counts from 1 while it waits; `reason` says why it waits or failed, and
-    `estimate_seconds` in how long it may be done, by how long this suite has lately taken; null when nobody can know.
+    """One suite on one version. `position` counts from 1 while it waits; `reason` says why it waits or failed, or
+    why of one that runs nobody knows any more when it is done; `estimate_seconds` in how long it may be, by how long this suite has
+    lately taken; null when nobody can know.
     `beside` has the scores of the suite's other metrics, null for one that the worker could not compute, and `items_done`
     says how many of the items were answered with its worker's last heartbeat, while it runs. Of a group, `tasks` is the number
     of its tasks, whose scores are shown."""
