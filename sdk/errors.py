@@ -33,9 +33,10 @@ class HubWarning(UserWarning):
 
 
 class HubError(Exception):
-    """Base of the tree. `status` and `request_id` are None for what never reached a hub."""
+    """Base of the tree. `status`, `request_id` and `url`, of the hub that answered, are None for what never reached one."""
 
     code = "HUB_ERROR"
+    url: str | None = None
 
     def __init__(
         self,
@@ -155,13 +156,15 @@ def of_problem(status: int, problem: object, *, url: str) -> HubError:
         sentence += f" The page: {url.rstrip('/')}/{page.lstrip('/')}"
     if status >= 500 and request_id:
         sentence += f" (Request {request_id} in the log of the hub.)"
-    return kind(
+    error = kind(
         sentence,
         code=code,
         status=status,
         request_id=request_id,
         facts=facts if isinstance(facts, dict) else None,
     )
+    error.url = url
+    return error
 
 
 def _text(value: object) -> str | None:

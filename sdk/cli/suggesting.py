@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from itertools import islice
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from sdk.errors import HubError, NotFound
 from vera.errors import RefError
@@ -21,8 +22,8 @@ _CLOSE = 0.8
 
 
 def with_suggestion(error: Exception, app: App) -> str:
-    """The error's sentence; of an adapter or a suite that is not there with names that are close, of those the reader may see,
-    and of a name without its owner with the reader's own."""
+    """The error's sentence; of an adapter or a suite that is not there with names that are close, of those the reader may see
+    at the hub that was asked, and of a name without its owner with the reader's own."""
     if isinstance(error, RefError):
         meant = _with_owner(str(error.facts.get("ref", "")), app)
         return str(error) if meant is None else f"{error} Did you mean {meant}?"
@@ -30,12 +31,15 @@ def with_suggestion(error: Exception, app: App) -> str:
         return str(error)
     from difflib import get_close_matches
 
+    asked = app.config if error.url is None else app.config.at_host(urlsplit(error.url).netloc)
     try:
-        with app.hub() as hub:
+        with app.hub_at(asked) as hub:
             wanted, names = _candidates(error, hub)
     except HubError:
         return str(error)
     close = [name for name in get_close_matches(wanted, names, n=2, cutoff=_CLOSE) if name != wanted]
+    if asked.url != app.config.url:
+        close = [f"vera://{urlsplit(asked.url).netloc}/{name}" for name in close]
     return f"{error} Did you mean {' or '.join(close)}?" if close else str(error)
 
 

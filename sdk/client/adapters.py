@@ -106,49 +106,50 @@ class Adapters(Wire):
     def get_adapter(self, ref: AdapterRef) -> AdapterDetail:
         from sdk.models.adapters import AdapterDetail
 
-        return AdapterDetail.from_json(self._get(f"/api/v1/adapters/{ref.adapter_id}").json())
+        return AdapterDetail.from_json(self._get(self._path_of(ref)).json())
 
     def move(self, ref: AdapterRef, to: AdapterRef) -> Adapter:
         """Gives the adapter another name, or another owner; the old name leads to it."""
         from sdk.models.adapters import Adapter
 
-        return Adapter.from_json(self._post(f"/api/v1/adapters/{ref.adapter_id}/move", {"to": to.adapter_id}).json())
+        self._path_of(to)
+        return Adapter.from_json(self._post(f"{self._path_of(ref)}/move", {"to": to.adapter_id}).json())
 
     def set_gate(self, ref: AdapterRef, gated: str | None) -> Adapter:
         """Gives the files of the adapter to everybody (None), to whoever asks ("auto"), or to whom you let in ("manual")."""
         from sdk.models.adapters import Adapter
 
-        return Adapter.from_json(self._write("PATCH", f"/api/v1/adapters/{ref.adapter_id}", {"gated": gated}).json())
+        return Adapter.from_json(self._write("PATCH", self._path_of(ref), {"gated": gated}).json())
 
     def get_access(self, ref: AdapterRef) -> Access:
         """Whether the files of a gated adapter are given to you."""
         from sdk.models.adapters import Access
 
-        return Access.from_json(self._get(f"/api/v1/adapters/{ref.adapter_id}/access").json())
+        return Access.from_json(self._get(f"{self._path_of(ref)}/access").json())
 
     def request_access(self, ref: AdapterRef, *, message: str | None = None) -> AccessRequest:
         """Asks for the files of a gated adapter; asking twice is asking once."""
         from sdk.models.adapters import AccessRequest
 
-        path = f"/api/v1/adapters/{ref.adapter_id}/access"
+        path = f"{self._path_of(ref)}/access"
         return AccessRequest.from_json(self._post(path, {"message": message}, is_idempotent=True).json())
 
     def list_access_requests(self, ref: AdapterRef, *, state: str | None = None) -> Iterator[AccessRequest]:
         """Who has asked for the files of your adapter, or was let in, by name."""
         from sdk.models.adapters import AccessRequest
 
-        return self._pages(f"/api/v1/adapters/{ref.adapter_id}/access-requests", {"state": state}, AccessRequest)
+        return self._pages(f"{self._path_of(ref)}/access-requests", {"state": state}, AccessRequest)
 
     def decide_access(self, ref: AdapterRef, user: str, state: str, *, reason: str | None = None) -> AccessRequest:
         """Lets a user in ("accepted"), refuses them ("rejected"), or lets them wait ("pending")."""
         from sdk.models.adapters import AccessRequest
 
-        path = f"/api/v1/adapters/{ref.adapter_id}/access-requests/{segment(user)}"
+        path = f"{self._path_of(ref)}/access-requests/{segment(user)}"
         return AccessRequest.from_json(self._write("PUT", path, {"state": state, "reason": reason}).json())
 
     def set_visibility(self, ref: AdapterRef, visibility: str) -> Adapter:
         """Makes the adapter "private", or "public"."""
         from sdk.models.adapters import Adapter
 
-        path, body = f"/api/v1/adapters/{ref.adapter_id}", {"visibility": visibility}
+        path, body = self._path_of(ref), {"visibility": visibility}
         return Adapter.from_json(self._write("PATCH", path, body).json())

@@ -20,14 +20,6 @@ def selector_of(ref: AdapterRef) -> str:
     return ref.selector or ref.digest or LATEST
 
 
-def version_path(ref: AdapterRef) -> str:
-    return f"/api/v1/adapters/{ref.adapter_id}/versions/{segment(selector_of(ref))}"
-
-
-def alias_path(ref: AdapterRef, alias: str) -> str:
-    return f"/api/v1/adapters/{ref.adapter_id}/aliases/{segment(alias)}"
-
-
 def suite_path(name: str) -> str:
     family, slash, task = name.partition("/")
     if not slash or "/" in task or {family, task} & {"", ".", ".."}:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from sdk.client.addresses import alias_path, selector_of
+from sdk.client.addresses import selector_of
 from sdk.client.wire import Wire, done_once
 from vera import strict_json
 from vera.ref import AdapterRef
@@ -21,25 +21,25 @@ class Aliases(Wire):
     def list_aliases(self, ref: AdapterRef) -> Iterator[Alias]:
         from sdk.models.aliases import Alias
 
-        return self._pages(f"/api/v1/adapters/{ref.adapter_id}/aliases", {}, Alias)
+        return self._pages(f"{self._path_of(ref)}/aliases", {}, Alias)
 
     def get_alias(self, ref: AdapterRef, alias: str) -> Alias:
         from sdk.models.aliases import Alias
 
-        return Alias.from_json(self._get(alias_path(ref, alias)).json())
+        return Alias.from_json(self._get(self._alias_path(ref, alias)).json())
 
     def alias_history(self, ref: AdapterRef, alias: str) -> Iterator[AliasMove]:
         """Every move of the alias, newest first; also of one that was removed."""
         from sdk.models.aliases import AliasMove
 
-        return self._pages(f"{alias_path(ref, alias)}/history", {}, AliasMove)
+        return self._pages(f"{self._alias_path(ref, alias)}/history", {}, AliasMove)
 
     def alias_at(self, ref: AdapterRef, alias: str, time: datetime) -> AliasMove:
         """The move that said what the alias meant at `time`, in `after`. Raises NotFound when it was not set then, and
         Refused for a time that is still to come."""
         from sdk.models.aliases import AliasMove
 
-        return AliasMove.from_json(self._get(f"{alias_path(ref, alias)}/at", {"time": time.isoformat()}).json())
+        return AliasMove.from_json(self._get(f"{self._alias_path(ref, alias)}/at", {"time": time.isoformat()}).json())
 
     def set_alias(
         self,
@@ -63,7 +63,7 @@ class Aliases(Wire):
         headers = {name: value for name, value in conditions.items() if value}
         reply = self._send(
             "PUT",
-            alias_path(ref, alias),
+            self._alias_path(ref, alias),
             is_idempotent=True,
             content=strict_json.dumps(body),
             # A move whose answer got lost is not what it was expected to be any more.
@@ -94,7 +94,7 @@ class Aliases(Wire):
         headers = {name: value for name, value in conditions.items() if value}
         reply = self._send(
             "POST",
-            f"{alias_path(ref, alias)}/promotions",
+            f"{self._alias_path(ref, alias)}/promotions",
             is_idempotent=True,
             content=strict_json.dumps(body),
             headers={"Content-Type": "application/json", **headers, **done_once()},
@@ -104,4 +104,4 @@ class Aliases(Wire):
     def remove_alias(self, ref: AdapterRef, alias: str, *, revision: int | None = None) -> None:
         """Removes the alias; its history stays."""
         headers = {"If-Match": f'"{revision}"'} if revision else {}
-        self._send("DELETE", alias_path(ref, alias), is_idempotent=True, headers={**headers, **done_once()})
+        self._send("DELETE", self._alias_path(ref, alias), is_idempotent=True, headers={**headers, **done_once()})

@@ -22,11 +22,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, TypeVar
 from urllib.parse import urlsplit
 
+from sdk.client.addresses import segment, selector_of
 from sdk.config import Config, is_loopback
-from sdk.errors import BadAnswer, HubError, HubWarning, Offline, Unavailable, of_problem
+from sdk.errors import BadAnswer, HubError, HubWarning, Misconfigured, Offline, Unavailable, of_problem
 from sdk.models.answer import Answer, Health
 from sdk.retrying import Retries
 from vera import __version__, strict_json
+from vera.ref import AdapterRef
 
 if TYPE_CHECKING:
     import httpx2  # 80 ms: imported late, so that a load from the cache does not pay for it
@@ -118,6 +120,23 @@ class Wire:
         from sdk.models.accounts import Account
 
         return Account.from_json(self._get("/api/v1/whoami").json())
+
+    def _path_of(self, ref: AdapterRef) -> str:
+        """The address of an adapter of this hub. Raises Misconfigured for what a reference says is at another one: what is there
+        under the same name is another adapter."""
+        theirs = self.config.at_host(ref.host).url
+        if theirs != self.config.url:
+            raise Misconfigured(
+                f"{ref} is at {theirs}, and {self.config.url} is asked: say so with `vera-hub --url {theirs} …` or VERA_HUB_URL.",
+                code="REF_ELSEWHERE",
+            )
+        return f"/api/v1/adapters/{ref.adapter_id}"
+
+    def _version_path(self, ref: AdapterRef) -> str:
+        return f"{self._path_of(ref)}/versions/{segment(selector_of(ref))}"
+
+    def _alias_path(self, ref: AdapterRef, alias: str) -> str:
+        return f"{self._path_of(ref)}/aliases/{segment(alias)}"
 
     def _get(self, path: str, query: Mapping[str, Asked] | None = None, *, accept: str = "application/json") -> Reply:
         params = {key: value for key, value in (query or {}).items() if value is not None}

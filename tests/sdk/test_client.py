@@ -16,7 +16,7 @@ import pytest
 from sdk import errors
 from sdk.client import Hub, wire
 from sdk.config import Config
-from sdk.errors import BadAnswer, HubError, LeaseLost, Offline, Refused, Unavailable
+from sdk.errors import BadAnswer, HubError, LeaseLost, Misconfigured, Offline, Refused, Unavailable
 from sdk.models.jobs import Job, JobBase
 from sdk.retrying import ATTEMPTS, FIRST_WAIT_S, Retries
 from tests.sdk.fakes import NOW, TOKEN, FakeHub, answer, evaluation_json, hub_for, problem
@@ -219,6 +219,25 @@ def test_what_another_attempt_would_not_help_is_reported_at_once(fake: FakeHub, 
         hub.whoami()
 
     assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda hub, ref: hub.get_adapter(ref),
+        lambda hub, ref: hub.delete_version(ref, "Wrong."),
+        lambda hub, ref: hub.set_alias(ref, "prod"),
+        lambda hub, ref: hub.remove_alias(ref, "prod"),
+        lambda hub, ref: hub.move(ref, AdapterRef("demo", "b")),
+        lambda hub, ref: hub.move(AdapterRef("demo", "b"), ref),
+        lambda hub, ref: hub.set_visibility(ref, "private"),
+    ],
+)
+def test_what_a_reference_says_is_at_another_hub_is_not_looked_for_here(fake: FakeHub, hub: Hub, ask) -> None:
+    with pytest.raises(Misconfigured, match=r"vera://other\.test/demo/a@v1 is at https://other\.test, and http"):
+        ask(hub, AdapterRef.parse("vera://other.test/demo/a@v1"))
+
+    assert fake.requests == []
 
 
 @pytest.mark.parametrize(

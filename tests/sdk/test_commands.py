@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -517,6 +518,18 @@ def test_a_mistyped_adapter_is_answered_with_those_it_may_be_meant_for(fake: Fak
 
     assert done.exit_code == 1
     assert done.stderr.endswith("Did you mean demo/topics?\n")
+
+
+def test_a_mistyped_adapter_of_another_hub_is_looked_for_there(fake: FakeHub, url: str) -> None:
+    unknown = problem(404, "ADAPTER_UNKNOWN", "It is not here.", adapter="demo/topcis")
+    fake.canned["GET /api/v1/adapters/demo/topcis/versions/latest"] = [unknown]
+    fake.canned["GET /api/v1/adapters"] = [{"items": [adapter_json("topics")], "next": None}]
+    there = urlsplit(url).netloc
+
+    done = run("http://127.0.0.1:1", "pull", f"vera://{there}/demo/topcis")
+
+    assert done.exit_code == 1
+    assert done.stderr.endswith(f"Did you mean vera://{there}/demo/topics?\n")
 
 
 def test_a_name_that_is_like_no_other_is_answered_without_a_guess(fake: FakeHub, url: str) -> None:
