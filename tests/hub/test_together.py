@@ -18,6 +18,8 @@ from hub.db.models.accounts import Account
 from hub.db.prepared import driver_of
 from hub.db.queries.inserting import insert_numbered
 from hub.db.session import Database
+from hub.db.together import _MOST as MOST
+from hub.db.together import _Job as Job
 from hub.errors import Conflict, Unavailable
 from tests.hub.harness import Hub
 
@@ -52,6 +54,22 @@ def test_each_is_answered_with_what_it_did(sqlite_hub: Hub) -> None:
     with sqlite_hub.database.reading() as session:
         ids = {row.name: row.id for row in session.execute(select(Account.name, Account.id))}
     assert [answer.result() for answer in answers] == [ids[name] for name in names]
+
+
+@pytest.mark.timeout(10)  # without the loop it waits for itself, for ever
+def test_who_is_first_and_came_last_writes_until_it_is_its_own_turn(sqlite_hub: Hub) -> None:
+    """Whoever gets hold of the turn writes, and before it in the queue there may be more than one transaction takes."""
+    database, together = sqlite_hub.database, sqlite_hub.database._together
+    names = [f"user-{number}" for number in range(2 * MOST + 1)]
+    before = [Job(adding(name)) for name in names[:-1]]
+    together._waiting.extend(before)
+
+    with transactions_of(database) as begun:
+        assert database.write(adding(names[-1])) is not None
+
+    assert len(begun) == 3
+    assert all(job.answer.result(0) for job in before)
+    assert users_in(database) == set(names)
 
 
 def test_each_sees_what_those_before_it_have_done(sqlite_hub: Hub) -> None:
