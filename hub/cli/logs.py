@@ -21,7 +21,8 @@ _OLD_FILES = 3
 
 def configure_logs(file: Path | None, *, rotates: bool = True) -> None:
     """Sends everything that is logged in this process to `file`, or to standard error. Of several processes that write to
-    one file, one rotates it, and the others go on in the new one."""
+    one file, one rotates it, and the others go on in the new one, a second later at most: what they write until then stands
+    at the end of the old one."""
     handler = _file_handler(file, rotates=rotates) if file else logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Line())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
