@@ -138,6 +138,7 @@ class Committing:
 
     def commit(self, changes: Changes) -> Made:
         with self.parts.database.reading() as session:
+            accounts.require_still(session, self.principal)  # who changes nothing is asked nowhere else
             head = committing.find_head(
                 session,
                 self.principal,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from httpx2 import Response
@@ -31,11 +32,15 @@ def commit(hub: Hub, repo: str, revision: str = "main", **files: bytes) -> str:
 
 
 def try_commit(hub: Hub, repo: str, revision: str = "main", **files: bytes) -> Response:
+    content = commit_lines(**files)
+    return hub.client.post(f"/api/models/{repo}/commit/{revision}", content=content, headers=hub.headers())
+
+
+def commit_lines(**files: bytes) -> str:
     lines: list[object] = [{"key": "header", "value": {"summary": "Some files"}}]
     for path, data in files.items():
         lines.append({"key": "file", "value": {"path": path, "content": base64.b64encode(data).decode()}})
-    content = "\n".join(map(json.dumps, lines))
-    return hub.client.post(f"/api/models/{repo}/commit/{revision}", content=content, headers=hub.headers())
+    return "\n".join(map(json.dumps, lines))
 
 
 @pytest.fixture
@@ -97,6 +102,20 @@ def test_what_lies_beside_a_version_is_kept_with_it(hub: Hub, repo: str) -> None
     assert hub.client.get(f"/{repo}/resolve/{head}/vocabulary", headers=hub.headers()).content == large
     assert hub.client.get(f"/{repo}/resolve/v1/vocabulary", headers=hub.headers()).status_code == 404
     assert commit(hub, repo, **files) == head
+
+
+def test_a_token_that_is_revoked_while_a_commit_comes_is_told_nothing_of_what_is_there(hub: Hub, repo: str) -> None:
+    commit(hub, repo, a=b"1")
+    lines = commit_lines(a=b"1").encode()
+
+    def pieces() -> Iterator[bytes]:
+        yield lines[:-1]
+        hub.change_tokens(revoked_at=datetime.now(UTC))
+        yield lines[-1:]
+
+    answer = hub.client.post(f"/api/models/{repo}/commit/main", content=pieces(), headers=hub.headers())
+
+    assert (answer.status_code, answer.json()["code"]) == (401, "TOKEN_INVALID")
 
 
 def test_the_record_says_what_was_committed_beside_versions(hub: Hub, repo: str) -> None:
