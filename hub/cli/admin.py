@@ -122,6 +122,24 @@ def rescore(context: click.Context, /, *, data_dir: Path | None, suite: str | No
     context.exit(1 if wrong else 0)
 
 
+@admin.command(name="rename-base")
+@click.argument("fingerprint", metavar="FINGERPRINT")
+@click.argument("name")
+@data_option
+def rename_base(*, fingerprint: str, name: str, data_dir: Path | None) -> None:
+    """Give a base another name than who registered it first has.
+
+    `vera-hub base list --hub` has the fingerprints. Checkpoints of PEFT are taken in for the base of the name that they say.
+    """
+    from hub.care.renaming import rename
+
+    with _parts(data_dir) as (database, _):
+        renamed = rename(database, fingerprint, name)
+    click.echo(
+        f"{fingerprint} is {name} here, and was {renamed.before}: {_counted(renamed.adapters, 'adapter')} listed anew."
+    )
+
+
 @admin.command()
 @click.argument("user", required=False)
 @data_option

@@ -78,6 +78,7 @@ class Change(StrEnum):
     USER_ADMIN_CHANGED = "user.admin-changed"
     USER_DELETED = "user.deleted"
     BASE_REGISTERED = "base.registered"
+    BASE_RENAMED = "base.renamed"
     WORKER_ENROLLED = "worker.enrolled"
     WORKER_TOKEN_CHANGED = "worker.token-changed"  # noqa: S105  # a change
     WORKER_REVOKED = "worker.revoked"

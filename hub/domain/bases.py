@@ -26,6 +26,7 @@ from vera.fingerprint import BaseFingerprint
 from vera.manifest import AdaptedModule, Manifest
 from vera.tensorfile import ITEM_BYTES
 
+_OPERATOR = "admin"  # in the record, in the place of a user
 _MAX_TEXT = 200
 _MOST_KEPT = 16
 _shapes: dict[str, Mapping[str, tuple[int, ...]]] = {}  # by fingerprint, which is the hash of all of it
@@ -68,6 +69,20 @@ def register_base(
     if is_new:
         record(session, reader, Change.BASE_REGISTERED, name, {"fingerprint": fingerprint.value, "revision": revision})
     return base_view(find_base(session, reader, fingerprint.value)), is_new
+
+
+def rename(session: Session, fingerprint: str, name: str) -> tuple[int, str]:
+    """Gives a base another name, as the hub's operator. Its id, and what it was called; lists of its adapters do not follow by
+    themselves. Raises NotFound, and Invalid for a name that cannot be shown."""
+    _check_text("name", name)
+    base = find_base(session, None, fingerprint).base
+    before = base.name
+    if name != before:
+        base.name = name
+        record(
+            session, None, Change.BASE_RENAMED, name, {"fingerprint": fingerprint, "before": before}, actor=_OPERATOR
+        )
+    return base.id, before
 
 
 def list_bases(

@@ -133,7 +133,10 @@ def warnings_for(upload: Upload, registered_base: str) -> list[str]:
     """What is allowed and probably not meant."""
     called, found = upload.manifest.base.name, list(upload.notes)
     if called != registered_base:
-        found.append(f"The manifest calls its base {called}; it is registered here as {registered_base}.")
+        found.append(
+            f"The manifest calls its base {called}; it is registered here as {registered_base}, which the hub's "
+            "operator may change (`vera-hub admin rename-base`)."
+        )
     return [*found, *upload.warnings]
 
 

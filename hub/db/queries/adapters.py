@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -62,6 +63,12 @@ def hold(session: Session, account_id: int, name: str) -> Adapter | None:
     """The adapter, locked until the transaction ends: pushes to one adapter come one after another."""
     query = select(Adapter).where(Adapter.account_id == account_id, Adapter.name == name)
     return session.scalar(query.with_for_update().execution_options(populate_existing=True))
+
+
+def hold_on_base(session: Session, base_id: int, limit: int, *, after: int) -> Sequence[Adapter]:
+    """Up to `limit` adapters of the base beyond the id `after`, locked until the transaction ends."""
+    query = select(Adapter).where(Adapter.base_id == base_id, Adapter.id > after).order_by(Adapter.id).limit(limit)
+    return session.scalars(query.with_for_update()).all()
 
 
 def change(session: Session, adapter: Adapter, **values: Any) -> None:
