@@ -112,8 +112,8 @@ class Adapters(Wire):
         """Gives the adapter another name, or another owner; the old name leads to it."""
         from sdk.models.adapters import Adapter
 
-        self._path_of(to)
-        return Adapter.from_json(self._post(f"{self._path_of(ref)}/move", {"to": to.adapter_id}).json())
+        body = {"to": self._here(to).adapter_id}
+        return Adapter.from_json(self._post(f"{self._path_of(ref)}/move", body).json())
 
     def set_gate(self, ref: AdapterRef, gated: str | None) -> Adapter:
         """Gives the files of the adapter to everybody (None), to whoever asks ("auto"), or to whom you let in ("manual")."""

@@ -31,7 +31,7 @@ class Evaluations(Wire):
         """The evaluation of a version on a suite: a new one, or the one there is."""
         from sdk.models.evaluations import Evaluation
 
-        body = {"ref": ref, "suite": suite}
+        body = {"ref": self._spelled_here(ref), "suite": suite}
         return Evaluation.from_json(self._post("/api/v1/evaluations", body, is_idempotent=True).json())
 
     def get_evaluation(self, evaluation_id: str) -> Evaluation:

@@ -28,6 +28,8 @@ class Versions(Wire):
         """The files as a version of `ref`'s adapter. The same files again give the same version."""
         path = f"{self._path_of(ref)}/versions"
         parts = [(name, (name, data, "application/octet-stream")) for name, data in files.items()]
+        if said and said.parent:
+            said = replace(said, parent=self._spelled_here(said.parent))
         fields = said.to_parts() if said else {}
         reply = self._send("POST", path, is_idempotent=True, files=parts, data=fields)
         return Pushed(Version.from_json(reply.json()), is_new=reply.status == HTTPStatus.CREATED)
@@ -64,7 +66,7 @@ class Versions(Wire):
         from sdk.models.relations import VersionDiff
 
         path = f"{self._version_path(ref)}/diff"
-        return VersionDiff.from_json(self._get(path, {"against": str(replace(against, host=None))}).json())
+        return VersionDiff.from_json(self._get(path, {"against": str(self._here(against))}).json())
 
     def lineage(self, ref: AdapterRef) -> Lineage:
         """What the version was made from, and what was made from it."""

@@ -12,7 +12,7 @@ import ssl
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property, partial
@@ -121,16 +121,23 @@ class Wire:
 
         return Account.from_json(self._get("/api/v1/whoami").json())
 
-    def _path_of(self, ref: AdapterRef) -> str:
-        """The address of an adapter of this hub. Raises Misconfigured for what a reference says is at another one: what is there
-        under the same name is another adapter."""
+    def _here(self, ref: AdapterRef) -> AdapterRef:
+        """`ref` without its hub, which is this one. Raises Misconfigured for another one's: what is called so here is another
+        adapter."""
         theirs = self.config.at_host(ref.host).url
         if theirs != self.config.url:
             raise Misconfigured(
                 f"{ref} is at {theirs}, and {self.config.url} is asked: say so with `vera-hub --url {theirs} …` or VERA_HUB_URL.",
                 code="REF_ELSEWHERE",
             )
-        return f"/api/v1/adapters/{ref.adapter_id}"
+        return replace(ref, host=None)
+
+    def _spelled_here(self, text: str) -> str:
+        """`text`, which may be a reference, without the hub that it names. Raises as `_here` does."""
+        return str(self._here(AdapterRef.parse(text))) if text.startswith("vera://") else text
+
+    def _path_of(self, ref: AdapterRef) -> str:
+        return f"/api/v1/adapters/{self._here(ref).adapter_id}"
 
     def _version_path(self, ref: AdapterRef) -> str:
         return f"{self._path_of(ref)}/versions/{segment(selector_of(ref))}"

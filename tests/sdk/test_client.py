@@ -18,6 +18,7 @@ from sdk.client import Hub, wire
 from sdk.config import Config
 from sdk.errors import BadAnswer, HubError, LeaseLost, Misconfigured, Offline, Refused, Unavailable
 from sdk.models.jobs import Job, JobBase
+from sdk.models.versions import Said
 from sdk.retrying import ATTEMPTS, FIRST_WAIT_S, Retries
 from tests.sdk.fakes import NOW, TOKEN, FakeHub, answer, evaluation_json, hub_for, problem
 from vera.errors import RefError
@@ -231,6 +232,9 @@ def test_what_another_attempt_would_not_help_is_reported_at_once(fake: FakeHub, 
         lambda hub, ref: hub.move(ref, AdapterRef("demo", "b")),
         lambda hub, ref: hub.move(AdapterRef("demo", "b"), ref),
         lambda hub, ref: hub.set_visibility(ref, "private"),
+        lambda hub, ref: hub.request_evaluation(str(ref), "demo/topics"),
+        lambda hub, ref: hub.diff_versions(ADAPTER, ref),
+        lambda hub, ref: hub.push_version(ADAPTER, {"vera.json": b"{}"}, Said(parent=str(ref))),
     ],
 )
 def test_what_a_reference_says_is_at_another_hub_is_not_looked_for_here(fake: FakeHub, hub: Hub, ask) -> None:
