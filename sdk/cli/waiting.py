@@ -28,7 +28,7 @@ class Evaluated(HubError):
 def wait_for(hub: Hub, evaluation: Evaluation, deadline: float) -> Evaluation:
     """`evaluation` once it has a score. Raises Evaluated when it fails or `deadline` passes first."""
     pause_s = _FIRST_PAUSE_S
-    with _telling() as tell:
+    with _saying_that_it_goes_on(), _telling() as tell:
         while not evaluation.is_over:
             left_s = deadline - time.monotonic()
             if left_s <= 0:
@@ -47,6 +47,15 @@ def wait_for(hub: Hub, evaluation: Evaluation, deadline: float) -> Evaluation:
             f"{evaluation.reason or 'no reason was given'}"
         )
     return evaluation
+
+
+@contextmanager
+def _saying_that_it_goes_on() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        stopped.add_note("The evaluation goes on at the hub: the same command waits for it again.")
+        raise
 
 
 def _ask_again(hub: Hub, evaluation: Evaluation) -> Evaluation:

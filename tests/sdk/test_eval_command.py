@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -239,6 +240,21 @@ def test_a_timeout_says_where_it_stands(hub: FakeHub, url: str) -> None:
 
     assert done.exit_code == 3
     assert "waiting, number 2 in the queue (no worker for this suite)" in done.stderr
+
+
+def test_ctrl_c_while_it_waits_says_that_the_evaluation_goes_on(
+    hub: FakeHub, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: float) -> None:
+        raise KeyboardInterrupt
+
+    hub.canned[f"POST {EVALUATIONS}"] = [waiting(2)]
+    monkeypatch.setattr(time, "sleep", stop)
+
+    done = run(url, *ARGUMENTS, "--wait")
+
+    assert done.exit_code == 130
+    assert done.stderr.endswith("Stopped. The evaluation goes on at the hub: the same command waits for it again.\n")
 
 
 def test_a_dead_hub_is_infrastructure() -> None:
