@@ -21,7 +21,7 @@ from sqlalchemy import Connection, select, text
 
 from hub.care import files, rows
 from hub.db.folder import prepare_folder, sole_use_of
-from hub.db.migrating import REVISION, migrate, revision_of
+from hub.db.migrating import REVISION, migrate, require_current, revision_of
 from hub.db.models.accounts import Account
 from hub.db.models.objects import Blob
 from hub.db.session import Database
@@ -50,13 +50,17 @@ class Contents:
 
 def back_up(database: Database, objects: ObjectBlobs | None, folder: Path, *, is_portable: bool = False) -> Contents:
     """Copies the hub into `folder`, which appears when the copy is whole. `is_portable` spells the rows of an SQLite
-    database too, so that another database can read them. Raises Conflict when there is such a folder."""
+    database too, so that another database can read them. Raises Conflict when there is such a folder, and StartRefused
+    when rows are to be spelled and the schema is not this release's."""
     if folder.exists():
         raise Conflict(f"{folder} is there already: name a new folder.", code="BACKUP_EXISTS")
+    kind: Kind = "sqlite" if database.is_sqlite and not is_portable else "rows"
+    if kind == "rows":
+        require_current(database)
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
     prepare_folder(fresh)
     try:
-        contents = _fill(database, objects, fresh, "sqlite" if database.is_sqlite and not is_portable else "rows")
+        contents = _fill(database, objects, fresh, kind)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -27,6 +28,8 @@ def admin() -> None:
 
     The hub is the one of --data, or of VERA_HUB_DATABASE_URL and VERA_HUB_BLOB_URL.
     """
+    # What is in the log of a hub is in the error of a command, and Python would print its first words beside it.
+    logging.getLogger("hub.storage").addHandler(logging.NullHandler())
 
 
 @admin.command()
@@ -34,10 +37,13 @@ def admin() -> None:
 @data_option
 @click.option("--portable", "is_portable", is_flag=True, help="As rows of text, that PostgreSQL and SQLite both read.")
 def backup(*, folder: Path, data_dir: Path | None, is_portable: bool) -> None:
-    """Copy the whole hub into FOLDER, which must not be there yet."""
+    """Copy the whole hub into FOLDER, which must not be there yet.
+
+    An SQLite database is copied whatever release made it: before an upgrade, too.
+    """
     from hub.care.backup import back_up
 
-    with _parts(data_dir) as (database, objects):
+    with _parts(data_dir, of_any_release=True) as (database, objects):
         contents = back_up(database, objects, folder, is_portable=is_portable)
     click.echo(
         f"{folder} holds the hub as it was at {contents.created_at}, in {_counted(len(contents.files), 'file')}."
@@ -238,8 +244,9 @@ def import_registry(*, folder: Path, data_dir: Path | None) -> None:
 
 
 @contextmanager
-def _parts(data_dir: Path | None) -> Iterator[tuple[Database, ObjectBlobs | None]]:
-    """The database and the object store of a hub that may be in use. Its schema must be this release's."""
+def _parts(data_dir: Path | None, *, of_any_release: bool = False) -> Iterator[tuple[Database, ObjectBlobs | None]]:
+    """The database and the object store of a hub that may be in use. Its schema must be this release's, or that
+    `of_any_release`."""
     from hub.db.migrating import require_current
     from hub.db.session import Database
     from hub.errors import Invalid
@@ -256,7 +263,8 @@ def _parts(data_dir: Path | None) -> Iterator[tuple[Database, ObjectBlobs | None
             )
         database = Database(settings.resolved_database_url)
         try:
-            require_current(database)
+            if not of_any_release:
+                require_current(database)
             yield database, ObjectBlobs.from_url(settings.blob_url) if settings.blob_url else None
         finally:
             database.close()
@@ -264,13 +272,17 @@ def _parts(data_dir: Path | None) -> Iterator[tuple[Database, ObjectBlobs | None
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    from hub.errors import HubError, StartRefused
+    from hub.errors import HubError, StartRefused, Unavailable
+    from hub.storage.objects import said_by
     from vera.errors import VeraError
 
     try:
         yield
     except StartRefused as error:
         raise Refused(str(error), error.exit_code) from error
+    except Unavailable as error:  # whoever runs the hub can do something about the reason
+        reason = f" What was said: {said_by(error.__cause__)}" if error.__cause__ else ""
+        raise Refused(f"{error}{reason}", 1) from error
     except (HubError, VeraError) as error:
         raise Refused(str(error), 1) from error
 

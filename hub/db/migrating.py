@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import OperationalError
 
 import hub
 from hub.db.session import Database
 from hub.errors import StartRefused
+
+log = logging.getLogger(__name__)
 
 # The newest file in migrations/versions. Known here so that an up-to-date server starts without Alembic.
 REVISION = "0029"
@@ -25,7 +29,8 @@ def migrate(database: Database) -> None:
 
     Raises StartRefused when the schema is of a later release.
     """
-    if revision_of(database) == REVISION:
+    before = revision_of(database)
+    if before == REVISION:
         return
     from alembic import command
     from alembic.config import Config
@@ -44,6 +49,10 @@ def migrate(database: Database) -> None:
             command.upgrade(config, "head")
         except CommandError as error:
             raise _mismatch(_revision_on(connection)) from error
+    if before is not None:
+        log.info(
+            "the schema is a later one now, which earlier releases refuse", extra={"before": before, "now": REVISION}
+        )
 
 
 def require_current(database: Database) -> None:
@@ -54,9 +63,14 @@ def require_current(database: Database) -> None:
 
 
 def revision_of(database: Database) -> str | None:
-    """The revision of the schema, or None for an empty database."""
-    with database.engine.connect() as connection:
-        return _revision_on(connection)
+    """The revision of the schema, or None for an empty database. Raises StartRefused when the server lets nobody in."""
+    try:
+        with database.engine.connect() as connection:
+            return _revision_on(connection)
+    except OperationalError as error:
+        if database.is_sqlite:
+            raise
+        raise _not_let_in(database, error) from error
 
 
 def migrations_folder() -> Path:
@@ -89,9 +103,26 @@ def _revision_on(connection: Connection) -> str | None:
 
 
 def _mismatch(revision: str | None) -> StartRefused:
+    if revision is None:
+        what = f"The database has no schema yet, and this release needs {REVISION}: run `vera-hub migrate`."
+    elif any((migrations_folder() / "versions").glob(f"{revision}_*.py")):
+        what = (
+            f"The database has the schema {revision} and this release needs {REVISION}: make a backup, since there is no "
+            "way back without one, and run `vera-hub migrate`."
+        )
+    else:
+        what = (
+            f"The database has the schema {revision}, of another release than this one, which needs {REVISION}: use that "
+            "release, or restore a backup from before the upgrade into an empty place."
+        )
+    return StartRefused(what, code="SCHEMA_MISMATCH", exit_code=3)
+
+
+def _not_let_in(database: Database, error: OperationalError) -> StartRefused:
+    said = " ".join(str(error.orig).split())
     return StartRefused(
-        f"The database has the schema {revision or 'of no release'} and this release needs {REVISION}: "
-        "run `vera-hub migrate`, or the release that made it if that one is newer.",
-        code="SCHEMA_MISMATCH",
-        exit_code=3,
+        f"The database {database.engine.url.render_as_string()} cannot be opened: {said} Start its server, or correct "
+        "VERA_HUB_DATABASE_URL.",
+        code="DB_UNAVAILABLE",
+        exit_code=6,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -13,6 +14,10 @@ from obstore.store import MemoryStore, ObjectStore, from_url
 
 from hub.errors import BlobCorrupt, Unavailable
 from hub.storage.blobs import missing, proven, sha256_of
+
+log = logging.getLogger(__name__)
+# Of what a store says: the request, the status and the reason; then come pages of XML and of the client's own state.
+_SAID_CHARACTERS = 600
 
 
 class StoredObject(NamedTuple):
@@ -82,6 +87,12 @@ def outages_named() -> Iterator[None]:
     try:
         yield
     except (BaseError, OSError) as error:
+        log.warning("the blob store refused", extra={"said": said_by(error)})
         raise Unavailable(
             "The hub's blob store does not answer: try again in a moment.", code="BLOB_STORE_UNAVAILABLE"
         ) from error
+
+
+def said_by(error: BaseException) -> str:
+    """Why, in one line, for the log and for whoever runs the hub."""
+    return " ".join(str(error).split())[:_SAID_CHARACTERS]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from hub.care import backup, collecting
@@ -134,6 +134,20 @@ def test_a_hub_moves_from_sqlite_to_postgresql_and_back(
     assert kept[-len(record["items"]) :] == record["items"]
     assert findings(again) == []
     again.database.close()
+
+
+def test_a_backup_is_made_before_an_upgrade_by_the_release_that_comes(sqlite_hub: Hub, tmp_path: Path) -> None:
+    data_dir = sqlite_hub.app.state.services.settings.data_dir
+    with sqlite_hub.database.writing() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0028'"))
+
+    copied = CliRunner().invoke(admin, ["backup", str(tmp_path / "copy"), "--data", str(data_dir)])
+    spelled = CliRunner().invoke(admin, ["backup", "--portable", str(tmp_path / "rows"), "--data", str(data_dir)])
+
+    assert copied.exit_code == 0, copied.output
+    assert backup.check(tmp_path / "copy").revision == "0028"
+    assert (spelled.exit_code, "vera-hub migrate" in spelled.output) == (3, True)
+    assert not (tmp_path / "rows").exists()
 
 
 def test_objects_travel_with_the_backup(tmp_path: Path) -> None:
@@ -337,6 +351,20 @@ def test_a_script_sees_by_the_exit_status_that_something_is_wrong(sqlite_hub: Hu
 def age(hub: Hub) -> None:
     with hub.database.writing() as session:
         session.execute(update(Blob).values(created_at=LONG_AGO))
+
+
+def test_an_operator_is_told_why_the_object_store_refuses(stored: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_object(stored, LARGE)
+    for name, value in {"AWS_ENDPOINT": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true", "AWS_REGION": "here"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    monkeypatch.setenv("VERA_HUB_BLOB_URL", "s3://bucket/blobs")
+
+    done = CliRunner().invoke(admin, ["fsck", "--data", str(stored.app.state.services.settings.data_dir)])
+
+    assert (done.exit_code, "blob store does not answer" in done.output) == (1, True)
+    assert "What was said:" in done.output
+    assert "http://127.0.0.1:9/bucket/blobs/" in done.output
 
 
 def test_gc_takes_what_nothing_needs_and_nothing_else(hub: Hub) -> None:

@@ -80,11 +80,8 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(empty: Database) -
 
 def test_what_the_first_release_kept_is_there_after_migrating(empty: Database) -> None:
     """Tokens above all: SQLite makes a new table of them, and workers refer to the old one."""
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()))
+    _make(empty, "0001")
     with empty.engine.execution_options(writes=True).begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
         for row in (
             "accounts (id, name, kind, created_at) VALUES (7, 'ann', 'user', '2026-01-01')",
             "tokens (id, account_id, kind, hash, last4, scopes, created_at, expires_at)"
@@ -152,6 +149,28 @@ def test_a_database_of_a_later_release_is_refused(embedded: Settings) -> None:
     with pytest.raises(StartRefused) as refused:
         create_app(embedded)
     assert (refused.value.code, refused.value.exit_code) == ("SCHEMA_MISMATCH", 3)
+    assert "restore a backup from before the upgrade" in str(refused.value)
+    assert "vera-hub migrate" not in str(refused.value)
+
+
+def test_who_is_to_migrate_hears_that_there_is_no_way_back(empty: Database, caplog: pytest.LogCaptureFixture) -> None:
+    _make(empty, "0011")
+
+    with pytest.raises(StartRefused, match=r"schema 0011 .* make a backup, .* `vera-hub migrate`"):
+        require_current(empty)
+    with caplog.at_level("INFO", "hub.db.migrating"):
+        migrate(empty)
+    assert [(each.before, each.now) for each in caplog.records] == [("0011", REVISION)]  # type: ignore[attr-defined]  # as extra
+
+
+def test_a_server_of_databases_that_is_not_there_is_said_to_be_with_what_was_said(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, database_url="postgresql://hub:secret@127.0.0.1:9/hub")
+
+    with pytest.raises(StartRefused) as refused:
+        create_app(settings)
+    assert (refused.value.code, refused.value.exit_code) == ("DB_UNAVAILABLE", 6)
+    assert all(part in str(refused.value) for part in ("127.0.0.1:9/hub", "refused", "VERA_HUB_DATABASE_URL"))
+    assert "secret" not in str(refused.value)
 
 
 def test_a_shared_database_is_not_migrated_by_the_server(tmp_path: Path, postgres: Callable[[], str]) -> None:
@@ -159,6 +178,15 @@ def test_a_shared_database_is_not_migrated_by_the_server(tmp_path: Path, postgre
 
     with pytest.raises(StartRefused, match="vera-hub migrate"):
         create_app(settings)
+
+
+def _make(database: Database, revision: str) -> None:
+    """Brings an empty database to the schema of a release there was."""
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()))
+    with database.engine.execution_options(writes=True).begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
 
 
 def test_version_files_stand_alone() -> None:

@@ -148,7 +148,9 @@ def test_a_damaged_object_is_mended_when_it_is_put_again(request: pytest.Fixture
     assert damaged.store.get(sha256) == b"whole"
 
 
-def test_a_store_that_does_not_answer_is_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_store_that_does_not_answer_is_an_outage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "objects").write_bytes(b"a file where the folder should be")
     for name, value in {"AWS_ENDPOINT": "http://127.0.0.1:9", "AWS_ALLOW_HTTP": "true"}.items():
         monkeypatch.setenv(name, value)
@@ -157,6 +159,8 @@ def test_a_store_that_does_not_answer_is_an_outage(tmp_path: Path, monkeypatch: 
     with pytest.raises(Unavailable) as outage:
         store.put(b"x")
     assert outage.value.code == "BLOB_STORE_UNAVAILABLE"
+    (line,) = caplog.records
+    assert "http://127.0.0.1:9/hub/blobs/" in line.said  # type: ignore[attr-defined]  # as extra
 
 
 def test_only_large_files_go_to_the_object_store(memory: Damaged) -> None:
