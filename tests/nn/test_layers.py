@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import CheckpointError
 from transformers import GPT2Model
 from transformers.pytorch_utils import Conv1D
 
@@ -237,6 +238,30 @@ def test_gradient_checkpointing_gives_the_same_gradients(use_reentrant: bool) ->
     for got, expected in zip(gradients(), plain, strict=True):
         assert torch.equal(got, expected)
     assert all(gradient.abs().max() > 0 for gradient in plain)
+
+
+def test_a_checkpoint_is_not_run_again_through_another_adapter() -> None:
+    model = tiny_llama().requires_grad_(False).train()
+    bank = adapted(model, "q_proj", "down_proj", names=("a", "b"))
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    model.enable_input_require_grads()
+
+    def loss(name: str | None) -> torch.Tensor:
+        bank.activate(name)
+        found: torch.Tensor = model(input_ids=tokens(2), labels=tokens(2)).loss
+        return found
+
+    for before, after in [("a", "b"), ("a", None), (None, "a")]:
+        of_before = loss(before)
+        bank.activate(after)
+        with pytest.raises(CheckpointError):
+            of_before.backward()
+    with pytest.raises(CheckpointError):  # two losses at once: one of them belongs to what is active no more
+        (loss("a") + loss("b")).backward()
+    of_a = loss("a")
+    loss("b")
+    bank.activate("a")
+    of_a.backward()
 
 
 @pytest.mark.parametrize(("backend", "dtype"), [("eager", torch.bfloat16), ("aot_eager", torch.float32)])

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vera.nn.linear import lookup_scale
+from vera.nn.marking import marked
 from vera.nn.product import Factors, adapted_linear, is_recording, scaled, vera_product
 from vera.nn.turns import not_saved
 from vera.peft_format import LAMBDA_D_INITIAL
@@ -220,7 +221,10 @@ class AdaptedForward(Adapting):
         if joined is not None:
             return joined
         y_BTO = self.plain(x_BTI)
-        return (y_BTO + self.added(x_BTI.to(y_BTO.dtype), y_BTO)).to(y_BTO.dtype)
+        return (y_BTO + self._added(x_BTI.to(y_BTO.dtype), y_BTO)).to(y_BTO.dtype)
+
+    def _added(self, x_BTI: Tensor, y_BTO: Tensor) -> Tensor:
+        return marked(self.added(x_BTI, y_BTO), self.added)
 
     def _joined(self, x_BTI: Tensor) -> Tensor | None:
         """The same in one step, where that is cheaper: a VeRA trained beside nothing but torch's own Linear, frozen."""
@@ -231,7 +235,7 @@ class AdaptedForward(Adapting):
             return None
         if torch.is_autocast_enabled(x_BTI.device.type) or not _is_frozen(module, x_BTI.dtype):
             return None
-        factors = _factors(delta.shared, x_BTI, delta.lambda_d, delta.lambda_b)
+        factors = _factors(delta.shared, x_BTI, marked(delta.lambda_d, delta), marked(delta.lambda_b, delta))
         return adapted_linear(x_BTI, module.weight, module.bias, factors)
 
 
@@ -244,8 +248,8 @@ class AdaptedLookup(AdaptedForward):
     def __call__(self, ids_BT: Tensor) -> Tensor:
         y_BTO = self.plain(ids_BT)
         if self.scale is None:
-            return (y_BTO + self.added(ids_BT, y_BTO)).to(y_BTO.dtype)
-        return (y_BTO + self.added(ids_BT, y_BTO.float() / self.scale) * self.scale).to(y_BTO.dtype)
+            return (y_BTO + self._added(ids_BT, y_BTO)).to(y_BTO.dtype)
+        return (y_BTO + self._added(ids_BT, y_BTO.float() / self.scale) * self.scale).to(y_BTO.dtype)
 
 
 def adapted_forward(module: nn.Module, added: Added) -> AdaptedForward:
