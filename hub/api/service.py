@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 import vera
 from hub.access.permission import Allowed, ReadOnly
+from hub.access.services import Services, services
 from hub.api.responses import answer
 from hub.api.schemas import Health
 from hub.auth.policy import Action, Principal
@@ -18,8 +19,14 @@ router = APIRouter(tags=["Service"])
 
 
 @router.get("/healthz", response_model=Health, dependencies=[ReadOnly])
-def healthz(request: Request) -> Response:
-    """Whether the hub is there."""
+def healthz(
+    request: Request,
+    parts: Annotated[Services, Depends(services)],
+    ready: Annotated[bool, Query(description="Ask the database, too: 503 while it does not answer.")] = False,
+) -> Response:
+    """Whether the hub is there, and, if that is asked, whether it can answer anything else."""
+    if ready:
+        parts.database.require_answer()
     return answer(request, Health(status="ok", version=vera.__version__))
 
 

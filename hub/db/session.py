@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,12 +22,15 @@ from hub.db.together import Together
 from hub.db.turns import Turns
 from hub.errors import HubError, StorageFull, Unavailable
 
+log = logging.getLogger(__name__)
+
 Result = TypeVar("Result")
 BUSY_TIMEOUT_S = 10
 _PAGE_BYTES = 4096
 _PAGE_CACHE_KIB = 1024
 _FULL = "The hub's storage is full: nothing was kept. Free some space there and try again; reading goes on."
 _BUSY = "The hub's database is busy: try again in a moment."
+_SILENT_CODE = "DB_UNAVAILABLE"
 _SILENT = "The hub's database does not answer: try again in a moment."
 # https://www.sqlite.org/rescode.html
 _SQLITE_ERROR, _SQLITE_BUSY, _SQLITE_LOCKED, _SQLITE_FULL = 1, 5, 6, 13
@@ -62,6 +66,11 @@ class Database:
         """A session that reads one snapshot of the data: what was committed when its first statement began."""
         with _in_our_words(), Session(self._readers, autoflush=False, info=self._info) as session:
             yield session
+
+    def require_answer(self) -> None:
+        """Raises Unavailable while the database does not answer, or has no connection left."""
+        with self.reading() as session:
+            session.execute(select(1))
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
@@ -250,7 +259,15 @@ def _in_our_words() -> Iterator[None]:
         translated = _translated(error)
         if translated is None:
             raise
+        if translated.code == _SILENT_CODE:
+            log.warning("the database does not answer", extra={"said": _said_by(error)})
         raise translated from error
+
+
+def _said_by(error: DBAPIError | sqlite3.Error) -> str:
+    """The driver's own words: SQLAlchemy's hold the statement and what was to be written."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return " ".join(str(original).split())
 
 
 def _translated(error: DBAPIError | sqlite3.Error) -> HubError | None:
@@ -263,7 +280,7 @@ def _translated(error: DBAPIError | sqlite3.Error) -> HubError | None:
         if code in (_SQLITE_BUSY, _SQLITE_LOCKED):
             return Unavailable(_BUSY, code="DB_BUSY")
         is_outage = isinstance(original, sqlite3.OperationalError) and code != _SQLITE_ERROR
-        return Unavailable(_SILENT, code="DB_UNAVAILABLE") if is_outage else None
+        return Unavailable(_SILENT, code=_SILENT_CODE) if is_outage else None
     state = getattr(original, "sqlstate", None) or ""
     if state == _POSTGRES_FULL:
         return StorageFull(_FULL)
@@ -272,4 +289,4 @@ def _translated(error: DBAPIError | sqlite3.Error) -> HubError | None:
     is_outage = isinstance(error, OperationalError | InterfaceError) or (
         isinstance(error, DBAPIError) and error.connection_invalidated
     )
-    return Unavailable(_SILENT, code="DB_UNAVAILABLE") if is_outage else None
+    return Unavailable(_SILENT, code=_SILENT_CODE) if is_outage else None

@@ -5,16 +5,20 @@ from __future__ import annotations
 import gc
 import re
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from fastapi import APIRouter, FastAPI
-from sqlalchemy import event
+from sqlalchemy import event, text
+from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
 
 from hub.access.permission import require_declared_actions
 from hub.auth.policy import Scope
+from hub.db.migrating import migrate
+from hub.db.session import Database
 from hub.errors import Unavailable
 from hub.settings import Settings
 from tests.builders import make_archive, make_base
@@ -24,6 +28,38 @@ from tests.hub.openapi import GOLDEN, described
 
 def test_the_hub_says_that_it_is_there(sqlite_hub: Hub) -> None:
     assert sqlite_hub.client.get("/healthz").json() == {"status": "ok", "version": "0.1.0"}
+
+
+def test_a_hub_without_its_database_is_there_and_not_ready(
+    tmp_path: Path, postgres: Callable[[], str], caplog: pytest.LogCaptureFixture
+) -> None:
+    url = postgres()
+    database = Database(url)
+    migrate(database)
+    database.close()
+    hub = start(Settings(data_dir=tmp_path, database_url=url))
+    with hub.client:
+        before = hub.client.get("/healthz?ready=true").status_code
+        _let_nobody_in(url, postgres())
+        there, ready = hub.client.get("/healthz"), hub.client.get("/healthz?ready=true")
+    hub.database.close()
+
+    assert (before, there.status_code) == (200, 200)
+    assert code_of(ready) == (503, "DB_UNAVAILABLE")
+    said = [each.said for each in caplog.records if each.name == "hub.db.session"]  # type: ignore[attr-defined]  # as extra
+    assert said
+    assert "connect" in said[0]
+
+
+def _let_nobody_in(url: str, beside: str) -> None:
+    name = make_url(url).database
+    other = Database(beside)
+    with other.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        connection.execute(text(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
+        connection.execute(
+            text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"), {"name": name}
+        )
+    other.close()
 
 
 def test_a_hub_that_was_closed_is_not_kept(embedded: Settings) -> None:
