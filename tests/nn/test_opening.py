@@ -41,6 +41,27 @@ def test_an_adapter_of_peft_beside_a_base_does_not_put_another_base_in_its_place
         open_base(folder, manifest_of(folder))
 
 
+@pytest.mark.parametrize(
+    "changes", [{"transformers_weights": "extra.safetensors"}, {"text_config": {"transformers_weights": "e"}}]
+)
+def test_a_configuration_that_names_other_weights_than_those_that_were_hashed_is_refused(
+    folder: Path, changes: dict[str, Any]
+) -> None:
+    """Rounded or quantised, nothing would be left by which the other weights could be told."""
+    configure(folder, **changes)
+
+    with pytest.raises(
+        BaseUnreadable, match=r"and model\.safetensors is what was proven: take transformers_weights out"
+    ):
+        open_base(folder, manifest_of(folder), {"dtype": "bfloat16"})
+
+
+def test_a_configuration_that_names_the_weights_that_were_hashed_is_opened(folder: Path) -> None:
+    configure(folder, transformers_weights="model.safetensors")
+
+    assert open_base(folder, manifest_of(folder)).config.model_type == "bert"
+
+
 def test_code_that_a_checkpoint_brings_is_not_run_and_nobody_is_asked(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

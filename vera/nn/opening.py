@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +12,12 @@ import torch
 
 from vera.data import TEXT_CLASSIFICATION, TEXT_GENERATION, TEXT_REGRESSION
 from vera.errors import BaseUnreadable, VeraError
+from vera.fingerprint import INDEX_FILE, SINGLE_FILE
 from vera.manifest import CONFIG_FILE, Manifest
 from vera.peft_format import FEATURE_EXTRACTION, QUESTION_ANSWERING, TAGGING, has_own_head, head_outputs
 
 _MOST_SAID = 300  # characters of what transformers says
+_NAMES_WEIGHTS = "transformers_weights"  # of config.json, or a part of it: the file that transformers reads instead
 # Of transformers, what opens a base with the head of a task.
 _CLASSES = {
     TEXT_CLASSIFICATION: "AutoModelForSequenceClassification",
@@ -60,6 +63,7 @@ def _opened(opener: Any, path: Path, options: Mapping[str, Any]) -> Any:
             "file away, or give the folder of the base alone.",
             path=str(path),
         )
+    _check_weights_are_those_hashed(path)
     try:
         return opener.from_pretrained(path, local_files_only=True, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
@@ -70,6 +74,37 @@ def _opened(opener: Any, path: Path, options: Mapping[str, Any]) -> Any:
             else said[:_MOST_SAID]
         )
         raise BaseUnreadable(f"{path} cannot be opened as a model: {why}", path=str(path)) from error
+
+
+def _check_weights_are_those_hashed(path: Path) -> None:
+    """Raises BaseUnreadable where transformers would read another file than `vera.fingerprint.checkpoint_files` has: a base that is then
+    held quantised or rounded has nothing left by which that could be told."""
+    hashed = SINGLE_FILE if (path / SINGLE_FILE).is_file() else INDEX_FILE
+    if others := [name for name in _weights_named_in(_config_at(path)) if name != hashed]:
+        raise BaseUnreadable(
+            f"transformers would read the weights of {path} from {others[0]}, which its config.json names, and {hashed} is what was "
+            f"proven: take {_NAMES_WEIGHTS} out of config.json, or give a folder with those weights alone.",
+            path=str(path),
+            found=str(others[0]),
+            expected=hashed,
+        )
+
+
+def _config_at(path: Path) -> object:
+    """What config.json spells; nothing where it cannot be read, which transformers says better."""
+    try:
+        return json.loads((path / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _weights_named_in(config: object) -> Iterator[object]:
+    """Whatever a configuration or a part of it, which may be all that a class is given, says of the file with its weights."""
+    if isinstance(config, dict):
+        if config.get(_NAMES_WEIGHTS) is not None:
+            yield config[_NAMES_WEIGHTS]
+        for part in config.values():
+            yield from _weights_named_in(part)
 
 
 def _answers_in_texts(path: Path, manifest: Manifest) -> bool:
