@@ -68,10 +68,12 @@ def activate(model: Any, ref: str | Path | None) -> Any:
     """Every pass of `model` goes through the loaded adapter `ref` from now on, or through the bare base for None.
 
     Gives the model that answers as `ref`: `model` itself or, for a classifier, the module with its
-    head, which goes on answering through its own adapter whatever is active. Reads nothing and asks nobody. Raises VeraError: ADAPTER_NOT_LOADED, ADAPTER_AMBIGUOUS.
+    head, which goes on answering through its own adapter whatever is active. Reads nothing and asks nobody. Raises VeraError: ADAPTER_NOT_LOADED,
+    ADAPTER_AMBIGUOUS, and TARGET_TAKEN while what was loaded through another model that shares modules with this one is active there.
     """
     bank, backbone = bank_on(model), backbone_of(model)
     if ref is None:
+        bank.check_alone()
         bank.activate(None)
         return backbone
     held = held_of(bank, ref)

@@ -24,6 +24,7 @@ from vera.nn.bank import Bank
 from vera.nn.heads import PooledClassifier, logits_per_row
 from vera.nn.layer import LoraDelta
 from vera.nn.linear import linear_size
+from vera.nn.merge import merge
 from vera.nn.slots import fill
 from vera.nn.targets import find_targets
 from vera.projection import PEFT_MT19937, Projection, ProjectionRecipe, digest_of, rebuild
@@ -336,6 +337,40 @@ def test_a_second_bank_on_an_adapted_module_is_refused(tiny_model: Any, bank: Ba
     assert other.active is None
     bank.detach()
     other.activate("b")
+
+
+HANDLES: dict[str, Callable[[Any], Any]] = {
+    "the same model": lambda model: model,
+    "a part": lambda model: model.encoder.layer[0],
+    "compiled": lambda model: torch.compile(model, backend="eager"),
+    "a copy": deepcopy,
+}
+
+
+@pytest.mark.parametrize("handle", HANDLES)
+def test_a_second_bank_with_other_modules_is_refused_while_answers_would_go_through_both(
+    tiny_model: Any, bank: Bank, handle: str
+) -> None:
+    bank.activate("a")  # on the queries of layer 0, and elsewhere
+    model = HANDLES[handle](tiny_model)
+    other = Bank(find_targets(model, ["key"]), model)
+    add(other, "b", list(other.targets)[:1], pair_of(8))
+    with pytest.raises(VeraError, match="answers would go through both") as caught:
+        other.activate("b")
+    assert caught.value.code == "TARGET_TAKEN"
+    assert other.active is None
+
+
+def test_a_model_is_not_adapted_beside_a_part_of_it_that_is(tiny_model: Any, bank: Bank) -> None:
+    part = tiny_model.encoder.layer[0]
+    other = Bank(find_targets(part, ["key"]), part)
+    add(other, "b", list(other.targets), pair_of(8))
+    other.activate("b")
+    for change in (lambda: bank.activate("a"), lambda: bank.rows(["a"]).__enter__(), lambda: merge(bank, "a")):
+        with pytest.raises(VeraError, match="answers would go through both"):
+            change()
+    other.activate(None)
+    bank.activate("a")
 
 
 def test_a_forward_that_was_there_before_is_there_afterwards(bank: Bank) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,13 +22,13 @@ from vera.errors import TargetError, VeraError
 from vera.manifest import DVORA, VERA, AdaptedModule
 from vera.nn.draw import ProvenPair
 from vera.nn.dvora import DvoraDelta
-from vera.nn.hanging import Hung, check_unadapted
+from vera.nn.hanging import Hung, check_alone
 from vera.nn.layer import Added, Delta, SharedProjection, VeraDelta, adapted_forward
 from vera.nn.linear import linear_size, weight_of
 from vera.nn.mixing import Layout, WeightedSum, per_row
 from vera.nn.offloading import device_of
 from vera.nn.own_heads import Replacing, heads_per_row
-from vera.nn.seats import check_in
+from vera.nn.seats import check_in, modules_of
 from vera.nn.slots import Slot, placed
 from vera.nn.turns import Turns
 from vera.projection import Projection
@@ -170,7 +170,7 @@ class Bank:
 
         Adapters of any method, seed, rank and targets can be summed. A head on pooled hidden states
         is not part of it; one in the model's own modules has no sum (HEADS_NOT_SUMMED). Raises VeraError (TARGET_REPLACED)
-        for a module that is in the model no more.
+        for a module that is in the model no more, and (TARGET_TAKEN) while the model goes through adapters of another bank.
         """
         with self.turns:
             self.check_free()
@@ -180,7 +180,7 @@ class Bank:
                     raise VeraError(f"The weight of {name!r} is {weight}: give a finite number.", code="WEIGHT_INVALID")
             self._check_heads(weights)
             added = self._summed(weights)
-            self._check_there(added)
+            self._check_model(added)
             self._hang(added, self._heads(weights))
             self.weights = dict(weights)
 
@@ -209,7 +209,7 @@ class Bank:
         self.check_free()
         rows = {name: self.slot(name) for name in names if name is not None}
         modules = {module for slot in rows.values() for module in slot.deltas}
-        self._check_there(modules)
+        self._check_model(modules)
         mixed = {
             module: per_row(
                 module, self.targets[module], [rows[name].deltas.get(module) if name else None for name in names],
@@ -278,6 +278,16 @@ class Bank:
                 f"Adapter {self.merged!r} is merged into the weights: unmerge it first.", code="ADAPTER_MERGED"
             )
 
+    def check_alone(self) -> None:
+        """Raises VeraError (TARGET_TAKEN) while a module of the model goes through an adapter that is not of this bank."""
+        model = self._model()
+        if model is not None:  # else nobody can ask it anything
+            check_alone(model, self._own())
+
+    def _own(self) -> set[nn.Module]:
+        """The modules that go through this bank's adapters and heads now."""
+        return {hung.module for hung in (*self._hung.values(), *self._hung_heads)}
+
     def _summed(self, weights: Mapping[str, float]) -> dict[str, Added]:
         terms: dict[str, list[tuple[float, Delta]]] = {}
         for name, weight in weights.items():
@@ -288,10 +298,14 @@ class Bank:
             for module_name, several in terms.items()
         }
 
-    def _check_there(self, modules: Iterable[str]) -> None:
+    def _check_model(self, adapted: Collection[str]) -> None:
+        """Raises VeraError unless the modules `adapted` are in the model (TARGET_REPLACED), and none goes through another bank's
+        adapter (TARGET_TAKEN)."""
         model = self._model()
-        if model is not None:  # else nobody can ask it anything
-            check_in(model, {module: self.targets[module] for module in modules})
+        if model is not None and adapted:
+            there = modules_of(model)
+            check_in(model, {module: self.targets[module] for module in adapted}, among=there)
+            check_alone(model, self._own(), among=there)
 
     def _check_heads(self, weights: Mapping[str, float]) -> None:
         with_head = [name for name in weights if self.slots[name].heads]
@@ -308,8 +322,6 @@ class Bank:
 
     def _hang(self, added: Mapping[str, Added], heads: Mapping[nn.Module, Replacing]) -> None:
         """Let the modules of `added`, and no others, add it to their outputs, and those of `heads` answer otherwise."""
-        for module_name in added.keys() - self._hung.keys():
-            check_unadapted(module_name, self.targets[module_name])
         while self._hung:
             self._hung.popitem()[1].take_down()
         while self._hung_heads:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -10,7 +10,8 @@ from torch.utils.hooks import RemovableHandle
 
 from vera.errors import VeraError
 from vera.nn.layer import Adapting
-from vera.nn.own_heads import Forward
+from vera.nn.own_heads import Forward, HeadForward, HeadRows
+from vera.nn.seats import modules_of
 
 
 @dataclass(frozen=True)
@@ -47,23 +48,42 @@ def _seen_by_fast_paths(_module: nn.Module, _inputs: object, _output: object) ->
     """Changes nothing."""
 
 
-def check_unadapted(module_name: str, module: nn.Module) -> None:
-    if isinstance(module.forward, Adapting):
+def check_alone(model: nn.Module, own: Collection[nn.Module] = (), *, among: Iterable[nn.Module] | None = None) -> None:
+    """Raises VeraError (TARGET_TAKEN) when a module of `model` beside `own` goes through an adapter: answers would go through both.
+
+    One model may have several banks: one of its own, those of models within it or around it (torch.compile's, say). A copy of an
+    adapted model has none, and goes through its adapter all the same. `among` are the `modules_of(model)` of whoever has them at hand.
+    """
+    modules = modules_of(model) if among is None else among
+    if foreign := [module for module in modules if _is_adapted(module) and module not in own]:
+        name = _name_in(model, foreign)
         raise VeraError(
-            f"{module_name} goes through an adapter of another bank already: detach that one first, or leave its block.",
+            f"{name} of this {type(model).__name__} goes through an adapter of another bank already, and answers would go through "
+            "both. Make the bare base active first where that one was loaded (sdk.activate(that, None) of a part or a wrapper of "
+            "this model), or leave its block; a model is to be copied while its base is active.",
             code="TARGET_TAKEN",
-            module=module_name,
+            module=name,
         )
 
 
 def check_bare(model: nn.Module) -> None:
     """Raises VeraError (TARGET_TAKEN) when a module of `model` goes through an adapter: what is trained then would stand on
     both together, and say that it stands on the base."""
-    for name, module in model.named_modules():
-        if isinstance(vars(module).get("forward"), Adapting):
-            raise VeraError(
-                f"{name} of this {type(model).__name__} goes through an adapter, and what is trained must stand on the base alone: "
-                "make the bare base active first (sdk.activate(model, None)).",
-                code="TARGET_TAKEN",
-                module=name,
-            )
+    if adapted := [module for module in modules_of(model) if _is_adapted(module)]:
+        name = _name_in(model, adapted)
+        raise VeraError(
+            f"{name} of this {type(model).__name__} goes through an adapter, and what is trained must stand on the base alone: "
+            "make the bare base active first (sdk.activate(model, None)).",
+            code="TARGET_TAKEN",
+            module=name,
+        )
+
+
+def _is_adapted(module: nn.Module) -> bool:
+    """Whether it goes through an adapter, or through the head of one."""
+    return isinstance(vars(module).get("forward"), (Adapting, HeadForward, HeadRows))
+
+
+def _name_in(model: nn.Module, modules: Collection[nn.Module]) -> str:
+    """The name of the first of `modules` in `model`."""
+    return next(str(name) for name, module in model.named_modules() if module in modules)

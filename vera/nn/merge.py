@@ -35,6 +35,7 @@ def merge(bank: Bank, name: str) -> None:
 def _merge(bank: Bank, name: str) -> None:
     slot = bank.slot(name)
     bank.check_free()
+    bank.check_alone()
     for module_name in slot.deltas:
         check_mergeable(bank, module_name)
     active = dict(bank.weights)

@@ -61,6 +61,20 @@ def test_what_could_not_be_entered_hangs_nowhere() -> None:
     assert bank.active == "b"
 
 
+def test_a_block_is_not_entered_while_other_modules_go_through_another_bank() -> None:
+    model = tiny_llama()
+    bank = adapted(model, *SUFFIXES, names=NAMES)
+    many = packed(model, bank)
+    bank.activate(None)
+    other = adapted(model, "layers.1.mlp.down_proj")
+    with pytest.raises(VeraError, match="answers would go through both"), many:
+        pass
+    assert hung(model) == ["model.layers.1.mlp.down_proj"]
+    other.detach()
+    with many:
+        pass
+
+
 def test_an_adapter_may_be_removed_in_a_block_that_it_was_active_before() -> None:
     model = tiny_llama()
     bank = adapted(model, *SUFFIXES, names=NAMES)

@@ -172,6 +172,19 @@ def test_loading_again_adds_and_each_is_activated_by_its_reference(model: Any, t
     assert torch.equal(output_of(sdk.activate(model, None)), plain)
 
 
+def test_what_is_loaded_through_a_wrapper_is_not_added_to_and_is_no_bare_base(model: Any, hub: Hub) -> None:
+    wrapped = torch.compile(model, backend="eager")
+    sdk.load(model, "demo/a@v1", hub=hub)
+    sdk.activate(model, None)
+    sdk.load(wrapped, "demo/a@v1", hub=hub)
+    for use in (lambda: sdk.load(model, "demo/b@v1", hub=hub), lambda: sdk.activate(model, None)):
+        with pytest.raises(VeraError, match="answers would go through both") as refused:
+            use()
+        assert refused.value.code == "TARGET_TAKEN"
+    sdk.activate(wrapped, None)
+    sdk.load(model, "demo/b@v1", hub=hub)
+
+
 def test_many_load_as_one_after_the_other_would(model: Any, tiny_folder: Path, hub: Hub) -> None:
     models = sdk.load_many(model, REFS, hub=hub)
 

@@ -21,7 +21,7 @@ from vera.errors import TargetError, VeraError, VeraWarning
 from vera.manifest import AdaptedModule
 from vera.nn.bank import Bank
 from vera.nn.dvora import DvoraDelta
-from vera.nn.hanging import Hung, check_unadapted, has_fast_paths
+from vera.nn.hanging import Hung, check_alone, has_fast_paths
 from vera.nn.layer import Adapting, SharedProjection, VeraDelta
 from vera.nn.linear import is_linear, linear_size, weight_of
 from vera.nn.mixing import Layout
@@ -63,8 +63,7 @@ class PackedBank:
         device = _one_device(targets)
         with _bare(bank):
             linear = {**targets, **beside(bank.model, targets)}
-            for module_name, module in linear.items():
-                check_unadapted(module_name, module)  # its forward would count as the base's own
+            check_alone(bank.model)  # a forward of another bank would count as the base's own
             groups = by_input(linear, run, largest=MAX_MODULES)
             adapted = [[_described(module, linear) for module in group if module in targets] for group in groups]
             rank = self.shared.A_RI.shape[0]
@@ -176,9 +175,9 @@ class PackedBank:
         self._keep_up()
         with ExitStack() as entered:
             entered.enter_context(_bare(self._bank))
+            check_alone(self._bank.model)
             for group in self.groups:
                 for member, forward in zip(group.product.members, group.forwards(), strict=True):
-                    check_unadapted(type(member.module).__name__, member.module)
                     entered.callback(Hung.on(member.module, forward, is_marked=self._is_marked).take_down)
             for mlp in self.mlps.values():
                 entered.callback(Hung.on(mlp.module, _MlpForward(mlp, self), is_marked=False).take_down)
