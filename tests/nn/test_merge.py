@@ -22,7 +22,8 @@ from vera.nn.attach import attach
 from vera.nn.bank import Bank
 from vera.nn.identity import prove_base
 from vera.nn.merge import lora_tensors, merge, unmerge
-from vera.projection import rebuild
+from vera.nn.peft_form import peft_tensors
+from vera.projection import PEFT_MT19937, ProjectionRecipe, digest_of, rebuild
 
 IDS = torch.arange(2, 14).reshape(2, 6)
 
@@ -230,6 +231,22 @@ def test_a_tied_weight_is_not_merged_into() -> None:
     with pytest.raises(TargetError, match=r"model\.embed_tokens\.weight") as caught:
         merge(bank, "a")
     assert caught.value.code == "MERGE_TIED"
+    assert_same_bits(model, before)
+
+
+def test_a_module_of_two_names_is_not_merged_into_nor_written_under_one_of_them() -> None:
+    """Unmerging would leave the delta of the first name in the weight, and a file would hold that of one name alone."""
+    model = nn.Sequential()
+    model.first = nn.Linear(16, 16)
+    model.second = model.first
+    bank = Bank({"first": model.first, "second": model.second}, model)
+    pair = rebuild(ProjectionRecipe(PEFT_MT19937, 0, 4, 16, 16))
+    bank.add_vera("a", bank.modules(), digest_of(pair), lambda: pair)
+    before = weights_of(model)
+    for use in (merge, lora_tensors, peft_tensors):
+        with pytest.raises(TargetError, match=r"first and second are one module in this Sequential") as caught:
+            use(bank, "a")
+        assert caught.value.code == "MERGE_TIED"
     assert_same_bits(model, before)
 
 

@@ -69,10 +69,11 @@ def lora_tensors(bank: Bank, name: str) -> dict[str, Tensor]:
 
     DVoRA's magnitudes go along: with them PEFT calls a LoRA a DoRA (`use_dora`), and computes the
     same. It is exact, and far larger: each module gets its own copy of what the adapters of a
-    projection share. Module names are those of the live model.
+    projection share. Module names are those of the live model. Raises TargetError (MERGE_TIED) for one of several names.
     """
     tensors: dict[str, Tensor] = {}
     for module_name, delta in bank.slot(name).deltas.items():
+        check_one_name(bank, module_name)
         name_there = live_name(bank, module_name)
         key_A, key_B = lora_keys(name_there, bank.targets[module_name])
         A_RI, B_OR = (factor.detach().clone().cpu() for factor in delta.factors())
@@ -119,7 +120,8 @@ def live_name(bank: Bank, module_name: str) -> str:
 
 
 def check_mergeable(bank: Bank, module_name: str) -> None:
-    """Raises TargetError when the weight is quantised (MERGE_QUANTIZED), another module's too (MERGE_TIED), or offloaded."""
+    """Raises TargetError when the weight is quantised (MERGE_QUANTIZED), another module's too or one module's of
+    several names (MERGE_TIED), or offloaded."""
     check_at_hand(bank.targets[module_name], module_name, needed_for="a merge")
     weight = weight_of(bank.targets[module_name])
     if is_quantized(bank.targets[module_name]):
@@ -129,12 +131,27 @@ def check_mergeable(bank: Bank, module_name: str) -> None:
             code="MERGE_QUANTIZED",
             module=module_name,
         )
+    check_one_name(bank, module_name)
     if sharers := _sharers(bank, bank.targets[module_name]):
         raise _tied(
             f"The weight of {module_name} is tied to {', '.join(sharers)}, which the adapter does not adapt: "
             "use the adapter unmerged.",
             module_name,
             sharers,
+        )
+
+
+def check_one_name(bank: Bank, module_name: str) -> None:
+    """Raises TargetError (MERGE_TIED) for a module that is in the model under several names: each may have a delta, or a tensor in the
+    checkpoint, and what is written under one of them would leave the others out."""
+    target = bank.targets[module_name]
+    names = [name for name, module in bank.model.named_modules(remove_duplicate=False) if module is target]
+    if len(names) > 1:
+        raise _tied(
+            f"{' and '.join(names[:3])} are one module in this {type(bank.model).__name__}, and what is adapted under one name would be "
+            "left out under another: use the adapter unmerged.",
+            module_name,
+            names,
         )
 
 

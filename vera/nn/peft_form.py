@@ -12,7 +12,7 @@ from vera.manifest import VERA, Manifest
 from vera.nn.bank import Bank
 from vera.nn.layer import VeraDelta
 from vera.nn.linear import is_conv1d
-from vera.nn.merge import live_name
+from vera.nn.merge import check_one_name, live_name
 from vera.peft_checkpoint import SAVED_A, SAVED_B
 from vera.peft_format import LAMBDA_D_INITIAL, head_key, peft_head, vector_keys
 
@@ -37,6 +37,7 @@ def peft_tensors(bank: Bank, name: str) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for module_name, delta in bank.slot(name).deltas.items():
         assert isinstance(delta, VeraDelta)
+        check_one_name(bank, module_name)
         key_b, key_d = vector_keys(live_name(bank, module_name))
         tensors[key_b], tensors[key_d] = _plain(delta.lambda_b), _plain(delta.lambda_d)
         tensors[SAVED_A], tensors[SAVED_B] = _plain(delta.shared.A_RI), _plain(delta.shared.B_OR)
