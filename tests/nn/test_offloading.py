@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 from accelerate import cpu_offload, disk_offload
+from accelerate.hooks import remove_hook_from_submodules
 from transformers import LlamaForCausalLM
 
 from tests.nn.small_models import tiny_llama, tokens
 from tests.tiny_adapters import make_tiny
 from vera import fingerprint
-from vera.errors import BaseMismatch, TargetError
+from vera.errors import BaseMismatch, TargetError, VeraError
 from vera.fingerprint import BaseFingerprint
 from vera.nn.attach import attach
 from vera.nn.identity import prove_base
@@ -68,6 +69,26 @@ def test_an_offloaded_base_is_proven_and_answers_as_one_that_is_not(
         attach(each, archive, base)
     with torch.no_grad():
         assert torch.equal(model(tokens(2)).logits, whole(tokens(2)).logits)
+
+
+def test_an_adapter_that_goes_with_the_hooks_of_accelerate_is_missed_and_comes_back(
+    folder: Path, base: BaseFingerprint, tmp_path: Path
+) -> None:
+    """They put back the forward that they found, and the adapter's was put on theirs."""
+    model, archive = on_host(folder, tmp_path), make_tiny(base, sizes=SIZES)
+    attach(model, archive, base)
+    with torch.no_grad():
+        answer = model(tokens(2)).logits
+        remove_hook_from_submodules(model)
+        with pytest.raises(VeraError, match="answered without the adapter that is active") as refused:
+            model(tokens(2))
+        assert refused.value.code == "ADAPTER_TAKEN_DOWN"
+        attach(model, archive, base)
+        assert torch.equal(model(tokens(2)).logits, answer)
+        model.vera.bank.detach()
+        bare = model(tokens(2)).logits
+        assert torch.equal(bare, load(folder)(tokens(2)).logits)
+    assert not torch.equal(bare, answer)
 
 
 def test_a_changed_weight_is_found_where_it_is_kept(folder: Path, base: BaseFingerprint, tmp_path: Path) -> None:

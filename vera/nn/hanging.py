@@ -24,16 +24,19 @@ class Hung:
 
     @classmethod
     def on(cls, module: nn.Module, forward: Forward, *, is_marked: bool = True) -> Hung:
-        """Not `is_marked` where nothing `has_fast_paths`: a module with a hook is called in some 5 µs more."""
+        """Not `is_marked` where nothing `has_fast_paths`: a module with a hook is called in some 5 µs more. One that is says so
+        when somebody has taken the forward down, and is seen by those fast paths."""
         own = vars(module).get("forward")
-        marker = module.register_forward_hook(_seen_by_fast_paths) if is_marked else None
+        marker = module.register_forward_hook(_check_adapted) if is_marked else None
         module.forward = forward
         return cls(module, own, marker)
 
     def take_down(self) -> None:
         if self.marker is not None:
             self.marker.remove()
-        if self.own is None:
+        if _is_plain(self.module):  # somebody has put the module's own back already
+            vars(self.module).pop("forward", None)
+        elif self.own is None:
             del self.module.forward
         else:
             self.module.forward = self.own
@@ -44,8 +47,19 @@ def has_fast_paths(model: nn.Module) -> bool:
     return any(isinstance(module, (nn.TransformerEncoderLayer, nn.MultiheadAttention)) for module in model.modules())
 
 
-def _seen_by_fast_paths(_module: nn.Module, _inputs: object, _output: object) -> None:
-    """Changes nothing."""
+def _check_adapted(module: nn.Module, _inputs: object, _output: object) -> None:
+    """Changes nothing. Raises VeraError (ADAPTER_TAKEN_DOWN) when the module's own forward has answered."""
+    if _is_plain(module):
+        raise VeraError(
+            f"A {type(module).__name__} answered without the adapter that is active: somebody has put its own forward back (accelerate "
+            "does when its hooks are removed). Activate the adapter again, or load it after such changes to the model.",
+            code="ADAPTER_TAKEN_DOWN",
+        )
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Whether a call of `module` is answered by the forward of its class alone."""
+    return getattr(module.forward, "__func__", None) is type(module).forward
 
 
 def check_alone(model: nn.Module, own: Collection[nn.Module] = (), *, among: Iterable[nn.Module] | None = None) -> None:
