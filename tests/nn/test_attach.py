@@ -15,8 +15,9 @@ from tests.tiny_adapters import QUERY, RANK, WIDE, make_tiny, with_stored_pair
 from vera import archive as archives
 from vera.errors import AdapterTooLarge, BaseMismatch, ProjectionMismatch, TargetError, VeraError
 from vera.fingerprint import BaseFingerprint
-from vera.manifest import WEIGHTS_FILE
+from vera.manifest import DVORA, VERA, WEIGHTS_FILE
 from vera.nn.attach import attach
+from vera.nn.parameters import as_parameters
 from vera.projection import rebuild
 
 
@@ -178,3 +179,26 @@ def test_a_global_default_dtype_changes_nothing(tiny_model: Any, tiny_base: Base
         assert torch.equal(output_of(tiny_model), expected)
     finally:
         torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("method", [VERA, DVORA])
+@pytest.mark.parametrize("through_data", [False, True], ids=["in place", "through .data"])
+def test_an_adapter_that_was_trained_further_is_not_loaded_as_the_published_one(
+    tiny_model: Any, tiny_base: BaseFingerprint, method: str, through_data: bool
+) -> None:
+    archive = make_tiny(tiny_base, method=method)
+    attached = attach(tiny_model, archive, tiny_base).vera
+    published = output_of(tiny_model)
+    with as_parameters(attached.bank, attached.name) as vectors, torch.no_grad():
+        (vectors[-1].data if through_data else vectors[-1])[0] += 0.5
+    trained = output_of(tiny_model)
+    assert not torch.equal(trained, published)
+
+    with pytest.raises(VeraError, match="they were trained further") as refused:
+        attach(tiny_model, archive, tiny_base)
+    assert refused.value.code == "ADAPTER_CHANGED"
+    assert torch.equal(output_of(tiny_model), trained)
+
+    attached.bank.remove(attached.name)
+    attach(tiny_model, archive, tiny_base)
+    assert torch.equal(output_of(tiny_model), published)

@@ -30,6 +30,7 @@ from vera.nn.heads import (
 from vera.nn.identity import BaseProof, prove_base, trust_base
 from vera.nn.own_heads import own_heads
 from vera.nn.sequences import SequenceClassifier, SequenceModel, SequenceRegressor
+from vera.nn.slots import holds
 from vera.nn.tokenized import check_tokenizer
 from vera.notebook import html_card
 from vera.parallel_digest import DigestBook
@@ -91,7 +92,7 @@ def attach(
     `digests` are those of `identity.prove_base`. Nothing is changed before everything
     is proven; with `verify` "off" nobody looks for parameters of the model that were never trained either.
     The same adapter twice is attached once. Raises BaseMismatch, ProjectionMismatch,
-    AdapterTooLarge or TargetError.
+    AdapterTooLarge or TargetError, and VeraError (ADAPTER_CHANGED) when it is there and was trained further.
     """
     manifest = archive.manifest
     if base.value != manifest.base.fingerprint:
@@ -119,6 +120,12 @@ def attach(
             vectors=vectors,
         )
         slot.heads = heads
+    elif not holds(bank.slots[name], vectors):
+        raise VeraError(
+            f"{ref or name} is on this model already, and its vectors there are not the published ones any more: they were trained further. "
+            "Unload it (sdk.unload) to load it as it was published, or go on with what it is now (sdk.activate).",
+            code="ADAPTER_CHANGED",
+        )
     bank.activate(name)
     attached = Attached(bank, name, manifest, proof, ref, verify)
     adapted = _with_head(model, vectors, attached)

@@ -38,6 +38,21 @@ def fill(slot: Slot, vectors: Vectors) -> None:
     copy_arrays([live for live, _ in filled], [array for _, array in filled])
 
 
+def holds(slot: Slot, vectors: Vectors) -> bool:
+    """Whether the deltas of `slot` are these `vectors`, to the number. One comparison for each device."""
+    live = {name: dict(delta.named_parameters()) for name, delta in slot.deltas.items()}
+    arrays = _by_module(vectors)
+    if {name: set(kinds) for name, kinds in live.items()} != {name: set(kinds) for name, kinds in arrays.items()}:
+        return False
+    pairs = [(live[name][kind].detach(), array) for name, kinds in arrays.items() for kind, array in kinds.items()]
+    for device in {tensor.device for tensor, _ in pairs}:
+        there = [(tensor, array) for tensor, array in pairs if tensor.device == device]
+        expected = upload([array for _, array in there], device)
+        if not torch.equal(torch.cat([tensor for tensor, _ in there]), torch.cat(expected)):
+            return False
+    return True
+
+
 def read(slot: Slot) -> Vectors:
     """The vectors of `slot` as float32 arrays by module name, without a head."""
     deltas = {name: delta for name, delta in slot.deltas.items() if isinstance(delta, VeraDelta)}
