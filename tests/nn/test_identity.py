@@ -14,6 +14,7 @@ from vera import fingerprint
 from vera.errors import BaseMismatch
 from vera.fingerprint import BaseFingerprint
 from vera.nn.identity import prove_base
+from vera.nn.live_tensors import sample_of
 from vera.parallel_digest import DigestBook
 
 
@@ -68,6 +69,24 @@ def test_a_change_behind_torchs_back_is_noticed(tiny_model: Any, tiny_base: Base
     with pytest.raises(BaseMismatch) as caught:
         prove_base(tiny_model, tiny_base)
     assert caught.value.facts["differing"] == ["encoder.layer.1.attention.self.value.weight"]
+
+
+@pytest.mark.parametrize("name", ["encoder.layer.1.output.LayerNorm.weight", "encoder.layer.0.intermediate.dense.bias"])
+def test_a_vector_that_changes_behind_torchs_back_is_noticed(
+    tiny_model: Any, tiny_base: BaseFingerprint, name: str
+) -> None:
+    prove_base(tiny_model, tiny_base)
+    tiny_model.get_parameter(name).data += 0.5
+    with pytest.raises(BaseMismatch) as caught:
+        prove_base(tiny_model, tiny_base)
+    assert caught.value.facts["differing"] == [name]
+
+
+def test_any_tensor_that_a_model_may_keep_is_sampled_or_left_out() -> None:
+    kinds = (torch.bool, torch.int64, torch.bfloat16, torch.complex64, torch.complex128, torch.float8_e4m3fn)
+    live = {str(kind): torch.ones(3).to(kind) for kind in kinds} | {"scalar": torch.tensor(2.0), "none": torch.empty(0)}
+    sampled = sample_of(live)
+    assert sum(numbers.numel() for numbers in sampled.values()) == 5 * 3 + 1
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="recognises what lies on a GPU")

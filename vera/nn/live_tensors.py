@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vera.nn.offloading import kept_weight
 
-# Numbers of each matrix that are compared when a model was proven before. A matrix that a merge left equal in all of
+# Numbers of each tensor that are compared when a model was proven before. A matrix that a merge left equal in all of
 # them, by rounding, would have to be equal nearly everywhere.
 _SAMPLED = 64
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -63,15 +63,21 @@ def stamp_of(live: Mapping[str, Tensor]) -> int:
 
 
 def sample_of(live: Mapping[str, Tensor]) -> dict[object, Tensor]:
-    """Some numbers of each matrix, their bits, by device and width.
+    """Some numbers of each tensor, their bits, by device and width.
 
-    torch does not count what is written behind its back, through `.data` (as PEFT merges a LoRA) or a NumPy view.
-    Such a write changes a whole matrix, or next to all of it, and shows in any few of its numbers.
+    torch does not count what is written behind its back, through `.data` (as PEFT merges a LoRA, and as norms are rescaled to
+    quantise what follows them) or a NumPy view. Such a write changes a whole tensor, or next to all of it, and shows in any few of
+    its numbers.
     """
     parts: dict[object, list[Tensor]] = {}
     for tensor in live.values():
-        if tensor.ndim > 1 and tensor.is_contiguous() and tensor.numel() and is_plain(tensor) and not tensor.is_meta:
+        if _can_be_sampled(tensor):
             step = max(1, tensor.numel() // _SAMPLED)
             few = tensor.detach().as_strided((min(tensor.numel(), _SAMPLED),), (step,)).view(_BITS[tensor.itemsize])
             parts.setdefault((tensor.device, tensor.itemsize), []).append(few)
     return {group: torch.cat(few) for group, few in parts.items()}
+
+
+def _can_be_sampled(tensor: Tensor) -> bool:
+    is_there = is_plain(tensor) and not tensor.is_meta and tensor.numel() > 0
+    return is_there and tensor.is_contiguous() and tensor.itemsize in _BITS
