@@ -24,7 +24,7 @@ from vera.nn.bank import Bank
 from vera.nn.heads import PooledClassifier, logits_per_row
 from vera.nn.layer import LoraDelta
 from vera.nn.linear import linear_size
-from vera.nn.merge import merge
+from vera.nn.merge import merge, unmerge
 from vera.nn.slots import fill
 from vera.nn.targets import find_targets
 from vera.projection import PEFT_MT19937, Projection, ProjectionRecipe, digest_of, rebuild
@@ -369,6 +369,19 @@ def test_a_model_is_not_adapted_beside_a_part_of_it_that_is(tiny_model: Any, ban
     for change in (lambda: bank.activate("a"), lambda: bank.rows(["a"]).__enter__(), lambda: merge(bank, "a")):
         with pytest.raises(VeraError, match="answers would go through both"):
             change()
+    other.activate(None)
+    bank.activate("a")
+
+
+def test_what_is_merged_through_a_part_of_a_model_is_not_added_to(tiny_model: Any, bank: Bank) -> None:
+    part = tiny_model.encoder.layer[0]
+    other = Bank(find_targets(part, ["key"]), part)
+    add(other, "b", list(other.targets), pair_of(8))
+    merge(other, "b")
+    with pytest.raises(VeraError, match="unmerge it there") as refused:
+        bank.activate("a")
+    assert refused.value.code == "TARGET_TAKEN"
+    unmerge(other)
     other.activate(None)
     bank.activate("a")
 

@@ -22,7 +22,7 @@ from vera.errors import TargetError, VeraError
 from vera.manifest import DVORA, VERA, AdaptedModule
 from vera.nn.draw import ProvenPair
 from vera.nn.dvora import DvoraDelta
-from vera.nn.hanging import Hung, check_alone
+from vera.nn.hanging import MERGED, Hung, check_alone
 from vera.nn.layer import Added, Delta, SharedProjection, VeraDelta, adapted_forward
 from vera.nn.linear import linear_size, weight_of
 from vera.nn.mixing import Layout, WeightedSum, per_row
@@ -244,6 +244,7 @@ class Bank:
         with torch.no_grad():
             for module_name, original in self.originals.items():
                 weight_of(self.targets[module_name]).copy_(original)
+                MERGED.discard(self.targets[module_name])
         self.originals.clear()
         self.merged = None
         self._hang({}, {})
@@ -285,8 +286,9 @@ class Bank:
             check_alone(model, self._own())
 
     def _own(self) -> set[nn.Module]:
-        """The modules that go through this bank's adapters and heads now."""
-        return {hung.module for hung in (*self._hung.values(), *self._hung_heads)}
+        """The modules that go through this bank's adapters and heads now, or have one in their weight."""
+        hung = {each.module for each in (*self._hung.values(), *self._hung_heads)}
+        return hung | {self.targets[module_name] for module_name in self.originals}
 
     def _summed(self, weights: Mapping[str, float]) -> dict[str, Added]:
         terms: dict[str, list[tuple[float, Delta]]] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
@@ -62,19 +63,23 @@ def _is_plain(module: nn.Module) -> bool:
     return getattr(module.forward, "__func__", None) is type(module).forward
 
 
+# Modules with an adapter of some bank in their weight.
+MERGED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+
+
 def check_alone(model: nn.Module, own: Collection[nn.Module] = (), *, among: Iterable[nn.Module] | None = None) -> None:
     """Raises VeraError (TARGET_TAKEN) when a module of `model` beside `own` goes through an adapter: answers would go through both.
 
     One model may have several banks: one of its own, those of models within it or around it (torch.compile's, say). A copy of an
     adapted model has none, and goes through its adapter all the same. `among` are the `modules_of(model)` of whoever has them at hand.
     """
-    modules = modules_of(model) if among is None else among
-    if foreign := [module for module in modules if _is_adapted(module) and module not in own]:
+    modules, merged = modules_of(model) if among is None else among, set(MERGED)
+    if foreign := [each for each in modules if (_is_adapted(each) or each in merged) and each not in own]:
         name = _name_in(model, foreign)
         raise VeraError(
             f"{name} of this {type(model).__name__} goes through an adapter of another bank already, and answers would go through "
             "both. Make the bare base active first where that one was loaded (sdk.activate(that, None) of a part or a wrapper of "
-            "this model), or leave its block; a model is to be copied while its base is active.",
+            "this model), unmerge it there, or leave its block; a model is to be copied while its base is active.",
             code="TARGET_TAKEN",
             module=name,
         )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vera.errors import TargetError, VeraError
 from vera.nn.bank import Bank
 from vera.nn.dvora import DvoraDelta
+from vera.nn.hanging import MERGED
 from vera.nn.linear import is_conv1d, is_quantized, weight_of, weight_rows
 from vera.nn.offloading import check_at_hand
 from vera.peft_format import KEY_PREFIX
@@ -44,6 +45,7 @@ def _merge(bank: Bank, name: str) -> None:
         for module_name, delta in slot.deltas.items():
             weight = weight_of(bank.targets[module_name])
             bank.originals[module_name] = weight.detach().clone()
+            MERGED.add(bank.targets[module_name])
             rows = weight_rows(bank.targets[module_name])
             rows.copy_(delta.adapted(rows))
     except BaseException:
