@@ -90,6 +90,19 @@ def test_the_try_that_is_best_on_validation_is_chosen_and_a_diverged_one_never(t
     assert kept.chosen(group) == TRIES[0]
 
 
+def test_what_was_tried_in_one_experiment_chooses_for_another_and_is_published_once(tmp_path: Path) -> None:
+    kept, first = Kept(tmp_path), experiment()
+    further = replace(first, name="further", seeds=[2], tried_in=first.name)
+    for cell, score in zip(next(first.groups()).tries, (0.7, 0.8), strict=True):
+        kept.keep(cell, scored(score, cell), {})
+    group = next(further.groups())
+    assert kept.chosen(group) == TRIES[1]
+    cell = group.seeds(TRIES[1])[0]
+    kept.keep(cell, scored(0.9, cell), {})
+    publish.publish(kept, further, tmp_path / "docs")
+    assert list(json.loads((tmp_path / "docs/further.json").read_text())) == [cell.path]
+
+
 def test_tries_that_were_measured_through_other_tokenizers_are_not_compared(tmp_path: Path) -> None:
     kept, group = Kept(tmp_path), next(experiment().groups())
     for cell, tokenizer in zip(group.tries, ("one", "other"), strict=True):

@@ -133,26 +133,32 @@ class Group:
 
     @property
     def tries(self) -> list[Cell]:
-        return [self._cell(f"try{i}", {**self.task.tuning, **values}) for i, values in enumerate(self.method.tries)]
+        tried_in = self.experiment.tried_in or self.experiment.name
+        return [
+            self._cell(tried_in, f"try{i}", {**self.task.tuning, **values})
+            for i, values in enumerate(self.method.tries)
+        ]
 
     def seeds(self, chosen: Mapping[str, float]) -> list[Cell]:
         return [
-            self._cell(f"seed{seed}", {**chosen, "seed": seed}) for seed in self.method.seeds or self.experiment.seeds
+            self._cell(self.experiment.name, f"seed{seed}", {**chosen, "seed": seed})
+            for seed in self.method.seeds or self.experiment.seeds
         ]
 
-    def _cell(self, name: str, more: Mapping[str, Any]) -> Cell:
+    def _cell(self, experiment: str, name: str, more: Mapping[str, Any]) -> Cell:
         values = {**self.experiment.recipe, **self.task.recipe, **self.method.recipe, **more}
         if values["method"] == "prompt":
             known = {each.name for each in fields(Prompting)}
             prompting = Prompting(**{name: value for name, value in values.items() if name in known})
-            return Cell(self.experiment.name, self.model, self.task, self.method, name, prompting)
+            return Cell(experiment, self.model, self.task, self.method, name, prompting)
         recipe = Recipe(**values, metric=self.task.metric, validation=True)
-        return Cell(self.experiment.name, self.model, self.task, self.method, name, recipe)
+        return Cell(experiment, self.model, self.task, self.method, name, recipe)
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One file. Raises ValueError when its methods are not all tried equally often."""
+    """One file. Its methods are tried anew unless they were `tried_in` another, which says the same of them. Raises ValueError when
+    its methods are not all tried equally often."""
 
     name: str
     recipe: Mapping[str, Any]
@@ -160,6 +166,7 @@ class Experiment:
     tasks: Sequence[Task]
     methods: Sequence[Method]
     seeds: Sequence[int]
+    tried_in: str | None = None
 
     def __post_init__(self) -> None:
         counts = {method.key: len(method.tries) for method in self.methods if method.recipe["method"] != "prompt"}
@@ -184,6 +191,7 @@ def read(path: Path) -> Experiment:
         [_task(key, values) for key, values in said["tasks"].items()],
         [_method(key, values) for key, values in said["methods"].items()],
         said["seeds"],
+        said.get("tried_in"),
     )
 
 

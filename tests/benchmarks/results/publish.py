@@ -31,7 +31,7 @@ def publish(kept: Kept, experiment: Experiment, docs: Path) -> int:
     for group in experiment.groups():
         chosen = kept.chosen(group)
         for cell in [*group.tries, *(group.seeds(chosen) if chosen else [])]:
-            if (result := kept.result(cell)) is not None:
+            if cell.experiment == experiment.name and (result := kept.result(cell)) is not None:
                 rows[cell.path] = _rounded(_short(result))
                 _copy_adapter(kept, cell, docs)
     if rows:
