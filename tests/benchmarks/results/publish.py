@@ -85,8 +85,10 @@ def _one_line_each(rows: dict[str, Result]) -> str:
 
 
 def main() -> int:
-    kept = Kept(Path(sys.argv[1]))
-    for experiment in all_experiments():
+    kept, experiments = Kept(Path(sys.argv[1])), all_experiments()
+    for experiment in experiments:  # of all, before one is published that goes by the tries of another
+        restore(kept, experiment, DOCS)
+    for experiment in experiments:
         print(f"{experiment.name}: {publish(kept, experiment, DOCS)} cells")
     return 0
 
