@@ -7,7 +7,6 @@ change, and `admin gc` leaves new ones alone. `backup.json` comes last and holds
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from typing import Literal
 from sqlalchemy import Connection, select, text
 
 from hub.care import files, rows
-from hub.db.folder import prepare_folder, sole_use_of
+from hub.db.copying import copy_file
+from hub.db.folder import fresh_beside, prepare_folder, sole_use_of, sync
 from hub.db.migrating import REVISION, migrate, require_current, revision_of
 from hub.db.models.accounts import Account
 from hub.db.models.objects import Blob
@@ -57,7 +57,7 @@ def back_up(database: Database, objects: ObjectBlobs | None, folder: Path, *, is
     kind: Kind = "sqlite" if database.is_sqlite and not is_portable else "rows"
     if kind == "rows":
         require_current(database)
-    fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
+    fresh = fresh_beside(folder)
     prepare_folder(fresh)
     try:
         contents = _fill(database, objects, fresh, kind)
@@ -65,7 +65,7 @@ def back_up(database: Database, objects: ObjectBlobs | None, folder: Path, *, is
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     fresh.rename(folder)
-    files.sync(folder.parent)
+    sync(folder.parent)
     return contents
 
 
@@ -119,30 +119,20 @@ def _fill(database: Database, objects: ObjectBlobs | None, folder: Path, kind: K
             needed = _outside(connection)
     written += [_copy_object(objects, sha256, folder) for sha256 in needed]
     for path in written:
-        files.sync(path)
+        sync(path)
     digests = {str(path.relative_to(folder)): files.digest_of(path) for path in written}
     contents = Contents(kind, revision, now, digests)
     files.keep(folder / CONTENTS, json.dumps(asdict(contents), indent=1).encode())
     for each in {folder, *(path.parent for path in written)}:
-        files.sync(each)
+        sync(each)
     return contents
 
 
 def _copy_file(database: Database, target: Path) -> list[str]:
-    """Copies an SQLite database as one moment sees it (https://www.sqlite.org/backup.html), and gives the hashes of
-    the blobs that are not in it. Writers go on: in WAL mode this is a reader."""
-    source = database.engine.url.database
-    assert source is not None
-    with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as old, closing(sqlite3.connect(target)) as new:
-        old.backup(new)
-        new.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
-        (verdict,) = new.execute("PRAGMA quick_check").fetchone()
-        if verdict != "ok":
-            raise Invalid(
-                f"The copy of the database is damaged ({verdict}), so the database is: run `vera-hub admin fsck`.",
-                code="DATABASE_CORRUPT",
-            )
-        return [sha256 for (sha256,) in new.execute("SELECT sha256 FROM blobs WHERE data IS NULL ORDER BY sha256")]
+    """Copies an SQLite database, and gives the hashes of the blobs that are not in it."""
+    copy_file(Path(str(database.engine.url.database)), target)
+    with closing(sqlite3.connect(target)) as copy:
+        return [sha256 for (sha256,) in copy.execute("SELECT sha256 FROM blobs WHERE data IS NULL ORDER BY sha256")]
 
 
 def _copy_object(objects: ObjectBlobs | None, sha256: str, folder: Path) -> Path:
@@ -181,13 +171,13 @@ def _restore_file(folder: Path, contents: Contents, settings: Settings) -> None:
         target = settings.data_dir / DATABASE_FILE
         if target.exists():
             raise _is_in_use(str(target))
-        fresh = target.with_name(f".{DATABASE_FILE}.{os.getpid()}")
+        fresh = fresh_beside(target)
         shutil.copyfile(folder / DATABASE_FILE, fresh)
         fresh.chmod(0o600)
         files.require(fresh, contents.files[DATABASE_FILE])
-        files.sync(fresh)
+        sync(fresh)
         fresh.rename(target)
-        files.sync(settings.data_dir)
+        sync(settings.data_dir)
 
 
 def _restore_rows(folder: Path, contents: Contents, settings: Settings) -> None:

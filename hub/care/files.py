@@ -20,15 +20,6 @@ def keep(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def sync(path: Path) -> None:
-    """Has the disk keep what was written to a file, or the names in a folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 def digest_of(path: Path) -> str:
     """The SHA-256 of a file, in hex digits."""
     found = hashlib.sha256()

@@ -64,13 +64,19 @@ def serve(
 
 @click.command()
 @data_option
-def migrate(*, data_dir: Path | None) -> None:
-    """Bring the database to the schema of this release."""
+@click.option(
+    "--no-copy", "is_bare", is_flag=True, help="Keep no copy of an SQLite database: there is a backup elsewhere."
+)
+def migrate(*, data_dir: Path | None, is_bare: bool) -> None:
+    """Bring the database to the schema of this release.
+
+    An SQLite database is copied beside itself before: hub-schema-0028.db, by the schema that it has.
+    """
     from hub.cli.serving import migrate_database
     from hub.errors import StartRefused
 
     try:
-        revision = migrate_database(_settings(data_dir=data_dir))
+        revision = migrate_database(_settings(data_dir=data_dir), keeps_copy=not is_bare)
     except StartRefused as error:
         raise Refused(str(error), error.exit_code) from error
     click.echo(f"The database has the schema {revision}.")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import getpass
 import socket
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 
 import click
@@ -49,6 +50,8 @@ def serve_hub(settings: Settings, *, with_worker: bool, allow_remote: bool, verb
         configure_logs(log_file)
         listener = held.enter_context(_only_listener(settings))
         port = listener.getsockname()[1]
+        if settings.is_embedded:
+            _migrate(settings)
         app = create_app(settings)
         secrets = open_local_account(app.state.services.database, settings)
         further = [
@@ -81,14 +84,10 @@ def serve_hub(settings: Settings, *, with_worker: bool, allow_remote: bool, verb
         listening.Server(app, ready=ready, leaving=leaving).run(sockets=[listener])
 
 
-def migrate_database(settings: Settings) -> str:
+def migrate_database(settings: Settings, *, keeps_copy: bool = True) -> str:
     """Brings the database to this release's schema and gives its name. Raises StartRefused."""
-    with ExitStack() as held:
-        if settings.is_embedded:
-            held.enter_context(sole_use_of(settings.data_dir))
-        database = Database(settings.resolved_database_url)
-        held.callback(database.close)
-        migrate(database)
+    with sole_use_of(settings.data_dir) if settings.is_embedded else nullcontext():
+        _migrate(settings, keeps_copy=keeps_copy)
     return REVISION
 
 
@@ -114,6 +113,11 @@ def open_local_account(database: Database, settings: Settings) -> Secrets:
     if bootstrap is not None:
         write_secret(settings.bootstrap_token_file, bootstrap)
     return Secrets(*login, worker, has_admin=bootstrap is None)
+
+
+def _migrate(settings: Settings, *, keeps_copy: bool = True) -> None:
+    with closing(Database(settings.resolved_database_url)) as database:
+        migrate(database, keeps_copy=keeps_copy, say=partial(click.echo, err=True))
 
 
 def _what_commands_mean(moved: profile.Moved) -> str:

@@ -15,13 +15,27 @@ _LOCK_FILE = "hub.lock"
 
 def write_secret(path: Path, secret: str) -> None:
     """Writes a file that its owner alone may read, whole or not at all."""
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = fresh_beside(path)
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(secret)
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+
+
+def fresh_beside(path: Path) -> Path:
+    """Where this process writes what takes the name of `path` once it is whole."""
+    return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def sync(path: Path) -> None:
+    """Has the disk keep what was written to a file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def prepare_folder(folder: Path) -> None:

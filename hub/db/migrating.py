@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import OperationalError
 
 import hub
+from hub.db.copying import keep_copy
 from hub.db.session import Database
 from hub.errors import StartRefused
 
@@ -24,35 +25,28 @@ _PACKAGE = Path(hub.__file__).parent
 _FOLDERS = (_PACKAGE / "_migrations", _PACKAGE.parent / "migrations")
 
 
-def migrate(database: Database) -> None:
-    """Brings the schema to REVISION, in one transaction. Nothing happens when it is there already.
+def migrate(database: Database, *, keeps_copy: bool = True, say: Callable[[str], None] | None = None) -> None:
+    """Brings the schema to REVISION, in one transaction. Nothing happens when it is there already. `keeps_copy` of an SQLite
+    database that has an earlier one, as `keep_copy` does it; `say` hears of what takes long.
 
-    Raises StartRefused when the schema is of a later release.
+    Raises StartRefused when the schema is of a later release, or there is no room for the copy.
     """
-    before = revision_of(database)
-    if before == REVISION:
+    if revision_of(database) == REVISION:
         return
-    from alembic import command
-    from alembic.config import Config
-    from alembic.util.exc import CommandError
-
-    config = Config()
-    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
     with _connected(database) as connection, connection.begin():
-        if not database.is_sqlite:
-            # Two that migrate at once: the second waits, however long it takes, and then finds nothing to do.
-            connection.execute(text("SET LOCAL statement_timeout = 0"))
-            connection.execute(text("SET LOCAL lock_timeout = 0"))
-            connection.execute(text("SELECT pg_advisory_xact_lock(7465726168756)"))
-        config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError as error:
-            raise _mismatch(_revision_on(connection)) from error
-    if before is not None:
-        log.info(
-            "the schema is a later one now, which earlier releases refuse", extra={"before": before, "now": REVISION}
-        )
+        _wait_for_others(connection)
+        before = _revision_on(connection)
+        if before == REVISION:
+            return
+        if before is None:
+            _upgrade(connection)
+            return
+        if not _is_known(before):
+            raise _mismatch(before)
+        copy = keep_copy(connection, before, say or log.info) if keeps_copy and database.is_sqlite else None
+        _upgrade(connection)
+    facts = {"before": before, "now": REVISION} | ({"copy": str(copy)} if copy else {})
+    log.info("the schema is a later one now, which earlier releases refuse", extra=facts)
 
 
 def require_current(database: Database) -> None:
@@ -75,6 +69,24 @@ def revision_of(database: Database) -> str | None:
 
 def migrations_folder() -> Path:
     return next(folder for folder in _FOLDERS if folder.is_dir())
+
+
+def _wait_for_others(connection: Connection) -> None:
+    """Until nobody else migrates, however long it takes. On SQLite the transaction that writes has waited already."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(7465726168756)"))
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations_folder()).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 @contextmanager
@@ -102,10 +114,14 @@ def _revision_on(connection: Connection) -> str | None:
     return None if revision is None else str(revision)
 
 
+def _is_known(revision: str) -> bool:
+    return any((migrations_folder() / "versions").glob(f"{revision}_*.py"))
+
+
 def _mismatch(revision: str | None) -> StartRefused:
     if revision is None:
         what = f"The database has no schema yet, and this release needs {REVISION}: run `vera-hub migrate`."
-    elif any((migrations_folder() / "versions").glob(f"{revision}_*.py")):
+    elif _is_known(revision):
         what = (
             f"The database has the schema {revision} and this release needs {REVISION}: make a backup, since there is no "
             "way back without one, and run `vera-hub migrate`."

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,15 +19,18 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from click.testing import CliRunner
 from sqlalchemy import Column, MetaData
 from sqlalchemy.exc import IntegrityError
 
+from hub import cli
 from hub.app import create_app
 from hub.db.migrating import REVISION, migrate, migrations_folder, require_current, revision_of
 from hub.db.models.table import Table
 from hub.db.session import Database
 from hub.errors import StartRefused
 from hub.settings import Settings
+from tests.hub.processes import serving
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -151,6 +159,138 @@ def test_a_database_of_a_later_release_is_refused(embedded: Settings) -> None:
     assert (refused.value.code, refused.value.exit_code) == ("SCHEMA_MISMATCH", 3)
     assert "restore a backup from before the upgrade" in str(refused.value)
     assert "vera-hub migrate" not in str(refused.value)
+    assert not copies_in(embedded.data_dir)
+
+
+# -- The copy before an upgrade ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Iterator[Database]:
+    """A database of an earlier release, in use by nobody."""
+    database = Database(f"sqlite:///{tmp_path}/hub.db")
+    _make(database, "0027")
+    _add_account(database, "ann")
+    yield database
+    database.close()
+
+
+def copies_in(folder: Path) -> list[str]:
+    """Whatever is in the folder beside the database."""
+    return sorted(file.name for file in folder.iterdir() if not file.name.startswith(("hub.db", "hub.l", "objects")))
+
+
+def _add_account(database: Database, name: str) -> None:
+    with database.engine.execution_options(writes=True).begin() as connection:
+        row = f"(name, kind, created_at) VALUES ('{name}', 'user', '2026-01-01')"
+        connection.exec_driver_sql(f"INSERT INTO accounts {row}")
+
+
+def _state_of(file: Path) -> tuple[str, list[str]]:
+    """The schema of a database and who is in it."""
+    with closing(sqlite3.connect(file)) as connection:
+        names = connection.execute("SELECT name FROM accounts ORDER BY id").fetchall()
+        return connection.execute("SELECT version_num FROM alembic_version").fetchone()[0], [name for (name,) in names]
+
+
+def test_an_sqlite_database_is_copied_beside_itself_before_it_is_migrated(
+    old: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[str] = []
+
+    with caplog.at_level("INFO", "hub.db.migrating"):
+        migrate(old, say=said.append)
+
+    kept = tmp_path / "hub-schema-0027.db"
+    assert copies_in(tmp_path) == [kept.name]
+    assert _state_of(kept) == ("0027", ["ann"])
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert [str(kept) in line for line in said] == [True]
+    assert [each.copy for each in caplog.records] == [str(kept)]  # type: ignore[attr-defined]  # as extra
+
+
+def test_one_goes_back_with_the_copy_and_the_next_upgrade_keeps_what_was_done_since(
+    old: Database, tmp_path: Path
+) -> None:
+    migrate(old)
+    old.close()
+    shutil.copyfile(tmp_path / "hub-schema-0027.db", tmp_path / "hub.db")
+    again = Database(f"sqlite:///{tmp_path}/hub.db")
+    _add_account(again, "bob")
+
+    migrate(again)
+
+    again.close()
+    assert _state_of(tmp_path / "hub.db") == (REVISION, ["ann", "bob"])
+    assert copies_in(tmp_path) == ["hub-schema-0027.db"]
+    assert _state_of(tmp_path / "hub-schema-0027.db") == ("0027", ["ann", "bob"])
+
+
+def test_nothing_is_copied_where_there_is_nothing_to_lose(tmp_path: Path, empty: Database) -> None:
+    migrate(empty)
+    migrate(empty)
+
+    assert copies_in(tmp_path) == []
+
+
+def test_a_shared_database_is_copied_by_its_own_tools(tmp_path: Path, postgres: Callable[[], str]) -> None:
+    database = Database(postgres())
+    _make(database, "0027")
+
+    migrate(database)
+
+    assert revision_of(database) == REVISION
+    assert copies_in(tmp_path) == []
+    database.close()
+
+
+def test_without_room_for_the_copy_nothing_is_migrated_unless_that_is_asked_for(
+    old: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=4096))
+
+    refused = CliRunner().invoke(cli.migrate, ["--data", str(tmp_path)])
+    assert (refused.exit_code, revision_of(old), copies_in(tmp_path)) == (7, "0027", [])
+    assert re.search(r"takes [\d,]+ bytes and 4,096 are free\. Make room .* --no-copy", refused.output)
+
+    done = CliRunner().invoke(cli.migrate, ["--data", str(tmp_path), "--no-copy"])
+    assert (done.exit_code, revision_of(old), copies_in(tmp_path)) == (0, REVISION, [])
+
+
+def test_a_copy_that_cannot_be_finished_leaves_nothing_and_nothing_is_migrated(old: Database, tmp_path: Path) -> None:
+    (tmp_path / "hub-schema-0027.db").mkdir()  # in the way of its name
+
+    with pytest.raises(StartRefused, match="Is a directory"):
+        migrate(old)
+
+    assert revision_of(old) == "0027"
+    assert copies_in(tmp_path) == ["hub-schema-0027.db"]
+
+
+def test_several_that_migrate_at_once_keep_one_copy_of_what_was_there(old: Database, tmp_path: Path) -> None:
+    others = [Database(f"sqlite:///{tmp_path}/hub.db") for _ in range(3)]
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(migrate, [old, *others]))
+
+    assert revision_of(old) == REVISION
+    assert copies_in(tmp_path) == ["hub-schema-0027.db"]
+    assert _state_of(tmp_path / "hub-schema-0027.db") == ("0027", ["ann"])
+    for each in others:
+        each.close()
+
+
+def test_who_starts_a_later_release_is_told_of_the_copy(old: Database, tmp_path: Path) -> None:
+    old.close()
+    (tmp_path / "home").mkdir()
+
+    with serving(tmp_path / "home", "--data", str(tmp_path)) as server:
+        server.stop()
+        assert server.process.stderr is not None
+        said = server.process.stderr.read()
+
+    assert re.search(r"has the schema 0027 and is copied to \S+/hub-schema-0027\.db before", said)
+    assert _state_of(tmp_path / "hub-schema-0027.db") == ("0027", ["ann"])
 
 
 def test_who_is_to_migrate_hears_that_there_is_no_way_back(empty: Database, caplog: pytest.LogCaptureFixture) -> None:
@@ -160,7 +300,8 @@ def test_who_is_to_migrate_hears_that_there_is_no_way_back(empty: Database, capl
         require_current(empty)
     with caplog.at_level("INFO", "hub.db.migrating"):
         migrate(empty)
-    assert [(each.before, each.now) for each in caplog.records] == [("0011", REVISION)]  # type: ignore[attr-defined]  # as extra
+    last = caplog.records[-1]
+    assert (last.before, last.now) == ("0011", REVISION)  # type: ignore[attr-defined]  # as extra
 
 
 def test_a_server_of_databases_that_is_not_there_is_said_to_be_with_what_was_said(tmp_path: Path) -> None:
