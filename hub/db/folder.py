@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,10 @@ from pathlib import Path
 from hub.errors import StartRefused
 
 _LOCK_FILE = "hub.lock"
+# What whoever makes a database of this folder writes before it has its name, and what SQLite keeps beside it.
+_UNFINISHED = re.compile(r"\.hub(-schema-\w+)?\.db\.[0-9]+(-journal|-wal|-shm)?", re.ASCII)
+
+log = logging.getLogger(__name__)
 
 
 def write_secret(path: Path, secret: str) -> None:
@@ -46,7 +52,8 @@ def prepare_folder(folder: Path) -> None:
 @contextmanager
 def sole_use_of(folder: Path) -> Iterator[int]:
     """Keeps every other hub out of the folder. The lock goes with the process, however it ends, and with those that were
-    given the descriptor that this yields.
+    given the descriptor that this yields. What somebody who was killed in here has left unfinished is taken away: databases
+    are made under this lock alone.
 
     Raises StartRefused when another hub is in there.
     """
@@ -54,6 +61,7 @@ def sole_use_of(folder: Path) -> Iterator[int]:
     lock = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take_away_unfinished(folder)
         yield lock
     except BlockingIOError as error:
         raise StartRefused(
@@ -63,3 +71,9 @@ def sole_use_of(folder: Path) -> Iterator[int]:
         ) from error
     finally:
         os.close(lock)
+
+
+def _take_away_unfinished(folder: Path) -> None:
+    for file in [each for each in folder.iterdir() if _UNFINISHED.fullmatch(each.name)]:
+        log.warning("%s, which somebody who was ended in the midst had left, was taken away", file)
+        file.unlink()

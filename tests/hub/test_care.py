@@ -19,6 +19,7 @@ from hub.care import backup, collecting
 from hub.care.checking import check
 from hub.care.collecting import collect
 from hub.cli.admin import admin
+from hub.db.folder import fresh_beside, sole_use_of
 from hub.db.models.adapters import Adapter
 from hub.db.models.objects import Blob, Projection, RemovedObject
 from hub.db.models.record import AuditEvent
@@ -28,7 +29,7 @@ from hub.db.queries import projections
 from hub.db.session import Database
 from hub.domain import accounts, blobs
 from hub.domain.blobs import INLINE_BYTES
-from hub.errors import Conflict, Invalid, Unavailable
+from hub.errors import Conflict, Invalid, StartRefused, Unavailable
 from hub.settings import DATABASE_FILE, Settings
 from hub.storage.objects import ObjectBlobs
 from tests.builders import make_archive, make_stored
@@ -215,6 +216,22 @@ def test_a_damaged_backup_is_refused_and_leaves_nothing(sqlite_hub: Hub, tmp_pat
         backup.restore(tmp_path / "copy", Settings(data_dir=tmp_path / "again"))
 
     assert not (tmp_path / "again").exists()
+
+
+def test_what_a_killed_restore_left_goes_when_somebody_has_the_folder_to_himself(tmp_path: Path) -> None:
+    copied = [fresh_beside(tmp_path / name) for name in (DATABASE_FILE, "hub-schema-0027.db")]
+    left = [*copied, tmp_path / f"{copied[1].name}-journal"]
+    others = [tmp_path / name for name in ("hub-schema-0027.db", ".worker-token.4711", ".hub.db", ".hub.db.old")]
+    for each in (*left, *others):
+        each.write_bytes(b"...")
+
+    with sole_use_of(tmp_path):
+        assert not [each for each in left if each.exists()]
+        assert [each for each in others if each.exists()] == others
+        left[0].write_bytes(b"whoever has the folder restores just now")
+        with pytest.raises(StartRefused), sole_use_of(tmp_path):
+            pass
+        assert left[0].exists()
 
 
 # -- fsck -----------------------------------------------------------------------------------------
