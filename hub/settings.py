@@ -16,6 +16,9 @@ DATABASE_FILE = "hub.db"
 # What `bases` may hold: a name, or a namespace with a name in which * and ? stand for others.
 _BASES = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.*?-]+)?", re.ASCII)
 
+_DATABASES = re.compile(r"(postgres(ql)?(\+psycopg)?|sqlite)://.+")
+_STORES = re.compile(r"s3://[^/]+(/.*)?|file:///.+|memory:///?")
+
 
 class Settings(BaseSettings):
     """The configuration of one hub. Without any, it is embedded: SQLite in `data_dir`, on 127.0.0.1."""
@@ -77,6 +80,26 @@ class Settings(BaseSettings):
     max_bases_bytes: int = Field(default=50 * 1024 * MIB, ge=0)
     # A quota for the embedded database; beyond it, writes are refused with STORAGE_FULL.
     max_database_bytes: int | None = None
+
+    @field_validator("database_url")
+    @classmethod
+    def _names_a_database(cls, url: str | None) -> str | None:
+        if url is not None and not _DATABASES.fullmatch(url):  # it is not repeated: there may be a password in it
+            raise ValueError(
+                "that names no database: write postgresql://user:password@host/name, or leave it out, and it is SQLite in the "
+                "data folder"
+            )
+        return url
+
+    @field_validator("blob_url")
+    @classmethod
+    def _names_a_store(cls, url: str | None) -> str | None:
+        if url is not None and not _STORES.fullmatch(url):
+            raise ValueError(
+                f"{url!r} names no object store: write s3://bucket/prefix, or file:///folder for one of this machine, or leave "
+                "it out, and the files are in the database"
+            )
+        return url
 
     @field_validator("oidc_issuers")
     @classmethod

@@ -168,4 +168,5 @@ def _settings(**chosen: Any) -> Settings:
         return Settings(**{name: value for name, value in chosen.items() if value is not None})
     except ValidationError as error:
         wrong = error.errors()[0]
-        raise click.UsageError(f"VERA_HUB_{str(wrong['loc'][0]).upper()}: {wrong['msg']}.") from error
+        said = wrong["msg"].removeprefix("Value error, ")
+        raise click.UsageError(f"VERA_HUB_{str(wrong['loc'][0]).upper()}: {said}.") from error

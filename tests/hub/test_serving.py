@@ -16,7 +16,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 
+from hub import cli
 from hub.auth.tokens import is_well_formed
 from hub.cli import profile
 from hub.cli.profile import Login
@@ -134,6 +136,24 @@ def test_a_setting_that_makes_no_sense_is_named(tmp_path: Path) -> None:
 
     assert refused.returncode == 2
     assert "VERA_HUB_MAX_JSON_BYTES" in refused.stderr
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "s3:/bucket", "s3://", "", "/srv/files", "file://files", "s3//bucket"])
+def test_a_store_that_is_none_is_refused_with_those_that_are_understood(url: str) -> None:
+    done = CliRunner().invoke(cli.serve, [], env={"VERA_HUB_BLOB_URL": url})
+
+    assert done.exit_code == 2
+    assert f"VERA_HUB_BLOB_URL: '{url}' names no object store" in done.output
+    assert "s3://bucket/prefix" in done.output
+
+
+@pytest.mark.parametrize("url", ["mysql://u:secret@db/hub", "", "db/hub", "host=db password=secret"])
+def test_a_database_that_is_none_is_refused_and_not_repeated(url: str) -> None:
+    done = CliRunner().invoke(cli.migrate, [], env={"VERA_HUB_DATABASE_URL": url})
+
+    assert done.exit_code == 2
+    assert "VERA_HUB_DATABASE_URL: that names no database: write postgresql://" in done.output
+    assert "secret" not in done.output
 
 
 def test_ctrl_c_ends_the_hub_well(tmp_path: Path) -> None:
