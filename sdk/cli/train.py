@@ -379,6 +379,7 @@ def _say_outcome(outcome: Outcome, split: Split, recipe: Recipe, folder: Path) -
         if scores.metric in values:
             terminal.say(f"  {_BASELINES[baseline]:<32} {_shown(scores.metric, values)}")
     _say_epochs(outcome)
+    _say_if_nothing_was_learned(scores.adapter, recipe)
     terminal.say(
         f"{terminal.duration(outcome.cost.training_s)} of training, at most {terminal.size(outcome.cost.peak_bytes)} of memory"
     )
@@ -408,6 +409,22 @@ def _say_epochs(outcome: Outcome) -> None:
     for name, values in (("best", scores.best), ("last", scores.last)):
         kept = ", which is kept" if name == scores.kept else ""
         terminal.say(f"  {other[name] + kept:<50} {_shown(scores.metric, values)}")
+
+
+def _say_if_nothing_was_learned(scores: Mapping[str, float], recipe: Recipe) -> None:
+    """A training that falls to one answer for every item ends as any other: with a finite loss."""
+    for correlation in _CORRELATIONS & scores.keys():
+        if scores[correlation] <= 0:
+            option, rate = (
+                ("--head-lr", recipe.head_learning_rate) if recipe.method == "head" else ("--lr", recipe.learning_rate)
+            )
+            terminal.note(
+                f"Warning: its answers have nothing to do with the truth ({correlation} {scores[correlation]:.2g}): it learned nothing, or "
+                f"fell to one answer for all. Train again with a lower {option} (this was {rate:g}), with --clip 1, or with another --seed."
+            )
+
+
+_CORRELATIONS = {"matthews", "pearson"}  # 0 of answers that ignore the item
 
 
 def _shown(metric: str, values: Mapping[str, float]) -> str:

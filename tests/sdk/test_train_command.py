@@ -91,6 +91,17 @@ def test_the_best_and_the_last_epoch_are_told(base: Path, animals: Path, tmp_pat
     assert "of memory" in done.stdout
 
 
+@pytest.mark.parametrize(("rate", "is_warned"), [("1e-9", True), ("2e-2", False)])
+def test_a_training_that_learned_nothing_is_said_to_have(
+    base: Path, animals: Path, tmp_path: Path, rate: str, is_warned: bool
+) -> None:
+    rates = ("--lr", rate, "--head-lr", rate)
+    done = run(URL, *typed(base, animals, *rates, "--epochs", "4", "--no-baselines"), str(tmp_path / "made"))
+    assert done.exit_code == 0, done.stderr
+    assert ("nothing to do with the truth" in done.stderr) == is_warned
+    assert ("(this was 1e-09)" in done.stderr) == is_warned
+
+
 def test_the_splits_and_columns_that_are_named_are_the_ones_read(base: Path, animals: Path, tmp_path: Path) -> None:
     data = tmp_path / "sets"
     data.mkdir()
