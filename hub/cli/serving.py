@@ -50,6 +50,8 @@ def serve_hub(settings: Settings, *, with_worker: bool, allow_remote: bool, verb
         configure_logs(log_file)
         listener = held.enter_context(_only_listener(settings))
         port = listener.getsockname()[1]
+        if settings.blob_url is not None:
+            _try_store(settings.blob_url)
         if settings.is_embedded:
             _migrate(settings)
         app = create_app(settings)
@@ -113,6 +115,12 @@ def open_local_account(database: Database, settings: Settings) -> Secrets:
     if bootstrap is not None:
         write_secret(settings.bootstrap_token_file, bootstrap)
     return Secrets(*login, worker, has_admin=bootstrap is None)
+
+
+def _try_store(url: str) -> None:
+    from hub.storage.trying import try_store  # 4 MB, which a hub that keeps its files in the database goes without
+
+    try_store(url)
 
 
 def _migrate(settings: Settings, *, keeps_copy: bool = True) -> None:

@@ -16,8 +16,9 @@ from hub.errors import BlobCorrupt, Unavailable
 from hub.storage.blobs import missing, proven, sha256_of
 
 log = logging.getLogger(__name__)
-# Of what a store says: the request, the status and the reason; then come pages of XML and of the client's own state.
+# Of what a store says: the request, the status and the reason; then may come pages of XML, and the client's own state.
 _SAID_CHARACTERS = 600
+_CLIENTS_STATE = " Debug source:"
 
 
 class StoredObject(NamedTuple):
@@ -95,4 +96,4 @@ def outages_named() -> Iterator[None]:
 
 def said_by(error: BaseException) -> str:
     """Why, in one line, for the log and for whoever runs the hub."""
-    return " ".join(str(error).split())[:_SAID_CHARACTERS]
+    return " ".join(str(error).split()).partition(_CLIENTS_STATE)[0][:_SAID_CHARACTERS]

@@ -78,7 +78,21 @@ def test_a_version_is_pushed_and_pulled_by_way_of_postgresql_and_s3(
     sha256 = sha256_of(archive.files[WEIGHTS_FILE])
     store = obstore.store.from_url(environment["VERA_HUB_BLOB_URL"])
     objects = [each["path"] for batch in obstore.list(store) for each in batch]
-    assert objects == [f"blobs/{sha256[:2]}/{sha256}"]
+    assert objects == [f"blobs/{sha256[:2]}/{sha256}", "vera-hub.txt"]
+
+
+def test_a_key_that_the_store_does_not_take_is_said_at_the_start(
+    tmp_path: Path, environment: Mapping[str, str]
+) -> None:
+    wrong = {**environment, "AWS_SECRET_ACCESS_KEY": "another"}
+    assert run(tmp_path, "migrate", environment=wrong).returncode == 0
+
+    refused = run(tmp_path, "serve", "--port", "0", "--no-worker", environment=wrong)
+
+    assert refused.returncode == 8
+    assert "SignatureDoesNotMatch" in refused.stderr
+    assert "Look at AWS_ACCESS_KEY_ID" in refused.stderr
+    assert "another" not in refused.stderr
 
 
 def test_the_worker_of_the_compose_file_joins_with_a_code_and_needs_none_again(

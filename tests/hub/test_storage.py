@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import obstore
@@ -17,12 +20,13 @@ from hub.app import open_services
 from hub.db.models.objects import Blob
 from hub.db.session import Database
 from hub.domain.blobs import INLINE_BYTES, put_large
-from hub.errors import BlobCorrupt, NotFound, Unavailable
+from hub.errors import BlobCorrupt, NotFound, StartRefused, Unavailable
 from hub.settings import Settings
 from hub.storage.blobs import BlobStore
 from hub.storage.objects import ObjectBlobs
 from hub.storage.shelf import Shelf
 from hub.storage.table import TableBlobs
+from hub.storage.trying import try_store
 from tests.hub.harness import sha256_of
 from tests.hub.s3 import s3_server, weed
 
@@ -161,6 +165,98 @@ def test_a_store_that_does_not_answer_is_an_outage(
     assert outage.value.code == "BLOB_STORE_UNAVAILABLE"
     (line,) = caplog.records
     assert "http://127.0.0.1:9/hub/blobs/" in line.said  # type: ignore[attr-defined]  # as extra
+
+
+@contextmanager
+def answering(status: int) -> Iterator[str]:
+    """The endpoint of a store that says this to everything."""
+
+    class Store(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Store) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Tries the store at an endpoint."""
+
+    def ask(endpoint: str, *, allow_http: str = "true") -> None:
+        keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "us-east-1"}
+        for name, value in {**keys, "AWS_ENDPOINT": endpoint, "AWS_ALLOW_HTTP": allow_http}.items():
+            monkeypatch.setenv(name, value)
+        try_store("s3://hub/blobs")
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("status", "setting"),
+    [
+        (401, "AWS_SECRET_ACCESS_KEY"),
+        (403, "AWS_SECRET_ACCESS_KEY"),
+        (404, "VERA_HUB_BLOB_URL"),
+        (301, "AWS_REGION"),
+        (400, "AWS_ENDPOINT"),
+    ],
+)
+def test_a_store_that_refuses_ends_the_start_with_the_setting_to_look_at(
+    asked: Callable[[str], None], status: int, setting: str
+) -> None:
+    with answering(status) as endpoint, pytest.raises(StartRefused, match=f"s3://hub/blobs refuses .* {setting}") as no:
+        asked(endpoint)
+
+    assert (no.value.code, no.value.exit_code) == ("BLOB_STORE_REFUSED", 8)
+    assert f"{endpoint}/hub/blobs/" in str(no.value)
+    assert "Debug" not in str(no.value)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_store_that_may_be_back_is_a_warning(
+    asked: Callable[[str], None], status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with answering(status) as endpoint:
+        asked(endpoint)
+    asked("http://127.0.0.1:9")
+
+    assert [each.message for each in caplog.records] == ["the blob store does not answer"] * 2
+    assert f"status code: {status}" in caplog.records[0].said  # type: ignore[attr-defined]  # as extra
+
+
+def test_an_endpoint_in_the_open_needs_leave(asked: Callable[..., None]) -> None:
+    with pytest.raises(StartRefused, match="AWS_ALLOW_HTTP=true"):
+        asked("http://127.0.0.1:9", allow_http="false")
+
+
+def test_a_folder_that_is_none_ends_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"a file where the folder should be")
+
+    with pytest.raises(StartRefused, match="the folder that VERA_HUB_BLOB_URL names"):
+        try_store(f"file://{tmp_path}/file")
+
+
+@pytest.mark.parametrize("kind", ["folder", "s3"])
+def test_a_store_that_does_what_a_hub_needs_is_tried_again_and_again(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    url = request.getfixturevalue("s3_url") if kind == "s3" else f"file://{tmp_path}/objects"
+
+    try_store(url)
+    try_store(url)
+
+    assert not caplog.records
+    assert "vera-hub.txt" not in [each.sha256 for each in ObjectBlobs.from_url(url).stored()]
 
 
 def test_only_large_files_go_to_the_object_store(memory: Damaged) -> None:
