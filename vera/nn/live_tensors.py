@@ -12,13 +12,16 @@ from vera.nn.offloading import kept_weight
 # Numbers of each tensor that are compared when a model was proven before. A matrix that a merge left equal in all of
 # them, by rounding, would have to be equal nearly everywhere.
 _SAMPLED = 64
+TRAINED_VECTORS = "vera_vectors"  # the module in which those of an adapter stand while they are parameters of the model
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of the model's state, tied ones under each of their names. Buffers that are computed
-    and never saved, such as rotary frequencies, are not among them. One that is offloaded is where it is kept."""
-    live = {name: t for name, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
+    and never saved, such as rotary frequencies, are not among them, nor are an adapter's vectors. One that is offloaded is
+    where it is kept."""
+    state = model.state_dict(keep_vars=True)
+    live = {name: t for name, t in state.items() if isinstance(t, Tensor) and TRAINED_VECTORS not in name.split(".")}
     for name, tensor in live.items():
         if tensor.device.type == "meta":
             parent, _, leaf = name.rpartition(".")
