@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.nn.small_models import seeded
+from tests.nn.small_models import seeded, tiny_gpt2
 from tests.tiny import load_tiny_bert, write_tiny_bert
 from vera import fingerprint
 from vera.errors import BaseMismatch
@@ -162,6 +162,34 @@ def test_a_part_the_model_class_leaves_out_is_said_and_not_missed(
 
     model = BertModel.from_pretrained(tiny_folder, local_files_only=True, add_pooling_layer=False)
     assert prove_base(model, tiny_base).absent == ("pooler.dense.bias", "pooler.dense.weight")
+
+
+def test_a_part_that_was_taken_out_of_a_model_is_missed(tmp_path: Path) -> None:
+    from transformers import GPT2LMHeadModel, GPT2Model
+
+    whole = tiny_gpt2()
+    base = saved(whole.transformer, tmp_path)  # bare: each of its parts is one of the top
+    prove_base(GPT2Model.from_pretrained(tmp_path, local_files_only=True), base)
+    for model in (GPT2Model.from_pretrained(tmp_path), GPT2LMHeadModel.from_pretrained(tmp_path)):
+        model.base_model.ln_f = torch.nn.Identity()
+        state = torch.get_rng_state()
+        with pytest.raises(
+            BaseMismatch, match=r"its ln_f was taken out, and a GPT2.*Model of this configuration"
+        ) as caught:
+            prove_base(model, base)
+        assert caught.value.facts["missing"] == ["ln_f.bias", "ln_f.weight"]
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_part_that_a_class_does_not_build_for_this_configuration_is_not_missed(tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTForImageClassification
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    config = ViTConfig(**sizes, image_size=16, patch_size=8, num_labels=3)
+    base = saved(seeded(lambda: ViTForImageClassification(config)), tmp_path)
+    model = ViTForImageClassification.from_pretrained(tmp_path, local_files_only=True, num_labels=0)
+    assert isinstance(model.classifier, torch.nn.Identity)
+    assert prove_base(model, base).absent == ("classifier.bias", "classifier.weight")
 
 
 def test_a_bfloat16_base_held_in_float32_is_proven(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -41,7 +41,7 @@ def match(records: Sequence[TensorRecord], live: Mapping[str, Tensor], hasher: T
     return Match(named, renamed, alike)
 
 
-def by_name(name: str, live: Mapping[str, Tensor]) -> str | None:
+def by_name(name: str, live: Collection[str]) -> str | None:
     """`name` in the model, with one leading part (such as `bert.`) more or fewer than in the checkpoint."""
     if name in live:
         return name

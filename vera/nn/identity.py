@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from vera.base_difference import BaseDifference
 from vera.errors import BaseMismatch
 from vera.fingerprint import BaseFingerprint, TensorRecord
+from vera.nn.building import names_built
 from vera.nn.correspondence import by_name, match, parent_of, part_of
 from vera.nn.hashing import FLOATS, Progress, TensorHasher, can_contain
 from vera.nn.live_tensors import is_plain, is_weight, memory_of, sample_of, stamp_of, tensors_of
@@ -83,6 +84,8 @@ def prove_base(
         return known.proof
     stamp, sample = stamp_of(live), sample_of(live)  # before it is read: what changes meanwhile is seen the next time
     proof = _prove(live, base, TensorHasher(digests, (record.sha256 for record in base.tensors)), progress)
+    if taken_out := _taken_out(model, proof):
+        raise _incomplete(base, taken_out, model)
     if proof.unread and not is_loaded_from_base:
         raise _unprovable(proof, base, live)
     _PROVEN[model] = _Proven(proof, stamp, sample)
@@ -157,6 +160,20 @@ def _left_out(
     return absent, [record for record in missing if part_of(record.name) in parts]
 
 
+def _taken_out(model: nn.Module, proof: BaseProof) -> list[str]:
+    """The tensors of `proof.absent` whose part another module without weights (nn.Identity, say) has the place of, where the class
+    of the model would have them."""
+    prefixes = {live.removesuffix(base) for base, live in proof.names.items() if live.endswith(base)}
+    modules = dict(model.named_modules(remove_duplicate=False))
+    empty = [name for name in proof.absent for prefix in prefixes if _is_empty(modules.get(f"{prefix}{part_of(name)}"))]
+    built = names_built(model) if empty else set()
+    return [name for name in empty if by_name(name, built)]
+
+
+def _is_empty(module: nn.Module | None) -> bool:
+    return module is not None and not module.state_dict()
+
+
 def _extra(live: Mapping[str, Tensor], known: set[str], unread: Iterable[str]) -> list[str]:
     """The weights of the model that are not `known` as the base's, nor the scales that a quantised one brings."""
     quantised = {parent_of(name) for name in unread if not is_plain(live[name]) or not live[name].is_floating_point()}
@@ -211,6 +228,17 @@ def _mismatch(base: BaseFingerprint, what: BaseDifference, hashes: Mapping[str, 
         differing=differing,
         missing=list(missing),
         foreign=list(foreign),
+    )
+
+
+def _incomplete(base: BaseFingerprint, taken_out: Sequence[str], model: nn.Module) -> BaseMismatch:
+    return BaseMismatch(
+        f"This model is not the base {base.value}: its {part_of(taken_out[0])} was taken out, and a {type(model).__name__} of this "
+        f"configuration has one, with {', '.join(taken_out[:3])}. Nothing was changed; load the base that the adapter names, whole.",
+        fingerprint=base.value,
+        differing=[],
+        missing=list(taken_out),
+        foreign=[],
     )
 
 
