@@ -21,13 +21,17 @@ def tensors_of(model: nn.Module) -> dict[str, Tensor]:
     and never saved, such as rotary frequencies, are not among them, nor are an adapter's vectors. One that is offloaded is
     where it is kept."""
     state = model.state_dict(keep_vars=True)
-    live = {name: t for name, t in state.items() if isinstance(t, Tensor) and TRAINED_VECTORS not in name.split(".")}
+    live = {name: t for name, t in state.items() if isinstance(t, Tensor) and not _is_trained_vector(name)}
     for name, tensor in live.items():
         if tensor.device.type == "meta":
             parent, _, leaf = name.rpartition(".")
             kept = kept_weight(model.get_submodule(parent), leaf)
             live[name] = tensor if kept is None else kept
     return live
+
+
+def _is_trained_vector(name: str) -> bool:
+    return TRAINED_VECTORS in name and TRAINED_VECTORS in name.split(".")
 
 
 def is_plain(tensor: Tensor) -> bool:
@@ -66,21 +70,27 @@ def stamp_of(live: Mapping[str, Tensor]) -> int:
 
 
 def sample_of(live: Mapping[str, Tensor]) -> dict[object, Tensor]:
-    """Some numbers of each tensor, their bits, by device and width.
+    """Some numbers of each tensor, their bits, by device and dtype.
 
     torch does not count what is written behind its back, through `.data` (as PEFT merges a LoRA, and as norms are rescaled to
     quantise what follows them) or a NumPy view. Such a write changes a whole tensor, or next to all of it, and shows in any few of
     its numbers.
     """
-    parts: dict[object, list[Tensor]] = {}
-    for tensor in live.values():
-        if _can_be_sampled(tensor):
-            step = max(1, tensor.numel() // _SAMPLED)
-            few = tensor.detach().as_strided((min(tensor.numel(), _SAMPLED),), (step,)).view(_BITS[tensor.itemsize])
-            parts.setdefault((tensor.device, tensor.itemsize), []).append(few)
-    return {group: torch.cat(few) for group, few in parts.items()}
+    parts: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    with torch.no_grad():
+        for tensor in live.values():
+            if _can_be_sampled(tensor):
+                size = tensor.numel()
+                few = tensor.as_strided((min(size, _SAMPLED),), (max(1, size // _SAMPLED),))
+                parts.setdefault((tensor.device, tensor.dtype), []).append(few)
+        return {group: torch.cat(few).view(_BITS[few[0].itemsize]) for group, few in parts.items()}
 
 
 def _can_be_sampled(tensor: Tensor) -> bool:
-    is_there = is_plain(tensor) and not tensor.is_meta and tensor.numel() > 0
-    return is_there and tensor.is_contiguous() and tensor.itemsize in _BITS
+    return (
+        is_plain(tensor)
+        and tensor.itemsize in _BITS
+        and tensor.is_contiguous()
+        and tensor.numel() > 0
+        and not tensor.is_meta
+    )
