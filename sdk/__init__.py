@@ -5,6 +5,7 @@
     model = sdk.load(base, "org/adapter@v3")
     print(sdk.verify(base, "org/adapter@v3"))
     sdk.push("my-adapter")
+    sdk.save(model, "my-adapter")  # what your own loop has trained
     sdk.pull("org/adapter@prod", to="adapter")
     sdk.export(base, "org/adapter@prod", to="merged")
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from sdk.loading import load, load_many
     from sdk.packing import pack
     from sdk.pushing import push
+    from sdk.saving import save
     from sdk.verifying import Verification, verify
 
 __all__ = [
@@ -54,6 +56,7 @@ __all__ = [
     "pull",
     "push",
     "rows",
+    "save",
     "unload",
     "verify",
 ]
@@ -70,6 +73,7 @@ _ROOMS = {
     "pull": "sdk.fetching",
     "push": "sdk.pushing",
     "rows": "sdk.live",
+    "save": "sdk.saving",
     "unload": "sdk.live",
     "verify": "sdk.verifying",
 }

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vera.fingerprint import BaseFingerprint, Progress
     from vera.nn.bank import Bank
     from vera.parallel_digest import DigestBook
+    from vera.projection import PairSource
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Held:
 
     attached: Attached
     head_of: Archive | None  # where its head can be read again, None when it has none
+    projection: PairSource | None = None  # its stored pair, where it has one
     refs: set[str] = field(default_factory=set)
 
 
@@ -60,7 +62,7 @@ def add(
         held.refs -= names  # an alias means one version: the one it was loaded as last
     slot = attached.bank.slot(attached.name)
     before = slot.label.refs if isinstance(slot.label, Held) else set()
-    slot.label = Held(attached, archive if archive.manifest.head else None, before | names)
+    slot.label = Held(attached, archive if archive.manifest.head else None, archive.projection, before | names)
     return adapted
 
 

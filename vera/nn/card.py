@@ -56,6 +56,19 @@ model = sdk.load("{manifest.base.name}", "OWNER/{name}")
 """
 
 
+def of_continued(name: str, manifest: Manifest, came_from: str) -> str:
+    """Markdown, of an adapter that somebody's own loop has trained further: nobody has told what it learned, or how well."""
+    weights, head = manifest.weights, f"; head: {manifest.weights.head_bytes:,} bytes" if manifest.head else ""
+    kind = manifest.task.kind if manifest.task and manifest.task.kind in _PIPELINES else None
+    return f"""{front_matter(manifest, "adapter", library_name="peft", pipeline_tag=kind)}# {name}
+
+A {METHODS[manifest.method]} adapter of {manifest.base.name}, trained further from {came_from}.
+
+- vectors: {weights.vector_bytes:,} bytes ({manifest.parameters:,} parameters) on {len(manifest.modules)} modules{head}
+- projection: {manifest.recipe}
+"""
+
+
 def front_matter(manifest: Manifest, relation: str, **more: object) -> str:
     """The YAML that programs read of a card, in Hugging Face's own names: what the model is to its base, and `more`."""
     said = {"base_model": manifest.base.name, "base_model_relation": relation, "license": manifest.license, **more}

@@ -1,0 +1,88 @@
+"""`sdk.save`: an adapter that was trained on a live model, as a folder to push."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sdk import digest_books, finding, tensor_tables
+from sdk.loading import door_to, reporting
+from vera import archive as archives
+from vera.errors import VeraError
+from vera.folders import ADAPTER_FILES, check_replaceable, check_writable
+
+if TYPE_CHECKING:
+    from sdk.client import Hub
+    from sdk.config import Config
+    from vera.nn.attach import Attached
+
+
+def save(
+    model: Any,
+    to: Path | str,
+    ref: str | Path | None = None,
+    *,
+    config: Config | None = None,
+    hub: Hub | None = None,
+) -> Path:
+    """Writes the loaded adapter `ref`, or the one `model` answers through, as it is there now to the folder `to`, and gives that.
+
+    It is an adapter of its own, for `sdk.push` and `sdk.load`: of the same base, matrices, modules and task, with the vectors
+    (and the head) that `model` has, in float32, and a card that names what it was made from. `model` is what `sdk.load` or `sdk.activate`
+    gave, and its base is proven again, so that nothing is saved whose base was trained along. An adapter that lies at `to` is replaced.
+
+    Raises VeraError: ADAPTER_NOT_LOADED, ADAPTER_MERGED, ROWS_ACTIVE, HEAD_UNSUPPORTED; BaseMismatch; ArchiveError for vectors that are not
+    finite and for a folder that holds something else.
+    """
+    from vera.nn.attach import backbone_of, bank_on
+    from vera.nn.continued import archive_of
+
+    out = Path(to)
+    check_replaceable(out, ADAPTER_FILES)
+    check_writable(out)
+    bank = bank_on(model)
+    bank.check_free()
+    held = _held(model, ref)
+    _prove_base(backbone_of(model), held.attached, config, hub)
+    archive = archive_of(
+        model, held.attached, archives.vectors_of(held.head_of).head if held.head_of else {},
+        name=out.resolve().name, came_from=_origin(held.attached), projection=held.projection,
+    )  # fmt: skip
+    archives.write_folder(archive, out)
+    return out
+
+
+def _held(model: Any, ref: str | Path | None) -> Any:
+    from sdk.live import Held, held_of
+    from vera.nn.attach import backbone_of, bank_on
+
+    bank = bank_on(model)
+    if ref is not None:
+        return held_of(bank, ref)
+    name = bank.active if model is backbone_of(model) else model.adapter[1]
+    held = bank.slot(name).label if name else None
+    if isinstance(held, Held):
+        return held
+    raise VeraError(
+        "No adapter is active on this model: say which one is to be saved, sdk.save(model, to, ref).",
+        code="ADAPTER_NOT_LOADED",
+    )
+
+
+def _prove_base(model: Any, attached: Attached, config: Config | None, hub: Hub | None) -> None:
+    from vera.nn.configured import check_model
+    from vera.nn.identity import prove_base
+
+    base = attached.manifest.base
+    with door_to([], config, hub) as door, reporting(None) as report:
+        table = tensor_tables.table_here(base.fingerprint, config=door.config)
+        table = table or tensor_tables.table_of(base.fingerprint, hub=door)
+        with digest_books.digest_book(digest_books.digests_of(door.config)) as digests:
+            prove_base(model, table, digests=digests, progress=report)
+    check_model(model, base)
+
+
+def _origin(attached: Attached) -> str:
+    """The reference, or the digest of what was loaded from a folder, whose path is this machine's business."""
+    is_folder = attached.ref is None or isinstance(finding.parse(attached.ref), Path)
+    return attached.manifest.digest if is_folder or attached.ref is None else attached.ref
