@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from hub.scoring import metrics
 from hub.scoring.metrics import Array, Form, Metric, Outcome, Sums
 from hub.scoring.ranks import Spearman
+from vera.gating import SIGNIFICANCE
 
 CONFIDENCE_Z = 1.959963984540054  # 95%, two-sided
 REPLICATES = 10_000
@@ -25,7 +26,6 @@ _MANY_ITEMS = 200
 _CHUNK = 500_000  # fits a processor's cache
 _RANKED_CHUNK = 2_000_000  # of two bytes, which are gone through row by row
 _BOARD_REPLICATES = 1_000  # a board is shown, with a test for each row; it tells p = 0.05 apart well enough
-SIGNIFICANT = 0.05
 _SEED = 20240211
 # Poisson numbers of mean 1 in 256 parts, by a random byte: mean and variance are 1.004.
 _POISSON = np.repeat(np.arange(6), [94, 94, 47, 16, 4, 1])
@@ -44,10 +44,6 @@ class Paired:
     only_better: int
     only_worse: int
     p_value: float
-
-    @property
-    def is_significant(self) -> bool:
-        return self.p_value < SIGNIFICANT
 
 
 def wilson_interval(outcomes: Sequence[float]) -> tuple[float, float]:
@@ -107,8 +103,8 @@ def is_different(outcomes: Sequence[Outcome], against: Sequence[Outcome], metric
     ours, theirs = known.table(outcomes), known.table(against)
     if known.form is Form.CREDIT:
         better, worse = (int(is_so.sum()) for is_so in _better_and_worse(known, ours, theirs))
-        return mcnemar_exact(better, worse) < SIGNIFICANT
-    return _bootstrap_p(_resampled_difference(known, ours, theirs, most=_BOARD_REPLICATES)) < SIGNIFICANT
+        return mcnemar_exact(better, worse) < SIGNIFICANCE
+    return _bootstrap_p(_resampled_difference(known, ours, theirs, most=_BOARD_REPLICATES)) < SIGNIFICANCE
 
 
 def mcnemar_exact(better: int, worse: int) -> float:

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
+from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from hub.access.receiving import chunks
@@ -18,7 +19,7 @@ from hub.access.visiting import Visiting, clear_session, own_path, set_session
 from hub.access.writing import Writing, WritingRoute, writing_as
 from hub.auth.policy import LOGIN_SCOPES, Action, Principal, Role, Scope
 from hub.domain import accounts, audit, organisations, tokens, users
-from hub.domain.views.accounts import LoginView
+from hub.domain.views.accounts import LoginView, NewTokenView
 from hub.errors import Forbidden, HubError, Malformed
 from hub.web.pages import render
 
@@ -104,15 +105,7 @@ def sign_out(principal: Known, parts: HubParts) -> Response:
 @page("/settings")
 def settings_page(request: Request, principal: Known, session: Reading) -> Response:
     """Who one is, with which tokens and in which organisations."""
-    return render(
-        request,
-        "settings.html",
-        tokens=tokens.tokens_of(session, principal),
-        organisations=organisations.mine(session, principal),
-        invitations=organisations.invitations_to(session, principal),
-        scopes=SCOPES,
-        made=None,
-    )
+    return _settings(request, principal, session)
 
 
 @form("/settings/tokens")
@@ -128,15 +121,7 @@ def create_token(request: Request, principal: TokenKeeper, fields: Fields, parts
             restricted_to=_one(fields, "only").replace(",", " ").split() or None,
         )
     with parts.database.reading() as session:
-        return render(
-            request,
-            "settings.html",
-            tokens=tokens.tokens_of(session, principal),
-            organisations=organisations.mine(session, principal),
-            invitations=organisations.invitations_to(session, principal),
-            scopes=SCOPES,
-            made=made,
-        )
+        return _settings(request, principal, session, made=made)
 
 
 @form("/settings/tokens/{token_id}/revoke")
@@ -225,6 +210,20 @@ def withdraw(principal: Owner, namespace: str, user: str, session: Writing) -> R
     """Takes an invitation back."""
     organisations.withdraw(session, principal, namespace, user)
     return RedirectResponse(f"/settings/organisations/{namespace}", 303)
+
+
+def _settings(
+    request: Request, principal: Principal, session: Session, *, made: NewTokenView | None = None
+) -> Response:
+    return render(
+        request,
+        "settings.html",
+        tokens=tokens.tokens_of(session, principal),
+        organisations=organisations.mine(session, principal),
+        invitations=organisations.invitations_to(session, principal),
+        scopes=SCOPES,
+        made=made,
+    )
 
 
 def _open_session(request: Request, parts: Services, fields: Form) -> LoginView:

@@ -10,6 +10,7 @@ from scipy import stats
 
 from hub.scoring import metrics, statistics
 from hub.scoring.ranks import Spearman
+from vera.gating import SIGNIFICANCE
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,7 @@ def test_a_comparison_pairs_item_by_item() -> None:
     assert (paired.only_better, paired.only_worse, paired.items) == (2, 1, 6)
     assert paired.delta == pytest.approx(1 / 6)
     assert paired.interval[0] <= paired.delta <= paired.interval[1]
-    assert not paired.is_significant
+    assert paired.p_value >= SIGNIFICANCE
 
 
 def test_the_bootstrap_interval_is_that_of_the_difference() -> None:
@@ -84,7 +85,7 @@ def test_a_comparison_has_ten_thousand_resamples_and_a_board_fewer() -> None:
 @pytest.mark.parametrize(("better", "worse", "is_so"), [(9, 2, False), (10, 2, True), (2, 10, True), (10, 10, False)])
 def test_what_chance_would_do_once_in_twenty_times_is_no_difference(better: int, worse: int, *, is_so: bool) -> None:
     ours, theirs = [1] * better + [0] * worse + [1] * 80, [0] * better + [1] * worse + [1] * 80
-    assert statistics.compare(ours, theirs).is_significant is is_so
+    assert (statistics.compare(ours, theirs).p_value < SIGNIFICANCE) is is_so
     assert statistics.is_different(ours, theirs, "accuracy") is is_so
 
 

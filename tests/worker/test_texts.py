@@ -17,6 +17,7 @@ from hub.worker.errors import NotComputed, SuiteError
 from hub.worker.suite_files import read_suite
 from hub.worker.texts import Texts
 from tests.worker.suite_files import write_file, write_suite
+from vera.gating import SIGNIFICANCE
 
 EXAMPLE: dict[str, Any] = json.loads((Path(__file__).parents[1] / "golden" / "e2e_examples.json").read_text())
 ROWS = "prompt,completion\nthe cat,it sleeps\nthe dog,it barks\nthe cat,the cat sleeps now\n"
@@ -102,7 +103,7 @@ def test_worse_texts_are_proven_worse(metric: str) -> None:
     good = Texts([item["written"] for item in items], references).outcomes(metric)
     poor = Texts([" ".join(reversed(item["written"].split())) + " yes" for item in items], references).outcomes(metric)
     compared = statistics.compare(good, poor, metric)
-    assert compared.is_significant
+    assert compared.p_value < SIGNIFICANCE
     assert compared.delta > 0
     assert (compared.only_better, compared.only_worse) == (40, 0)
     assert statistics.compare(good, good, metric).p_value == 1.0

@@ -11,7 +11,6 @@ from vera.errors import VeraError
 from vera.projection import PEFT_MT19937
 
 METHODS = ("vera", "dvora", "lora", "head", "full")
-HUB_METHODS = ("vera", "dvora")  # the others are there to compare with
 SCHEDULES = ("linear", "cosine", "constant")
 KEEPS = ("last", "best")
 DTYPES = ("stored", "float32", "bfloat16")
