@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from sdk import finding
 from sdk.explaining import explained
-from sdk.loading import check_files, door_to, locate_for, open_base, reporting
-from vera.errors import VeraError
+from sdk.loading import check_files, door_to, is_live, locate_for, open_base, reporting
+from vera.errors import BaseUnreadable, VeraError
 from vera.folders import check_new, check_writable
 from vera.projection import DEFAULT_BUDGET_BYTES
 
@@ -48,6 +48,11 @@ def export(
     BaseMismatch, TargetError (MERGE_QUANTIZED, MERGE_TIED, MERGE_OVERFLOW), ArchiveError (FOLDER_TAKEN, FOLDER_UNWRITABLE), HubError.
     """
     _check_form(form, dtype)
+    if is_live(base):
+        raise BaseUnreadable(
+            f"export reads the files of a base, and was given a {type(base).__name__} in memory: give its folder, a name this machine knows or "
+            "a Hugging Face id. What was trained on a model in memory is written by sdk.save(model, FOLDER), and that is exported."
+        )
     out = Path(to)
     check_new(out)  # before gigabytes are read, not after
     check_writable(out)

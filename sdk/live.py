@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdk import finding
 from sdk.cache import selector_of
-from vera.errors import VeraError
+from vera.errors import RefError, VeraError
 from vera.nn.attach import Attached, attach, backbone_of, bank_on, find_bank, reactivate
 from vera.ref import LATEST, AdapterRef
 
@@ -102,6 +102,11 @@ def rows(model: Any, refs: Sequence[str | Path | None]) -> AbstractContextManage
     Each row gets what it gets alone. Raises VeraError: ADAPTER_NOT_LOADED, and ROWS_MISMATCH in a
     pass whose batch has another number of rows.
     """
+    if isinstance(refs, str | Path):
+        raise RefError(
+            f"rows takes a list of adapters, one for each row of a batch, and was given {str(refs)!r}: write [{str(refs)!r}, …], or use "
+            "sdk.activate for one adapter of all rows."
+        )
     bank = bank_on(model)
     return bank.rows([None if ref is None else held_of(bank, ref).attached.name for ref in refs])
 

@@ -19,6 +19,8 @@ from vera.projection import DEFAULT_BUDGET_BYTES, MAX_SEED, Projection
 
 _OF_A_LAYER = ("weight", "bias")
 SAVED_A, SAVED_B = "base_model.vera_A", "base_model.vera_B"
+_PICKLE = "adapter_model.bin"  # what PEFT writes with safe_serialization=False, and wrote before it had safetensors
+_MOST_NAMED = 10
 # An adapter's own tensors, and the pair a load allows by default.
 MAX_CHECKPOINT_BYTES = archives.MAX_WEIGHTS_BYTES + DEFAULT_BUDGET_BYTES
 LIMITS = replace(tensorfile.ADAPTER_LIMITS, max_tensors=2 * MAX_MODULES[VERA] + 2 + MAX_HEAD_TENSORS)
@@ -107,7 +109,10 @@ def _parse_config(data: bytes) -> PeftConfig:
     if kind != "VERA":
         raise unsupported(f"it is {foreign(str(kind)[:40])}", peft_type=str(kind)[:40])
     if fields.get("bias", "none") != "none":
-        raise unsupported("biases of the base were trained with it (bias is not 'none'), and an adapter here has none")
+        raise unsupported(
+            "biases of the base were trained with it (bias is not 'none'), and an adapter here has none: train it with "
+            "bias='none', or keep it as a model of its own, which PEFT's merge_and_unload makes of it"
+        )
     seed = _integer(fields, "projection_prng_key")
     return PeftConfig(
         rank=_integer(fields, "r"),
@@ -245,10 +250,21 @@ def _read_theirs(folder: Path, name: str, max_bytes: int) -> bytes:
     return read_plain(
         folder / name,
         max_bytes,
-        missing=f"{folder} holds no PEFT adapter that can be imported: there is no {name} in it. PEFT's save_pretrained "
-        "writes it; older pickles (adapter_model.bin) can run code and are not read.",
+        missing=f"{folder} holds no PEFT adapter that can be imported: there is no {name} in it. {_elsewhere(folder)}",
         too_large=archives.NARROWER if name == WEIGHTS_FILE else "",
     )
+
+
+def _elsewhere(folder: Path) -> str:
+    """Where what is missing in `folder` may be, or what makes it."""
+    if (folder / _PICKLE).exists():
+        return (
+            f"A pickle ({_PICKLE}) can run code and is not read: PeftModel.from_pretrained(base, FOLDER) opens it, if you trust it, and "
+            "its save_pretrained(NEW_FOLDER) writes what is read here."
+        )
+    if several := sorted(path.parent.name for path in folder.glob(f"*/{CONFIG_FILE}")):
+        return f"Each adapter of a model that has several is in a folder of its own: give one of {', '.join(several[:_MOST_NAMED])}."
+    return "PEFT's save_pretrained writes it."
 
 
 def _invalid(what: str) -> ArchiveError:

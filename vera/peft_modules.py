@@ -136,9 +136,15 @@ def _sizes(weight: TensorRecord, out_features: int, is_transposed: bool) -> tupl
             return width, height
         case (height, width) if width == out_features and is_transposed:
             return height, width
+    transposed = (
+        " If the module keeps its weight as (in, out), as GPT-2's Conv1D does, set fan_in_fan_out to true in adapter_config.json: PEFT "
+        "writes there what held for the last module it met."
+        if weight.shape[-1] == out_features
+        else ""
+    )
     raise TargetError(
         f"{weight.name} has the shape {weight.shape} in this base, and the checkpoint adapts a linear map with "
-        f"{out_features} outputs there: give the base it was trained on.",
+        f"{out_features} outputs there: give the base it was trained on.{transposed}",
         code="DIMS_MISMATCH",
         tensor=weight.name,
         shape=list(weight.shape),

@@ -49,7 +49,9 @@ def bases_for(session: Session, checkpoint: PeftCheckpoint) -> tuple[KnownBase, 
     if not found:
         raise Invalid(
             f"adapter_config.json calls its base {(name or 'nothing')[:200]!r}, and no base of that name is registered here, "
-            "so nothing could say which weights the adapter is for: register it with `vera-hub base add`, under that name.",
+            "so nothing could say which weights the adapter is for. If `vera-hub base list --hub` has that base under another name, write "
+            "that in its place (base_model_name_or_path); if not, register it first: `vera-hub base add PATH --name owner/name`. With "
+            "the base at hand, `vera-hub import FOLDER OUT --base PATH` proves the adapter against it, and `vera-hub push OUT` publishes that.",
             code="BASE_UNKNOWN",
             name=(name or "")[:200],
         )

@@ -344,8 +344,9 @@ def test_a_base_that_nobody_has_registered_is_an_error(wire: Wire, tmp_path: Pat
     api = wire.api()
     api.create_repo("demo/unknown-base", exist_ok=True)
     folder = write_peft_folder(tmp_path / "peft", base_model_name_or_path=name)
-    with pytest.raises(HfHubHTTPError, match="no base of that name is registered"):
+    with pytest.raises(HfHubHTTPError, match="no base of that name is registered") as refused:
         api.upload_folder(repo_id="demo/unknown-base", folder_path=folder)
+    assert "vera-hub import FOLDER OUT --base PATH" in str(refused.value)
 
 
 def test_an_adapter_of_another_method_is_refused_with_what_to_do_instead(wire: Wire, tmp_path: Path) -> None:

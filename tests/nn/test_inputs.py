@@ -89,6 +89,11 @@ def test_a_picture_is_read_the_way_up_that_its_camera_was_held() -> None:
         assert upright.getpixel((1, 0)) == (255, 255, 255)
 
 
+def test_of_no_texts_there_are_no_answers(classifier: PooledClassifier) -> None:
+    assert classifier.classify([]) == []
+    assert PooledRegressor(classifier.backbone).predict([]) == []
+
+
 def test_of_outputs_that_are_no_numbers_no_label_is_told(classifier: PooledClassifier) -> None:
     """The first of them would be the largest."""
     with torch.no_grad():

@@ -223,6 +223,25 @@ def test_layers_that_store_their_weight_the_other_way_round_are_adapted_alike(tm
         torch.testing.assert_close(model(ids).logits, theirs(ids).logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True but the target module is `torch.nn.Linear`")
+def test_a_layer_that_its_flag_does_not_tell_of_says_how_to_set_it(tmp_path: Path) -> None:
+    """PEFT's flag is that of the last module, a head that is stored the usual way."""
+    config = GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=40, n_positions=16, tie_word_embeddings=False)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
+    base = fingerprint.of_files(tmp_path / "base")
+    model = GPT2LMHeadModel.from_pretrained(tmp_path / "base")
+    adapted_by_peft(model, VeraConfig(r=RANK, target_modules=["c_attn", "lm_head"])).save_pretrained(
+        tmp_path / "theirs"
+    )
+
+    assert "set fan_in_fan_out to true" in str(refused(tmp_path / "theirs", base))
+
+    settings_file = tmp_path / "theirs" / CONFIG_FILE
+    settings_file.write_text(settings_file.read_text().replace('"fan_in_fan_out": false', '"fan_in_fan_out": true'))
+    modules = {module.name: module for module in read(tmp_path / "theirs", base).archive.manifest.modules}
+    assert modules["transformer.h.0.attn.c_attn"] == AdaptedModule("transformer.h.0.attn.c_attn", 32, 96)
+
+
 HEAD = ("lm_head", 32, 64)
 COPY = "base_model.model.lm_head.base_layer.weight"
 
@@ -453,7 +472,7 @@ def test_matrices_beyond_the_budget_are_refused(tmp_path: Path) -> None:
     [
         ({"peft_type": "LORA"}, "PEFT_UNSUPPORTED", "LORA"),
         ({"peft_type": None}, "PEFT_UNSUPPORTED", "None"),
-        ({"bias": "vera_only"}, "PEFT_UNSUPPORTED", "biases"),
+        ({"bias": "vera_only"}, "PEFT_UNSUPPORTED", "train it with bias='none'"),
         ({"modules_to_save": ["classifier", "score"]}, "PEFT_INVALID", "classifier, score"),
         ({"modules_to_save": "classifier"}, "PEFT_INVALID", "modules_to_save"),
         ({"modules_to_save": [""]}, "PEFT_INVALID", "modules_to_save"),
@@ -552,6 +571,18 @@ def test_the_tensor_file_is_a_plain_one_of_bounded_size(
     folder = write_peft_folder(tmp_path / "p")
     change(folder / WEIGHTS_FILE)
     assert refused(folder).code == code
+
+
+def test_the_folder_of_several_adapters_says_which_there_are(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_peft_folder(tmp_path / name)
+    assert "a folder of its own: give one of one, two." in str(refused(tmp_path))
+
+
+def test_a_pickle_in_place_of_the_tensor_file_says_how_to_save_it_again(tmp_path: Path) -> None:
+    folder = write_peft_folder(tmp_path)
+    (folder / WEIGHTS_FILE).rename(folder / "adapter_model.bin")
+    assert "its save_pretrained(NEW_FOLDER) writes what is read here" in str(refused(folder))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"peft_type": "VERA", "peft_type": "LORA"}', "[" * 10_000])

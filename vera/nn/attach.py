@@ -66,6 +66,10 @@ class Attached:
             f"  projection {self.manifest.projection_digest}: {origin} and equal"
         )
 
+    def __repr__(self) -> str:
+        """What a prompt shows: the bank and the manifest are pages."""
+        return f"<{self}>"
+
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         title, *proofs = str(self).splitlines()

@@ -11,12 +11,12 @@ from vera.errors import VeraError
 def classes_of(outputs: NDArray[np.float32]) -> list[int]:
     """The place of the largest output of each item (items, outputs). Raises as `values_of` does: of no numbers the first would be
     the largest."""
-    return [int(place) for place in _checked(outputs).argmax(-1)]
+    return [int(place) for place in _checked(outputs).argmax(-1)] if len(outputs) else []
 
 
 def values_of(outputs: NDArray[np.float32]) -> list[float]:
     """The one output of each item (items, 1). Raises VeraError (OUTPUT_NONFINITE) for what is no finite number."""
-    return [float(value) for value in _checked(outputs)[:, 0]]
+    return [float(value) for value in _checked(outputs)[:, 0]] if len(outputs) else []
 
 
 def _checked(outputs: NDArray[np.float32]) -> NDArray[np.float32]:

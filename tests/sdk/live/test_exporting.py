@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from tests.tiny import load_tiny_bert, write_tiny_bert
 from tests.tiny_adapters import make_tiny
 from vera import archive as archives
 from vera import fingerprint
-from vera.errors import BaseMismatch, VeraError
+from vera.errors import BaseMismatch, BaseUnreadable, VeraError
 from vera.fingerprint import BaseFingerprint
 
 
@@ -112,6 +113,11 @@ def test_the_command_asks_which_form(folder: Path, tiny_folder: Path) -> None:
     done = run(URL, "export", str(folder), "--base", str(tiny_folder))
     assert done.exit_code == 2
     assert "--merged OUT" in done.stderr
+
+
+def test_a_model_in_memory_is_not_exported(model: Any, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(BaseUnreadable, match="written by sdk"):
+        sdk.export(model, folder, tmp_path / "out")
 
 
 def test_a_form_nobody_knows_is_named(folder: Path, tiny_folder: Path, tmp_path: Path) -> None:

@@ -351,6 +351,12 @@ def test_what_load_many_gives_is_no_model(model: Any, hub: Hub) -> None:
             use()
 
 
+def test_rows_of_one_reference_say_that_a_list_is_wanted(model: Any, hub: Hub) -> None:
+    sdk.load(model, "demo/a@v1", hub=hub)
+    with pytest.raises(RefError, match=r"write \['demo/a@v1', …\]"):
+        sdk.rows(model, "demo/a@v1")
+
+
 def test_nothing_is_loaded_into_a_block_of_rows(model: Any, hub: Hub) -> None:
     sdk.load(model, "demo/a@v1", hub=hub)
 

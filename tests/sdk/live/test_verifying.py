@@ -98,6 +98,7 @@ def test_what_is_on_a_model_is_shown_in_a_notebook(model: Any, hub: Hub) -> None
     sdk.activate(model, None)
 
     assert "demo/a@v1 (active)" in active
+    assert repr(model.vera) == f"<{model.vera}>"
     assert model.vera.manifest.projection_digest in active
     assert "demo/a@v1 (loaded, not active)" in model.vera._repr_html_()
 
