@@ -224,6 +224,7 @@ def test_layers_that_store_their_weight_the_other_way_round_are_adapted_alike(tm
 
 
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to True but the target module is `torch.nn.Linear`")
+@pytest.mark.filterwarnings("ignore:Setting `save_embedding_layers` to `True`")
 def test_a_layer_that_its_flag_does_not_tell_of_says_how_to_set_it(tmp_path: Path) -> None:
     """PEFT's flag is that of the last module, a head that is stored the usual way."""
     config = GPT2Config(n_embd=32, n_layer=1, n_head=2, vocab_size=40, n_positions=16, tie_word_embeddings=False)
