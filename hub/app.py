@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from http import HTTPStatus
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.responses import HTMLResponse
@@ -29,6 +30,7 @@ from hub.api import (
     evaluations,
     feeds,
     logins,
+    metrics,
     oauth,
     openapi,
     organisations,
@@ -49,7 +51,7 @@ from hub.api.parameters import require_known
 from hub.api.reference import render_reference
 from hub.auth.identities import Issuers
 from hub.auth.policy import Action
-from hub.db.folder import prepare_folder
+from hub.db.folder import prepare_folder, read_secret
 from hub.db.migrating import migrate, require_current
 from hub.db.queries import listings, random_keys
 from hub.db.session import Database
@@ -68,7 +70,7 @@ from hub.hf.addresses import WholeSegments
 from hub.hf.errors import as_refusal
 from hub.sending.models import ModelHub
 from hub.sending.posting import Poster
-from hub.sending.upstream import Upstream, read_token
+from hub.sending.upstream import Upstream
 from hub.settings import Settings
 from hub.web import access as access_pages
 from hub.web import boards as board_pages
@@ -108,6 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
     for door in (
         adapters,  # first: a request is compared with what comes before its route, and most are about these
         service,
+        metrics,
         logins,
         oauth,
         tokens,
@@ -144,7 +147,13 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Again)
     app.add_middleware(WholeSegments)
     allow_addresses = not is_loopback(settings.host)
-    app.add_middleware(Gate, host_names=settings.host_names, allow_addresses=allow_addresses, render=_as_its_door_says)
+    app.add_middleware(
+        Gate,
+        host_names=settings.host_names,
+        allow_addresses=allow_addresses,
+        render=_as_its_door_says,
+        metering=parts.metering,
+    )
     require_declared_actions(app)
     return app
 
@@ -171,7 +180,13 @@ def open_services(settings: Settings) -> Services:
         Poster(allow_loopback=settings.webhook_allow_loopback),
         _mirror_of(settings, database, objects),
         _relay_of(settings),
+        _secret_of(settings, "metrics_token_file"),
     )
+
+
+def _secret_of(settings: Settings, name: Literal["upstream_token_file", "metrics_token_file"]) -> str | None:
+    file: Path | None = getattr(settings, name)
+    return None if file is None else read_secret(file, setting=f"VERA_HUB_{name.upper()}")
 
 
 def _objects_at(url: str) -> ObjectBlobs:
@@ -183,7 +198,7 @@ def _objects_at(url: str) -> ObjectBlobs:
 def _mirror_of(settings: Settings, database: Database, objects: ObjectBlobs | None) -> Mirror | None:
     if settings.upstream is None:
         return None
-    token = read_token(settings.upstream_token_file)
+    token = _secret_of(settings, "upstream_token_file")
     if token is not None:
         database.share_mirrored()
     return Mirror(settings, Upstream(settings.upstream, token), database, objects)

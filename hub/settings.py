@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     bases_from: str = "https://huggingface.co"
     # How much room copies of their files may take: the ones used least make way. They count for nobody's quota.
     max_bases_bytes: int = Field(default=50 * 1024 * MIB, ge=0)
+    # A file with the secret that opens /metrics, which else is for admins.
+    metrics_token_file: Path | None = None
     # A quota for the embedded database; beyond it, writes are refused with STORAGE_FULL.
     max_database_bytes: int | None = None
 

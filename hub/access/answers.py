@@ -41,10 +41,11 @@ class _Answer:
     etag: bytes
     headers: Headers
     body: bytes
+    route: object
 
 
 class Answers:
-    """The answers that were given last, up to MAX_BYTES of them."""
+    """The answers that were given last, up to MAX_BYTES of them. `route` is what worked one out: who counts requests asks for it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._kept: OrderedDict[bytes, _Answer] = OrderedDict()
@@ -62,12 +63,12 @@ class Answers:
         self._kept.move_to_end(key)
         return found
 
-    def keep(self, key: bytes, stamp: int, headers: Headers, body: bytes) -> None:
+    def keep(self, key: bytes, stamp: int, headers: Headers, body: bytes, route: object = None) -> None:
         etag = dict(headers).get(b"etag")
         if etag is None or len(body) > MAX_BODY_BYTES:
             return
         self._drop(key)
-        self._kept[key] = _Answer(stamp, self._clock(), etag, headers, body)
+        self._kept[key] = _Answer(stamp, self._clock(), etag, headers, body, route)
         self._size += len(body)
         while self._size > MAX_BYTES:
             self._drop(next(iter(self._kept)))
@@ -117,24 +118,26 @@ class Again:
             await parts.answers.wait_for(key)
             found = parts.answers.find(key, stamp)
         if found is not None:
+            scope["route"] = found.route
             await _give(send, found.etag, found.headers, found.body, known)
             return
 
         async def keep_and_give(answered: Headers, body: bytes) -> None:
-            parts.answers.keep(key, stamp, answered, body)
+            parts.answers.keep(key, stamp, answered, body, asked.get("route"))
             finish()
             await _give(send, dict(answered).get(b"etag", b""), answered, body, known)
 
-        finish = parts.answers.work_out(key)
+        asked, finish = _asked_in_full(scope), parts.answers.work_out(key)
 
         async def give_at_once(message: Message) -> None:
             finish()  # before the client takes it: it may be slow
             await send(message)
 
         try:
-            await self._app(_asked_in_full(scope), receive, _whole(give_at_once, keep_and_give))
+            await self._app(asked, receive, _whole(give_at_once, keep_and_give))
         finally:
             finish()
+            scope["route"] = asked.get("route")
 
 
 def _key_of(scope: Scope) -> bytes:

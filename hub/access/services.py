@@ -13,6 +13,7 @@ from hub.access.answers import Answers
 from hub.access.intake import Intake
 from hub.access.known import KnownTokens
 from hub.access.limits import Buckets, Failures
+from hub.access.metering import Metering
 from hub.access.mirror import Mirror
 from hub.access.relay import Relay
 from hub.auth.identities import Issuers
@@ -39,6 +40,8 @@ class Services:
     mirror: Mirror | None = None
     # None where no base models are passed on.
     relay: Relay | None = None
+    # The secret that opens /metrics, and nothing else; None where none does.
+    metrics_token: str | None = None
     # Sign-ins that went wrong, by where they came from.
     wrong_sign_ins: Failures = field(default_factory=Failures)
     # Codes of devices that were none, by who tried them.
@@ -46,6 +49,7 @@ class Services:
     buckets: Buckets = field(default_factory=Buckets)
     answers: Answers = field(default_factory=Answers)
     tokens: KnownTokens = field(default_factory=KnownTokens)
+    metering: Metering = field(default_factory=Metering)
     git_names: GitNames = field(default_factory=GitNames)
 
 

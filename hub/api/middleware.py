@@ -16,13 +16,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from hub.access.metering import Metering
 from hub.api.errors import Renderer, problem_of, respond, unexpected
 from hub.auth import tokens
 from hub.errors import HubError, Malformed, Unsupported
 
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 # Asked every second by workers and monitors; a log of it would hide the rest.
-_ROUTINE = {("/api/v1/worker/claims", 204), ("/healthz", 200)}
+_ROUTINE = {("/api/v1/worker/claims", 204), ("/healthz", 200), ("/metrics", 200)}
 _PORT = re.compile(r"(?::[0-9]{0,5})?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 # For answers that are not pages: nothing in them may run, be framed or be taken for another type.
@@ -36,11 +37,19 @@ log = logging.getLogger("hub.request")
 
 
 class Gate:
-    """Gives each request an id and a line in the log, turns away what no route should see, and makes
+    """Gives each request an id and a line in the log, counts it, turns away what no route should see, and makes
     whatever a route did not expect a plain 500, or the page that `render` makes of it."""
 
-    def __init__(self, app: ASGIApp, *, host_names: Collection[str], allow_addresses: bool, render: Renderer) -> None:
-        self._app, self._render = app, render
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        host_names: Collection[str],
+        allow_addresses: bool,
+        render: Renderer,
+        metering: Metering,
+    ) -> None:
+        self._app, self._render, self._metering = app, render, metering
         self._host_names = LOOPBACK_NAMES | {name.lower() for name in host_names}
         self._allow_addresses = allow_addresses
 
@@ -67,6 +76,8 @@ class Gate:
         else:
             level = logging.DEBUG if (scope["path"], answer.status) in _ROUTINE else logging.INFO
             log.log(level, "request", extra=_line(scope, answer))
+        finally:
+            self._metering.note(scope["method"], _template(scope), answer.status, answer.seconds)
 
     def _unexpected(self, scope: Scope, answer: _Answer) -> Response:
         try:
@@ -129,6 +140,15 @@ class _Answer:
                 headers.setdefault(name, value)
         await self._send(message)
 
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self.began
+
+
+def _template(scope: Scope) -> str | None:
+    """The route of a request as it is declared, without what the address has put in."""
+    return getattr(scope.get("route"), "path", None)
+
 
 def _request_id(scope: Scope) -> str:
     """The client's own id when it is harmless, so that both logs name the request alike."""
@@ -161,5 +181,5 @@ def _line(scope: Scope, answer: _Answer) -> dict[str, object]:
         "method": scope["method"],
         "path": scope["path"][:200],
         "status": answer.status,
-        "ms": round(1000 * (time.perf_counter() - answer.began), 1),
+        "ms": round(1000 * answer.seconds, 1),
     }

@@ -77,6 +77,7 @@ class Action(StrEnum):
     MANAGE_WEBHOOKS = "manage-webhooks"
     READ_AUDIT = "read-audit"
     READ_HUB_AUDIT = "read-hub-audit"
+    READ_METRICS = "read-metrics"
     MANAGE_USERS = "manage-users"
     SIGN_IN = "sign-in"
     USE_CODE = "use-code"
@@ -130,6 +131,7 @@ RULES: Mapping[Action, Rule] = {
     Action.MANAGE_WEBHOOKS: Rule(Scope.MANAGE_ORGANISATION, Role.OWNER, is_about_a_namespace=True),
     Action.READ_AUDIT: Rule(Scope.READ_ORGANISATION, Role.OWNER, is_also_for_admins=True, is_about_a_namespace=True),
     Action.READ_HUB_AUDIT: Rule(Scope.ADMIN, is_for_admins=True),
+    Action.READ_METRICS: Rule(Scope.ADMIN, is_for_admins=True),
     Action.MANAGE_USERS: Rule(Scope.ADMIN, is_for_admins=True),
     Action.SIGN_IN: Rule(is_open=True),
     Action.USE_CODE: Rule(is_for_codes=True),

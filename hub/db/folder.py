@@ -30,6 +30,21 @@ def write_secret(path: Path, secret: str) -> None:
     fresh.replace(path)
 
 
+def read_secret(path: Path, *, setting: str) -> str:
+    """The secret that a file holds and nothing else, which the setting names. Raises StartRefused."""
+    try:
+        secret = path.read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        secret = ""
+    if not secret.isascii() or not secret.isprintable() or not secret or " " in secret:
+        raise StartRefused(
+            f"{setting} is {path}, which holds no token that can be read: write one into it, alone.",
+            code="TOKEN_FILE_INVALID",
+            exit_code=1,
+        )
+    return secret
+
+
 def fresh_beside(path: Path) -> Path:
     """Where this process writes what takes the name of `path` once it is whole."""
     return path.with_name(f".{path.name}.{os.getpid()}")

@@ -46,7 +46,10 @@ class WholeSegments:
         raw = scope.get("raw_path") or b""
         if scope["type"] == "http" and b"%2f" in raw.lower() and is_wire(scope["path"]):
             kept = raw.replace(b"%2F", b"%252F").replace(b"%2f", b"%252F").decode("latin-1")
-            scope = {**scope, "path": unquote(kept)}
+            inner = {**scope, "path": unquote(kept)}
+            await self._app(inner, receive, send)
+            scope["route"] = inner.get("route")
+            return
         await self._app(scope, receive, send)
 
 

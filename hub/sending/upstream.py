@@ -7,11 +7,10 @@ import json
 import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import SplitResult, urlsplit
 
-from hub.errors import Moved, StartRefused
+from hub.errors import Moved
 from hub.sending.exchange import TIMEOUT_S, Exchange, mismatch, pieces, silent
 from vera.errors import VeraError
 from vera.ref import check_adapter_id
@@ -26,19 +25,6 @@ class Reply:
 
     body: bytes | None
     etag: str | None
-
-
-def read_token(file: Path | None) -> str | None:
-    """The token in `file`. Raises StartRefused."""
-    if file is None:
-        return None
-    try:
-        token = file.read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise _no_token(file) from error
-    if not token.isascii() or not token.isprintable() or not token or " " in token:
-        raise _no_token(file)
-    return token
 
 
 def connect(origin: SplitResult) -> http.client.HTTPConnection:
@@ -113,11 +99,3 @@ def _new_name(body: bytes) -> str | None:
     except (ValueError, KeyError, TypeError):
         return None
     return new if isinstance(new, str) and len(new) <= 200 else None
-
-
-def _no_token(file: Path) -> StartRefused:
-    return StartRefused(
-        f"VERA_HUB_UPSTREAM_TOKEN_FILE is {file}, which holds no token that can be read: write one into it, alone.",
-        code="UPSTREAM_TOKEN_INVALID",
-        exit_code=1,
-    )

@@ -23,7 +23,7 @@ _TITLES = {
 
 def wants_page(request: Request) -> bool:
     """True when a browser asks for something outside the API, so that an error should be a page and not JSON."""
-    is_api = request.url.path.startswith(("/api/", "/openapi.json", "/healthz"))
+    is_api = request.url.path.startswith(("/api/", "/openapi.json", "/healthz", "/metrics"))
     return not is_api and "text/html" in request.headers.get("accept", "")
 
 

@@ -40,7 +40,7 @@ def test_a_hub_without_its_database_is_there_and_not_ready(
     hub = start(Settings(data_dir=tmp_path, database_url=url))
     with hub.client:
         before = hub.client.get("/healthz?ready=true").status_code
-        _let_nobody_in(url, postgres())
+        let_nobody_in(url, postgres())
         there, ready = hub.client.get("/healthz"), hub.client.get("/healthz?ready=true")
     hub.database.close()
 
@@ -51,7 +51,7 @@ def test_a_hub_without_its_database_is_there_and_not_ready(
     assert "connect" in said[0]
 
 
-def _let_nobody_in(url: str, beside: str) -> None:
+def let_nobody_in(url: str, beside: str) -> None:
     name = make_url(url).database
     other = Database(beside)
     with other.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:

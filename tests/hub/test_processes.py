@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -56,6 +57,22 @@ def each_time(server: Server, method: str, path: str, **given: object) -> Iterat
     token = {"Authorization": f"Bearer {server.login()['token']}"}
     for _ in range(CONNECTIONS):
         yield httpx2.request(method, f"{server.url}{path}", headers=token, **given)  # type: ignore[arg-type]  # what a request takes
+
+
+def test_each_process_counts_what_it_has_answered_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("of-the-monitor")
+    environment = {"VERA_HUB_METRICS_TOKEN_FILE": str(tmp_path / "secret")}
+    with serving(tmp_path, "--processes", "2", environment=environment) as server:
+        wait_for(lambda: len(listening(server)) == 2)
+        for _ in each_time(server, "GET", "/healthz"):
+            pass
+        monitor = {"Authorization": "Bearer of-the-monitor"}
+        texts = [httpx2.get(f"{server.url}/metrics", headers=monitor).text for _ in range(CONNECTIONS)]
+
+    line = re.compile(r'_count\{method="GET",process="(\d+)",route="/healthz",status="2xx"\} (\S+)')
+    counted = dict(found.groups() for found in map(line.search, texts) if found)
+    assert len(counted) == 2
+    assert sum(map(float, counted.values())) == CONNECTIONS
 
 
 def push(server: Server, seed: int, name: str = "tiny") -> httpx2.Response:

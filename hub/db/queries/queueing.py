@@ -1,6 +1,6 @@
 """Evaluations that wait or run: the queue that workers are given jobs from.
 
-A lease that has run out makes a job free again: `_is_free` is the one place that says so.
+A lease that has run out makes a job free again: `is_free` is the one place that says so.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def next_free(
     fitting = (
         select(Evaluation.owner_id, func.min(Evaluation.id).label("oldest"))
         .join(Evaluation.suite)
-        .where(_is_free(at), Suite.is_current, Suite.id.in_(suite_ids), Suite.name.in_(suite_names))
+        .where(is_free(at), Suite.is_current, Suite.id.in_(suite_ids), Suite.name.in_(suite_names))
         .group_by(Evaluation.owner_id)
     )
     if bases is not None or memory_bytes is not None or left:
@@ -162,7 +162,7 @@ def next_free(
 
 def hold_free(session: Session, evaluation_id: int, *, at: datetime) -> Evaluation | None:
     """The job, locked until the transaction ends; None when another worker was faster."""
-    query = select(Evaluation).where(Evaluation.id == evaluation_id, _is_free(at))
+    query = select(Evaluation).where(Evaluation.id == evaluation_id, is_free(at))
     return session.scalar(query.with_for_update().execution_options(populate_existing=True))
 
 
@@ -203,5 +203,6 @@ def _waiting(at: datetime) -> dict[str, Any]:
     return {"state": "waiting", "fence": 0, "attempts": 0, "environment": {}, "created_at": at}
 
 
-def _is_free(at: datetime) -> ColumnElement[bool]:
+def is_free(at: datetime) -> ColumnElement[bool]:
+    """True of a job that waits, one whose worker was lost among them."""
     return (Evaluation.state == "waiting") | ((Evaluation.state == "running") & (Evaluation.lease_expires_at <= at))
