@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.vera import splitmix
 from vera.nn.hashing import _COPIED_BYTES, DTYPES, TensorHasher, _sha256_from_afar
-from vera.parallel_digest import GAMMA, DigestBook, digest_of_bytes
+from vera.parallel_digest import GAMMA, DigestBook
 
 # What lies nowhere at hand is digested where it is, as on a GPU.
 FAR: tuple[str, ...] = ()
@@ -65,9 +66,9 @@ def test_what_was_made_to_collide_under_the_public_constant_does_not_under_a_sec
     gamma = GAMMA - (1 << 64)
     forged = torch.tensor([9 + gamma, 5 - gamma])
     plain, lie = (bytes(t.view(torch.uint8).tolist()) for t in (words, forged))
-    assert digest_of_bytes(plain) == digest_of_bytes(lie)
+    assert splitmix.digest(plain) == splitmix.digest(lie)
     book = DigestBook()
-    assert digest_of_bytes(plain, book.gamma) != digest_of_bytes(lie, book.gamma)
+    assert splitmix.digest(plain, book.gamma) != splitmix.digest(lie, book.gamma)
     for _ in range(2):
         hasher = TensorHasher(book, [sha256(words)], at_hand=FAR)
         assert hasher.sha256_all([(words, "I64"), (forged, "I64")]) == [sha256(words), sha256(forged)]

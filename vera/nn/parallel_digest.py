@@ -1,4 +1,4 @@
-"""`splitmix64-sum/1` of live tensors, on the device they lie on: `vera.parallel_digest` there, number for number."""
+"""`splitmix64-sum/1` of live tensors, on the device they lie on (docs/format.md)."""
 
 from __future__ import annotations
 
