@@ -218,11 +218,6 @@ def write_folder(archive: Archive, folder: Path) -> None:
     write_files(archive.files, folder, projection=archive.projection)
 
 
-def relabel(archive: Archive, card: str) -> Archive:
-    """The same adapter with another card: a new version digest, the same weights digest."""
-    return replace(seal(archive.manifest, archive.files[WEIGHTS_FILE], card), projection=archive.projection)
-
-
 def _check_weights_fit(vector_bytes: int, head_bytes: int, dtype: str) -> None:
     if vector_bytes + head_bytes > MAX_WEIGHTS_BYTES:
         raise ArchiveError(

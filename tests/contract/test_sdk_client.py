@@ -30,7 +30,6 @@ from tests.contract.replicas import Replicas, processes, replicas
 from tests.hub.harness import start
 from tests.hub.postgres import empty
 from tests.signing import KEY, signed
-from vera import archive as archives
 from vera.manifest import WEIGHTS_FILE
 from vera.ref import AdapterRef
 
@@ -346,7 +345,7 @@ def test_a_failure_without_hope_ends_the_job_with_its_reason(hub: Hub, worker: H
 def test_a_version_that_is_not_scored_cannot_be_compared(hub: Hub, worker: Hub) -> None:
     worker.register_worker("w", [make_suite(SUITE, items=2)], key=KEY)
     push_archive(hub, FIRST, ADAPTER)
-    push_archive(hub, archives.relabel(FIRST, "# Other\n"), ADAPTER)
+    push_archive(hub, make_archive(seed=1, card="# Other\n"), ADAPTER)
     first, second = (hub.request_evaluation(f"demo/a@v{number}", SUITE) for number in (1, 2))
 
     with pytest.raises(Conflict) as error:

@@ -17,7 +17,6 @@ from huggingface_hub.errors import (
 
 from tests.builders import BASE_NAME, make_archive
 from tests.hf.conftest import Wire
-from vera import archive as archives
 from vera import tensorfile
 from vera.archive import Archive
 from vera.manifest import CARD_FILE, CONFIG_FILE, MANIFEST_FILE, WEIGHTS_FILE
@@ -29,8 +28,7 @@ CARD = "---\nlicense: mit\ntags: [topics]\n---\n# Topics\n"
 @pytest.fixture(scope="module")
 def pushed(wire: Wire) -> list[Archive]:
     """The two versions of demo/read; only the card differs."""
-    first = make_archive(card="# First\n")
-    second = archives.relabel(first, CARD)
+    first, second = make_archive(card="# First\n"), make_archive(card=CARD)
     for version, message in ((first, "First"), (second, "A better card\n\nWith a licence.")):
         answer = wire.hub.push(version, "read", message=message)
         assert answer.status_code == 201, answer.text

@@ -10,7 +10,6 @@ import yaml
 from hub.domain.reported import MOST, reported_scores
 from tests.builders import make_archive, make_suite
 from tests.hub.harness import Hub
-from vera import archive as archives
 
 TOPICS = {"name": "demo/topics", "type": "topics"}
 
@@ -27,7 +26,7 @@ def test_what_a_card_says_stands_apart_from_what_was_measured(hub: Hub) -> None:
     hub.register_base()
     worker = hub.worker(make_suite())
     said = index({"type": "accuracy", "value": 0.999}, {"name": "F1 <b>", "type": "f1", "value": 1})
-    pushed = hub.push(archives.relabel(make_archive(), card(said)))
+    pushed = hub.push(make_archive(card=card(said)))
     assert pushed.status_code == 201, pushed.text
 
     version = hub.get("/adapters/demo/tiny/versions/v1").json()

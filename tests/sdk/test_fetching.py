@@ -199,7 +199,7 @@ def test_an_immutable_reference_asks_nothing_the_second_time(two: FakeHub, hub: 
 
 def test_latest_always_asks_and_downloads_only_what_is_new(two: FakeHub, hub: Hub) -> None:
     fetch("demo/a", hub=hub)
-    two.publish("demo/a", archives.relabel(SECOND, "# Another card\n"))
+    two.publish("demo/a", make_archive(seed=2, card="# Another card\n"))
     two.requests.clear()
 
     fetched = fetch("demo/a", hub=hub)

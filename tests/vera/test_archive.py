@@ -17,7 +17,6 @@ from vera.archive import (
     inspect,
     pack,
     read_folder,
-    relabel,
     seal,
     vectors_of,
     write_folder,
@@ -129,25 +128,25 @@ def test_packing_half_precision_twice_changes_nothing() -> None:
 
 
 def test_another_card_is_another_version_of_the_same_weights() -> None:
-    renamed = relabel(ADAPTER, "# A better card\n")
+    renamed = make_archive(card="# A better card\n")
     assert renamed.card == "# A better card\n"
     assert renamed.manifest.digest != ADAPTER.manifest.digest
     assert renamed.manifest.weights == ADAPTER.manifest.weights
     assert renamed.files[WEIGHTS_FILE] == ADAPTER.files[WEIGHTS_FILE]
-    assert relabel(renamed, ADAPTER.card) == ADAPTER
+    assert seal(renamed.manifest, renamed.files[WEIGHTS_FILE], ADAPTER.card) == ADAPTER
 
 
 @given(card=st.text(st.characters(exclude_categories=["Cs"]), max_size=200))
 def test_any_text_can_be_the_card(card: str) -> None:
-    assert relabel(ADAPTER, card).card == card
+    assert seal(ADAPTER.manifest, ADAPTER.files[WEIGHTS_FILE], card).card == card
 
 
 def test_a_card_may_have_a_mebibyte(tmp_path: Path) -> None:
     longest = "x" * (1 << 20)
-    write_folder(relabel(ADAPTER, longest), tmp_path / "a")
+    write_folder(make_archive(card=longest), tmp_path / "a")
     assert read_folder(tmp_path / "a").card == longest
     with pytest.raises(VeraError):
-        relabel(ADAPTER, longest + "x")
+        make_archive(card=longest + "x")
 
 
 def test_an_unsealed_folder_is_the_manifest_and_the_weights_alone() -> None:
@@ -174,7 +173,7 @@ def test_an_edited_card_is_sealed_anew_when_the_folder_is_read(tmp_path: Path) -
 
     read = read_folder(tmp_path / "a")
 
-    assert read == relabel(ADAPTER, "# Edited\n")
+    assert read == make_archive(card="# Edited\n")
     assert read.manifest.weights.sha256 == ADAPTER.manifest.weights.sha256
     assert read.manifest.digest != ADAPTER.manifest.digest
 
@@ -183,7 +182,7 @@ def test_a_folder_without_a_card_or_a_configuration_is_an_adapter_all_the_same(t
     write_folder(ADAPTER, tmp_path / "a")
     (tmp_path / "a" / CARD_FILE).unlink()
     (tmp_path / "a" / CONFIG_FILE).write_text("not ours")
-    assert read_folder(tmp_path / "a") == relabel(ADAPTER, "")
+    assert read_folder(tmp_path / "a") == make_archive(card="")
 
 
 def test_what_is_not_of_the_adapter_is_not_read(tmp_path: Path) -> None:

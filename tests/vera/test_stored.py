@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.builders import flip_byte, make_archive, make_stored
-from vera.archive import inspect, read_folder, relabel, write_folder
+from vera.archive import inspect, read_folder, write_folder
 from vera.errors import AdapterTooLarge, ArchiveError, ProjectionMismatch, ProjectionMissing, RecipeError, VeraError
 from vera.projection import Projection, canonical_bytes, check_file, digest_of, prove, rebuild
 from vera.stored import PROJECTION_FILE
@@ -55,10 +55,6 @@ def test_adapters_of_one_pair_are_one_file(file: Path) -> None:
     assert other.manifest.projection_digest == DIGEST
     assert other.manifest.digest != STORED.manifest.digest
     check_file(other.manifest.recipe, DIGEST, file)
-
-
-def test_another_card_keeps_the_pair(file: Path) -> None:
-    assert relabel(read_folder(file.parent), "# Other\n").projection == file
 
 
 def test_a_folder_is_copied_and_replaced_with_its_pair(file: Path) -> None:
