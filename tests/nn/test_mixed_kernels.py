@@ -17,7 +17,7 @@ if DEVICE == "cpu" and os.environ.get("TRITON_INTERPRET") != "1":
     pytest.skip("no GPU, and TRITON_INTERPRET is not 1", allow_module_level=True)
 pytest.importorskip("triton")
 
-from vera.nn.kernels import mixed  # noqa: E402  # after it is known to be there
+from vera.nn.kernels import RANK_STEP, mixed  # noqa: E402  # after it is known to be there
 from vera.nn.kernels.mixed import Activation, Module, Packed, Tiles  # noqa: E402
 
 # The interpreter multiplies bfloat16 wrongly.
@@ -210,7 +210,7 @@ def test_adapters_added_to_products_in_the_launch_that_scales_those_of_A(problem
 @given(problems.map(_aligned), st.sampled_from([(16, 32), (32, 64)]))
 def test_a_sum_that_begins_with_what_the_adapter_adds(problem: Problem, sides: tuple[int, int]) -> None:
     x, A, count = problem.made["x"], problem.made["A"], sum(problem.adapted)
-    h = mixed.project(x, A, problem.packed, problem.places_d, Tiles(16, mixed.RANK_STEP, 32, 1, 4, 2))
+    h = mixed.project(x, A, problem.packed, problem.places_d, Tiles(16, RANK_STEP, 32, 1, 4, 2))
     cut = Tiles(*sides, 32, 1, 4, 2)
     adapted = [g for g, is_adapted in enumerate(problem.adapted) if is_adapted]
     expected = problem.expected()
@@ -247,7 +247,7 @@ def test_equal_inputs_give_equal_bits(split: int) -> None:
 
 
 def _of_rank(cut: Tiles) -> Tiles:
-    return Tiles(cut.tokens, mixed.RANK_STEP, cut.inputs, cut.split, cut.warps, cut.stages)
+    return Tiles(cut.tokens, RANK_STEP, cut.inputs, cut.split, cut.warps, cut.stages)
 
 
 # act(gate) ⊙ up, whose parts are never written

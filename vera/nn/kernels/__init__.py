@@ -10,6 +10,9 @@ from functools import cache
 
 import torch
 
+MAX_MODULES = 3  # of one group: the kernels take as many pointers
+RANK_STEP = 32  # ranks are multiples of it
+
 
 def can_run_on(device: torch.device) -> bool:
     """Whether the kernels run on `device`: a GPU, with Triton installed."""

@@ -22,6 +22,7 @@ from vera.manifest import AdaptedModule
 from vera.nn.bank import Bank
 from vera.nn.dvora import DvoraDelta
 from vera.nn.hanging import Hung, check_alone, has_fast_paths
+from vera.nn.kernels import MAX_MODULES
 from vera.nn.layer import Adapting, SharedProjection, VeraDelta
 from vera.nn.linear import is_linear, linear_size, weight_of
 from vera.nn.mixing import Layout
@@ -31,7 +32,7 @@ from vera.nn.serving.choosing import Choices
 from vera.nn.serving.gated import GatedMlp, gated_mlps
 from vera.nn.serving.groups import beside, by_input
 from vera.nn.serving.packing import NOBODY, Packing
-from vera.nn.serving.products import MAX_MODULES, Compute, GroupProduct, Member, padded_rank
+from vera.nn.serving.products import Compute, GroupProduct, Member, padded_rank
 from vera.nn.serving.stacking import check_unstacked
 from vera.nn.slots import read
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 Way = TypeVar("Way")
 
+LONG = 1024  # tokens of a prompt, from which there are more ways than one token fewer has
 _RUNS = 7
 _REPLAYS = 16
 _IN_A_ROW = 8  # calls in eager passes: what waits for the GPU at the end is little of them

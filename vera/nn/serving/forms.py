@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vera.nn.kernels import mixed
+from vera.nn.kernels import RANK_STEP, mixed
 from vera.nn.kernels.mixed import Packed, Tiles
-from vera.nn.serving.products import LONG
+from vera.nn.serving.choosing import LONG
 from vera.nn.serving.repeating import Known
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ _FEW_JOINED = [
 _SOME_JOINED = [Tiles(64, 64, 128, 1, 4, 3), Tiles(64, 128, 128, 1, 8, 4), Tiles(64, 64, 64, 2, 4, 6)]
 _MANY_JOINED = [Tiles(128, 128, 64, 1, 8, 4), Tiles(128, 256, 64, 1, 8, 3)]
 _ACCUMULATED = [Tiles(128, 256, 64, 1, 8, 3), Tiles(128, 256, 64, 1, 8, 4), Tiles(128, 128, 64, 1, 8, 4)]
-_PROJECTING = Tiles(16, mixed.RANK_STEP, 128, 8, 4, 3)
+_PROJECTING = Tiles(16, RANK_STEP, 128, 8, 4, 3)
 _PROJECTING_MORE = replace(_PROJECTING, tokens=32)
-_PROJECTING_RANKS = Tiles(64, mixed.RANK_STEP, 128, 4, 4, 3)
+_PROJECTING_RANKS = Tiles(64, RANK_STEP, 128, 4, 4, 3)
 _MANY_RANKS = 512
 _ADDED = [
     Tiles(64, 64, 64, 1, 4, 4, early=True), Tiles(64, 32, 128, 1, 4, 4, early=True),

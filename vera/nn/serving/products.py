@@ -26,19 +26,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vera.errors import VeraError
-from vera.nn.kernels import can_run_on
+from vera.nn.kernels import RANK_STEP, can_run_on
 from vera.nn.layer import SharedProjection
+from vera.nn.linear import linear_size
 from vera.nn.product import Factors, scaled
-from vera.nn.serving.choosing import Choices, Quickest, Recent
+from vera.nn.serving.choosing import LONG, Choices, Quickest, Recent
 from vera.nn.serving.packing import Packing, Places
 from vera.nn.serving.stacking import Stack
 
 Forward = Callable[..., Tensor]
 Compute = Callable[[Tensor], list[Tensor]]
 _HALVES = (torch.bfloat16, torch.float16)
-MAX_MODULES = 3
-RANK_STEP = 32  # the kernels' ranks are multiples of it
-LONG = 1024  # tokens of a prompt, from which there are more ways than one token fewer has
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class Member:
 
     @property
     def out_features(self) -> int:
-        return _rows_of(self.module)
+        return linear_size(self.module)[1]
 
 
 class GroupProduct:
@@ -226,9 +224,3 @@ def _is_plain_linear(member: Member, dtype: torch.dtype) -> bool:
         and module.weight.is_contiguous()
         and (module.bias is None or module.bias.dtype == dtype)
     )
-
-
-def _rows_of(module: nn.Module) -> int:
-    from vera.nn.linear import linear_size
-
-    return linear_size(module)[1]

@@ -12,12 +12,12 @@ Sums over the inputs are split over programs, and what they make is added in one
 
 from vera.nn.kernels.mixed.accumulating import accumulate_adapted
 from vera.nn.kernels.mixed.adding import add_adapted, scale_and_add
-from vera.nn.kernels.mixed.batch import MAX_MODULES, RANK_STEP, Module, Packed, Tiles
+from vera.nn.kernels.mixed.batch import Module, Packed, Tiles
 from vera.nn.kernels.mixed.gating import Activation, accumulate_gated, add_gated, multiply_gated
 from vera.nn.kernels.mixed.multiplying import multiply_adapted
 from vera.nn.kernels.mixed.projecting import project, scale
 
 __all__ = [
-    "MAX_MODULES", "RANK_STEP", "Activation", "Module", "Packed", "Tiles", "accumulate_adapted", "accumulate_gated", "add_adapted",
+    "Activation", "Module", "Packed", "Tiles", "accumulate_adapted", "accumulate_gated", "add_adapted",
     "add_gated", "multiply_adapted", "multiply_gated", "project", "scale", "scale_and_add",
 ]  # fmt: skip

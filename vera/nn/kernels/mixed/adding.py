@@ -12,8 +12,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_wait
 
+from vera.nn.kernels import MAX_MODULES
 from vera.nn.kernels.launching import Repeats, has_gdc, launch
-from vera.nn.kernels.mixed.batch import MAX_MODULES, Packed, Tiles, evenly, padded, three
+from vera.nn.kernels.mixed.batch import Packed, Tiles, evenly, padded, three
 from vera.nn.kernels.mixed.vectors import adapters_of, lambdas, scaled
 
 

@@ -11,8 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-MAX_MODULES = 3  # of one group: the kernels take as many pointers
-RANK_STEP = 32  # ranks are multiples of it
+from vera.nn.kernels import MAX_MODULES, RANK_STEP
 
 
 @dataclass(frozen=True)

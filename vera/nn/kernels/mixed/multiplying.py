@@ -13,8 +13,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_wait
 
+from vera.nn.kernels import MAX_MODULES
 from vera.nn.kernels.launching import Repeats, has_gdc, launch
-from vera.nn.kernels.mixed.batch import MAX_MODULES, Module, Packed, Tiles, biases_of, places, split_of, three
+from vera.nn.kernels.mixed.batch import Module, Packed, Tiles, biases_of, places, split_of, three
 from vera.nn.kernels.mixed.sums import HALF_THE_COUNTERS, check_fits, is_last, total, workspace
 
 

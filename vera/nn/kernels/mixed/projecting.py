@@ -11,8 +11,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
+from vera.nn.kernels import RANK_STEP
 from vera.nn.kernels.launching import Repeats, has_gdc, launch
-from vera.nn.kernels.mixed.batch import RANK_STEP, Packed, Tiles, evenly
+from vera.nn.kernels.mixed.batch import Packed, Tiles, evenly
 from vera.nn.kernels.mixed.sums import check_fits, is_last, total, workspace
 
 
