@@ -5,7 +5,6 @@
     model = sdk.load(base, "org/adapter@v3")
     print(sdk.verify(base, "org/adapter@v3"))
     sdk.push("my-adapter")
-    sdk.save(model, "my-adapter")  # what your own loop has trained
     sdk.pull("org/adapter@prod", to="adapter")
     sdk.export(base, "org/adapter@prod", to="merged")
 
@@ -16,6 +15,14 @@ Several adapters on one model:
     with sdk.rows(model, ["org/a", "org/b@v2", None]):
         ...
     sdk.unload(model, "org/a")
+
+Trained by your own loop:
+
+    sdk.new(base, "my-adapter", rank=256)
+    model = sdk.load(model, "./my-adapter")
+    with sdk.training(model) as vectors:
+        ...
+    sdk.save(model, "my-adapter")
 
 Thousands of one kind, for a GPU that serves many customers at once:
 
@@ -33,11 +40,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sdk.beginning import new
     from sdk.client import Hub
     from sdk.config import Config
     from sdk.exporting import export
     from sdk.fetching import pull
-    from sdk.live import activate, rows, unload
+    from sdk.live import activate, rows, training, unload
     from sdk.loading import load, load_many
     from sdk.packing import pack
     from sdk.pushing import push
@@ -52,11 +60,13 @@ __all__ = [
     "export",
     "load",
     "load_many",
+    "new",
     "pack",
     "pull",
     "push",
     "rows",
     "save",
+    "training",
     "unload",
     "verify",
 ]
@@ -69,11 +79,13 @@ _ROOMS = {
     "export": "sdk.exporting",
     "load": "sdk.loading",
     "load_many": "sdk.loading",
+    "new": "sdk.beginning",
     "pack": "sdk.packing",
     "pull": "sdk.fetching",
     "push": "sdk.pushing",
     "rows": "sdk.live",
     "save": "sdk.saving",
+    "training": "sdk.live",
     "unload": "sdk.live",
     "verify": "sdk.verifying",
 }

@@ -17,9 +17,12 @@ from sdk import finding
 from sdk.cache import selector_of
 from vera.errors import RefError, VeraError
 from vera.nn.attach import Attached, attach, backbone_of, bank_on, find_bank, reactivate
+from vera.nn.parameters import as_parameters
 from vera.ref import LATEST, AdapterRef
 
 if TYPE_CHECKING:
+    from torch.nn import Parameter
+
     from sdk.cache import Resolution
     from sdk.finding import Found, Wanted
     from vera.archive import Archive
@@ -109,6 +112,19 @@ def rows(model: Any, refs: Sequence[str | Path | None]) -> AbstractContextManage
         )
     bank = bank_on(model)
     return bank.rows([None if ref is None else held_of(bank, ref).attached.name for ref in refs])
+
+
+@contextmanager
+def training(model: Any, ref: str | Path | None = None) -> Iterator[Sequence[Parameter]]:
+    """Within the block the vectors of the loaded adapter `ref`, or of the one `model` shows, are parameters of the model, and of the base's
+    none wants a gradient: for an optimizer, transformers' Trainer, DistributedDataParallel. `sdk.save` keeps what was trained.
+
+    Raises VeraError: those of `activate`, and ROWS_ACTIVE, ADAPTER_MERGED, or TARGET_TAKEN within such a block.
+    """
+    bank = bank_on(model)
+    attached = model.vera if ref is None else held_of(bank, ref).attached
+    with as_parameters(bank, attached.name) as vectors:
+        yield vectors
 
 
 @contextmanager

@@ -247,14 +247,14 @@ def open_base(path: Path, manifest: Manifest, held: HeldAs | None = None) -> Any
     It is held as it is stored, unless `held` says otherwise.
     """
     try:
-        import transformers
+        import transformers  # noqa: F401  # to say it here if it is missing
     except ImportError as error:
         raise BaseUnreadable(
             "Loading a model needs torch and transformers: pip install 'vera-hub[torch]'.", code="TORCH_MISSING"
         ) from error
     from vera.nn import opening
 
-    with _quiet(transformers):
+    with quiet():
         return opening.open_base(path, manifest, held.options if held else {})
 
 
@@ -266,9 +266,11 @@ def locate_for(base: str | Path, manifest: Manifest, config: Config) -> Path:
 
 
 @contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without the bars of transformers, which count tensors: the reading has been shown."""
-    logging = transformers.utils.logging
+    import transformers
+
+    logging: Any = transformers.utils.logging
     was_enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

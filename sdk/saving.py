@@ -10,6 +10,7 @@ from sdk.loading import door_to, reporting
 from vera import archive as archives
 from vera.errors import VeraError
 from vera.folders import ADAPTER_FILES, check_replaceable, check_writable
+from vera.manifest import BEGUN
 
 if TYPE_CHECKING:
     from sdk.client import Hub
@@ -82,7 +83,9 @@ def _prove_base(model: Any, attached: Attached, config: Config | None, hub: Hub 
     check_model(model, base)
 
 
-def _origin(attached: Attached) -> str:
-    """The reference, or the digest of what was loaded from a folder, whose path is this machine's business."""
+def _origin(attached: Attached) -> str | None:
+    """The reference, or the digest of what was loaded from a folder, whose path is this machine's business; None of what was untrained."""
+    if BEGUN in attached.manifest.training:
+        return None
     is_folder = attached.ref is None or isinstance(finding.parse(attached.ref), Path)
     return attached.manifest.digest if is_folder or attached.ref is None else attached.ref

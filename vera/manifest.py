@@ -27,6 +27,7 @@ from vera.tensorfile import ADAPTER_LIMITS, PREFIX_BYTES
 SCHEMA = "vera-adapter/1"
 VERA = "vera"  # Kopiczko et al. 2024
 DVORA = "dvora"  # the same as the direction of DoRA (Liu et al. 2024), with a learned magnitude per output
+BEGUN = "begun"  # in `training`, of an adapter before its first step
 METHODS = {VERA: "VeRA", DVORA: "DVoRA"}  # and how they are written
 MANIFEST_FILE = "vera.json"
 WEIGHTS_FILE = "adapter_model.safetensors"

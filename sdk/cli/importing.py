@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,13 +11,8 @@ from sdk.cli import terminal
 from sdk.cli.terminal import App, clean, pass_app
 
 if TYPE_CHECKING:
-    from vera.base_config import BaseConfig
     from vera.manifest import BaseIdentity
     from vera.peft_import import Imported
-
-
-# Of a base's folder, what a tokenizer or an image processor is made of.
-_READERS = ("tokenizer*", "vocab*", "*.model", "preprocessor_config.json", "processor_config.json")
 
 
 @click.command(name="import")
@@ -43,7 +38,7 @@ def import_peft(
     The matrices that PEFT saves are recognised and left out: the recipe that gives them takes their place.
     Where none gives them, they are kept beside the adapter.
     """
-    from sdk import bases, tensor_tables
+    from sdk import bases, identities, tensor_tables
     from vera import archive, folders
     from vera.peft_checkpoint import read_checkpoint
     from vera.peft_format import HEAD_FILE
@@ -57,19 +52,19 @@ def import_peft(
     path = bases.locate(base, config=app.config)
     with terminal.bytes_progress("Fingerprinting the base") as progress:
         table = tensor_tables.fingerprint_of(path, config=app.config, progress=progress)
-    known = bases.known_as(table.value, base, config=app.config)
-    name, revision = (known.name, known.revision) if known else bases.name_of(path)
+    named = identities.identity_of(path, table, base, config=app.config)
     with terminal.spinner(f"Importing {clean(peft_folder)}"):
         imported = import_checkpoint(
             read_checkpoint(peft_folder),
             table,
-            base_name=name,
-            base_revision=revision,
+            base_name=named.name,
+            base_revision=named.revision,
             trained_in=trained_in,
             labels=labels.split(",") if labels is not None else None,
             labels_of_base=bases.labels_of(path),
-            base_config=_config_of(path),
-            **_reading_of(path),
+            base_config=named.config,
+            base_tokenizer=named.tokenizer,
+            base_processor=named.processor,
         )
         archive.write_folder(imported.archive, out)
     if imported.evidence is Evidence.SEED and trained_in is None:
@@ -80,33 +75,6 @@ def import_peft(
             f"The head in {HEAD_FILE}, which `vera-hub export` writes beside what PEFT reads, is not imported: "
             "`vera-hub pull` gives the adapter with it."
         )
-
-
-def _config_of(path: Path) -> BaseConfig | None:
-    """How the base at `path` is configured; None where it does not say, or transformers is not there to ask."""
-    if not (path / "config.json").is_file():
-        return None
-    from vera.nn.configured import config_at, record_of
-
-    try:
-        return record_of(config_at(path))
-    except ImportError:
-        return None
-
-
-def _reading_of(path: Path) -> dict[str, Any]:
-    """How the base at `path` has its texts read, or its images prepared; empty where nothing there says it, or transformers is not there."""
-    if not any(file for pattern in _READERS for file in path.glob(pattern)):
-        return {}  # which seconds of importing torch would find, too
-    try:
-        from vera.nn import processed, tokenized
-    except ImportError:
-        return {}
-    if (tokenizer := tokenized.tokenizer_at(path)) is not None:
-        return {"base_tokenizer": tokenized.record_of(tokenizer)}
-    if (processor := processed.processor_at(path)) is not None:
-        return {"base_processor": processed.record_of(processor)}
-    return {}
 
 
 def _note_what_is_assumed(imported: Imported) -> None:

@@ -56,13 +56,25 @@ model = sdk.load("{manifest.base.name}", "OWNER/{name}")
 """
 
 
-def of_continued(name: str, manifest: Manifest, came_from: str) -> str:
-    """Markdown, of an adapter that somebody's own loop has trained further: nobody has told what it learned, or how well."""
+def of_begun(name: str, manifest: Manifest) -> str:
+    """Markdown, of an adapter before its first step."""
+    return _of_own_loop(name, manifest, "not trained yet")
+
+
+def of_continued(name: str, manifest: Manifest, came_from: str | None) -> str:
+    """Markdown, of an adapter that somebody's own loop has trained, further than `came_from` if it was trained before: nobody has told
+    what it learned, or how well."""
+    return _of_own_loop(
+        name, manifest, f"trained further from {came_from}" if came_from else "trained by a loop of its author's own"
+    )
+
+
+def _of_own_loop(name: str, manifest: Manifest, how: str) -> str:
     weights, head = manifest.weights, f"; head: {manifest.weights.head_bytes:,} bytes" if manifest.head else ""
     kind = manifest.task.kind if manifest.task and manifest.task.kind in _PIPELINES else None
     return f"""{front_matter(manifest, "adapter", library_name="peft", pipeline_tag=kind)}# {name}
 
-A {METHODS[manifest.method]} adapter of {manifest.base.name}, trained further from {came_from}.
+A {METHODS[manifest.method]} adapter of {manifest.base.name}, {how}.
 
 - vectors: {weights.vector_bytes:,} bytes ({manifest.parameters:,} parameters) on {len(manifest.modules)} modules{head}
 - projection: {manifest.recipe}

@@ -26,9 +26,15 @@ Head = Mapping[str, NDArray[np.float32]]
 
 
 def archive_of(
-    model: Any, attached: Attached, published_head: Head, *, name: str, came_from: str, projection: PairSource | None
+    model: Any,
+    attached: Attached,
+    published_head: Head,
+    *,
+    name: str,
+    came_from: str | None,
+    projection: PairSource | None,
 ) -> Archive:
-    """The sealed archive of adapter `attached` as it is on `model` now, called `name` by its card and made from `came_from`.
+    """The sealed archive of adapter `attached` as it is on `model` now, called `name` by its card and made from `came_from`, or from an untrained one.
 
     `published_head` is the head it was attached with. What was said of the first training, its scores among it, is not said of this one.
     Raises VeraError (HEAD_UNSUPPORTED) for a pooled head that is not at hand, and ArchiveError for vectors that diverged.
@@ -40,7 +46,7 @@ def archive_of(
         weights=weights,
         head=head,
         training={
-            "continued": {"digest": attached.manifest.digest, "from": came_from},
+            "continued": {"digest": attached.manifest.digest, **({"from": came_from} if came_from else {})},
             "made_with": {"vera-hub": __version__, "torch": str(torch.__version__)},
         },
         files={},

@@ -108,14 +108,17 @@ def _weights_named_in(config: object) -> Iterator[object]:
 
 
 def _answers_in_texts(path: Path, manifest: Manifest) -> bool:
-    import transformers
-
     is_bare = manifest.task is not None and (
         manifest.task.pooling is not None or manifest.task.kind == FEATURE_EXTRACTION
     )
-    return not is_bare and (
-        _was_trained_to_generate(manifest) or _generates(_opened(transformers.AutoConfig, path, {}))
-    )
+    return not is_bare and (_was_trained_to_generate(manifest) or can_generate(path))
+
+
+def can_generate(path: Path) -> bool:
+    """Whether the checkpoint at `path` was saved with a language-modelling head of a decoder."""
+    import transformers
+
+    return _generates(_opened(transformers.AutoConfig, path, {}))
 
 
 def open_language_model(path: Path, options: Mapping[str, Any]) -> Any:
@@ -179,5 +182,4 @@ def _was_trained_to_generate(manifest: Manifest) -> bool:
 
 
 def _generates(config: Any) -> bool:
-    """Whether the checkpoint was saved with a language-modelling head of a decoder."""
     return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.architectures or ())
