@@ -11,8 +11,9 @@ from sdk.config import Config
 from sdk.loading import quiet, reporting
 from vera import archive as archives
 from vera.data import TEXT_GENERATION
+from vera.errors import BaseUnreadable, VeraError
 from vera.folders import ADAPTER_FILES, check_replaceable, check_writable
-from vera.manifest import VERA
+from vera.manifest import METHODS, VERA
 from vera.peft_format import FEATURE_EXTRACTION
 from vera.projection import PEFT_MT19937
 
@@ -25,7 +26,7 @@ def new(
     to: Path | str,
     *,
     rank: int = 256,
-    targets: Sequence[str] = (),
+    targets: Sequence[str] | str = (),
     method: str = VERA,
     stream: str = PEFT_MT19937,
     seed: int = 0,
@@ -36,7 +37,7 @@ def new(
     """Writes an untrained adapter of `base` to the folder `to`, and gives that.
 
     `base` is a folder, a name given to `vera-hub base add`, or a Hugging Face id. `targets` are the ends of the names of the modules to
-    adapt, or ["all-linear"]; none is the query and value maps. `method` is "vera" or "dvora"; `rank`, `stream` and `seed` are those of the
+    adapt, or "all-linear"; none is the query and value maps. `method` is "vera" or "dvora"; `rank`, `stream` and `seed` are those of the
     frozen matrices. A decoder's is to generate, any other's gives hidden states: a classifier with its head is for `vera-hub train`.
 
         sdk.new("org/base", "my-adapter", rank=256)
@@ -51,6 +52,7 @@ def new(
     from vera.nn.base import Base
     from vera.nn.training.recipe import Recipe
 
+    _check(base, method)
     out, used = Path(to), config or Config.resolve()
     check_replaceable(out, ADAPTER_FILES)
     check_writable(out)
@@ -71,7 +73,27 @@ def new(
     with digest_books.digest_book(digest_books.digests_of(used)) as digests:
         opened.prove(digests)
     archive = untrained.archive_of(
-        opened, identity, recipe, name=out.resolve().name, suffixes=targets, generates=generates, license=license
+        opened,
+        identity,
+        recipe,
+        name=out.resolve().name,
+        suffixes=[targets] if isinstance(targets, str) else targets,
+        generates=generates,
+        license=license,
     )
     archives.write_folder(archive, out)
     return out
+
+
+def _check(base: object, method: str) -> None:
+    """Raises BaseUnreadable for a live model, and VeraError (TRAINING_INVALID) for a method of no adapter."""
+    if not isinstance(base, str | Path):
+        raise BaseUnreadable(
+            f"The base is a {type(base).__name__}: an adapter is begun from the base's files, so give its folder, its name or a Hugging Face "
+            "id, and the live model to sdk.load.",
+            kind=type(base).__name__,
+        )
+    if method not in METHODS:
+        raise VeraError(
+            f"The method is {method!r}: an adapter of this hub is one of {', '.join(METHODS)}.", code="TRAINING_INVALID"
+        )

@@ -14,7 +14,7 @@ from sdk.config import Config
 from tests.sdk.live.published import output_of
 from tests.tiny import write_tiny_llama
 from vera import archive as archives
-from vera.errors import ArchiveError, TargetError
+from vera.errors import ArchiveError, BaseUnreadable, TargetError, VeraError
 from vera.manifest import DVORA, VERA
 from vera.projection import PHILOX
 
@@ -47,7 +47,7 @@ def test_a_new_adapter_changes_nothing_and_what_a_loop_trains_is_what_loads(
 def test_a_new_adapter_says_that_it_is_not_trained_and_of_which_base_it_is(
     tiny_folder: Path, config: Config, tmp_path: Path
 ) -> None:
-    folder = sdk.new(str(tiny_folder), tmp_path / "mine", rank=4, targets=["all-linear"], license="mit", config=config)
+    folder = sdk.new(str(tiny_folder), tmp_path / "mine", rank=4, targets="all-linear", license="mit", config=config)
     begun = archives.read_folder(folder)
     assert "not trained yet" in begun.card
     assert (begun.manifest.base.name, begun.manifest.license) == (tiny_folder.name, "mit")
@@ -77,6 +77,20 @@ def test_nothing_is_written_where_modules_are_unknown_or_something_else_lies(
     with pytest.raises(ArchiveError) as refused:
         sdk.new(tiny_folder, tmp_path, config=config)
     assert refused.value.code == "FOLDER_TAKEN"
+
+
+def test_what_no_adapter_can_be_begun_from_says_what_to_give(
+    model: Any, tiny_folder: Path, config: Config, tmp_path: Path
+) -> None:
+    with pytest.raises(BaseUnreadable, match=r"The base is a BertModel: .* the live model to sdk.load"):
+        sdk.new(model, tmp_path / "mine", config=config)
+    for wrong in ({"method": "lora"}, {"rank": 0}):
+        with pytest.raises(VeraError) as refused:
+            sdk.new(tiny_folder, tmp_path / "mine", config=config, **wrong)  # type: ignore[arg-type]
+        assert refused.value.code == "TRAINING_INVALID"
+    with pytest.raises(VeraError, match="stream"):
+        sdk.new(tiny_folder, tmp_path / "mine", stream="mine", config=config)
+    assert not (tmp_path / "mine").exists()
 
 
 def test_another_adapter_than_the_one_shown_is_trained_when_it_is_named(model: Any, hub: Hub) -> None:
