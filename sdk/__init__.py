@@ -12,6 +12,8 @@ Several adapters on one model:
 
     sdk.load_many(model, ["org/a", "org/b@v2"])
     sdk.activate(model, "org/a")
+    with sdk.using(model, "org/a"):  # of several threads, each through its own
+        ...
     with sdk.rows(model, ["org/a", "org/b@v2", None]):
         ...
     sdk.unload(model, "org/a")
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from sdk.config import Config
     from sdk.exporting import export
     from sdk.fetching import pull
-    from sdk.live import activate, rows, training, unload
+    from sdk.live import activate, rows, training, unload, using
     from sdk.loading import load, load_many
     from sdk.packing import pack
     from sdk.pushing import push
@@ -68,6 +70,7 @@ __all__ = [
     "save",
     "training",
     "unload",
+    "using",
     "verify",
 ]
 
@@ -87,6 +90,7 @@ _ROOMS = {
     "save": "sdk.saving",
     "training": "sdk.live",
     "unload": "sdk.live",
+    "using": "sdk.live",
     "verify": "sdk.verifying",
 }
 

@@ -7,6 +7,9 @@ enough while one version of it is loaded. A folder is named by its path.
 
 from __future__ import annotations
 
+import threading
+import warnings
+import weakref
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -15,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from sdk import finding
 from sdk.cache import selector_of
-from vera.errors import RefError, VeraError
-from vera.nn.attach import Attached, attach, backbone_of, bank_on, find_bank, reactivate
+from vera.errors import RefError, VeraError, VeraWarning
+from vera.nn.attach import Attached, answering, attach, backbone_of, bank_on, find_bank, reactivate
 from vera.nn.parameters import as_parameters
 from vera.ref import LATEST, AdapterRef
 
@@ -77,12 +80,27 @@ def activate(model: Any, ref: str | Path | None) -> Any:
     ADAPTER_AMBIGUOUS, and TARGET_TAKEN while what was loaded through another model that shares modules with this one is active there.
     """
     bank, backbone = bank_on(model), backbone_of(model)
+    _warn_of_threads(bank, ref)
     if ref is None:
         bank.check_alone()
         bank.activate(None)
         return backbone
     held = held_of(bank, ref)
     return reactivate(backbone, held.attached, held.head_of)
+
+
+@contextmanager
+def using(model: Any, ref: str | Path | None) -> Iterator[Any]:
+    """Within the block every pass of `model` goes through the loaded adapter `ref`, or through the bare base for None. Other threads
+    that want another one wait until it is over; after it, what was active before is active again.
+
+    Gives what `activate` gives. For threads that pass through the live model itself, `generate` of a decoder say, each with an
+    adapter of its own. Within it nothing else can be activated or loaded (ROWS_ACTIVE). Raises what `activate` does.
+    """
+    bank, backbone = bank_on(model), backbone_of(model)
+    held = None if ref is None else held_of(bank, ref)
+    with bank.using(None if held is None else held.attached.name):
+        yield backbone if held is None or held.head_of is None else answering(backbone, held.attached, held.head_of)
 
 
 def unload(model: Any, ref: str | Path) -> None:
@@ -135,7 +153,8 @@ def all_or_none(model: Any) -> Iterator[None]:
     """
     bank, backbone = find_bank(model), backbone_of(model)
     if bank is not None:
-        bank.check_free()
+        with bank.turns:  # which waits for a block of `using` in another thread
+            bank.check_free()
     before, weights = (set(bank.slots), dict(bank.weights)) if bank else (set(), {})
     shown = vars(backbone).get("vera")
     try:
@@ -147,6 +166,24 @@ def all_or_none(model: Any) -> Iterator[None]:
         elif isinstance(vars(backbone).get("vera"), Attached):
             del backbone.vera
         raise
+
+
+def _warn_of_threads(bank: Bank, ref: str | Path | None) -> None:
+    """Warns where threads take turns in saying what one model goes through: a pass of the one may go through what the other has said."""
+    thread, last = threading.current_thread(), _ACTIVATED.get(bank)
+    _ACTIVATED[bank] = (thread, ref)
+    if last is not None and last[0] is not thread and last[0].is_alive() and last[1] != ref:
+        warnings.warn(
+            f"{thread.name} activates {ref} where {last[0].name} has activated {last[1]}: what is active is of the model, and not of a thread, so "
+            "that a pass of one may answer as the other's. Write `with sdk.using(model, ref):` around each pass, or put the inputs of "
+            "several into one batch (sdk.rows).",
+            VeraWarning,
+            stacklevel=3,
+        )
+
+
+# By whom, and which: the last time that somebody said what the model of a bank goes through.
+_ACTIVATED: weakref.WeakKeyDictionary[Bank, tuple[threading.Thread, str | Path | None]] = weakref.WeakKeyDictionary()
 
 
 def _restore(bank: Bank | None, slots: Set[str], weights: Mapping[str, float]) -> None:

@@ -143,6 +143,11 @@ def reactivate(model: nn.Module, attached: Attached, head_of: Archive | None) ->
     `head_of` is its archive when it has a head. What was proven then is not proven again.
     """
     attached.bank.activate(attached.name)
+    return answering(model, attached, head_of)
+
+
+def answering(model: nn.Module, attached: Attached, head_of: Archive | None) -> Any:
+    """What answers as an adapter that is active on `model`: that, or with its head, which is in `head_of`."""
     adapted = _with_head(model, vectors_of(head_of), attached) if head_of is not None else model
     adapted.vera = attached
     return adapted

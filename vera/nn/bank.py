@@ -57,6 +57,7 @@ class Bank:
         self.originals: dict[str, Tensor] = {}  # and those weights as they were, by module name
         self.turns = Turns()  # of threads, to change what passes go through
         self._in_rows = False
+        self._in_use = False  # by a thread that is in a block of `using`
         self._projections: dict[tuple[str, torch.device], SharedProjection] = {}
         self._hung: dict[str, Hung] = {}
         self._hung_heads: list[Hung] = []
@@ -165,6 +166,21 @@ class Bank:
             self.ensure_active(name)
             yield
 
+    @contextmanager
+    def using(self, name: str | None) -> Iterator[None]:
+        """Within the block passes go through `name`, or through the bare base for None: other threads that want another adapter wait, and
+        this one is refused (ROWS_ACTIVE), as is a coroutine that runs on it meanwhile. After it, what was active is active again."""
+        with self.turns:
+            self.check_free()
+            before = dict(self.weights)
+            self.activate(name)
+            self._in_use = True
+            try:
+                yield
+            finally:
+                self._in_use = False
+                self.combine(before)
+
     def combine(self, weights: Mapping[str, float]) -> None:
         """Make every forward pass go through the sum of adapters, each times its weight: W + Σ weight · (W' - W).
 
@@ -268,7 +284,13 @@ class Bank:
         return vectors + norms + pairs + sum(original.nbytes for original in self.originals.values())
 
     def check_free(self) -> None:
-        """Raises VeraError while what passes go through is fixed: within a `rows` block, or by a merge."""
+        """Raises VeraError while what passes go through is fixed: within a block of `rows` or `using`, or by a merge."""
+        if self._in_use:
+            raise VeraError(
+                "Passes go through the adapter of a block of `using` here: leave that block first. Coroutines of one thread do not wait for "
+                "each other: let each run its block in a thread (asyncio.to_thread).",
+                code="ROWS_ACTIVE",
+            )
         if self._in_rows:
             raise VeraError(
                 "The rows of a batch go through adapters of their own here: leave the block of `rows` first.",

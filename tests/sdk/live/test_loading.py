@@ -462,6 +462,11 @@ def test_classifiers_of_transformers_share_a_model_and_answer_with_their_own_hea
 
 
 @pytest.mark.usefixtures("sequences")
+def test_a_classifier_of_transformers_has_no_answers_for_no_texts(tiny_folder: Path, hub: Hub) -> None:
+    assert sdk.load(tiny_folder, "demo/s", hub=hub).classify([]) == []
+
+
+@pytest.mark.usefixtures("sequences")
 def test_a_head_of_transformers_is_not_left_out_on_a_bare_base(model: Any, hub: Hub) -> None:
     with pytest.raises(VeraError) as caught:
         sdk.load(model, "demo/s", hub=hub)
