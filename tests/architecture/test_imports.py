@@ -1,8 +1,9 @@
-"""What an import may cost, and how modules may be called. Who may import whom is in pyproject.toml."""
+"""What an import may cost, how modules may be called, and where they are named. Who may import whom is in pyproject.toml."""
 
 from __future__ import annotations
 
 import pkgutil
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -80,3 +81,22 @@ def test_a_module_is_not_called_like_what_its_package_exports(package: str) -> N
     exported = getattr(__import__(package), "__all__", ())
     modules = {name.rpartition(".")[2] for name in modules_of(package)[1:]}
     assert not modules & set(exported)
+
+
+def named_in_the_document() -> set[str]:
+    """The modules on the map of docs/ARCHITECTURE.md: a folder begins a line, and what is in it stands below, indented."""
+    _, house, _ = (ROOT / "docs" / "ARCHITECTURE.md").read_text().split("```", 2)
+    named, room = set(), ""
+    for line in house.strip().splitlines():
+        if line.startswith(" "):
+            without_glosses = re.sub(r"\([^)]*\)", "", line)
+            named |= {f"{room}.{name.strip()}" for name in without_glosses.split("·") if name.strip()}
+        else:
+            room = line.split()[0].rstrip("/").replace("/", ".")
+            named.add(room)
+    return {name for name in named if name.partition(".")[0] in PACKAGES}
+
+
+def test_the_document_names_every_module_and_no_other() -> None:
+    names = {name for package in PACKAGES for name in modules_of(package)}
+    assert named_in_the_document() == {name for name in names if not name.endswith(".__main__")}
