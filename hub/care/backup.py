@@ -20,7 +20,7 @@ from sqlalchemy import Connection, select, text
 
 from hub.care import files, rows
 from hub.db.copying import copy_file
-from hub.db.folder import fresh_beside, prepare_folder, sole_use_of, sync
+from hub.db.folder import fresh_beside, prepare_folder, sole_use_of, sync, take_away
 from hub.db.migrating import REVISION, migrate, require_current, revision_of
 from hub.db.models.accounts import Account
 from hub.db.models.objects import Blob
@@ -172,11 +172,14 @@ def _restore_file(folder: Path, contents: Contents, settings: Settings) -> None:
         if target.exists():
             raise _is_in_use(str(target))
         fresh = fresh_beside(target)
-        shutil.copyfile(folder / DATABASE_FILE, fresh)
-        fresh.chmod(0o600)
-        files.require(fresh, contents.files[DATABASE_FILE])
-        sync(fresh)
-        fresh.rename(target)
+        try:
+            shutil.copyfile(folder / DATABASE_FILE, fresh)
+            fresh.chmod(0o600)
+            files.require(fresh, contents.files[DATABASE_FILE])
+            sync(fresh)
+            fresh.rename(target)
+        finally:
+            take_away(fresh)
         sync(settings.data_dir)
 
 

@@ -53,13 +53,13 @@ def serve(
 ) -> None:
     """Run a hub on this machine, with its own database and one evaluation worker."""
     from hub.cli.serving import serve_hub
-    from hub.errors import StartRefused
+    from hub.errors import HubError
 
     settings = _settings(data_dir=data_dir, host=host, port=port, processes=processes, user=user)
     try:
         serve_hub(settings, with_worker=not no_worker, allow_remote=allow_remote, verbose=verbose)
-    except StartRefused as error:
-        raise Refused(str(error), error.exit_code) from error
+    except HubError as error:  # that its disk is full, among others
+        raise Refused(str(error), getattr(error, "exit_code", 1)) from error
 
 
 @click.command()

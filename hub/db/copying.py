@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from hub.db.folder import fresh_beside, sync
+from hub.db.folder import fresh_beside, sync, take_away
 from hub.errors import HubError, Invalid, StartRefused
 
 
@@ -19,6 +19,9 @@ def copy_file(source: Path, target: Path) -> None:
     reader. Raises Invalid where the copy, and so the database, is damaged."""
     read_only = f"{source.absolute().as_uri()}?mode=ro"
     with closing(sqlite3.connect(read_only, uri=True)) as old, closing(sqlite3.connect(target)) as new:
+        new.execute(
+            "PRAGMA locking_mode = EXCLUSIVE"
+        )  # what others would share of a log is in memory, and takes no room
         old.backup(new)
         new.execute("PRAGMA journal_mode = DELETE")  # one file, without a log beside it
         (verdict,) = new.execute("PRAGMA quick_check").fetchone()
@@ -52,8 +55,7 @@ def keep_copy(connection: Connection, revision: str, say: Callable[[str], None])
     except (HubError, OSError, sqlite3.Error) as error:
         raise _not_copied(file, kept, str(error)) from error
     finally:
-        for each in (fresh, Path(f"{fresh}-journal")):
-            each.unlink(missing_ok=True)
+        take_away(fresh)
     return kept
 
 

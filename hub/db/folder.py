@@ -14,7 +14,8 @@ from hub.errors import StartRefused
 
 _LOCK_FILE = "hub.lock"
 # What whoever makes a database of this folder writes before it has its name, and what SQLite keeps beside it.
-_UNFINISHED = re.compile(r"\.hub(-schema-\w+)?\.db\.[0-9]+(-journal|-wal|-shm)?", re.ASCII)
+_BESIDE = ("-journal", "-wal", "-shm")
+_UNFINISHED = re.compile(rf"\.hub(-schema-\w+)?\.db\.[0-9]+({'|'.join(_BESIDE)})?", re.ASCII)
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,12 @@ def read_secret(path: Path, *, setting: str) -> str:
 def fresh_beside(path: Path) -> Path:
     """Where this process writes what takes the name of `path` once it is whole."""
     return path.with_name(f".{path.name}.{os.getpid()}")
+
+
+def take_away(database: Path) -> None:
+    """Removes a database file that nobody has open, if it is there, and what SQLite has left beside it."""
+    for each in (database, *(Path(f"{database}{suffix}") for suffix in _BESIDE)):
+        each.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 import hub
 from hub.db.copying import keep_copy
@@ -20,6 +21,9 @@ log = logging.getLogger(__name__)
 # The newest file in migrations/versions. Known here so that an up-to-date server starts without Alembic.
 REVISION = "0029"
 
+# SQLite shares 32 KiB among those who read, and a log beside them.
+_LITTLE_BYTES = 1 << 20
+
 _PACKAGE = Path(hub.__file__).parent
 # In the wheel the migrations travel inside the package; in a checkout they lie beside it.
 _FOLDERS = (_PACKAGE / "_migrations", _PACKAGE.parent / "migrations")
@@ -29,11 +33,11 @@ def migrate(database: Database, *, keeps_copy: bool = True, say: Callable[[str],
     """Brings the schema to REVISION, in one transaction. Nothing happens when it is there already. `keeps_copy` of an SQLite
     database that has an earlier one, as `keep_copy` does it; `say` hears of what takes long.
 
-    Raises StartRefused when the schema is of a later release, or there is no room for the copy.
+    Raises StartRefused when the schema is of a later release, or there is no room for that or for the copy.
     """
     if revision_of(database) == REVISION:
         return
-    with _connected(database) as connection, connection.begin():
+    with _failures_said(database), _connected(database) as connection, connection.begin():
         _wait_for_others(connection)
         before = _revision_on(connection)
         if before == REVISION:
@@ -57,18 +61,29 @@ def require_current(database: Database) -> None:
 
 
 def revision_of(database: Database) -> str | None:
-    """The revision of the schema, or None for an empty database. Raises StartRefused when the server lets nobody in."""
+    """The revision of the schema, or None for an empty database. Raises StartRefused when it cannot be read."""
     try:
         with database.engine.connect() as connection:
             return _revision_on(connection)
-    except OperationalError as error:
+    except DBAPIError as error:
         if database.is_sqlite:
-            raise
+            raise _not_usable(database, error, "cannot be read") from error
         raise _not_let_in(database, error) from error
 
 
 def migrations_folder() -> Path:
     return next(folder for folder in _FOLDERS if folder.is_dir())
+
+
+@contextmanager
+def _failures_said(database: Database) -> Iterator[None]:
+    """Of an SQLite database: its disk is this machine's, and whoever runs the hub can do something about it."""
+    try:
+        yield
+    except OperationalError as error:
+        if not database.is_sqlite:
+            raise
+        raise _not_usable(database, error, f"was not brought to the schema {REVISION}, and is as it was") from error
 
 
 def _wait_for_others(connection: Connection) -> None:
@@ -134,7 +149,22 @@ def _mismatch(revision: str | None) -> StartRefused:
     return StartRefused(what, code="SCHEMA_MISMATCH", exit_code=3)
 
 
-def _not_let_in(database: Database, error: OperationalError) -> StartRefused:
+def _not_usable(database: Database, error: DBAPIError, what: str) -> StartRefused:
+    folder = Path(str(database.engine.url.database)).parent
+    is_full = folder.is_dir() and shutil.disk_usage(folder).free < _LITTLE_BYTES
+    advice = (
+        "Its disk is full, and it takes a little room even to read: make some there."
+        if is_full
+        else "Look at who may read and write it; where it is damaged, restore a backup in an empty place."
+    )
+    return StartRefused(
+        f"The database {database.engine.url.database} {what}: {error.orig}. {advice}",
+        code="DB_UNAVAILABLE",
+        exit_code=6,
+    )
+
+
+def _not_let_in(database: Database, error: DBAPIError) -> StartRefused:
     said = " ".join(str(error.orig).split())
     return StartRefused(
         f"The database {database.engine.url.render_as_string()} cannot be opened: {said} Start its server, or correct "

@@ -8,6 +8,7 @@ import shutil
 import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -216,6 +217,22 @@ def test_a_damaged_backup_is_refused_and_leaves_nothing(sqlite_hub: Hub, tmp_pat
         backup.restore(tmp_path / "copy", Settings(data_dir=tmp_path / "again"))
 
     assert not (tmp_path / "again").exists()
+
+
+def test_a_restore_for_which_there_is_no_room_leaves_nothing(
+    sqlite_hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup.back_up(*parts(sqlite_hub), tmp_path / "copy")
+
+    def full(_: Path, target: Path) -> None:
+        target.write_bytes(b"the first half")
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(OSError, match="No space left"):
+        backup.restore(tmp_path / "copy", Settings(data_dir=tmp_path / "again"))
+
+    assert [each.name for each in (tmp_path / "again").iterdir()] == ["hub.lock"]
 
 
 def test_what_a_killed_restore_left_goes_when_somebody_has_the_folder_to_himself(tmp_path: Path) -> None:

@@ -25,12 +25,13 @@ from sqlalchemy.exc import IntegrityError
 
 from hub import cli
 from hub.app import create_app
+from hub.cli.admin import admin
 from hub.db.migrating import REVISION, migrate, migrations_folder, require_current, revision_of
 from hub.db.models.table import Table
 from hub.db.session import Database
 from hub.errors import StartRefused
 from hub.settings import Settings
-from tests.hub.processes import serving
+from tests.hub.processes import run, serving
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -265,6 +266,35 @@ def test_a_copy_that_cannot_be_finished_leaves_nothing_and_nothing_is_migrated(o
 
     assert revision_of(old) == "0027"
     assert copies_in(tmp_path) == ["hub-schema-0027.db"]
+
+
+def test_a_disk_that_is_full_in_the_midst_of_migrating_is_said_and_nothing_was_changed(
+    old: Database, tmp_path: Path
+) -> None:
+    old.close()
+    size = (tmp_path / "hub.db").stat().st_size
+    full = Database(f"sqlite:///{tmp_path}/hub.db", max_bytes=size)
+
+    with pytest.raises(
+        StartRefused, match=f"was not brought to the schema {REVISION}, and is as it was: .* full"
+    ) as no:
+        migrate(full)
+
+    assert no.value.exit_code == 6
+    assert revision_of(full) == "0027"
+    assert _state_of(tmp_path / "hub-schema-0027.db") == ("0027", ["ann"])
+    full.close()
+
+
+def test_a_database_that_cannot_be_read_is_said_with_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hub.db").write_bytes(b"no database at all, and longer than the header of one" * 20)
+    damaged = run(tmp_path, "serve", "--data", str(tmp_path), "--no-worker")
+    assert damaged.returncode == 6
+    assert re.search(r"hub\.db cannot be read: file is not a database\. .* restore a backup", damaged.stderr)
+
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    full = CliRunner().invoke(admin, ["gc", "--data", str(tmp_path)])
+    assert (full.exit_code, "Its disk is full" in full.output) == (6, True)
 
 
 def test_several_that_migrate_at_once_keep_one_copy_of_what_was_there(old: Database, tmp_path: Path) -> None:
