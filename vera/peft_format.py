@@ -73,7 +73,7 @@ def config_of(manifest: Manifest) -> bytes:
     The bytes are part of the schema: an archive whose configuration differs is refused, so other
     bytes here would make every version published so far invalid.
     """
-    peft_can_load = manifest.recipe.stream == PEFT_MT19937 and manifest.method == VERA and not has_own_head(manifest)
+    peft_can_load = beyond_peft(manifest) is None
     fields = {
         "base_model_name_or_path": manifest.base.name,
         "bias": "none",
@@ -94,6 +94,15 @@ def config_of(manifest: Manifest) -> bytes:
         "vera_dropout": 0.0,
     }
     return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()
+
+
+def beyond_peft(manifest: Manifest) -> str | None:
+    """What an adapter has for which PEFT's configuration of it, `config_of`, has no place, so that PEFT fails to load it; None where it loads."""
+    if manifest.method != VERA:
+        return "magnitudes"
+    if manifest.recipe.stream != PEFT_MT19937:
+        return "matrices that PEFT does not draw"
+    return "a head in the model" if has_own_head(manifest) else None
 
 
 def peft_head(manifest: Manifest) -> dict[str, object]:

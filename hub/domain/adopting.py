@@ -16,6 +16,7 @@ from vera.archive import Archive
 from vera.errors import ArchiveError, TargetError
 from vera.fingerprint import BaseFingerprint
 from vera.peft_checkpoint import PeftCheckpoint
+from vera.peft_format import beyond_peft
 from vera.peft_import import Imported, import_checkpoint
 from vera.peft_matrices import Evidence
 
@@ -77,7 +78,12 @@ def adopt(checkpoint: PeftCheckpoint, known: Sequence[KnownBase], card: bytes | 
             "Matrices not proven: the checkpoint held none, and the seed in PEFT's configuration is taken at its word, "
             f"with matrices in {imported.archive.manifest.recipe.rounding}."
         )
-    if renamed := _renamed(checkpoint, imported.archive):
+    if beyond := beyond_peft(imported.archive.manifest):
+        notes.append(
+            f"Not for PEFT as it is: it has {beyond}, and PeftModel.from_pretrained of this version ends in an error. sdk.load loads "
+            "it, and `vera-hub export REF --base BASE --peft OUT` writes it as PEFT reads it."
+        )
+    elif renamed := _renamed(checkpoint, imported.archive):
         theirs, ours = renamed
         notes.append(
             f"Renamed: the checkpoint says {theirs} where the base's files say {ours}. On a model that says it too, PEFT finds "

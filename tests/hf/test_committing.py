@@ -317,6 +317,26 @@ def test_matrices_that_follow_no_recipe_are_kept_whole(wire: Wire, tmp_path: Pat
     assert version["stored_projection"]["size_bytes"] == 4 * 8 * (12 + 20)
     pair = wire.hub.get(f"/projections/{version['stored_projection']['digest']}", headers=wire.hub.headers())
     assert pair.content[: matrix.nbytes] == matrix.tobytes()
+    assert any("matrices that PEFT does not draw" in warning for warning in version["warnings"])
+
+
+def test_whoever_commits_what_peft_cannot_load_back_is_told_what_can(wire: Wire, tmp_path: Path) -> None:
+    """PEFT's own error is "manual_seed expected a long", and PEFT on the bare model (the advice of "Renamed") ends in it too."""
+    head = {
+        "base_model.model.classifier.weight": np.ones((2, 12), np.float32),
+        "base_model.model.classifier.bias": np.zeros(2, np.float32),
+    }
+    modules = tuple((f"bert.{name}", *size) for name, *size in MODULES)
+    folder = write_peft_folder(
+        tmp_path / "peft", modules=modules, tensors=head, modules_to_save=["classifier"], task_type="SEQ_CLS"
+    )
+    api = wire.api()
+    api.create_repo("demo/with-head")
+    api.upload_folder(repo_id="demo/with-head", folder_path=folder)
+    said = " ".join(version_of(wire, "with-head")["warnings"])
+    assert "Not for PEFT as it is: it has a head in the model" in said
+    assert "--peft OUT" in said
+    assert "Renamed" not in said
 
 
 def test_a_seed_that_nothing_proves_is_a_warning(wire: Wire, tmp_path: Path) -> None:
