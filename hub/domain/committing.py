@@ -80,6 +80,12 @@ class Tree:
     def is_whole(self) -> bool:
         return not self.missing
 
+    @property
+    def adapters_within(self) -> list[str]:
+        """The folders that hold an adapter of their own, as PEFT saves the adapters of a model that has several."""
+        paths = {*self.beside.kept, *self.beside.new}
+        return sorted(path.removesuffix(f"/{CONFIG_FILE}") for path in paths if path.endswith(f"/{CONFIG_FILE}"))
+
     def as_draft(self, head: Head) -> Loose:
         """All of it that is no file of the version which the head is."""
         new = {path: data for path, data in self.files.items() if head.files.get(path) != data}

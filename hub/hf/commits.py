@@ -39,6 +39,7 @@ _SAYS_NOTHING = (
 )
 # Base64 makes four bytes of three; the rest is names and JSON.
 _MORE_THAN_FILES = 64 * 1024
+_MOST_NAMED = 10
 
 
 @router.post("/validate-yaml", dependencies=[ReadOnly])
@@ -203,6 +204,8 @@ class Committing:
         if head.number or head.branch != MAIN:
             return Made(commit)
         said = f"Kept as a draft, which is no version yet: it has no {tree.missing}."
+        if within := tree.adapters_within:
+            said += f" Each of {', '.join(within[:_MOST_NAMED])} is an adapter in a folder: commit what is in it to a repository of its own."
         return Made(commit, (said,), f"draft {commit[:7]} of")  # clients say one thing of a topic
 
     def _keeping(self, loose: Loose, changes: Changes) -> Keeping:

@@ -359,6 +359,18 @@ def test_names_of_a_model_with_a_part_in_front_are_a_warning_of_what_peft_does(w
     assert "AutoModel" in said
 
 
+def test_several_adapters_in_folders_are_a_draft_that_says_where_they_belong(
+    wire: Wire, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("one", "two"):
+        write_peft_folder(tmp_path / "peft" / name)
+    api = wire.api()
+    api.create_repo("demo/several")
+    api.upload_folder(repo_id="demo/several", folder_path=tmp_path / "peft")
+    assert "Kept as a draft" in caplog.text
+    assert "Each of one, two is an adapter in a folder" in caplog.text
+
+
 @pytest.mark.parametrize("name", ["/home/me/models/bert", "nobody/knows", None])
 def test_a_base_that_nobody_has_registered_is_an_error(wire: Wire, tmp_path: Path, name: str | None) -> None:
     api = wire.api()
