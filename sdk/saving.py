@@ -42,7 +42,8 @@ def save(
     check_replaceable(out, ADAPTER_FILES)
     check_writable(out)
     bank = bank_on(model)
-    bank.check_free()
+    with bank.turns:  # which waits for a block of `using` in another thread
+        bank.check_free()
     held = _held(model, ref)
     _prove_base(backbone_of(model), held.attached, config, hub)
     archive = archive_of(

@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,12 +104,20 @@ def test_two_coroutines_of_one_thread_are_told_to_use_threads(loaded: Any) -> No
     assert "asyncio.to_thread" in str(second)
 
 
-def test_a_load_of_another_thread_waits(loaded: Any, hub: Hub) -> None:
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda model, hub, _: sdk.load(model, "demo/c", hub=hub),
+        lambda model, hub, folder: sdk.save(model, folder / "mine", "demo/b", hub=hub),
+    ],
+    ids=["load", "save"],
+)
+def test_another_thread_waits(loaded: Any, hub: Hub, tmp_path: Path, ask: Callable[..., Any]) -> None:
     with ThreadPoolExecutor(1) as pool:
         with sdk.using(loaded, "demo/a@v1"):
-            loading = pool.submit(sdk.load, loaded, "demo/c", hub=hub)
-            assert not wait([loading], timeout=0.5).done
-        assert loading.result(timeout=60).vera.ref == "demo/c@v1"
+            asked = pool.submit(ask, loaded, hub, tmp_path)
+            assert not wait([asked], timeout=0.5).done
+        asked.result(timeout=60)
 
 
 def test_threads_that_activate_in_turn_are_warned(loaded: Any) -> None:
