@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from http import HTTPStatus
 from ipaddress import ip_address
 from pathlib import Path
@@ -88,6 +89,8 @@ if TYPE_CHECKING:
     from hub.storage.objects import ObjectBlobs
 
 UNLISTED_AT_ONCE = 500
+# Whoever asked is told to come back, and does; a place in a thread is kept no longer for them.
+STORE_PATIENCE = timedelta(seconds=10)
 DESCRIPTION = "A registry of VeRA adapters: push, find, verify, load and compare them."
 
 
@@ -192,7 +195,7 @@ def _secret_of(settings: Settings, name: Literal["upstream_token_file", "metrics
 def _objects_at(url: str) -> ObjectBlobs:
     from hub.storage.objects import ObjectBlobs  # 4 MB, which a hub that keeps its files in the database goes without
 
-    return ObjectBlobs.from_url(url)
+    return ObjectBlobs.from_url(url, patience=STORE_PATIENCE)
 
 
 def _mirror_of(settings: Settings, database: Database, objects: ObjectBlobs | None) -> Mirror | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime
+from datetime import datetime, timedelta
+from threading import BoundedSemaphore
 from typing import NamedTuple
 
 import obstore
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 # Of what a store says: the request, the status and the reason; then may come pages of XML, and the client's own state.
 _SAID_CHARACTERS = 600
 _CLIENTS_STATE = " Debug source:"
+# A hub answers with forty threads, and all else is answered by those that do not wait for the store.
+_AT_ONCE = 16
+_WAIT_FOR_PLACE_S = 2.0
 
 
 class StoredObject(NamedTuple):
@@ -32,19 +36,23 @@ class ObjectBlobs:
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
+        self._places = BoundedSemaphore(_AT_ONCE)
 
     @classmethod
-    def from_url(cls, url: str) -> ObjectBlobs:
-        """The store at s3://bucket/prefix, file:///folder or memory:///. S3's keys and endpoint come from AWS_…"""
+    def from_url(cls, url: str, *, patience: timedelta | None = None) -> ObjectBlobs:
+        """The store at s3://bucket/prefix, file:///folder or memory:///. S3's keys and endpoint come from AWS_… It is asked
+        again for as long as `patience`, three minutes unless that is said."""
         if url.startswith("memory:"):
             return cls(MemoryStore())
         if url.startswith("file:"):
             return cls(from_url(url, mkdir=True))
-        return cls(from_url(url))
+        if patience is None:
+            return cls(from_url(url))
+        return cls(from_url(url, retry_config={"max_retries": 5, "retry_timeout": patience}))
 
     def put(self, data: bytes) -> str:
         sha256 = sha256_of(data)
-        with outages_named():
+        with self._place(), outages_named():
             try:
                 obstore.put(self._store, _key(sha256), data, mode="create")
             except AlreadyExistsError:
@@ -52,12 +60,8 @@ class ObjectBlobs:
         return sha256
 
     def get(self, sha256: str) -> bytes:
-        with outages_named():
-            try:
-                data = obstore.get(self._store, _key(sha256)).bytes().to_bytes()
-            except (NotFoundError, FileNotFoundError) as error:
-                raise missing(sha256) from error
-        return proven(sha256, data)
+        with self._place(), outages_named():
+            return self._get(sha256)
 
     def stored(self) -> Iterator[StoredObject]:
         """Every object there is, in no order. Raises Unavailable."""
@@ -71,10 +75,27 @@ class ObjectBlobs:
         with outages_named(), suppress(NotFoundError, FileNotFoundError):
             obstore.delete(self._store, _key(sha256))
 
+    def _get(self, sha256: str) -> bytes:
+        try:
+            data = obstore.get(self._store, _key(sha256)).bytes().to_bytes()
+        except (NotFoundError, FileNotFoundError) as error:
+            raise missing(sha256) from error
+        return proven(sha256, data)
+
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        """One of those who may wait for the store at a time. Raises Unavailable where none is left after a while."""
+        if not self._places.acquire(timeout=_WAIT_FOR_PLACE_S):
+            raise _unavailable()
+        try:
+            yield
+        finally:
+            self._places.release()
+
     def _mend(self, sha256: str, data: bytes) -> None:
         """Writes over what stands there when it is not what its name says."""
         try:
-            self.get(sha256)
+            self._get(sha256)
         except BlobCorrupt:
             obstore.put(self._store, _key(sha256), data, mode="overwrite")
 
@@ -89,9 +110,11 @@ def outages_named() -> Iterator[None]:
         yield
     except (BaseError, OSError) as error:
         log.warning("the blob store refused", extra={"said": said_by(error)})
-        raise Unavailable(
-            "The hub's blob store does not answer: try again in a moment.", code="BLOB_STORE_UNAVAILABLE"
-        ) from error
+        raise _unavailable() from error
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("The hub's blob store does not answer: try again in a moment.", code="BLOB_STORE_UNAVAILABLE")
 
 
 def said_by(error: BaseException) -> str:

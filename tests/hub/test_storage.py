@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import NoReturn
 
 import obstore
 import pytest
+from obstore.store import MemoryStore
 from sqlalchemy import text, update
 from sqlalchemy.exc import IntegrityError
 
@@ -232,6 +234,28 @@ def test_a_store_that_may_be_back_is_a_warning(
 
     assert [each.message for each in caplog.records] == ["the blob store does not answer"] * 2
     assert f"status code: {status}" in caplog.records[0].said  # type: ignore[attr-defined]  # as extra
+
+
+def test_a_store_that_is_silent_keeps_no_more_than_some_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hub.storage.objects._WAIT_FOR_PLACE_S", 0.2)
+    is_over = threading.Event()
+    store = ObjectBlobs(MemoryStore())
+    monkeypatch.setattr("obstore.get", lambda *_: is_over.wait(30) and _nothing())
+
+    with ThreadPoolExecutor(16) as pool:
+        waiting = [pool.submit(store.get, "0" * 64) for _ in range(16)]
+        with pytest.raises(Unavailable) as refused:
+            store.get("1" * 64)
+        is_over.set()
+
+    assert refused.value.code == "BLOB_STORE_UNAVAILABLE"
+    assert all(isinstance(each.exception(), NotFound) for each in waiting)
+    with pytest.raises(NotFound):  # their places are free again
+        store.get("1" * 64)
+
+
+def _nothing() -> NoReturn:
+    raise FileNotFoundError
 
 
 def test_an_endpoint_in_the_open_needs_leave(asked: Callable[..., None]) -> None:
