@@ -114,16 +114,8 @@ class Found:
 class Mirror:
     """A hub's copy of the hub that its settings name."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        upstream: Upstream,
-        database: Database,
-        objects: BlobStore | None,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, settings: Settings, upstream: Upstream, database: Database, objects: BlobStore | None) -> None:
         self._settings, self._upstream, self._database, self._objects = settings, upstream, database, objects
-        self._clock = clock
         # What was found a moment ago, and until when that holds.
         self._found: OrderedDict[_Asked, Found] = OrderedDict()
         self._being_asked: dict[_Asked, asyncio.Future[Found]] = {}
@@ -150,7 +142,7 @@ class Mirror:
     async def _once(self, asked: _Asked, find: Callable[[_Asked], Found]) -> Found:
         """What was found a moment ago, or is being looked for, or what `find` finds."""
         found = self._found.get(asked)
-        if found is not None and self._clock() < found.until:
+        if found is not None and time.monotonic() < found.until:
             return found
         running = self._being_asked.get(asked)
         if running is None:
@@ -172,10 +164,10 @@ class Mirror:
         fresh_s = self._settings.upstream_fresh_s
         with self._database.reading() as session:
             if mirroring.is_taken(session, asked.namespace, self._upstream.origin):
-                return Found(asked, self._clock() + fresh_s)
+                return Found(asked, time.monotonic() + fresh_s)
             here = mirroring.find(session, asked.namespace, asked.name, asked.selector)
         if here is not None and here.is_here and here.age.total_seconds() < fresh_s:
-            until = self._clock() + fresh_s - here.age.total_seconds()
+            until = time.monotonic() + fresh_s - here.age.total_seconds()
             return Found(asked, until, Note(self._upstream.origin, here.checked_at), is_private=here.is_private)
         is_private = here is not None and here.is_private
         try:
@@ -188,7 +180,7 @@ class Mirror:
         except HubError as error:
             return self._despite(error, asked, here, is_private=is_private)
         note = Note(self._upstream.origin, datetime.now(UTC)) if reply is not None else None
-        return Found(asked, self._clock() + fresh_s, note, is_private=is_private)
+        return Found(asked, time.monotonic() + fresh_s, note, is_private=is_private)
 
     def _ask_unseen(self, asked: _Asked) -> Found:
         try:
@@ -198,7 +190,7 @@ class Mirror:
             return Found(asked, refusal=error, is_private=True)
         except HubError:
             pass  # whatever it says of the adapter is not told
-        return Found(asked, self._clock() + self._settings.upstream_fresh_s, is_private=True)
+        return Found(asked, time.monotonic() + self._settings.upstream_fresh_s, is_private=True)
 
     def _despite(self, error: HubError, asked: _Asked, here: Copy | None, *, is_private: bool) -> Found:
         """What is given though nothing new came: the copy, where there is one and the other hub is to blame."""
@@ -206,7 +198,7 @@ class Mirror:
         if here is None or not here.is_here or not is_given:
             return Found(asked, refusal=error, is_private=is_private)
         log.warning("%s is given as it was: %s", asked, error)
-        until = self._clock() + min(_ASK_AGAIN_S, self._settings.upstream_fresh_s)
+        until = time.monotonic() + min(_ASK_AGAIN_S, self._settings.upstream_fresh_s)
         return Found(asked, until, Note(self._upstream.origin, here.checked_at, True), error, is_private)
 
     def _ask(self, asked: _Asked, here: Copy | None) -> tuple[Reply | None, AdapterDetail | None]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -49,11 +49,9 @@ log = logging.getLogger("hub.relay")
 class Relay:
     """The models that the settings name, of the hub that they name."""
 
-    def __init__(
-        self, settings: Settings, source: ModelHub, shelf: Shelf, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, settings: Settings, source: ModelHub, shelf: Shelf) -> None:
         self.origin = source.origin
-        self._settings, self._source, self._shelf, self._clock = settings, source, shelf, clock
+        self._settings, self._source, self._shelf = settings, source, shelf
         # What was found a moment ago, and until when that holds.
         self._found: OrderedDict[tuple[str, str], tuple[float, RelayedModel]] = OrderedDict()
         self._copies, self._notes = Copies(shelf, source.origin), Notes(shelf)
@@ -81,7 +79,7 @@ class Relay:
         """
         asked = (name.lower(), revision)
         until, found = self._found.get(asked, (0.0, None))
-        if found is not None and self._clock() < until:
+        if found is not None and time.monotonic() < until:
             return found
         if is_commit(revision):
             found = self._kept(name, revision) or self._ask(name, revision)
@@ -211,7 +209,7 @@ class Relay:
 
     def _remember(self, asked: tuple[str, str], found: RelayedModel, for_s: float) -> RelayedModel:
         with self._lock:
-            self._found[asked] = (self._clock() + for_s, found)
+            self._found[asked] = (time.monotonic() + for_s, found)
             self._found.move_to_end(asked)
             while len(self._found) > _MOST_REMEMBERED:
                 self._found.popitem(last=False)

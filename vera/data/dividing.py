@@ -42,10 +42,10 @@ class Item:
         return isinstance(self.input, str) and self.pair is None and not self.input.strip()
 
 
-def split_by_hash(name: str, rows: Iterable[tuple[str, str]], *, min_per_label: int, heldout_fifth: int = 0) -> Split:
+def split_by_hash(name: str, rows: Iterable[tuple[str, str]], *, min_per_label: int) -> Split:
     """`rows` of (text, label) as a Split: see `divide_by_hash`."""
     items = [Item(text, label) for text, label in rows]
-    return divide_by_hash(name, TEXT_CLASSIFICATION, items, min_per_label=min_per_label, heldout_fifth=heldout_fifth)
+    return divide_by_hash(name, TEXT_CLASSIFICATION, items, min_per_label=min_per_label)
 
 
 def divide_by_hash(
@@ -55,7 +55,6 @@ def divide_by_hash(
     *,
     label_order: Sequence[str] = (),
     min_per_label: int = 2,
-    heldout_fifth: int = 0,
     source: Source | None = None,
     notes: Sequence[str] = (),
 ) -> Split:
@@ -77,7 +76,7 @@ def divide_by_hash(
         said += _left_out(counts, labels, min_per_label, ambiguous)
     sides: dict[bool, list[Item]] = {False: [], True: []}
     for key in sorted(kept):
-        sides[is_heldout(key[0], heldout_fifth)].append(kept[key])
+        sides[is_heldout(key[0])].append(kept[key])
     if labels:
         said += _unseen_labels(name, sides[False], sides[True])
     train, heldout = (numbered(sides[held], labels) for held in (False, True))

@@ -25,9 +25,8 @@ _REPLAYS = 16
 _IN_A_ROW = 8  # calls in eager passes: what waits for the GPU at the end is little of them
 _KEPT = 64  # ways of a group of modules
 _IN_A_GRAPH = 4  # runs: one alone is little longer than what starts it
-_FLUSHED_BYTES = (
-    1 << 26
-)  # more than the cache of any GPU so far: in a model no weight is still there from the last pass
+# More than the cache of any GPU so far: in a model no weight is still there from the last pass.
+_FLUSHED_BYTES = 1 << 26
 
 
 class Recent(Generic[Way]):
