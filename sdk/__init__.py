@@ -21,7 +21,7 @@ Several adapters on one model:
 Trained by your own loop:
 
     sdk.new(base, "my-adapter", rank=256)
-    model = sdk.load(model, "./my-adapter")
+    model = sdk.load(base, "./my-adapter")
     with sdk.training(model) as vectors:
         ...
     sdk.save(model, "my-adapter")

@@ -11,9 +11,9 @@ from sdk.config import Config
 from sdk.loading import quiet, reporting
 from vera import archive as archives
 from vera.data import TEXT_GENERATION
-from vera.errors import BaseUnreadable, VeraError
+from vera.errors import ArchiveError, BaseUnreadable, VeraError
 from vera.folders import ADAPTER_FILES, check_replaceable, check_writable
-from vera.manifest import METHODS, VERA
+from vera.manifest import BEGUN, METHODS, VERA
 from vera.peft_format import FEATURE_EXTRACTION
 from vera.projection import PEFT_MT19937
 
@@ -34,19 +34,20 @@ def new(
     config: Config | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Writes an untrained adapter of `base` to the folder `to`, and gives that.
+    """Writes an untrained adapter of `base` to the folder `to`, and gives that. Another untrained one there is replaced.
 
     `base` is a folder, a name given to `vera-hub base add`, or a Hugging Face id. `targets` are the ends of the names of the modules to
     adapt, or "all-linear"; none is the query and value maps. `method` is "vera" or "dvora"; `rank`, `stream` and `seed` are those of the
     frozen matrices. A decoder's is to generate, any other's gives hidden states: a classifier with its head is for `vera-hub train`.
 
         sdk.new("org/base", "my-adapter", rank=256)
-        model = sdk.load(model, "./my-adapter")
+        model = sdk.load("org/base", "./my-adapter")  # or on a live model
         with sdk.training(model) as vectors:
             ...  # your loop, or transformers' Trainer
         sdk.save(model, "my-adapter")
 
-    Raises VeraError: BaseUnreadable, TargetError, RecipeError, TRAINING_INVALID; ArchiveError for a folder that holds something else.
+    Raises VeraError: BaseUnreadable, TargetError, RecipeError, TRAINING_INVALID; ArchiveError (FOLDER_TAKEN) for a folder that holds something else, an adapter that
+    was trained among it.
     """
     from vera.nn import opening, untrained
     from vera.nn.base import Base
@@ -55,6 +56,7 @@ def new(
     _check(base, method)
     out, used = Path(to), config or Config.resolve()
     check_replaceable(out, ADAPTER_FILES)
+    _check_nothing_is_lost(out)
     check_writable(out)
     recipe = Recipe(method=method, rank=rank, stream=stream, seed=seed)
     path = bases.locate(base, config=used)
@@ -96,4 +98,18 @@ def _check(base: object, method: str) -> None:
     if method not in METHODS:
         raise VeraError(
             f"The method is {method!r}: an adapter of this hub is one of {', '.join(METHODS)}.", code="TRAINING_INVALID"
+        )
+
+
+def _check_nothing_is_lost(folder: Path) -> None:
+    """Raises ArchiveError (FOLDER_TAKEN) for an adapter that was trained, which a script that is run again would begin anew."""
+    try:
+        training = archives.read_folder(folder).manifest.training
+    except VeraError:  # nothing that could be loaded
+        return
+    if BEGUN not in training:
+        raise ArchiveError(
+            f"{folder} holds an adapter that was trained, and a new one would take its place: choose another folder, or remove that one.",
+            code="FOLDER_TAKEN",
+            path=str(folder),
         )

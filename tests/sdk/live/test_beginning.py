@@ -38,6 +38,8 @@ def test_a_new_adapter_changes_nothing_and_what_a_loop_trains_is_what_loads(
     assert sdk.save(model, folder, hub=hub) == folder
 
     assert torch.equal(output_of(sdk.load(tiny_folder, folder, hub=hub)), trained)
+    with pytest.raises(ArchiveError, match="an adapter that was trained"):  # the same script again
+        sdk.new(tiny_folder, folder, rank=4, config=config)
     saved = archives.read_folder(folder)
     assert (saved.manifest.recipe.rank, saved.manifest.recipe.seed, saved.manifest.method) == (4, 7, method)
     assert "trained by a loop of its author's own" in saved.card
@@ -47,6 +49,7 @@ def test_a_new_adapter_changes_nothing_and_what_a_loop_trains_is_what_loads(
 def test_a_new_adapter_says_that_it_is_not_trained_and_of_which_base_it_is(
     tiny_folder: Path, config: Config, tmp_path: Path
 ) -> None:
+    sdk.new(tiny_folder, tmp_path / "mine", config=config)
     folder = sdk.new(str(tiny_folder), tmp_path / "mine", rank=4, targets="all-linear", license="mit", config=config)
     begun = archives.read_folder(folder)
     assert "not trained yet" in begun.card
