@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sdk import digest_books, finding, tensor_tables
 from sdk.loading import door_to, reporting
 from vera import archive as archives
-from vera.errors import VeraError
+from vera.errors import BaseMismatch, VeraError
 from vera.folders import ADAPTER_FILES, check_replaceable, check_writable
 from vera.manifest import BEGUN
 
@@ -23,6 +23,7 @@ def save(
     to: Path | str,
     ref: str | Path | None = None,
     *,
+    verify: str = "strict",
     config: Config | None = None,
     hub: Hub | None = None,
 ) -> Path:
@@ -31,6 +32,8 @@ def save(
     It is an adapter of its own, for `sdk.push` and `sdk.load`: of the same base, matrices, modules and task, with the vectors
     (and the head) that `model` has, in float32, and a card that names what it was made from. `model` is what `sdk.load` or `sdk.activate`
     gave, and its base is proven again, so that nothing is saved whose base was trained along. An adapter that lies at `to` is replaced.
+
+    `verify` is "strict", "warn" (a base that is no longer proven is a warning) or "off" (nobody looks at it).
 
     Raises VeraError: ADAPTER_NOT_LOADED, ADAPTER_MERGED, ROWS_ACTIVE, HEAD_UNSUPPORTED; BaseMismatch; ArchiveError for vectors that are not
     finite and for a folder that holds something else.
@@ -45,7 +48,7 @@ def save(
     with bank.turns:  # which waits for a block of `using` in another thread
         bank.check_free()
     held = _held(model, ref)
-    _prove_base(backbone_of(model), held.attached, config, hub)
+    _prove_base(backbone_of(model), held.attached, verify, config, hub)
     archive = archive_of(
         model, held.attached, archives.vectors_of(held.head_of).head if held.head_of else {},
         name=out.resolve().name, came_from=_origin(held.attached), projection=held.projection,
@@ -71,17 +74,32 @@ def _held(model: Any, ref: str | Path | None) -> Any:
     )
 
 
-def _prove_base(model: Any, attached: Attached, config: Config | None, hub: Hub | None) -> None:
-    from vera.nn.configured import check_model
-    from vera.nn.identity import prove_base
+def _prove_base(model: Any, attached: Attached, verify: str, config: Config | None, hub: Hub | None) -> None:
+    from vera.nn.attach import check_config, proof_of
 
     base = attached.manifest.base
     with door_to([], config, hub) as door, reporting(None) as report:
         table = tensor_tables.table_here(base.fingerprint, config=door.config)
         table = table or tensor_tables.table_of(base.fingerprint, hub=door)
         with digest_books.digest_book(digest_books.digests_of(door.config)) as digests:
-            prove_base(model, table, digests=digests, progress=report)
-    check_model(model, base)
+            try:
+                proof_of(model, table, verify=verify, digests=digests, progress=report)
+            except BaseMismatch as error:
+                raise _unless_held_otherwise(error, attached) from error
+    check_config(attached.manifest, model, verify)
+
+
+def _unless_held_otherwise(error: BaseMismatch, attached: Attached) -> BaseMismatch:
+    """`error` or, of a base that was loaded rounded or quantised and has been moved or written to since, what to do after hours of training."""
+    if error.code != "BASE_UNPROVABLE" or attached.base.kind != "source":
+        return error
+    return BaseMismatch(
+        "The base of this model was proven as it was loaded, is held rounded or quantised, and was moved or written to since: nothing says any "
+        "more that it was not trained along. Nothing was written; if it was only moved (to a GPU, say), save with "
+        'verify="warn", and move it before the adapter is loaded the next time.',
+        code="BASE_UNPROVABLE",
+        fingerprint=attached.manifest.base.fingerprint,
+    )
 
 
 def _origin(attached: Attached) -> str | None:

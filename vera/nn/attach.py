@@ -103,10 +103,10 @@ def attach(
         raise BaseMismatch(
             f"The adapter was trained on {manifest.base.fingerprint}, and {base.value} was given as its base."
         )
-    proof = _proof(
+    proof = proof_of(
         model, base, verify=verify, is_loaded_from_base=is_loaded_from_base, digests=digests, progress=progress
     )
-    _check_config(manifest, model, verify)
+    check_config(manifest, model, verify)
     _check_pooled_head(manifest, model)  # after the proof, which says of another model what it is
     name = manifest.digest
     vectors = vectors_of(archive)
@@ -221,15 +221,17 @@ def _in_checkpoint(live: str, proof: BaseProof) -> str:
     return live
 
 
-def _proof(
+def proof_of(
     model: nn.Module,
     base: BaseFingerprint,
     *,
     verify: str,
-    is_loaded_from_base: bool,
+    is_loaded_from_base: bool = False,
     digests: DigestBook | None,
     progress: Progress | None,
 ) -> BaseProof:
+    """`identity.prove_base`, of which `verify` "warn" makes a warning of what is refused, and "off" nothing. Raises BaseMismatch, and VeraError
+    (VERIFY_INVALID)."""
     if verify not in VERIFY:
         raise VeraError(f"verify is {verify!r} and can be {', '.join(VERIFY)}.", code="VERIFY_INVALID")
     if verify == "off":
@@ -243,8 +245,8 @@ def _proof(
         return trust_base(model, base)
 
 
-def _check_config(manifest: Manifest, model: nn.Module, verify: str) -> None:
-    """Weights do not say all of what a model computes."""
+def check_config(manifest: Manifest, model: nn.Module, verify: str) -> None:
+    """`configured.check_model` likewise: weights do not say all of what a model computes."""
     if verify == "off":
         return
     try:

@@ -17,7 +17,7 @@ from tests.sdk.live.published import output_of, serve_base
 from tests.tiny_adapters import make_tiny, with_stored_pair
 from vera import archive as archives
 from vera.archive import vectors_of
-from vera.errors import ArchiveError, BaseMismatch, VeraError
+from vera.errors import ArchiveError, BaseMismatch, VeraError, VeraWarning
 from vera.fingerprint import BaseFingerprint
 from vera.manifest import DVORA
 from vera.nn.merge import merge
@@ -82,6 +82,23 @@ def test_a_base_that_was_trained_along_is_refused_and_nothing_is_written(model: 
     with pytest.raises(BaseMismatch):
         sdk.save(model, tmp_path / "mine", hub=hub)
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_rounded_base_that_was_moved_is_saved_when_that_is_said(tiny_folder: Path, hub: Hub, tmp_path: Path) -> None:
+    model = sdk.load(tiny_folder, "demo/a@v1", dtype="bfloat16", hub=hub)
+    step(model)
+    sdk.save(model, tmp_path / "mine", hub=hub)
+    for parameter in model.parameters():
+        parameter.data = parameter.data.clone()  # as a move to a GPU does
+    with pytest.raises(BaseMismatch, match=r'if it was only moved .* save with verify="warn"') as refused:
+        sdk.save(model, tmp_path / "moved", hub=hub)
+    assert refused.value.code == "BASE_UNPROVABLE"
+    assert not (tmp_path / "moved").exists()
+    with pytest.warns(VeraWarning, match="cannot be proven"):
+        sdk.save(model, tmp_path / "moved", verify="warn", hub=hub)
+    one, other = (archives.read_folder(tmp_path / name).manifest.weights for name in ("mine", "moved"))
+    assert one == other
+    sdk.save(model, tmp_path / "moved", verify="off", hub=hub)
 
 
 def test_a_merged_adapter_is_not_saved(model: Any, hub: Hub, tmp_path: Path) -> None:
