@@ -134,14 +134,12 @@ def rows(model: Any, refs: Sequence[str | Path | None]) -> AbstractContextManage
 
 @contextmanager
 def training(model: Any, ref: str | Path | None = None) -> Iterator[Sequence[Parameter]]:
-    """Within the block the vectors of the loaded adapter `ref`, or of the one `model` shows, are parameters of the model, and of the base's
+    """Within the block the vectors of the loaded adapter `ref`, or of the one `model` answers through, are parameters of the model, and of the base's
     none wants a gradient: for an optimizer, transformers' Trainer, DistributedDataParallel. `sdk.save` keeps what was trained.
 
     Raises VeraError: those of `activate`, and ROWS_ACTIVE, ADAPTER_MERGED, or TARGET_TAKEN within such a block.
     """
-    bank = bank_on(model)
-    attached = model.vera if ref is None else held_of(bank, ref).attached
-    with as_parameters(bank, attached.name) as vectors:
+    with as_parameters(bank_on(model), held_by(model, ref).attached.name) as vectors:
         yield vectors
 
 
@@ -193,6 +191,21 @@ def _restore(bank: Bank | None, slots: Set[str], weights: Mapping[str, float]) -
         bank.remove(name)
     if dict(bank.weights) != weights:
         bank.combine(weights)
+
+
+def held_by(model: Any, ref: str | Path | None) -> Held:
+    """The loaded adapter `ref`, or the one `model` answers through. Raises VeraError: ADAPTER_NOT_LOADED, ADAPTER_AMBIGUOUS."""
+    bank = bank_on(model)
+    if ref is not None:
+        return held_of(bank, ref)
+    name = bank.active if model is backbone_of(model) else model.adapter[1]
+    held = bank.slot(name).label if name else None
+    if isinstance(held, Held):
+        return held
+    raise VeraError(
+        "No adapter is active on this model: say which one is meant by its reference, or activate it first (sdk.activate).",
+        code="ADAPTER_NOT_LOADED",
+    )
 
 
 def held_of(bank: Bank, ref: str | Path) -> Held:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sdk import digest_books, finding, tensor_tables
 from sdk.loading import door_to, reporting
 from vera import archive as archives
-from vera.errors import BaseMismatch, VeraError
+from vera.errors import BaseMismatch
 from vera.folders import ADAPTER_FILES, check_replaceable, check_writable
 from vera.manifest import BEGUN
 
@@ -38,6 +38,7 @@ def save(
     Raises VeraError: ADAPTER_NOT_LOADED, ADAPTER_MERGED, ROWS_ACTIVE, HEAD_UNSUPPORTED; BaseMismatch; ArchiveError for vectors that are not
     finite and for a folder that holds something else.
     """
+    from sdk.live import held_by
     from vera.nn.attach import backbone_of, bank_on
     from vera.nn.continued import archive_of
 
@@ -47,7 +48,7 @@ def save(
     bank = bank_on(model)
     with bank.turns:  # which waits for a block of `using` in another thread
         bank.check_free()
-    held = _held(model, ref)
+    held = held_by(model, ref)
     _prove_base(backbone_of(model), held.attached, verify, config, hub)
     archive = archive_of(
         model, held.attached, archives.vectors_of(held.head_of).head if held.head_of else {},
@@ -55,23 +56,6 @@ def save(
     )  # fmt: skip
     archives.write_folder(archive, out)
     return out
-
-
-def _held(model: Any, ref: str | Path | None) -> Any:
-    from sdk.live import Held, held_of
-    from vera.nn.attach import backbone_of, bank_on
-
-    bank = bank_on(model)
-    if ref is not None:
-        return held_of(bank, ref)
-    name = bank.active if model is backbone_of(model) else model.adapter[1]
-    held = bank.slot(name).label if name else None
-    if isinstance(held, Held):
-        return held
-    raise VeraError(
-        "No adapter is active on this model: say which one is to be saved, sdk.save(model, to, ref).",
-        code="ADAPTER_NOT_LOADED",
-    )
 
 
 def _prove_base(model: Any, attached: Attached, verify: str, config: Config | None, hub: Hub | None) -> None:

@@ -101,3 +101,13 @@ def test_another_adapter_than_the_one_shown_is_trained_when_it_is_named(model: A
     with sdk.training(model, "demo/a") as vectors, torch.no_grad():
         vectors[0].add_(1.0)
     assert model.vera.bank.active == sdk.activate(model, "demo/a").vera.name
+
+
+def test_nothing_is_trained_on_the_bare_base_unless_it_is_named(model: Any, hub: Hub) -> None:
+    sdk.load(model, "demo/a@v1", hub=hub)
+    sdk.activate(model, None)
+    with pytest.raises(VeraError, match="say which one") as refused, sdk.training(model):
+        pass
+    assert refused.value.code == "ADAPTER_NOT_LOADED"
+    with sdk.training(model, "demo/a") as vectors:
+        assert vectors
